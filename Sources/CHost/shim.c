@@ -1,0 +1,1 @@
+#include "cleave_host.h"

@@ -1,0 +1,73 @@
+/// The reading end of an `SPSCRing`: peek, read, release.
+///
+/// One thread at a time. Peeking has no effect: what is not released stays.
+@frozen
+public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
+    @usableFromInline let slots: UnsafeMutablePointer<Slot>
+    @usableFromInline let capacity: UInt32
+    @usableFromInline let mask: UInt32
+    @usableFromInline let sharedTail: SharedWord32
+    @usableFromInline let sharedHead: SharedWord32
+    @usableFromInline var head: UInt32
+    /// The tail as last seen: stale on the safe side, so the producer's line is read only when
+    /// the ring looks too empty.
+    @usableFromInline var cachedTail: UInt32
+
+    init(_ ring: SPSCRing<Slot>) {
+        slots = ring.slots
+        capacity = UInt32(ring.capacity)
+        mask = UInt32(ring.capacity - 1)
+        sharedTail = ring.tail
+        sharedHead = ring.head
+        head = ring.head.load()
+        cachedTail = ring.tail.loadAcquire()
+    }
+
+    /// How many of `count` slots can be read now, 0 to `count`.
+    @inlinable
+    public mutating func peek(_ count: Int) -> Int {
+        var ready = Int(cachedTail &- head)
+        if ready < count {
+            // [R1 acquire <- release in SPSCProducer.commit]
+            cachedTail = sharedTail.loadAcquire()
+            ready = Int(cachedTail &- head)
+        }
+        return ready < count ? ready : count
+    }
+
+    /// The readable slot `offset` (below the count that `peek` gave).
+    @inlinable
+    public subscript(offset: Int) -> Slot {
+        slots[Int((head &+ UInt32(truncatingIfNeeded: offset)) & mask)]
+    }
+
+    /// Gives the first `count` readable slots back to the producer.
+    @inlinable
+    public mutating func release(_ count: Int) {
+        head = head &+ UInt32(truncatingIfNeeded: count)
+        // [R2 release -> acquire in SPSCProducer.reserve]
+        sharedHead.storeRelease(head)
+    }
+
+    /// Copies up to `count` elements out and releases them.
+    /// - Returns: how many there were.
+    @inlinable
+    public mutating func pop(into elements: UnsafeMutablePointer<Slot>, count: Int) -> Int {
+        let ready = copy(into: elements, count: count)
+        if ready > 0 { release(ready) }
+        return ready
+    }
+
+    /// Copies up to `count` elements out and leaves them in the ring until `release`.
+    /// - Returns: how many there were.
+    @inlinable
+    public mutating func copy(into elements: UnsafeMutablePointer<Slot>, count: Int) -> Int {
+        let ready = peek(count)
+        let start = Int(head & mask)
+        let untilEnd = Int(capacity) &- start
+        let first = ready < untilEnd ? ready : untilEnd
+        elements.update(from: slots + start, count: first)
+        if first < ready { (elements + first).update(from: slots, count: ready &- first) }
+        return ready
+    }
+}

@@ -1,0 +1,69 @@
+/// The writing end of an `SPSCRing`: reserve, write, commit.
+///
+/// One thread at a time. A reservation is only a count: not committing cancels it.
+@frozen
+public struct SPSCProducer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
+    @usableFromInline let slots: UnsafeMutablePointer<Slot>
+    @usableFromInline let capacity: UInt32
+    @usableFromInline let mask: UInt32
+    @usableFromInline let sharedTail: SharedWord32
+    @usableFromInline let sharedHead: SharedWord32
+    @usableFromInline var tail: UInt32
+    /// The head as last seen: stale on the safe side, so the consumer's line is read only when
+    /// the ring looks too full.
+    @usableFromInline var cachedHead: UInt32
+
+    init(_ ring: SPSCRing<Slot>) {
+        slots = ring.slots
+        capacity = UInt32(ring.capacity)
+        mask = UInt32(ring.capacity - 1)
+        sharedTail = ring.tail
+        sharedHead = ring.head
+        tail = ring.tail.load()
+        cachedHead = ring.head.loadAcquire()
+    }
+
+    /// How many of `count` slots may be written now, 0 to `count`.
+    @inlinable
+    public mutating func reserve(_ count: Int) -> Int {
+        var free = Int(capacity &- (tail &- cachedHead))
+        if free < count {
+            // [R2 acquire <- release in SPSCConsumer.release]
+            cachedHead = sharedHead.loadAcquire()
+            free = Int(capacity &- (tail &- cachedHead))
+        }
+        return free < count ? free : count
+    }
+
+    /// The reserved slot `offset` (below the count that `reserve` gave).
+    @inlinable
+    public subscript(offset: Int) -> Slot {
+        get { slots[Int((tail &+ UInt32(truncatingIfNeeded: offset)) & mask)] }
+        nonmutating set {
+            slots[Int((tail &+ UInt32(truncatingIfNeeded: offset)) & mask)] = newValue
+        }
+    }
+
+    /// Hands the first `count` reserved slots to the consumer.
+    @inlinable
+    public mutating func commit(_ count: Int) {
+        tail = tail &+ UInt32(truncatingIfNeeded: count)
+        // [R1 release -> acquire in SPSCConsumer.peek]
+        sharedTail.storeRelease(tail)
+    }
+
+    /// Copies as many of `count` elements as fit and commits them.
+    /// - Returns: how many were taken.
+    @inlinable
+    public mutating func push(_ elements: UnsafePointer<Slot>, count: Int) -> Int {
+        let taken = reserve(count)
+        if taken == 0 { return 0 }
+        let start = Int(tail & mask)
+        let untilEnd = Int(capacity) &- start
+        let first = taken < untilEnd ? taken : untilEnd
+        (slots + start).update(from: elements, count: first)
+        if first < taken { slots.update(from: elements + first, count: taken &- first) }
+        commit(taken)
+        return taken
+    }
+}

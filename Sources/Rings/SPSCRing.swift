@@ -1,0 +1,60 @@
+// A single-producer single-consumer ring in memory that the caller provides.
+//
+//   +0    published tail   (written by the producer only)
+//   +128  published head   (written by the consumer only)
+//   +256  slot 0, slot 1, ... slot capacity-1
+//
+// Invariants (free-running 32-bit cursors):
+//   I1  0 <= tail - head <= capacity
+//   I2  only the producer moves tail, only the consumer moves head, and neither goes back
+//   I3  slots in [head, tail) belong to the consumer, all others to the producer
+//   I4  a slot's bytes are written before the tail that covers it is released, and read after
+//       that tail was acquired [R1]; they are read before the head that frees them is released,
+//       and overwritten after that head was acquired [R2]
+
+/// The shared part of a ring: where it lies and how large it is.
+///
+/// Make it once over a block of memory, then make one producer and one consumer from it and hand
+/// each to its thread. The memory must outlive both.
+@frozen
+public struct SPSCRing<Slot: BitwiseCopyable>: @unchecked Sendable {
+    @usableFromInline static var slotsOffset: Int { 2 * CacheLine.byteCount }
+
+    @usableFromInline let base: UnsafeMutableRawPointer
+    /// Slots in the ring, a power of two.
+    public let capacity: Int
+
+    /// Bytes of memory a ring of `capacity` slots needs.
+    public static func byteCount(capacity: Int) -> Int {
+        slotsOffset + CacheLine.roundedUp(capacity * MemoryLayout<Slot>.stride)
+    }
+
+    /// Lays an empty ring over `memory`.
+    /// - Parameters:
+    ///   - memory: `byteCount(capacity:)` bytes, aligned to `CacheLine.byteCount`.
+    ///   - capacity: a power of two, 1 to 2^30 slots; anything else is a caller error and traps.
+    public init(memory: UnsafeMutableRawPointer, capacity: Int) {
+        precondition(
+            capacity > 0 && capacity <= 1 << 30 && capacity & (capacity - 1) == 0,
+            "an SPSC ring has a power of two of slots, 1 to 2^30; \(capacity) is none")
+        precondition(CacheLine.isAligned(memory), "an SPSC ring starts on a cache line")
+        base = memory
+        self.capacity = capacity
+        memory.initializeMemory(as: UInt8.self, repeating: 0, count: Self.slotsOffset)
+    }
+
+    @usableFromInline var tail: SharedWord32 { SharedWord32(base) }
+    @usableFromInline var head: SharedWord32 { SharedWord32(base + CacheLine.byteCount) }
+    @usableFromInline var slots: UnsafeMutablePointer<Slot> {
+        (base + Self.slotsOffset).assumingMemoryBound(to: Slot.self)
+    }
+
+    /// The writing end. Only one may be in use at a time.
+    public func makeProducer() -> SPSCProducer<Slot> { SPSCProducer(self) }
+
+    /// The reading end. Only one may be in use at a time.
+    public func makeConsumer() -> SPSCConsumer<Slot> { SPSCConsumer(self) }
+
+    /// Slots between head and tail as a third thread may see them: a statistic, not a promise.
+    public var approximateCount: Int { Int(tail.load() &- head.load()) & (2 * capacity - 1) }
+}

@@ -1,0 +1,55 @@
+/// Sixteen bytes that name one segment of a packet in host memory.
+///
+/// A packet is one segment, or a run of consecutive references in which all but the last carry
+/// `Flags.more` (a guest's transmit chain, a large GSO frame). A run never wraps out of the
+/// order in which it was submitted.
+///
+/// The memory belongs to whoever submitted the reference until the same reference comes back on
+/// the completion ring.
+@frozen
+public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
+    /// Bits of `flags`.
+    @frozen
+    public struct Flags: OptionSet, BitwiseCopyable, Sendable {
+        public let rawValue: UInt16
+        @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
+
+        /// Another segment of the same packet follows in the next reference.
+        public static var more: Flags { Flags(rawValue: 1) }
+        /// Set by the device on completion: the packet was not delivered.
+        public static var dropped: Flags { Flags(rawValue: 2) }
+    }
+
+    /// Host address of the first byte.
+    public var address: UInt64
+    /// Bytes in this segment.
+    public var byteCount: UInt32
+    /// See `Flags`.
+    public var flags: Flags
+    /// The submitter's own mark; the device returns it untouched.
+    public var cookie: UInt16
+
+    @inlinable
+    public init(address: UInt64, byteCount: UInt32, flags: Flags = [], cookie: UInt16 = 0) {
+        self.address = address
+        self.byteCount = byteCount
+        self.flags = flags
+        self.cookie = cookie
+    }
+
+    /// A reference to `byteCount` bytes at `pointer`.
+    @inlinable
+    public init(_ pointer: UnsafeRawPointer, byteCount: Int, flags: Flags = [], cookie: UInt16 = 0) {
+        self.init(
+            address: UInt64(UInt(bitPattern: pointer)), byteCount: UInt32(truncatingIfNeeded: byteCount),
+            flags: flags, cookie: cookie)
+    }
+
+    /// The first byte of the segment.
+    @inlinable
+    public var pointer: UnsafeRawPointer {
+        // SAFETY: made from a pointer in `init`; a null address is refused where references
+        // enter (`RxWorker.validate`), so the bit pattern is never zero here.
+        UnsafeRawPointer(bitPattern: UInt(address)).unsafelyUnwrapped
+    }
+}
