@@ -3,8 +3,8 @@
 // scheduler of interleavings can stand in for the real thing here and nowhere else.
 //
 // Each type is a pointer to a naturally aligned word that somebody else owns: a ring's index
-// line, or guest memory. The names say the ordering on the access; there are no fences but
-// `fullFence()`.
+// line, or guest memory. The names say the ordering on the access; there are no fences, which
+// ThreadSanitizer could not follow.
 //
 // SAFETY: `Atomic<UIntN>` has the size, stride and layout of UIntN (asserted in RingsTests), and
 // an atomic access through a pointer to it compiles to the plain instruction of that ordering.
@@ -27,6 +27,15 @@ public struct SharedWord16: @unchecked Sendable {
     @inlinable public func store(_ value: UInt16) { cell.pointee.store(value, ordering: .relaxed) }
     @inlinable public func storeRelease(_ value: UInt16) {
         cell.pointee.store(value, ordering: .releasing)
+    }
+
+    /// Acquires, and is not reordered before an earlier `storeSequential` of this thread.
+    @inlinable public func loadSequential() -> UInt16 {
+        cell.pointee.load(ordering: .sequentiallyConsistent)
+    }
+    /// Releases, and is visible to all before a later `loadSequential` of this thread reads.
+    @inlinable public func storeSequential(_ value: UInt16) {
+        cell.pointee.store(value, ordering: .sequentiallyConsistent)
     }
 }
 
@@ -91,12 +100,4 @@ public struct SharedWord64: @unchecked Sendable {
     public func fetchOr(_ bits: UInt64) -> UInt64 {
         cell.pointee.bitwiseOr(bits, ordering: .acquiringAndReleasing).oldValue
     }
-}
-
-/// Orders every access before it against every access after it, across all threads.
-///
-/// Needed in one place: between publishing used entries and reading the driver's event word.
-@inlinable
-public func fullFence() {
-    atomicMemoryFence(ordering: .sequentiallyConsistent)
 }

@@ -1,0 +1,83 @@
+import Rings
+
+/// A worker's handle on a header queue: claims the slots of a burst in one bounded operation.
+///
+/// A value of constants, free to copy; the `HeaderQueue` it came from must outlive it.
+///
+/// Claimed ranges are disjoint because they are cut from one 64-bit cursor in host memory (which
+/// does not come round). Slots of a burst are contiguous modulo slotCount.
+struct HeaderClaimer: BitwiseCopyable {
+    let slots: UnsafeMutableRawPointer
+    /// Guest word, written by the driver.
+    let tail: SharedWord32
+    /// Guest word, written by the device: a copy of `head`.
+    let publicHead: SharedWord32
+    /// Host word: slots claimed since creation.
+    let head: SharedWord64
+    /// Host word: not 0 once the tail was found where it cannot be.
+    let brokenWord: SharedWord32
+    let slotShift: UInt32
+    let slotCount: UInt32
+
+    /// Attempts before a worker gives up and goes unsplit for this burst: a bound on what other
+    /// claimers and a tail that moves at full speed can cost.
+    static let maximumTries = 8
+
+    struct Claim: BitwiseCopyable {
+        /// Free-running number of the first slot.
+        var first: UInt32
+        /// How many slots, 0 to what was asked.
+        var count: Int
+        /// Compare-and-swaps that another claimer won.
+        var retries: Int
+    }
+
+    @inline(__always) var isBroken: Bool { brokenWord.load() != 0 }
+
+    /// Claims up to `wanted` slots: as many as are free.
+    @inline(__always)
+    func claim(_ wanted: Int) -> Claim {
+        if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
+        var start = head.load()
+        var retries = 0
+        while retries < Self.maximumTries {
+            // [H1 acquire <- the driver's release of tail: it has done with the slots below]
+            let free = tail.loadAcquire() &- UInt32(truncatingIfNeeded: start)
+            if free > slotCount {
+                // A stale `start` looks the same as a tail that lies; only with the head unmoved
+                // is it the tail.
+                let now = head.load()
+                if now == start {
+                    brokenWord.store(1)
+                    break
+                }
+                start = now
+                retries &+= 1
+                continue
+            }
+            let count = Int(free) < wanted ? Int(free) : wanted
+            if count == 0 { break }
+            // [H2 both ways: claims are ordered among workers]
+            let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
+            if attempt.exchanged {
+                let first = UInt32(truncatingIfNeeded: start)
+                // For observation: two workers may store out of order, so it can lag.
+                publicHead.store(first &+ UInt32(truncatingIfNeeded: count))
+                return Claim(first: first, count: count, retries: retries)
+            }
+            start = attempt.original
+            retries &+= 1
+        }
+        return Claim(first: 0, count: 0, retries: retries)
+    }
+
+    /// The index of the slot with free-running number `number`.
+    @inline(__always)
+    func index(_ number: UInt32) -> UInt32 { number & (slotCount &- 1) }
+
+    /// The memory of slot `index`.
+    @inline(__always)
+    func pointer(_ index: UInt32) -> UnsafeMutableRawPointer { slots + Int(index) &<< Int(slotShift) }
+
+    @inline(__always) var slotSize: Int { 1 &<< Int(slotShift) }
+}

@@ -1,0 +1,35 @@
+/// Why a packet that could have been split was placed whole.
+@frozen
+public enum FallbackReason: UInt8, CaseIterable, Sendable {
+    /// No header slot was free.
+    case noSlot
+    /// The headers (and what goes in front of them) are longer than a slot.
+    case headerTooLong
+    /// Not TCP or UDP over IPv4 or IPv6, a fragment, an unknown extension header...
+    case notSplittable
+    /// The driver moved the tail to where it cannot be.
+    case headerQueueBroken
+
+    /// The name in reports.
+    public var name: String { String(describing: self) }
+}
+
+/// Why a packet was not delivered.
+@frozen
+public enum DropReason: UInt8, CaseIterable, Sendable {
+    /// Shorter than an Ethernet header.
+    case runt
+    /// Longer than the largest packet a virtio-net device may deliver.
+    case tooLong
+    /// Buffers are not mergeable and the next one is too small.
+    case bufferTooSmall
+    /// It would need more buffers than the queue can hold.
+    case tooManyBuffers
+    /// The driver had posted too few buffers (only where packets do not wait for them).
+    case noBuffer
+    /// The driver broke the virtqueue.
+    case queueBroken
+
+    /// The name in reports.
+    public var name: String { String(describing: self) }
+}

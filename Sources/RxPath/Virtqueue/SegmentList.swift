@@ -1,0 +1,50 @@
+/// One contiguous piece of a device-writable buffer, checked and translated.
+struct Segment: BitwiseCopyable {
+    var pointer: UnsafeMutableRawPointer
+    var byteCount: UInt32
+}
+
+/// The segments of a burst's buffers, in fixed memory; no growth.
+///
+/// A value type whose storage is shared: copied into a local for a burst so that the count lives
+/// in a register.
+struct SegmentList: BitwiseCopyable {
+    let base: UnsafeMutablePointer<Segment>
+    let capacity: Int
+    var count = 0
+
+    init(base: UnsafeMutablePointer<Segment>, capacity: Int) {
+        self.base = base
+        self.capacity = capacity
+    }
+
+    @inline(__always) var isFull: Bool { count >= capacity }
+
+    /// The caller has checked `isFull`.
+    @inline(__always)
+    mutating func append(_ pointer: UnsafeMutableRawPointer, _ byteCount: UInt32) {
+        (base + count).initialize(to: Segment(pointer: pointer, byteCount: byteCount))
+        count &+= 1
+    }
+}
+
+/// What came of asking a virtqueue for its next buffer: the bytes it holds, or why there is none.
+struct BufferFetch: BitwiseCopyable {
+    private let value: Int
+
+    @inline(__always) init(byteCount: Int) { value = byteCount }
+    private init(code: Int) { value = code }
+
+    /// The driver has posted no further buffer.
+    @inline(__always) static var empty: BufferFetch { BufferFetch(code: -1) }
+    /// The driver lied; the queue's `fault` says how.
+    @inline(__always) static var broken: BufferFetch { BufferFetch(code: -2) }
+    /// The segment list is full: the packet needs more pieces than a burst may use.
+    @inline(__always) static var full: BufferFetch { BufferFetch(code: -3) }
+
+    @inline(__always) var isBuffer: Bool { value >= 0 }
+    @inline(__always) var isEmpty: Bool { value == -1 }
+    @inline(__always) var isBroken: Bool { value == -2 }
+    /// Writable bytes in the buffer; meaningful if `isBuffer`.
+    @inline(__always) var byteCount: Int { value }
+}

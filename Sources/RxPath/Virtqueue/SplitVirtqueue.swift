@@ -1,0 +1,171 @@
+import Rings
+
+/// The device side of an activated split virtqueue.
+///
+/// Pointers and size were checked at activation and never change; everything the driver can
+/// change is read once and checked here. The used ring is never read back.
+struct SplitVirtqueue: Virtqueue {
+    private let descriptors: UnsafeMutableRawPointer
+    private let availRing: UnsafeMutableRawPointer
+    private let usedRing: UnsafeMutableRawPointer
+    /// Used entries of this burst, {le32 id, le32 len} each, `size` of them at most.
+    private let shadow: UnsafeMutablePointer<UInt64>
+    private let mask: UInt16
+    private let allowsIndirect: Bool
+    private let usesEventIndex: Bool
+
+    private var regions: RegionCache
+    private var nextAvail: UInt16
+    /// `avail.idx` as last read: nextAvail <= availIndex <= nextAvail + size, modulo 2^16.
+    private var availIndex: UInt16
+    private var nextUsed: UInt16
+    /// `nextUsed` before the last publish, for the event-index rule.
+    private var publishedFrom: UInt16
+    /// The head of the buffer taken last.
+    private var head: UInt16 = 0
+    private(set) var usedCount = 0
+    var fault = QueueFault.none
+
+    /// - Parameter shadow: room for `addresses.size` entries, owned by the caller.
+    init(
+        _ addresses: SplitVirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        shadow: UnsafeMutablePointer<UInt64>
+    ) throws(RxPathError) {
+        let parts = try addresses.map(in: memory)
+        descriptors = parts.descriptorTable
+        availRing = parts.availRing
+        usedRing = parts.usedRing
+        self.shadow = shadow
+        mask = UInt16(truncatingIfNeeded: addresses.size - 1)
+        allowsIndirect = features.contains(.indirectDescriptors)
+        usesEventIndex = features.contains(.eventIndex)
+        regions = memory.cache
+        nextAvail = addresses.firstIndex
+        availIndex = addresses.firstIndex
+        nextUsed = addresses.firstIndex
+        publishedFrom = addresses.firstIndex
+        // A worker polls: kicks would be wasted.
+        SharedWord16(usedRing + SplitLayout.flagsOffset).store(usedNoNotify)
+    }
+
+    @inline(__always) var size: Int { Int(mask) &+ 1 }
+
+    // MARK: Taking buffers
+
+    @inline(__always)
+    mutating func refresh(_ count: Int) {
+        if Int(availIndex &- nextAvail) >= count { return }
+        // [V1 acquire <- the driver's release of avail.idx: ring entries and descriptors below it]
+        availIndex = SharedWord16(availRing + SplitLayout.indexOffset).loadAcquire()
+        if Int(availIndex &- nextAvail) > size {
+            availIndex = nextAvail
+            fault = .availJump
+        }
+    }
+
+    @inline(__always)
+    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
+        if fault != .none { return .broken }
+        if nextAvail == availIndex { return .empty }
+        let entry = SplitLayout.entriesOffset &+ 2 &* Int(nextAvail & mask)
+        head = SharedWord16(availRing + entry).load()
+        if head > mask { return broken(.head) }
+        let descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
+        if descriptor.isSingleWritable && !segments.isFull,
+            let pointer = regions.translate(descriptor.address, descriptor.byteCount)
+        {
+            nextAvail = nextAvail &+ 1
+            segments.append(pointer, descriptor.byteCount)
+            return BufferFetch(byteCount: Int(descriptor.byteCount))
+        }
+        return takeChain(descriptor, need, &segments)
+    }
+
+    /// Everything but a single descriptor inside one region.
+    @inline(never)
+    private mutating func takeChain(
+        _ first: Descriptor, _ need: Int, _ segments: inout SegmentList
+    ) -> BufferFetch {
+        var chain = DescriptorChain(
+            table: descriptors, count: size, allowsIndirect: allowsIndirect, regions: regions)
+        let fetch = chain.walk(from: first, need: need, into: &segments)
+        if fetch.isBroken { return broken(chain.fault) }
+        if fetch.isBuffer { nextAvail = nextAvail &+ 1 }
+        return fetch
+    }
+
+    @inline(never)
+    private mutating func broken(_ reason: QueueFault) -> BufferFetch {
+        fault = reason
+        return .broken
+    }
+
+    // MARK: Using buffers
+
+    @inline(__always)
+    mutating func use(_ byteCount: Int) {
+        // At most `size` buffers can be taken between two publishes, so `shadow` has the room.
+        shadow[usedCount] =
+            UInt64(head) | UInt64(UInt32(truncatingIfNeeded: byteCount)) &<< 32
+        usedCount &+= 1
+    }
+
+    @inline(__always)
+    func attach(slot: UInt32, toUsed index: Int) {
+        // Heads need 15 bits, so the upper half of `id` is free: slot + 1, 0 = no slot.
+        shadow[index] |= UInt64((slot &+ 1) &<< 16)
+    }
+
+    @inline(__always)
+    mutating func rewind(toUsed count: Int) {
+        // One available entry per used entry.
+        nextAvail = nextAvail &- UInt16(truncatingIfNeeded: usedCount &- count)
+        usedCount = count
+    }
+
+    // MARK: Publishing
+
+    @inline(__always)
+    mutating func publish() {
+        publishedFrom = nextUsed
+        if usedCount == 0 { return }
+        let entries = (usedRing + SplitLayout.entriesOffset)
+        let start = Int(nextUsed & mask)
+        let untilEnd = size &- start
+        let first = usedCount < untilEnd ? usedCount : untilEnd
+        // Entries are 8 bytes on a 4-byte boundary: copied as bytes, in two spans at the wrap.
+        (entries + start &* 8).copyMemory(from: shadow, byteCount: first &* 8)
+        if first < usedCount {
+            entries.copyMemory(from: shadow + first, byteCount: (usedCount &- first) &* 8)
+        }
+        nextUsed = nextUsed &+ UInt16(truncatingIfNeeded: usedCount)
+        usedCount = 0
+        // [V2 release -> the driver's acquire of used.idx: entries, buffers and header slots]
+        // Sequential, so that `wantsCall` cannot read the driver's word before this is visible [V3].
+        SharedWord16(usedRing + SplitLayout.indexOffset).storeSequential(nextUsed)
+    }
+
+    @inline(__always)
+    func wantsCall() -> Bool {
+        if publishedFrom == nextUsed { return false }
+        if !usesEventIndex {
+            let flags = SharedWord16(availRing + SplitLayout.flagsOffset).loadSequential()  // [V3]
+            return flags & availNoInterrupt == 0
+        }
+        let offset = SplitLayout.usedEventOffset(size: size)
+        let event = SharedWord16(availRing + offset).loadSequential()  // [V3]
+        return eventCrossed(event: event, from: publishedFrom, to: nextUsed)
+    }
+
+    // MARK: Observation (control path)
+
+    /// The next available entry to take: what a stopped queue reports as its base.
+    var base: UInt16 { nextAvail }
+}
+
+/// Whether moving an index from `from` to `to` wrote the entry number `event`, modulo 2^16
+/// (virtio 1.4, "Used Buffer Notification Suppression").
+@inline(__always)
+func eventCrossed(event: UInt16, from: UInt16, to: UInt16) -> Bool {
+    (to &- event &- 1) < (to &- from)
+}

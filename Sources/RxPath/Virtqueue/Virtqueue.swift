@@ -1,0 +1,39 @@
+/// The device side of a virtqueue as placement sees it, the same verbs for every ring format.
+///
+/// A conforming type is a small bitwise-copyable value (pointers and cursors): a worker copies it
+/// into a local for a burst, so that cursors live in registers although stores to guest memory
+/// might alias anything, and writes it back at the end. One thread at a time.
+///
+/// A burst: `refresh` once; `take` buffers, `use` each with its length; on a shortfall `rewind`;
+/// then `publish` once, and `wantsCall` decides on the one notification.
+protocol Virtqueue: BitwiseCopyable {
+    /// Why the queue is broken, or `.none`.
+    var fault: QueueFault { get set }
+    /// Entries in the ring: the most buffers a driver can have posted.
+    var size: Int { get }
+    /// Used entries shadowed in this burst.
+    var usedCount: Int { get }
+
+    /// Learns how many buffers the driver has posted, if fewer than `count` are known of.
+    mutating func refresh(_ count: Int)
+
+    /// Takes the next available buffer (a whole chain, every descriptor of it checked) and appends
+    /// its pieces to `segments` as far as the first `need` bytes reach.
+    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
+
+    /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
+    mutating func use(_ byteCount: Int)
+
+    /// Names header slot `slot` in the shadowed used entry `index`.
+    func attach(slot: UInt32, toUsed index: Int)
+
+    /// Untakes the buffers of all shadowed entries from number `usedCount` on. Every buffer taken
+    /// since then must have been used.
+    mutating func rewind(toUsed usedCount: Int)
+
+    /// Writes the shadowed entries to the used ring and makes them visible at once.
+    mutating func publish()
+
+    /// Whether the driver asked to be called for what the last `publish` made visible.
+    func wantsCall() -> Bool
+}
