@@ -19,6 +19,15 @@ struct HeaderClaimer: BitwiseCopyable {
     let slotShift: UInt32
     let slotCount: UInt32
 
+    /// A claimer that never finds a slot, for queues that do not split.
+    /// - Parameter memory: 24 zeroed bytes that stay untouched.
+    static func none(_ memory: UnsafeMutableRawPointer) -> HeaderClaimer {
+        HeaderClaimer(
+            slots: memory, tail: SharedWord32(memory), publicHead: SharedWord32(memory),
+            head: SharedWord64(memory), brokenWord: SharedWord32(memory), slotShift: 0,
+            slotCount: 0)
+    }
+
     /// Attempts before a worker gives up and goes unsplit for this burst: a bound on what other
     /// claimers and a tail that moves at full speed can cost.
     static let maximumTries = 8

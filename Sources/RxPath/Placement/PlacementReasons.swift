@@ -21,6 +21,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case runt
     /// Longer than the largest packet a virtio-net device may deliver.
     case tooLong
+    /// In more source segments than a packet may have.
+    case tooManySegments
     /// Buffers are not mergeable and the next one is too small.
     case bufferTooSmall
     /// It would need more buffers than the queue can hold.

@@ -22,6 +22,8 @@ struct PlannedPacket: BitwiseCopyable {
     var isSimple = false
     var fate = Fate.deliver
 
+    @inline(__always) var takesSlot: Bool { headerLength != 0 && !fate.isDropped }
+
     /// Delivered split, delivered whole for a reason, or dropped for a reason; one byte.
     struct Fate: BitwiseCopyable, Equatable {
         private let code: UInt8

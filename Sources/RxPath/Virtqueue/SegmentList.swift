@@ -45,6 +45,7 @@ struct BufferFetch: BitwiseCopyable {
     @inline(__always) var isBuffer: Bool { value >= 0 }
     @inline(__always) var isEmpty: Bool { value == -1 }
     @inline(__always) var isBroken: Bool { value == -2 }
+    @inline(__always) var isFull: Bool { value == -3 }
     /// Writable bytes in the buffer; meaningful if `isBuffer`.
     @inline(__always) var byteCount: Int { value }
 }

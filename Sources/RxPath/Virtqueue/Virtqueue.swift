@@ -11,6 +11,8 @@ protocol Virtqueue: BitwiseCopyable {
     var fault: QueueFault { get set }
     /// Entries in the ring: the most buffers a driver can have posted.
     var size: Int { get }
+    /// Where the device goes on in the driver's ring, for resuming the queue.
+    var base: UInt16 { get }
     /// Used entries shadowed in this burst.
     var usedCount: Int { get }
 

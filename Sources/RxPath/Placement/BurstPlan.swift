@@ -1,0 +1,78 @@
+import Rings
+
+/// The plan of one burst: fixed memory that scan, reserve, claim and place fill one after the
+/// other.
+///
+/// A value of pointers and counts; a worker copies it into a local for a burst, so that the counts
+/// live in registers. One thread at a time.
+struct BurstPlan: BitwiseCopyable {
+    /// Most source segments of one packet; a port may not submit longer runs.
+    static let maximumRefsPerPacket = 64
+    /// Most packets of one burst.
+    static let maximumPackets = 256
+    /// 65535 bytes of IP behind an Ethernet header and two tags, and room for what virtio 1.4
+    /// allows with segmentation offloads (65589 bytes with its 12-byte header and padding).
+    static let maximumPacketByteCount = 65589
+    /// Buffers too small for a net header, in a row, that break the queue.
+    static let maximumTinyStreak = 64
+
+    let packets: UnsafeMutablePointer<PlannedPacket>
+    /// For parsing packets whose headers lie in several segments.
+    let scratch: UnsafeMutableRawPointer
+    var segments: SegmentList
+    /// Packets that scan found, delivered or not.
+    var packetCount = 0
+    /// Packets before this one were planned: dropped, or given buffers.
+    var plannedCount = 0
+
+    /// Most packets to take at once.
+    let burst: Int
+    /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
+    let isMergeable: Bool
+    /// Packets for which there are too few buffers are dropped instead of left to the source.
+    let dropsOnShortage: Bool
+    /// Bytes of the virtio-net header: 12 or 20.
+    let netHeaderByteCount: Int
+    /// Tiny buffers since the last burst that placed anything.
+    var tinyStreak = 0
+    /// This burst gave a buffer back with length 0.
+    var sawTiny = false
+
+    /// Bytes of memory that `init` lays the plan over.
+    static func byteCount(burst: Int, queueSize: Int) -> Int {
+        CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
+            + CacheLine.roundedUp(HeaderParser.scratchByteCount)
+            + segmentCapacity(queueSize) * MemoryLayout<Segment>.stride
+    }
+
+    /// A chain may have as many descriptors as the queue has entries, so a packet in one buffer
+    /// always fits; a burst that needs more ends early.
+    private static func segmentCapacity(_ queueSize: Int) -> Int { max(1024, 2 * queueSize) }
+
+    init(
+        memory: UnsafeMutableRawPointer, burst: Int, queueSize: Int, features: VirtioFeatures,
+        dropsOnShortage: Bool
+    ) {
+        let scratchOffset = CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
+        packets = memory.assumingMemoryBound(to: PlannedPacket.self)
+        scratch = memory + scratchOffset
+        let segmentsOffset = scratchOffset + CacheLine.roundedUp(HeaderParser.scratchByteCount)
+        segments = SegmentList(
+            base: (memory + segmentsOffset).assumingMemoryBound(to: Segment.self),
+            capacity: Self.segmentCapacity(queueSize))
+        self.burst = burst
+        isMergeable = features.contains(.mergeableBuffers)
+        self.dropsOnShortage = dropsOnShortage
+        netHeaderByteCount =
+            NetHeaderLayout(hashReport: features.contains(.hashReport)).byteCount
+    }
+
+    /// Bytes that a packet puts into its data buffers.
+    @inline(__always)
+    func dataByteCount<Method: PlacementMethod>(
+        _ packet: PlannedPacket, _ method: Method.Type
+    ) -> Int {
+        Method.prefixByteCount(split: packet.headerLength != 0, netHeader: netHeaderByteCount)
+            &+ Int(packet.byteCount) &- Int(packet.headerLength)
+    }
+}

@@ -1,0 +1,41 @@
+import Rings
+
+/// The live counters of one RQ: 64-bit words that its worker alone writes, on cache lines of their
+/// own; any thread may read them and may lag.
+struct RxCounterBlock: BitwiseCopyable {
+    static let fallbackStart = 16
+    static let dropStart = 24
+    static let wordCount = 32
+    static let byteCount = CacheLine.roundedUp(wordCount * 8)
+
+    /// Word numbers below `fallbackStart`.
+    enum Word: Int {
+        case packets, bytes, split, buffers, bursts, emptyTurns, calls, claimRetries, tinyBuffers
+        case slots, fault
+    }
+
+    private let base: UnsafeMutableRawPointer
+
+    /// - Parameter memory: `byteCount` zeroed bytes on a cache line of their own.
+    init(memory: UnsafeMutableRawPointer) { base = memory }
+
+    @inline(__always)
+    private func word(_ index: Int) -> SharedWord64 { SharedWord64(base + index &* 8) }
+
+    @inline(__always)
+    func add(_ word: Word, _ amount: Int) {
+        self.word(word.rawValue).addSingleWriter(UInt64(truncatingIfNeeded: amount))
+    }
+
+    func set(_ word: Word, _ value: Int) { self.word(word.rawValue).store(UInt64(value)) }
+    func read(_ word: Word) -> UInt64 { self.word(word.rawValue).load() }
+
+    func addFallback(_ index: Int) { word(Self.fallbackStart &+ index).addSingleWriter(1) }
+    func addDrop(_ index: Int) { word(Self.dropStart &+ index).addSingleWriter(1) }
+    func readFallback(_ reason: FallbackReason) -> UInt64 {
+        word(Self.fallbackStart + Int(reason.rawValue)).load()
+    }
+    func readDrop(_ reason: DropReason) -> UInt64 {
+        word(Self.dropStart + Int(reason.rawValue)).load()
+    }
+}

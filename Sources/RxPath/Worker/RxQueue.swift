@@ -1,0 +1,117 @@
+// control path
+//
+// One RQ of a device, as its owner sees it: made over a virtqueue and, for method D, linked to a
+// header queue; then fed bursts. The choice of method, report and ring is made here, once: each
+// combination is a specialisation of `PlacedRxQueue`, reached by one indirect call per burst.
+
+import Host
+import Rings
+
+/// Where headers go.
+public enum RxMethod: Sendable, Equatable {
+    /// Nowhere else: packets are placed whole.
+    case whole
+    /// Method D: into the header queue, reported in one of two ways.
+    case headerQueue(HeaderReport)
+}
+
+/// What happens to packets for which the driver has posted too few buffers.
+public enum BufferShortage: Sendable {
+    /// They stay with their source and are tried again: lossless, for sources that can wait.
+    case wait
+    /// They are dropped and counted as `noBuffer`.
+    case drop
+}
+
+/// Everything an RQ is made from.
+public struct RxQueueConfiguration: Sendable {
+    public var virtqueue: SplitVirtqueueAddresses
+    public var features: VirtioFeatures
+    public var memory: GuestMemory
+    public var method: RxMethod
+    /// The queue to claim slots from; several RQs of one device may share it. Needed by
+    /// `.headerQueue`, ignored by `.whole`.
+    public var headerQueue: HeaderQueue?
+    /// Most packets placed and published at once, 1 to 256.
+    public var burst: Int
+    public var shortage: BufferShortage
+    /// eventfd that calls the driver, or -1: then the owner is only told.
+    public var callDescriptor: Int32
+
+    public init(
+        virtqueue: SplitVirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        method: RxMethod, headerQueue: HeaderQueue? = nil, burst: Int = 32,
+        shortage: BufferShortage = .wait, callDescriptor: Int32 = -1
+    ) {
+        self.virtqueue = virtqueue
+        self.features = features
+        self.memory = memory
+        self.method = method
+        self.headerQueue = headerQueue
+        self.burst = burst
+        self.shortage = shortage
+        self.callDescriptor = callDescriptor
+    }
+}
+
+/// What one call of `enqueue` did.
+@frozen
+public struct EnqueueResult: Sendable, BitwiseCopyable {
+    /// References done with: delivered, or dropped and marked so. The rest is the caller's still.
+    public let consumed: Int
+    /// Packets delivered.
+    public let delivered: Int
+    /// The driver asked to be called and no `callDescriptor` was given: the caller must do it.
+    public let wantsCall: Bool
+}
+
+/// One receive queue. Feed it from one thread at a time; read its counters from any.
+///
+/// Made by `RxQueueConfiguration.makeQueue(in:)`. A call of `enqueue` is the one dynamic dispatch
+/// of a burst; behind it everything is specialised.
+public protocol RxQueue: AnyObject, Sendable {
+    var configuration: RxQueueConfiguration { get }
+
+    /// Places up to a burst of packets and publishes them.
+    /// - Parameters:
+    ///   - refs: references of whole packets, in order; those of dropped packets get marked.
+    ///   - count: how many references.
+    func enqueue(_ refs: UnsafeMutablePointer<PacketRef>, count: Int) -> EnqueueResult
+
+    /// The next available entry of the driver's ring: where a stopped queue is resumed.
+    var base: UInt16 { get }
+
+    /// A snapshot.
+    var counters: RxCounters { get }
+}
+
+extension RxQueueConfiguration {
+    /// The largest burst that may be configured.
+    public static let maximumBurst = BurstPlan.maximumPackets
+    /// Most references of one packet.
+    public static let maximumRefsPerPacket = BurstPlan.maximumRefsPerPacket
+
+    /// Bytes that a queue takes from its arena, alignment included.
+    public var arenaByteCount: Int {
+        let size = max(0, virtqueue.size)
+        return 4 * CacheLine.byteCount + size * 8 + RxCounterBlock.byteCount
+            + BurstPlan.byteCount(burst: burst, queueSize: size)
+    }
+
+    /// Checks the configuration and makes the queue.
+    /// - Parameter arena: where the queue's private memory comes from; on the worker's NUMA node.
+    /// - Throws: `RxPathError` if geometry or addresses do not hold, or the arena is too small.
+    public func makeQueue(in arena: MemoryArena) throws(RxPathError) -> any RxQueue {
+        guard (1...Self.maximumBurst).contains(burst) else {
+            throw RxPathError("burst \(burst) is not between 1 and \(Self.maximumBurst)")
+        }
+        switch method {
+        case .whole:
+            return try PlacedRxQueue<SplitVirtqueue, WholePlacement>(self, arena)
+        case .headerQueue(.netHeader):
+            return try PlacedRxQueue<SplitVirtqueue, NetHeaderReportPlacement>(self, arena)
+        case .headerQueue(.usedElement):
+            return try PlacedRxQueue<SplitVirtqueue, UsedElementReportPlacement>(self, arena)
+        }
+    }
+}

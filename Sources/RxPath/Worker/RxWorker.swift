@@ -1,0 +1,72 @@
+import Host
+import Rings
+
+/// Carries packets from a submission ring through an RQ to a completion ring.
+///
+/// The far ends of the rings belong to a port. A completion is the reference that was submitted,
+/// marked if its packet was dropped. One thread at a time calls `turn`.
+public final class RxWorker: @unchecked Sendable {
+    // SAFETY: `turn` is documented to be called from one thread at a time; the state behind the
+    // pointer is its alone, and everything else is constant.
+
+    private struct State: ~Copyable {
+        var submissions: SPSCConsumer<PacketRef>
+        var completions: SPSCProducer<PacketRef>
+    }
+
+    public let queue: any RxQueue
+    private let state: UnsafeMutablePointer<State>
+    private let refs: UnsafeMutablePointer<PacketRef>
+    private let burst: Int
+    private let window: Int
+
+    /// - Parameters:
+    ///   - queue: the RQ to feed.
+    ///   - submissions: packets to deliver.
+    ///   - completions: their references once done with; at least as large as `submissions`.
+    ///   - arena: for the burst's references; `Self.arenaByteCount` bytes of it.
+    public init(
+        queue: any RxQueue, submissions: consuming SPSCConsumer<PacketRef>,
+        completions: consuming SPSCProducer<PacketRef>, in arena: MemoryArena
+    ) throws(RxPathError) {
+        self.queue = queue
+        burst = queue.configuration.burst
+        window = queue.configuration.burst + RxQueueConfiguration.maximumRefsPerPacket - 1
+        do {
+            refs = try arena.allocate(byteCount: Self.arenaByteCount)
+                .bindMemory(to: PacketRef.self, capacity: window)
+        } catch { throw RxPathError("worker memory: \(error)") }
+        state = .allocate(capacity: 1)
+        state.initialize(to: State(submissions: submissions, completions: completions))
+    }
+
+    deinit {
+        state.deinitialize(count: 1)
+        state.deallocate()
+    }
+
+    /// Bytes that a worker takes from its arena.
+    public static var arenaByteCount: Int {
+        (BurstPlan.maximumPackets + BurstPlan.maximumRefsPerPacket)
+            * MemoryLayout<PacketRef>.stride
+    }
+
+    /// One turn: pull a burst, place it, return its references. Bounded work; never blocks.
+    /// - Returns: references returned; 0 when there was nothing to do, or no buffer for it.
+    public func turn() -> Int {
+        let room = state.pointee.completions.reserve(window)
+        // Runs of segments need a wider window; one that is cut off stays, and comes first then.
+        let isRun =
+            state.pointee.submissions.peek(1) > 0
+            && state.pointee.submissions[0].flags.contains(.more)
+        let wanted = isRun ? window : burst
+        let pulled = state.pointee.submissions.copy(into: refs, count: min(wanted, room))
+        if pulled == 0 { return 0 }
+        let result = queue.enqueue(refs, count: pulled)
+        if result.consumed > 0 {
+            _ = state.pointee.completions.push(refs, count: result.consumed)
+            state.pointee.submissions.release(result.consumed)
+        }
+        return result.consumed
+    }
+}
