@@ -233,3 +233,10 @@ int cleave_hypervisor(char *name, size_t byte_count) {
 }
 
 const char *cleave_compiler(void) { return __VERSION__; }
+
+void cleave_event_signal(int fd) {
+    const uint64_t one = 1;
+    // An eventfd takes all 8 bytes or fails with EAGAIN.
+    while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}

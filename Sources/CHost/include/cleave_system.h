@@ -80,3 +80,6 @@ int cleave_hypervisor(char *name, size_t byte_count);
 
 /// Which C compiler built this, for machine reports.
 const char *cleave_compiler(void);
+
+/// Adds 1 to an eventfd. A full counter means that a signal is pending: nothing is lost.
+void cleave_event_signal(int fd);

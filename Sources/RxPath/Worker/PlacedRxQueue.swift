@@ -69,14 +69,14 @@ final class PlacedRxQueue<Queue: Virtqueue, Method: PlacementMethod>: RxQueue, @
         state.pointee.queue = queue
         state.pointee.plan.tinyStreak = plan.tinyStreak
         state.pointee.plan.sawTiny = false
-        count(placed, buffers: buffers, claim, queue.fault, counters)
+        record(placed, buffers: buffers, claim, queue.fault, counters)
         return EnqueueResult(
             consumed: placed.refs, delivered: placed.packets,
             wantsCall: call(queue, state.pointee.callDescriptor, counters))
     }
 
     @inline(__always)
-    private static func count(
+    private static func record(
         _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim, _ fault: QueueFault,
         _ counters: RxCounterBlock
     ) {
