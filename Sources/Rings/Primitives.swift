@@ -94,6 +94,12 @@ public struct SharedWord64: @unchecked Sendable {
             failureOrdering: .acquiring)
     }
 
+    /// Adds, in any thread; orders nothing. For statistics off the packet path.
+    @inlinable
+    public func fetchAdd(_ amount: UInt64) {
+        cell.pointee.wrappingAdd(amount, ordering: .relaxed)
+    }
+
     /// Sets bits; orders both ways.
     /// - Returns: the value before.
     @inlinable

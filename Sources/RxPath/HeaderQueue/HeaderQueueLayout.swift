@@ -17,8 +17,8 @@ public struct HeaderQueueLayout: Sendable, Equatable {
     public static let maximumSlotCount = 32768
     /// Bytes of the control area: two words on cache lines of their own.
     public static let controlByteCount = 256
-    static let tailOffset = 0
-    static let headOffset = 128
+    public static let tailOffset = 0
+    public static let headOffset = 128
 
     /// Guest address of slot 0; aligned to 64 bytes.
     public var base: GuestAddress

@@ -1,0 +1,110 @@
+import Host
+import Rings
+import RxPath
+
+/// The driver's half of a header queue: gives slots to the device by moving the tail.
+///
+/// Slots come back from consumers in any order, since the RQs that share the queue are harvested
+/// independently, but a tail can only say "all below". So slots are cut into groups of
+/// `groupSize`; each group has a word with a bit per slot, and one bit more, `passed`: the tail has
+/// reached this group. Retiring sets bits. Whoever completes a word (all slots and `passed`) is the
+/// one mover: it resets the word, moves the tail past the group, and passes on to the next word,
+/// where it may complete that too. So there is one mover at a time and the tail never goes back.
+///
+/// Any number of threads may retire at the same time; no slot twice.
+public final class DriverHeaderQueue: @unchecked Sendable {
+    // SAFETY: constants, and words reached through explicit orderings.
+
+    public let layout: HeaderQueueLayout
+    /// Slots by which the tail moves.
+    public let groupSize: Int
+
+    private let space: GuestSpace
+    private let slots: UnsafeMutableRawPointer
+    private let tail: SharedWord32
+    private let words: UnsafeMutableRawPointer
+    private let groupCount: Int
+    private let full: UInt64
+    private let doubleRetires: SharedWord64
+
+    private static let passed: UInt64 = 1 << 32
+    private static let wordStride = 64
+
+    /// Lays a header queue over guest memory and gives all its slots to the device.
+    /// - Parameters:
+    ///   - slotSize: bytes, a power of two, 64 to 1024.
+    ///   - slotCount: a power of two, 1 to 32768.
+    public init(slotSize: Int, slotCount: Int, in space: GuestSpace) throws(RxPathError) {
+        try HeaderQueueLayout.check(slotSize: slotSize, slotCount: slotCount)
+        let area = try space.allocate(byteCount: slotSize * slotCount)
+        let control = try space.allocate(byteCount: HeaderQueueLayout.controlByteCount)
+        layout = HeaderQueueLayout(
+            base: area.address, control: control.address, slotSize: slotSize, slotCount: slotCount)
+        self.space = space
+        slots = area.pointer
+        groupSize = min(32, max(1, slotCount / 4))
+        groupCount = slotCount / groupSize
+        full = (UInt64(1) << UInt64(groupSize) - 1) | Self.passed
+        let byteCount = (groupCount + 1) * Self.wordStride
+        words = .allocate(byteCount: byteCount, alignment: Self.wordStride)
+        words.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+        doubleRetires = SharedWord64(words + groupCount * Self.wordStride)
+        tail = SharedWord32(control.pointer + HeaderQueueLayout.tailOffset)
+        SharedWord64(words).store(Self.passed)
+        tail.storeRelease(UInt32(slotCount))  // [H1]
+    }
+
+    deinit { words.deallocate() }
+
+    /// The memory of slot `index`, below slotCount.
+    @inline(__always)
+    func pointer(_ index: Int) -> UnsafeRawPointer {
+        UnsafeRawPointer(slots + index &* layout.slotSize)
+    }
+
+    /// Gives `count` slots from `first` on (modulo slotCount) back to the device. The caller has
+    /// read what it wants of them.
+    ///
+    /// At most two read-modify-writes for a burst of up to `groupSize` slots in order.
+    public func retire(first: Int, count: Int) {
+        var slot = first
+        var left = count
+        var passes = false
+        while left > 0 || passes {
+            let group = slot / groupSize
+            let offset = slot & (groupSize &- 1)
+            let room = groupSize &- offset
+            let here = left < room ? left : room
+            let bits = ((UInt64(1) &<< UInt64(here)) &- 1) &<< UInt64(offset)
+            let found = mark(group, bits | (passes ? Self.passed : 0))
+            if found & bits != 0 { doubleRetires.fetchAdd(1) }
+            passes = found | bits | (passes ? Self.passed : 0) == full
+            if passes { moveTail(past: group) }
+            left &-= here
+            // The next group's first slot: where the range goes on, if it does, and where the
+            // tail arrives, if it moved.
+            slot = group &+ 1 == groupCount ? 0 : (group &+ 1) &* groupSize
+        }
+    }
+
+    /// - Returns: the word before.
+    @inline(__always)
+    private func mark(_ group: Int, _ bits: UInt64) -> UInt64 {
+        // [H3 both ways: what other threads read of their slots is done before this word is full]
+        SharedWord64(words + group &* Self.wordStride).fetchOr(bits)
+    }
+
+    /// Only the thread that completed the group's word gets here, and the next one can only after
+    /// this one has passed on.
+    @inline(__always)
+    private func moveTail(past group: Int) {
+        SharedWord64(words + group &* Self.wordStride).store(0)
+        // [H1 release -> acquire in HeaderClaimer.claim: the slots below are done with]
+        tail.storeRelease(tail.load() &+ UInt32(truncatingIfNeeded: groupSize))
+    }
+
+    /// Slots retired although they were retired already: 0 unless device or consumer misbehave.
+    public var doubleRetireCount: UInt64 { doubleRetires.load() }
+    /// The free-running tail as the device sees it.
+    public var currentTail: UInt32 { tail.loadAcquire() }  // [H1]
+}

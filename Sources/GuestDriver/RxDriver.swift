@@ -1,0 +1,138 @@
+// control path
+//
+// The driver of one receive queue: posts buffers, harvests packets, checks what the device says,
+// retires header slots. Benchmarks, tests and fuzzers all drive the device through it.
+
+import Host
+import RxPath
+
+/// What a driver is made from.
+public struct RxDriverConfiguration: Sendable {
+    /// Descriptors in the ring: a power of two, 1 to 32768.
+    public var ringSize: Int
+    public var shape: BufferShape
+    public var method: RxMethod
+    /// The queue that its packets' headers come in; shared with the drivers of other RQs.
+    public var headerQueue: DriverHeaderQueue?
+    /// Features beyond those that the shape implies.
+    public var features: VirtioFeatures
+    /// Data buffers beyond those the ring holds, for applications that keep some.
+    public var spareBuffers: Int
+    /// Most packets harvested at once.
+    public var burst: Int
+
+    public init(
+        ringSize: Int, shape: BufferShape, method: RxMethod,
+        headerQueue: DriverHeaderQueue? = nil, features: VirtioFeatures = [],
+        spareBuffers: Int = 0, burst: Int = 32
+    ) {
+        self.ringSize = ringSize
+        self.shape = shape
+        self.method = method
+        self.headerQueue = headerQueue
+        self.features = features
+        self.spareBuffers = spareBuffers
+        self.burst = burst
+    }
+
+    /// All features that the device must be made with.
+    public var allFeatures: VirtioFeatures { features.union(shape.features) }
+
+    /// Guest memory that the driver takes: data buffers, and the ring with its alignment.
+    public var guestByteCount: Int { dataByteCount + 32 * ringSize + 3 * 4096 }
+    /// Guest memory in data buffers.
+    public var dataByteCount: Int {
+        (ringSize / shape.chainLength * shape.chainLength + spareBuffers) * shape.bufferByteCount
+    }
+}
+
+/// The driver of one receive queue. One thread at a time.
+///
+/// A round: `refill` posts every free buffer, `harvest` finds packets, the application looks at
+/// `packets` and `pieces`, `finish` retires slots and takes the buffers back or hands them over.
+public final class RxDriver: @unchecked Sendable {
+    // SAFETY: documented to be used from one thread at a time.
+
+    public let configuration: RxDriverConfiguration
+    /// What the device's queue is made over.
+    public let virtqueue: SplitVirtqueueAddresses
+    private let space: GuestSpace
+    private let state: UnsafeMutablePointer<RxDriverState>
+
+    /// Cuts ring and buffers from `space`; nothing is posted yet.
+    /// - Throws: `RxPathError` if the geometry does not hold or memory runs out.
+    public init(_ configuration: RxDriverConfiguration, in space: GuestSpace) throws(RxPathError) {
+        try configuration.shape.check()
+        guard configuration.burst > 0, configuration.spareBuffers >= 0 else {
+            throw RxPathError("driver burst must be positive and spare buffers not negative")
+        }
+        if case .headerQueue = configuration.method, configuration.headerQueue == nil {
+            throw RxPathError("method D needs a header queue")
+        }
+        let ring = try SplitDriverRing(
+            size: configuration.ringSize, chainLength: configuration.shape.chainLength,
+            features: configuration.allFeatures, in: space)
+        let data = try space.allocate(
+            byteCount: configuration.dataByteCount, alignment: 4096)
+        self.configuration = configuration
+        self.space = space
+        virtqueue = ring.addresses
+        state = .allocate(capacity: 1)
+        state.initialize(to: RxDriverState(configuration, ring: ring, data: data))
+        ring.setInterrupts(false)
+    }
+
+    deinit {
+        state.pointee.free()
+        state.deallocate()
+    }
+
+    /// Posts every free chain for which there are buffers.
+    /// - Returns: chains posted, and whether the device wants a kick.
+    @discardableResult
+    public func refill() -> (posted: Int, wantsKick: Bool) { state.pointee.refill() }
+
+    /// Finds up to a burst of packets. Call `finish` before the next harvest.
+    /// - Returns: how many.
+    public func harvest() -> Int { state.pointee.harvest() }
+
+    /// The harvested packets.
+    public var packets: UnsafeBufferPointer<ReceivedPacket> {
+        UnsafeBufferPointer(start: state.pointee.packets, count: state.pointee.packetCount)
+    }
+    /// The pieces that the packets refer to.
+    public var pieces: UnsafeBufferPointer<ReceivedPiece> {
+        UnsafeBufferPointer(start: state.pointee.pieces, count: state.pointee.pieceCount)
+    }
+
+    /// Retires the harvested packets' slots.
+    public func retire() { state.pointee.retire() }
+
+    /// Ends the burst: chains are free again, and so are their buffers unless `taking`.
+    /// - Parameter taking: the application keeps the buffers, oldest first out of `giveBack`;
+    ///   spare ones take their place, as far as there are any.
+    public func finish(taking: Bool = false) { state.pointee.finish(taking: taking) }
+
+    /// Returns the `count` buffers that were taken longest ago.
+    public func giveBack(_ count: Int) { state.pointee.giveBack(count) }
+    /// Buffers that the application holds.
+    public var takenCount: Int { state.pointee.takenCount }
+
+    /// Copies the harvested packets' data, one after the other, to `target`.
+    /// - Parameters:
+    ///   - target: the application's buffer, `byteCount` bytes.
+    ///   - byteCount: copying goes on at the start of the buffer when a packet does not fit.
+    public func copyOut(to target: UnsafeMutableRawPointer, byteCount: Int) {
+        state.pointee.copyOut(to: target, byteCount: byteCount)
+    }
+
+    /// Asks the device to call after the next used buffer, or never.
+    public func setInterrupts(_ enabled: Bool) { state.pointee.ring.setInterrupts(enabled) }
+
+    /// Packets harvested since creation.
+    public var harvestedCount: UInt64 { state.pointee.harvestedCount }
+    /// The first wrong thing the device said, or `.none`; harvesting stops there.
+    public var fault: DriverFault { state.pointee.fault }
+    /// Buffers used with length 0.
+    public var emptyBufferCount: UInt64 { state.pointee.emptyBufferCount }
+}
