@@ -1,0 +1,167 @@
+// Finds the split point of a frame: the exact end of its TCP or UDP header.
+//
+// Called once per packet. Untagged IPv4 without options and IPv6 without extension headers are
+// decided here by three wide loads, selects instead of branches on the traffic mix, and two
+// branches that clean traffic never takes; all the rest is `HeaderWalk`'s. The tests compare
+// this with a naive twin, byte by byte.
+//
+// The frame may lie in memory that its sender still writes. Every field is loaded into a local
+// before it is judged, and the answer is bounded by the caller's own lengths, whatever is read.
+
+/// Finds where the headers of a frame end. Pure functions, callable from any thread.
+///
+/// Splittable: Ethernet with up to two VLAN tags; IPv4 with options, or IPv6 with hop-by-hop,
+/// routing and destination options; TCP with options, or UDP. Tunnels over UDP are split behind
+/// the outer UDP header. The split point rests on header fields and on the bytes present:
+/// checksums, the UDP length and the IPv6 payload length have no say, an IPv4 total length that
+/// does not hold makes the frame whole, and padding behind it counts as payload.
+public enum HeaderParser {
+    /// Room that `parse(segments:segmentCount:scratch:)` needs in its scratch window, in bytes.
+    public static var scratchByteCount: Int { 512 }
+
+    /// Parses a frame that lies in one piece.
+    /// - Parameters:
+    ///   - frame: the first byte of the Ethernet header; any alignment.
+    ///   - byteCount: bytes in the frame, without the frame check sequence. Nothing behind them
+    ///     is read.
+    @inline(__always)
+    public static func parse(_ frame: UnsafeRawPointer, byteCount: Int) -> HeaderSplit {
+        parse(window: frame, windowByteCount: byteCount, frameByteCount: byteCount)
+    }
+
+    /// Parses a frame of which only the first bytes lie in one piece.
+    /// - Parameters:
+    ///   - window: the first byte of the Ethernet header; any alignment.
+    ///   - windowByteCount: bytes that may be read.
+    ///   - frameByteCount: bytes in the whole frame.
+    /// - Returns: what `parse(_:byteCount:)` says of the whole frame, or `.headersTooLong` if that
+    ///   takes more than the window.
+    @inline(__always)
+    public static func parse(
+        window: UnsafeRawPointer, windowByteCount: Int, frameByteCount: Int
+    ) -> HeaderSplit {
+        guard windowByteCount >= fastByteCount else {
+            return walk(window, windowByteCount, frameByteCount)
+        }
+        // Bytes 12...19: ethertype, version and IHL, TOS, then IPv4's total length.
+        // Bytes 20...23: IPv4's fragment word, TTL, protocol; or IPv6's next header first.
+        let head = window.word(at: 12, as: UInt64.self)
+        let rest = window.word(at: 20, as: UInt32.self)
+        let isIPv6 = onesIfZero((head & 0xf0_ffff) ^ 0x60_dd86)
+        let ipv4Misfit = Int((head ^ 0x45_0008) & 0xff_ffff | UInt64(rest & 0xff3f))
+        let transport = Int(rest &>> 24) & ~isIPv6 | Int(rest & 0xff) & isIPv6
+        let isTCP = onesIfZero(UInt64(transport ^ IPProtocol.tcp))
+        let misfit = ipv4Misfit & ~isIPv6 | (transport ^ IPProtocol.udp) & ~isTCP
+
+        let totalLength = Int(UInt16(truncatingIfNeeded: head &>> 32).byteSwapped)
+        let ipEnd = (14 &+ totalLength) & ~isIPv6 | frameByteCount & isIPv6
+        let transportStart = 34 &+ (20 & isIPv6)
+        let leastByteCount = 8 &+ (12 & isTCP)
+        let leastEnd = transportStart &+ leastByteCount
+        // Negative as soon as one of them is; a misfit is positive.
+        let slack =
+            (ipEnd &- leastEnd) | (frameByteCount &- ipEnd) | (windowByteCount &- leastEnd)
+            | (0 &- misfit)
+        guard slack >= 0 else { return walk(window, windowByteCount, frameByteCount) }
+        let dataOffset = window.word(at: transportStart &+ (12 & isTCP), as: UInt8.self)
+        let transportByteCount = Int(dataOffset &>> 4) &<< 2 & isTCP | 8 & ~isTCP
+        let end = transportStart &+ transportByteCount
+        guard
+            (transportByteCount &- leastByteCount) | (ipEnd &- end) | (windowByteCount &- end) >= 0
+        else { return walk(window, windowByteCount, frameByteCount) }
+        return HeaderSplit(byteCount: UInt16(truncatingIfNeeded: end))
+    }
+
+    /// Parses a frame that lies in several segments.
+    ///
+    /// When the headers do not lie in the first segment, the first `scratchByteCount` bytes of the
+    /// frame are gathered into `scratch`: the cost is bounded however small the segments are.
+    /// - Parameters:
+    ///   - segments: the segments in order; empty ones are skipped without being touched.
+    ///   - segmentCount: how many.
+    ///   - scratch: `scratchByteCount` bytes of the caller's own.
+    public static func parse(
+        segments: UnsafePointer<PacketRef>, segmentCount: Int, scratch: UnsafeMutableRawPointer
+    ) -> HeaderSplit {
+        var frameByteCount = 0
+        var index = 0
+        while index < segmentCount {
+            frameByteCount &+= Int(segments[index].byteCount)
+            index &+= 1
+        }
+        guard segmentCount > 0, frameByteCount > 0 else { return HeaderSplit(notSplit: .truncated) }
+        let first = segments[0]
+        if first.byteCount > 0 {
+            let split = parse(
+                window: first.pointer, windowByteCount: Int(first.byteCount),
+                frameByteCount: frameByteCount)
+            if split.reason != .headersTooLong { return split }
+        }
+        let windowByteCount = gather(segments, segmentCount, into: scratch)
+        return parse(
+            window: UnsafeRawPointer(scratch), windowByteCount: windowByteCount,
+            frameByteCount: frameByteCount)
+    }
+
+    /// Copies the first bytes of a frame together, at most `scratchByteCount` of them.
+    /// - Returns: bytes copied.
+    private static func gather(
+        _ segments: UnsafePointer<PacketRef>, _ segmentCount: Int,
+        into scratch: UnsafeMutableRawPointer
+    ) -> Int {
+        var filled = 0
+        var index = 0
+        while index < segmentCount, filled < scratchByteCount {
+            let segment = segments[index]
+            let piece = min(Int(segment.byteCount), scratchByteCount &- filled)
+            if piece > 0 {
+                (scratch + filled).copyMemory(from: segment.pointer, byteCount: piece)
+                filled &+= piece
+            }
+            index &+= 1
+        }
+        return filled
+    }
+
+    /// The shortest frame the fast path takes: Ethernet, IPv4 and TCP, all without options. It
+    /// makes every fixed load above safe but that of IPv6's TCP data offset, which is checked.
+    @inline(__always)
+    private static var fastByteCount: Int { 54 }
+
+    /// All ones for 0, else 0: a selector that cannot become a branch on the traffic mix.
+    /// - Parameter word: below 2^63.
+    @inline(__always)
+    private static func onesIfZero(_ word: UInt64) -> Int {
+        (Int(bitPattern: UInt(word)) &- 1) &>> 63
+    }
+
+    /// The general case, kept out of the callers' loops.
+    @inline(never)
+    private static func walk(
+        _ window: UnsafeRawPointer, _ windowByteCount: Int, _ frameByteCount: Int
+    ) -> HeaderSplit {
+        HeaderWalk(
+            window: window, windowByteCount: windowByteCount, frameByteCount: frameByteCount
+        ).split
+    }
+}
+
+/// Protocol numbers of IP, from the IANA registry "Protocol Numbers".
+enum IPProtocol {
+    @inline(__always) static var tcp: Int { 6 }
+    @inline(__always) static var udp: Int { 17 }
+}
+
+extension UnsafeRawPointer {
+    /// A little-endian word at any alignment.
+    @inline(__always)
+    func word<Word: FixedWidthInteger & BitwiseCopyable>(at offset: Int, as: Word.Type) -> Word {
+        Word(littleEndian: loadUnaligned(fromByteOffset: offset, as: Word.self))
+    }
+
+    /// A 16-bit word in network order, at any alignment.
+    @inline(__always)
+    func networkWord(at offset: Int) -> Int {
+        Int(UInt16(bigEndian: loadUnaligned(fromByteOffset: offset, as: UInt16.self)))
+    }
+}

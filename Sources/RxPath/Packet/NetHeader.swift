@@ -1,0 +1,193 @@
+// The virtio-net header in front of every received packet, and Cleave's split report behind it.
+//
+//   0     1        2       4       6          8           10          12         16          18
+//   flags gsoType  hdrLen  gsoSize csumStart  csumOffset  numBuffers  hashValue  hashReport  pad
+//   |<------------------------- 12 bytes ------------------------->|<-- to 20, HASH_REPORT -->|
+//
+// then, on a receive queue that reports splits by `netHeader`, at offset 12 or 20:
+//
+//   +0 slot (le32)   +4 headerLength (le16)   +6 flags (le16)
+//
+// Sources: virtio 1.4, "Network Device" / "Device Operation" (struct virtio_net_hdr) and
+// "Processing of Incoming Packets". The split tail is this project's own; the original proposal
+// for a header queue put the report there. All fields are little-endian (VERSION_1).
+
+/// Where the fields of a virtio-net header lie, and how long it is. Fixed by the negotiated
+/// features, never by data.
+@frozen
+public struct NetHeaderLayout: BitwiseCopyable, Sendable, Equatable {
+    /// Bytes of the header: 12, or 20 with HASH_REPORT.
+    public let byteCount: Int
+
+    /// - Parameter hashReport: whether VIRTIO_NET_F_HASH_REPORT was negotiated.
+    @inlinable
+    public init(hashReport: Bool) {
+        byteCount = hashReport ? Self.hashReportByteCount : Self.basicByteCount
+    }
+
+    /// The layout of that length, or nil for a length that no supported feature set gives.
+    @inlinable
+    public init?(byteCount: Int) {
+        guard byteCount == Self.basicByteCount || byteCount == Self.hashReportByteCount else {
+            return nil
+        }
+        self.byteCount = byteCount
+    }
+
+    /// Whether the header ends with the hash fields.
+    @inlinable public var hasHashReport: Bool { byteCount >= Self.hashReportByteCount }
+    /// Offset of the split tail, which follows the header.
+    @inlinable public var splitTailOffset: Int { byteCount }
+    /// Bytes of the header with the split tail behind it.
+    @inlinable public var byteCountWithSplitTail: Int { byteCount &+ Self.splitTailByteCount }
+
+    /// Header of a modern device without further features.
+    @inlinable public static var basicByteCount: Int { 12 }
+    /// Header with HASH_REPORT.
+    @inlinable public static var hashReportByteCount: Int { 20 }
+    /// Bytes of `SplitTail`.
+    @inlinable public static var splitTailByteCount: Int { 8 }
+
+    @inlinable public static var flagsOffset: Int { 0 }
+    @inlinable public static var gsoTypeOffset: Int { 1 }
+    @inlinable public static var hdrLenOffset: Int { 2 }
+    @inlinable public static var gsoSizeOffset: Int { 4 }
+    @inlinable public static var csumStartOffset: Int { 6 }
+    @inlinable public static var csumOffsetOffset: Int { 8 }
+    @inlinable public static var numBuffersOffset: Int { 10 }
+    @inlinable public static var hashValueOffset: Int { 12 }
+    @inlinable public static var hashReportOffset: Int { 16 }
+    @inlinable public static var paddingOffset: Int { 18 }
+}
+
+/// The values of a virtio-net header, host order. All zero says: no offload, no hash.
+@frozen
+public struct NetHeader: BitwiseCopyable, Sendable, Equatable {
+    /// 1 NEEDS_CSUM, 2 DATA_VALID, 4 RSC_INFO.
+    public var flags: UInt8
+    /// 0 none, 1 TCPv4, 3 UDP, 4 TCPv6, 5 UDP_L4; 0x80 ECN.
+    public var gsoType: UInt8
+    /// Bytes of L2 to L4 headers: a hint to the driver, never trusted from one.
+    public var hdrLen: UInt16
+    /// Payload bytes of each segment of a GSO packet.
+    public var gsoSize: UInt16
+    /// Where checksumming starts, in bytes from the Ethernet header.
+    public var csumStart: UInt16
+    /// Where the checksum lies, in bytes from `csumStart`.
+    public var csumOffset: UInt16
+    /// Buffers that the packet spans, with the one this header lies in.
+    public var numBuffers: UInt16
+    /// RSS hash of the packet; meaningless with `hashReport` 0.
+    public var hashValue: UInt32
+    /// 0 none, 1 IPv4, 2 TCPv4, 3 UDPv4, 4 IPv6, 5 TCPv6, 6 UDPv6.
+    public var hashReport: UInt16
+
+    @inlinable
+    public init(
+        flags: UInt8 = 0, gsoType: UInt8 = 0, hdrLen: UInt16 = 0, gsoSize: UInt16 = 0,
+        csumStart: UInt16 = 0, csumOffset: UInt16 = 0, numBuffers: UInt16 = 1,
+        hashValue: UInt32 = 0, hashReport: UInt16 = 0
+    ) {
+        self.flags = flags
+        self.gsoType = gsoType
+        self.hdrLen = hdrLen
+        self.gsoSize = gsoSize
+        self.csumStart = csumStart
+        self.csumOffset = csumOffset
+        self.numBuffers = numBuffers
+        self.hashValue = hashValue
+        self.hashReport = hashReport
+    }
+
+    /// Reads a header of `byteCount` bytes (a `NetHeaderLayout.byteCount`) at any alignment; each
+    /// byte once. Fields that the layout lacks become 0.
+    @inlinable
+    public init(load pointer: UnsafeRawPointer, byteCount: Int) {
+        let low = UInt64(littleEndian: pointer.loadUnaligned(as: UInt64.self))
+        let middle = UInt32(
+            littleEndian: pointer.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
+        var high: UInt64 = 0
+        if byteCount >= NetHeaderLayout.hashReportByteCount {
+            high = UInt64(
+                littleEndian: pointer.loadUnaligned(fromByteOffset: 12, as: UInt64.self))
+        }
+        self.init(
+            flags: UInt8(truncatingIfNeeded: low), gsoType: UInt8(truncatingIfNeeded: low &>> 8),
+            hdrLen: UInt16(truncatingIfNeeded: low &>> 16),
+            gsoSize: UInt16(truncatingIfNeeded: low &>> 32),
+            csumStart: UInt16(truncatingIfNeeded: low &>> 48),
+            csumOffset: UInt16(truncatingIfNeeded: middle),
+            numBuffers: UInt16(truncatingIfNeeded: middle &>> 16),
+            hashValue: UInt32(truncatingIfNeeded: high),
+            hashReport: UInt16(truncatingIfNeeded: high &>> 32))
+    }
+
+    /// Writes a header of `byteCount` bytes (a `NetHeaderLayout.byteCount`) at any alignment, by
+    /// two or three stores. Reserved bytes become 0.
+    @inlinable
+    public func store(to pointer: UnsafeMutableRawPointer, byteCount: Int) {
+        let low =
+            UInt64(flags) | UInt64(gsoType) &<< 8 | UInt64(hdrLen) &<< 16
+            | UInt64(gsoSize) &<< 32 | UInt64(csumStart) &<< 48
+        let middle = UInt32(csumOffset) | UInt32(numBuffers) &<< 16
+        pointer.storeBytes(of: low.littleEndian, as: UInt64.self)
+        pointer.storeBytes(of: middle.littleEndian, toByteOffset: 8, as: UInt32.self)
+        if byteCount >= NetHeaderLayout.hashReportByteCount {
+            let high = UInt64(hashValue) | UInt64(hashReport) &<< 32
+            pointer.storeBytes(of: high.littleEndian, toByteOffset: 12, as: UInt64.self)
+        }
+    }
+
+    /// Writes `numBuffers` alone into the header at `pointer`: it is known last.
+    @inlinable
+    public static func storeNumBuffers(_ count: UInt16, to pointer: UnsafeMutableRawPointer) {
+        pointer.storeBytes(
+            of: count.littleEndian, toByteOffset: NetHeaderLayout.numBuffersOffset, as: UInt16.self)
+    }
+}
+
+/// The split report behind the virtio-net header of a queue that reports by `netHeader`.
+///
+/// The device writes it for every packet, split or not, so that a driver never reads a stale one.
+@frozen
+public struct SplitTail: BitwiseCopyable, Sendable, Equatable {
+    /// Header slot that holds the packet's headers; 0 when not split.
+    public var slot: UInt32
+    /// Bytes of L2 to L4 headers in that slot; 0 when not split.
+    public var headerLength: UInt16
+    /// Bit 0: split. The others are 0.
+    public var flags: UInt16
+
+    /// Bit of `flags`: the headers lie in `slot`, the data buffers hold payload only.
+    @inlinable public static var splitFlag: UInt16 { 1 }
+    /// The report of a packet that lies whole in its data buffers.
+    @inlinable public static var notSplit: SplitTail {
+        SplitTail(slot: 0, headerLength: 0, flags: 0)
+    }
+    /// Whether bit 0 of `flags` is set.
+    @inlinable public var isSplit: Bool { flags & Self.splitFlag != 0 }
+
+    @inlinable
+    public init(slot: UInt32, headerLength: UInt16, flags: UInt16 = Self.splitFlag) {
+        self.slot = slot
+        self.headerLength = headerLength
+        self.flags = flags
+    }
+
+    /// Reads the 8 bytes at `pointer` once, at any alignment.
+    @inlinable
+    public init(load pointer: UnsafeRawPointer) {
+        let word = UInt64(littleEndian: pointer.loadUnaligned(as: UInt64.self))
+        self.init(
+            slot: UInt32(truncatingIfNeeded: word),
+            headerLength: UInt16(truncatingIfNeeded: word &>> 32),
+            flags: UInt16(truncatingIfNeeded: word &>> 48))
+    }
+
+    /// Writes the 8 bytes at `pointer` by one store, at any alignment.
+    @inlinable
+    public func store(to pointer: UnsafeMutableRawPointer) {
+        let word = UInt64(slot) | UInt64(headerLength) &<< 32 | UInt64(flags) &<< 48
+        pointer.storeBytes(of: word.littleEndian, as: UInt64.self)
+    }
+}
