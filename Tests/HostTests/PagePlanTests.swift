@@ -4,9 +4,11 @@ import Testing
 
 @Suite struct PagePlanTests {
     static func plan(
-        _ byteCount: Int, node: Int? = nil, shared: Bool = false, _ probe: HostProbe
+        _ byteCount: Int, node: Int? = nil, shared: Bool = false, many: Bool = true,
+        _ probe: HostProbe
     ) -> PagePlan {
-        PagePlan(byteCount: byteCount, node: node, isShared: shared, probe: probe)
+        PagePlan(
+            byteCount: byteCount, node: node, isShared: shared, isOneOfMany: many, probe: probe)
     }
 
     @Test func automaticTakesGibibytePagesOnlyWhereTheyAreFreeAndFit() {
@@ -120,5 +122,7 @@ import Testing
         #expect(
             Self.plan(16_385, node: 0, probe).memoryObstacle(.small)?
                 .hasSuffix("node 0 has 16384") == true)
+        // The only node has what the machine has, hot-plugged memory included.
+        #expect(Self.plan(16_385, node: 0, many: false, probe).memoryObstacle(.small) == nil)
     }
 }
