@@ -54,8 +54,11 @@ public final class MemoryArena: @unchecked Sendable {
         guard byteCount >= 1, byteCount <= 1 << 46 else {
             throw HostError("memory arena", "size must be 1 byte to 64 TiB, is \(byteCount)")
         }
-        if let node { try NUMATopology.current(probe: probe).validate(node: node) }
-        let plan = PagePlan(byteCount: byteCount, node: node, isShared: name != nil, probe: probe)
+        let topology = NUMATopology.current(probe: probe)
+        if let node { try topology.validate(node: node) }
+        let plan = PagePlan(
+            byteCount: byteCount, node: node, isShared: name != nil,
+            isOneOfMany: topology.nodes.count > 1, probe: probe)
         let candidates = plan.candidates(for: pages)
         var log = FallbackLog(wanted: candidates[0])
         let mapping = try Self.bestMapping(candidates, plan: plan, name: name, log: &log)

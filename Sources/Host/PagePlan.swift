@@ -67,6 +67,8 @@ struct PagePlan {
     let byteCount: Int
     let node: Int?
     let isShared: Bool
+    /// Whether `node` is one of several, and so has less memory than the machine.
+    let isOneOfMany: Bool
     let probe: HostProbe
 
     /// Kinds to try, best first.
@@ -103,7 +105,7 @@ struct PagePlan {
         if let free = probe.kibibyteField("MemAvailable", in: "/proc/meminfo"), needed > free {
             return "\(needed) bytes are asked for and \(free) are available"
         }
-        guard let node else { return nil }
+        guard let node, isOneOfMany else { return nil }
         let path = "/sys/devices/system/node/node\(node)/meminfo"
         guard let free = probe.kibibyteField("MemFree", in: path) else { return nil }
         let reclaimable = probe.kibibyteField("FilePages", in: path) ?? 0
