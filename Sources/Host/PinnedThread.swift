@@ -73,6 +73,9 @@ public final class PinnedThread: @unchecked Sendable {
     /// The CPU the calling thread runs on at this moment.
     public static func currentCPU() -> Int { Int(cleave_current_cpu()) }
 
+    /// Lets other threads of this CPU run.
+    public static func yield() { sched_yield() }
+
     /// Name of the calling thread as the kernel has it.
     public static func currentName() -> String {
         var name = [CChar](repeating: 0, count: 16)

@@ -50,6 +50,9 @@ public struct SharedWord32: @unchecked Sendable {
         cell = address.assumingMemoryBound(to: Atomic<UInt32>.self)
     }
 
+    /// Frees a word whose address came from `allocate`.
+    public func deallocate() { cell.deallocate() }
+
     @inlinable public func load() -> UInt32 { cell.pointee.load(ordering: .relaxed) }
     @inlinable public func loadAcquire() -> UInt32 { cell.pointee.load(ordering: .acquiring) }
     @inlinable public func store(_ value: UInt32) { cell.pointee.store(value, ordering: .relaxed) }

@@ -1,7 +1,6 @@
 import Host
 import Rings
 import RxPath
-import Synchronization
 
 /// The RQs of one device, each with its rings to a port, and on `start` with its pinned thread.
 ///
@@ -13,7 +12,8 @@ public final class RxEngine: @unchecked Sendable {
     // documented, and its worker by the RQ's thread alone.
 
     private let lanes: [RxLane]
-    private let stopping = Atomic<Bool>(false)
+    /// Not 0: threads end after their turn. Says nothing about other memory.
+    private let stopping: SharedWord32
     private var threads: [PinnedThread] = []
     public let plan: QueuePlan
 
@@ -35,9 +35,14 @@ public final class RxEngine: @unchecked Sendable {
         }
         self.lanes = lanes
         self.plan = plan
+        stopping = SharedWord32(.allocate(byteCount: 4, alignment: 4))
+        stopping.store(0)
     }
 
-    deinit { stop() }
+    deinit {
+        stop()
+        stopping.deallocate()
+    }
 
     /// RQs.
     public var count: Int { lanes.count }
@@ -45,12 +50,12 @@ public final class RxEngine: @unchecked Sendable {
     /// Starts one pinned thread per RQ.
     public func start() throws(EngineError) {
         guard threads.isEmpty else { throw EngineError("the engine is already running") }
-        stopping.store(false, ordering: .relaxed)
+        stopping.store(0)
         for (index, lane) in lanes.enumerated() {
             do {
                 threads.append(
                     try PinnedThread(name: "cleave-rq\(index)", cpu: plan.places[index].cpu) {
-                        [self] in lane.run(until: stopping)
+                        [stopping] in lane.run(until: stopping)
                     })
             } catch {
                 stop()
@@ -75,17 +80,14 @@ public final class RxEngine: @unchecked Sendable {
     /// Ends the threads after their current turn. Packets that were not delivered stay in the
     /// submission rings. May be called again.
     public func stop() {
-        stopping.store(true, ordering: .relaxed)
+        stopping.store(1)
         for thread in threads { thread.join() }
         threads = []
     }
 
     /// One turn of RQ `rq` on the caller's thread; only while the engine is not started.
     /// - Returns: references returned.
-    @inlinable
-    public func turn(_ rq: Int) -> Int { worker(rq).turn() }
-
-    @usableFromInline func worker(_ rq: Int) -> RxWorker { lanes[rq].worker }
+    public func turn(_ rq: Int) -> Int { lanes[rq].worker.turn() }
 
     /// Submits references of whole packets to RQ `rq`.
     /// - Returns: how many were taken; the rest found the ring full.

@@ -2,7 +2,6 @@ import CHost
 import Host
 import Rings
 import RxPath
-import Synchronization
 
 /// One RQ with what surrounds it: arena, rings, worker, port ends, thread statistics.
 final class RxLane: @unchecked Sendable {
@@ -58,10 +57,10 @@ final class RxLane: @unchecked Sendable {
     }
 
     /// The body of the RQ's thread.
-    func run(until stopping: borrowing Atomic<Bool>) {
+    func run(until stopping: SharedWord32) {
         var last = CycleClock.now()
         var emptyTurns = 0
-        while !stopping.load(ordering: .relaxed) {
+        while stopping.load() == 0 {
             let returned = worker.turn()
             let now = CycleClock.now()
             if returned > 0 {
