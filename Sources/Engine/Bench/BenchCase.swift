@@ -1,0 +1,94 @@
+// control path
+import GuestDriver
+import RxPath
+
+/// Where headers go, as the benchmark names it.
+public enum BenchMethod: String, Sendable, CaseIterable, Codable {
+    /// No split: the baseline.
+    case whole
+    /// Method D: the header queue.
+    case d
+}
+
+/// Ring formats.
+public enum RingFormat: String, Sendable, CaseIterable, Codable {
+    case split
+}
+
+/// What buffers the driver posts.
+public enum BufferKind: String, Sendable, CaseIterable, Codable {
+    case mergeable, chained, single
+}
+
+/// What the application does with payload.
+public enum PayloadConsumer: String, Sendable, CaseIterable, Codable {
+    /// Nothing: buffers are posted again at once.
+    case none
+    /// Payload is copied out to an application buffer.
+    case copy
+    /// The application keeps the buffers for a while, fresh ones are posted.
+    case take
+}
+
+/// One line of a benchmark: every axis has a value.
+public struct BenchCase: Sendable, Equatable {
+    /// A name of the user's own, or one made from the axes.
+    public var name = ""
+    public var method = BenchMethod.d
+    /// How slots are reported; used by method D only.
+    public var report = HeaderReport.usedElement
+    public var ring = RingFormat.split
+    public var buffers = BufferKind.mergeable
+    /// A traffic profile or the path of a capture.
+    public var packet = "64"
+    public var ringSize = 256
+    public var burst = 32
+    public var rqs = 1
+    /// Bytes in a header slot.
+    public var slotSize = 128
+    /// Slots of each header queue.
+    public var slots = 256
+    /// All RQs claim from one header queue; otherwise each has its own.
+    public var sharedHeaderQueue = true
+    /// Bytes of a data buffer (not for `single`, which is as large as the packet asks for).
+    public var bufferByteCount = 4096
+    /// HASH_REPORT: a virtio-net header of 20 bytes in place of 12.
+    public var hashReport = false
+    public var consumer = PayloadConsumer.none
+
+    public init() {}
+
+    /// The report, or nil where nothing is reported.
+    public var effectiveReport: HeaderReport? { method == .d ? report : nil }
+
+    /// The name in tables: the user's, or the axes that matter.
+    public var displayName: String {
+        if !name.isEmpty { return name }
+        let how = effectiveReport.map { "\(method.rawValue)/\($0.rawValue)" } ?? method.rawValue
+        return "\(packet) \(how) \(buffers.rawValue)"
+    }
+
+    /// Checks every axis.
+    /// - Throws: one sentence naming the first axis that is impossible, and why.
+    public func validate() throws(EngineError) {
+        guard ringSize > 0, ringSize <= SplitLayout.maximumSize, ringSize & (ringSize - 1) == 0
+        else {
+            throw EngineError("ring size \(ringSize) is not a power of two between 1 and 32768")
+        }
+        guard (1...RxQueueConfiguration.maximumBurst).contains(burst) else {
+            throw EngineError(
+                "burst \(burst) is not between 1 and \(RxQueueConfiguration.maximumBurst)")
+        }
+        guard rqs > 0, rqs <= 64 else { throw EngineError("\(rqs) RQs: need 1 to 64") }
+        if buffers != .single {
+            guard bufferByteCount >= 64, bufferByteCount <= 1 << 20, bufferByteCount % 64 == 0
+            else {
+                throw EngineError(
+                    "buffer size \(bufferByteCount) is not a multiple of 64 from 64 to 1048576")
+            }
+        }
+        do { try HeaderQueueLayout.check(slotSize: slotSize, slotCount: slots) } catch {
+            throw EngineError(error.description)
+        }
+    }
+}

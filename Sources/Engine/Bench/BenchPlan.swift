@@ -1,0 +1,47 @@
+// control path
+
+/// How a benchmark measures.
+public enum BenchMode: String, Sendable, CaseIterable, Codable {
+    /// One thread alternates device and driver: exact cycles of each side.
+    case turns
+    /// Port and driver on one CPU, each RQ on another: throughput.
+    case threads
+}
+
+/// What a benchmark runs, and how often.
+public struct BenchPlan: Sendable {
+    public var cases: [BenchCase] = []
+    public var mode = BenchMode.turns
+    /// Timed passes of each case; cases are interleaved.
+    public var repeats = 11
+    /// Packets of a timed pass; nil = about 50 ms worth, by packet size.
+    public var packetsPerRepeat: Int?
+    /// Packets generated for a traffic profile; captures are replayed whole.
+    public var sourcePackets = 1024
+    /// Flows in generated traffic.
+    public var flows = 64
+    /// Packets of the verification pass; at least every source packet once.
+    public var verifyPackets = 4096
+    /// CPUs to use, the first for port and driver; empty = all that are allowed.
+    public var cpus: [Int] = []
+
+    public init() {}
+
+    /// Checks all cases and counts.
+    public func validate() throws(EngineError) {
+        guard !cases.isEmpty else { throw EngineError("no cases to run") }
+        guard repeats > 0 else { throw EngineError("repeats must be at least 1") }
+        guard sourcePackets > 0, sourcePackets <= 1 << 20 else {
+            throw EngineError("source packets \(sourcePackets): need 1 to 1048576")
+        }
+        guard flows > 0 else { throw EngineError("flows must be at least 1") }
+        if let packetsPerRepeat, packetsPerRepeat <= 0 {
+            throw EngineError("packets per repeat must be at least 1")
+        }
+        for (index, one) in cases.enumerated() {
+            do { try one.validate() } catch {
+                throw EngineError("case \(index + 1) (\(one.displayName)): \(error)")
+            }
+        }
+    }
+}

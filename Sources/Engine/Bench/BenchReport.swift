@@ -1,0 +1,100 @@
+// control path
+import Host
+
+/// Median, least and largest of a figure over the timed passes.
+public struct Spread: Sendable, Codable, Equatable {
+    public var median: Double
+    public var min: Double
+    public var max: Double
+
+    /// - Parameter samples: at least one; nil if there is none.
+    public init?(_ samples: [Double]) {
+        guard !samples.isEmpty else { return nil }
+        let sorted = samples.sorted()
+        let middle = sorted.count / 2
+        median =
+            sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+        min = sorted[0]
+        max = sorted[sorted.count - 1]
+    }
+}
+
+/// What the verification pass found.
+public struct Verification: Sendable, Codable, Equatable {
+    /// Packets compared byte for byte with their source.
+    public var packets = 0
+    /// Packets of which a byte, a length or the split point was wrong.
+    public var corrupt = 0
+    /// Packets that were submitted, not dropped, and did not arrive.
+    public var lost = 0
+}
+
+/// Memory that the RQs of a case hold for receiving.
+public struct BenchMemory: Sendable, Codable, Equatable {
+    /// Bytes of posted data buffers.
+    public var dataBytes = 0
+    /// Bytes of header slots.
+    public var headerBytes = 0
+    /// Header bytes on top of data bytes, in percent.
+    public var headerPercent: Double {
+        dataBytes == 0 ? 0 : 100 * Double(headerBytes) / Double(dataBytes)
+    }
+}
+
+/// The figures of one case.
+public struct BenchResult: Sendable {
+    public var benchCase: BenchCase
+    /// Bytes of each packet if all are of one size.
+    public var uniformPacketBytes: Int?
+    /// Mean bytes of a packet.
+    public var meanPacketBytes: Double
+    /// Million packets per second; in `turns`, of the one thread that does both sides.
+    public var mpps: Spread
+    /// Gigabits of packet bytes per second.
+    public var gbps: Spread
+    /// Cycles per packet of the RQs' threads in turns that delivered.
+    public var deviceCyclesPerPacket: Spread
+    /// Cycles per packet of harvest, retire and refill.
+    public var driverCyclesPerPacket: Spread
+    /// Cycles per packet of the payload consumer.
+    public var consumerCyclesPerPacket: Spread
+    /// Packets delivered in the timed passes.
+    public var packets: UInt64
+    /// Of them, with headers in a slot.
+    public var split: UInt64
+    public var fallback: [String: UInt64]
+    public var dropped: [String: UInt64]
+    /// Claim retries of the timed passes.
+    public var claimRetries: UInt64
+    public var verify: Verification
+    public var memory: BenchMemory
+    /// Things a reader should know about this case, such as what memory fell back to.
+    public var notes: [String]
+}
+
+/// A whole benchmark.
+public struct BenchReport: Sendable {
+    public var machine: MachineFacts
+    /// The mode that was used, after any fallback.
+    public var mode: BenchMode
+    public var repeats: Int
+    public var results: [BenchResult]
+    /// What makes figures less certain: the machine's warnings and the plan's fallbacks.
+    public var warnings: [String]
+
+    /// Whether every verification pass found every packet, whole and right.
+    public var isVerified: Bool {
+        results.allSatisfy { $0.verify.corrupt == 0 && $0.verify.lost == 0 }
+    }
+}
+
+/// What a benchmark is doing, for a progress line.
+public struct BenchProgress: Sendable {
+    public enum Phase: String, Sendable { case preparing, verifying, warmingUp, measuring }
+    public var phase: Phase
+    /// Steps done and steps in all, over the whole benchmark.
+    public var done: Int
+    public var total: Int
+    /// The case at hand.
+    public var name: String
+}
