@@ -1,1 +1,235 @@
+#define _GNU_SOURCE
 #include "cleave_host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+// The page size of MAP_HUGETLB and MFD_HUGETLB is its logarithm at bit 26 of the flags.
+enum { PAGE_SHIFT_POSITION = 26 };
+
+int cleave_errno(void) { return errno; }
+
+void cleave_error_words(int code, char *text, size_t byte_count) {
+    char scratch[128];
+    const char *words = strerror_r(code, scratch, sizeof scratch);
+    snprintf(text, byte_count, "%s", words);
+}
+
+int cleave_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+int cleave_current_cpu(void) { return sched_getcpu(); }
+
+int cleave_affinity_get(pid_t thread_id, uint8_t *bits, size_t byte_count) {
+    memset(bits, 0, byte_count);
+    // The raw call: it takes masks wider than cpu_set_t.
+    long filled = syscall(SYS_sched_getaffinity, thread_id, byte_count, bits);
+    return filled < 0 ? -errno : 0;
+}
+
+// Builds the mask of one CPU; `set` must be freed with CPU_FREE.
+static cpu_set_t *single_cpu(int cpu, size_t *byte_count) {
+    cpu_set_t *set = CPU_ALLOC((size_t)cpu + 1);
+    if (set == NULL) {
+        return NULL;
+    }
+    *byte_count = CPU_ALLOC_SIZE((size_t)cpu + 1);
+    CPU_ZERO_S(*byte_count, set);
+    CPU_SET_S((size_t)cpu, *byte_count, set);
+    return set;
+}
+
+int cleave_affinity_set(int cpu) {
+    size_t byte_count = 0;
+    if (cpu < 0) {
+        return -EINVAL;
+    }
+    cpu_set_t *set = single_cpu(cpu, &byte_count);
+    if (set == NULL) {
+        return -ENOMEM;
+    }
+    int result = sched_setaffinity(0, byte_count, set) == 0 ? 0 : -errno;
+    CPU_FREE(set);
+    return result;
+}
+
+int cleave_thread_set_name(const char *name) { return -pthread_setname_np(pthread_self(), name); }
+
+int cleave_thread_get_name(char *name, size_t byte_count) {
+    return -pthread_getname_np(pthread_self(), name, byte_count);
+}
+
+int cleave_thread_start(
+    pthread_t *thread, int cpu, void *(*body)(void *), void *argument) {
+    pthread_attr_t attributes;
+    size_t byte_count = 0;
+    cpu_set_t *set = NULL;
+    int result = pthread_attr_init(&attributes);
+    if (result != 0) {
+        return -result;
+    }
+    if (cpu >= 0) {
+        set = single_cpu(cpu, &byte_count);
+        result = set == NULL ? ENOMEM : pthread_attr_setaffinity_np(&attributes, byte_count, set);
+    }
+    if (result == 0) {
+        // The affinity is applied before `body`; a refused one leaves no thread behind.
+        result = pthread_create(thread, &attributes, body, argument);
+    }
+    if (set != NULL) {
+        CPU_FREE(set);
+    }
+    pthread_attr_destroy(&attributes);
+    return -result;
+}
+
+int cleave_memfd(const char *name, size_t byte_count, int page_shift) {
+    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    if (page_shift != 0) {
+        flags |= MFD_HUGETLB | ((unsigned)page_shift << PAGE_SHIFT_POSITION);
+    }
+    int fd = memfd_create(name, flags);
+    if (fd < 0) {
+        return -errno;
+    }
+    // Sealed so that whoever receives the descriptor cannot shrink the memory under our feet.
+    if (ftruncate(fd, (off_t)byte_count) != 0
+        || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+void *cleave_reserve(size_t byte_count) {
+    void *address = mmap(
+        NULL, byte_count, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return address == MAP_FAILED ? NULL : address;
+}
+
+int cleave_map_at(void *address, size_t byte_count, int fd, int page_shift) {
+    int flags = MAP_FIXED_NOREPLACE;
+    if (fd >= 0) {
+        flags |= MAP_SHARED;
+    } else {
+        flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+        if (page_shift != 0) {
+            flags |= MAP_HUGETLB | (page_shift << PAGE_SHIFT_POSITION);
+        }
+    }
+    void *got = mmap(address, byte_count, PROT_READ | PROT_WRITE, flags, fd, 0);
+    if (got == MAP_FAILED) {
+        return -errno;
+    }
+    if (got != address) {
+        // Kernels before 4.17 take the address for a hint.
+        munmap(got, byte_count);
+        return -EEXIST;
+    }
+    return 0;
+}
+
+int cleave_advise_huge(void *address, size_t byte_count, int wanted) {
+    int advice = wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE;
+    return madvise(address, byte_count, advice) == 0 ? 0 : -errno;
+}
+
+int cleave_populate(void *address, size_t byte_count) {
+    while (madvise(address, byte_count, MADV_POPULATE_WRITE) != 0) {
+        if (errno != EINTR && errno != EAGAIN) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+void cleave_touch(void *address, size_t byte_count, size_t page_byte_count) {
+    volatile char *bytes = address;
+    for (size_t offset = 0; offset < byte_count; offset += page_byte_count) {
+        bytes[offset] = 0;
+    }
+}
+
+int cleave_eventfd(void) {
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int cleave_cpu_brand(char *text, size_t byte_count) {
+    if (byte_count < 49) {
+        return 0;
+    }
+#if defined(__x86_64__)
+    unsigned words[12];
+    for (unsigned leaf = 0; leaf < 3; leaf++) {
+        unsigned *out = words + 4 * leaf;
+        if (!__get_cpuid(0x80000002u + leaf, out, out + 1, out + 2, out + 3)) {
+            return 0;
+        }
+    }
+    memcpy(text, words, sizeof words);
+    text[48] = 0;
+    return 1;
+#else
+    (void)text;
+    return 0;
+#endif
+}
+
+int cleave_counter_is_invariant(void) {
+#if defined(__x86_64__)
+    unsigned a, b, c, d;
+    return __get_cpuid(0x80000007u, &a, &b, &c, &d) && (d & (1u << 8)) != 0;
+#else
+    return 1;
+#endif
+}
+
+uint64_t cleave_counter_stated_hertz(void) {
+#if defined(__aarch64__)
+    uint64_t hertz;
+    __asm__ volatile("mrs %0, cntfrq_el0" : "=r"(hertz));
+    return hertz;
+#else
+    return 0;
+#endif
+}
+
+int cleave_hypervisor(char *name, size_t byte_count) {
+    if (byte_count < 13) {
+        return 0;
+    }
+    name[0] = 0;
+#if defined(__x86_64__)
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (1u << 31)) == 0) {
+        return 0;
+    }
+    __cpuid(0x40000000u, a, b, c, d);
+    memcpy(name, &b, 4);
+    memcpy(name + 4, &c, 4);
+    memcpy(name + 8, &d, 4);
+    name[12] = 0;
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+const char *cleave_compiler(void) { return __VERSION__; }

@@ -1,0 +1,82 @@
+// System calls for the control path. Every int result is 0 (or a value) on success and a
+// negated errno on failure, so that no caller reads errno after the fact.
+#pragma once
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/// errno of the calling thread's last failed C call.
+int cleave_errno(void);
+
+/// The system's words for an errno, such as "Invalid argument".
+void cleave_error_words(int code, char *text, size_t byte_count);
+
+// MARK: threads
+
+/// Kernel id of the calling thread.
+int cleave_thread_id(void);
+
+/// CPU that the calling thread runs on now.
+int cleave_current_cpu(void);
+
+/// Fills `bits` (bit n of byte n / 8 = CPU n) with the affinity mask of `thread_id`; 0 = caller.
+int cleave_affinity_get(pid_t thread_id, uint8_t *bits, size_t byte_count);
+
+/// Restricts the calling thread to one CPU.
+int cleave_affinity_set(int cpu);
+
+/// Names the calling thread; longer than 15 bytes is -ERANGE.
+int cleave_thread_set_name(const char *name);
+
+/// Reads the calling thread's name; `byte_count` of at least 16.
+int cleave_thread_get_name(char *name, size_t byte_count);
+
+/// Starts a joinable thread that never runs outside `cpu` (any CPU when negative).
+int cleave_thread_start(
+    pthread_t *thread, int cpu, void *(*body)(void *), void *argument);
+
+// MARK: memory. page_shift: 0 for the kernel's base pages, 21 for 2 MiB, 30 for 1 GiB.
+
+/// Creates a close-on-exec memfd of exactly `byte_count` bytes whose size is sealed.
+int cleave_memfd(const char *name, size_t byte_count, int page_shift);
+
+/// Reserves address space without memory; NULL when there is none.
+void *cleave_reserve(size_t byte_count);
+
+/// Maps zeroed memory (of `fd`, shared, when not negative) at exactly `address`, which must be
+/// unmapped: -EEXIST when somebody else took it meanwhile.
+int cleave_map_at(void *address, size_t byte_count, int fd, int page_shift);
+
+/// Asks for transparent huge pages in the range, or forbids them when `wanted` is 0.
+int cleave_advise_huge(void *address, size_t byte_count, int wanted);
+
+/// Faults every page in for writing; reports want of memory instead of raising SIGBUS.
+/// -EINVAL on kernels before 5.14.
+int cleave_populate(void *address, size_t byte_count);
+
+/// Writes one zero byte per `page_byte_count`: pre-faults fresh, zeroed memory on old kernels.
+void cleave_touch(void *address, size_t byte_count, size_t page_byte_count);
+
+// MARK: events
+
+/// Creates a non-blocking, close-on-exec eventfd.
+int cleave_eventfd(void);
+
+// MARK: processor facts
+
+/// Writes the processor's brand string (49 bytes at most); 0 where the processor has none.
+int cleave_cpu_brand(char *text, size_t byte_count);
+
+/// Whether the cycle counter runs at one rate in every power state.
+int cleave_counter_is_invariant(void);
+
+/// Nominal rate of the cycle counter where the architecture states it (arm64), otherwise 0.
+uint64_t cleave_counter_stated_hertz(void);
+
+/// Whether a hypervisor announces itself; its 12-byte signature goes to `name` (13 bytes at least).
+int cleave_hypervisor(char *name, size_t byte_count);
+
+/// Which C compiler built this, for machine reports.
+const char *cleave_compiler(void);
