@@ -102,7 +102,8 @@ struct FrameBuilder {
 
     /// The sum over pseudo-header, header and payload (RFC 793, RFC 8200 section 8.1).
     private func transportSum() -> Int {
-        let addresses = kind.network == .v4
+        let addresses =
+            kind.network == .v4
             ? networkOffset + 12..<networkOffset + 20 : networkOffset + 8..<networkOffset + 40
         let byteCount = bytes.count - transportOffset
         return sum(addresses) + sum(transportOffset..<bytes.count)

@@ -1,7 +1,10 @@
 /// The headers in front of the payload of a generated frame.
 public struct HeaderKind: Sendable, Hashable, CustomStringConvertible {
     public enum Transport: String, Sendable, CaseIterable { case tcp, udp }
-    public enum Network: Int, Sendable, CaseIterable { case v4 = 4, v6 = 6 }
+    public enum Network: Int, Sendable, CaseIterable {
+        case v4 = 4
+        case v6 = 6
+    }
     /// Tags between the Ethernet addresses and the type: none, one (802.1Q), two (802.1ad).
     public enum Tags: Int, Sendable, CaseIterable { case none, vlan, qinq }
 

@@ -28,7 +28,8 @@ public struct TrafficProfileError: Error, Equatable, Sendable, CustomStringConve
 /// frame of 64 bytes in memory. The same profile, counts and seed give the same packets.
 public struct TrafficProfile: Sendable, Equatable {
     /// What `parse` understands, in one line.
-    public static let syntax = "SIZE[/KIND] or mixed; SIZE is 60...65535 or imix; "
+    public static let syntax =
+        "SIZE[/KIND] or mixed; SIZE is 60...65535 or imix; "
         + "KIND is mixed or tcp4, udp4, tcp6, udp6 with +vlan or +qinq and, for TCP, +ts"
 
     /// Frame sizes that `parse` accepts. Ethernet asks for 60 bytes at least.
