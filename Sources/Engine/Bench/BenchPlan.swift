@@ -24,6 +24,8 @@ public struct BenchPlan: Sendable {
     public var verifyPackets = 4096
     /// CPUs to use, the first for port and driver; empty = all that are allowed.
     public var cpus: [Int] = []
+    /// NUMA node of all memory; nil = the node of the CPU that works on it.
+    public var node: Int?
 
     public init() {}
 

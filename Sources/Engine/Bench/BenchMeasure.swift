@@ -1,0 +1,170 @@
+import Host
+import RxPath
+
+/// One case under measurement: its testbed, its lanes, the samples so far.
+final class BenchMeasure {
+    let testbed: Testbed
+    private let mode: BenchMode
+    private let packetsPerPass: Int
+    private var lanes: UnsafeMutableBufferPointer<BenchLane>
+    private var samples: [PassFigures] = []
+    private var verification = Verification()
+    /// Counters when the timed passes began.
+    private var before = RxCounters()
+
+    /// Rounds without a packet after which a pass is given up.
+    private static let maximumIdleRounds = 50_000_000
+
+    init(_ testbed: Testbed, mode: BenchMode, packetsPerPass: Int?) {
+        self.testbed = testbed
+        self.mode = mode
+        let mean = max(1, testbed.pool.totalBytes / testbed.pool.count)
+        // About 50 ms: a fixed cost per packet and one per byte.
+        self.packetsPerPass = packetsPerPass ?? max(10_000, 130_000_000 / (80 + mean / 8))
+        let active = (0..<testbed.benchCase.rqs).map { BenchLane(testbed, rq: $0) }
+        lanes = .allocate(capacity: active.count)
+        _ = lanes.initialize(from: active)
+    }
+
+    deinit {
+        for lane in lanes { lane.free() }
+        lanes.deallocate()
+    }
+
+    /// Carries packets and compares every byte; not timed.
+    func verify(packets: Int) throws(EngineError) {
+        for index in lanes.indices {
+            lanes[index].verifier = BenchVerifier(splits: testbed.benchCase.method == .d)
+        }
+        _ = try pass(max(packets, testbed.pool.count))
+        for index in lanes.indices {
+            let part = lanes[index].verifier!.finish()
+            verification.packets += part.packets
+            verification.corrupt += part.corrupt
+            verification.lost += part.lost
+            lanes[index].verifier = nil
+        }
+    }
+
+    /// A pass that is thrown away, and the start of the timed ones.
+    func warmUp() throws(EngineError) {
+        _ = try pass(packetsPerPass / 4 + 1)
+        before = testbed.engine.counters
+    }
+
+    /// One timed pass.
+    func measure() throws(EngineError) { samples.append(try pass(packetsPerPass)) }
+
+    /// Carries at least `packets` packets over all RQs, and everything in flight to its end.
+    private func pass(_ packets: Int) throws(EngineError) -> PassFigures {
+        if mode == .threads { try testbed.engine.start() }
+        defer { if mode == .threads { testbed.engine.stop() } }
+        let busyBefore = busyCycles
+        for index in lanes.indices { lanes[index].resetFigures() }
+        let start = CycleClock.now()
+        try carry(packets)
+        let end = CycleClock.now()
+        var total = PassFigures()
+        for lane in lanes {
+            total.packets += lane.figures.packets
+            total.deviceCycles += lane.figures.deviceCycles
+            total.driverCycles += lane.figures.driverCycles
+            total.consumerCycles += lane.figures.consumerCycles
+        }
+        total.elapsedCycles = end - start
+        if mode == .threads { total.deviceCycles = busyCycles - busyBefore }
+        return total
+    }
+
+    private var busyCycles: UInt64 {
+        (0..<testbed.engine.count).reduce(0) { $0 + testbed.engine.cycles($1).busy }
+    }
+
+    private func carry(_ packets: Int) throws(EngineError) {
+        let isThreaded = mode == .threads
+        let limit = isThreaded ? testbed.benchCase.ringSize : testbed.benchCase.burst
+        var returned = 0
+        var idleRounds = 0
+        var inFlight = 0
+        repeat {
+            var progress = 0
+            inFlight = 0
+            for index in lanes.indices where lanes[index].hasSource {
+                if returned < packets { lanes[index].submit(limit: limit) }
+                if !isThreaded { lanes[index].turnDevice() }
+                progress += lanes[index].turnDriver()
+                let reaped = lanes[index].reap()
+                returned += reaped
+                progress += reaped
+                inFlight += lanes[index].inFlight
+            }
+            idleRounds = progress == 0 ? idleRounds + 1 : 0
+            if idleRounds & 1023 == 1023 { PinnedThread.yield() }
+            if idleRounds > Self.maximumIdleRounds { throw stuck() }
+        } while returned < packets || inFlight > 0
+        // The last packets may have come back before the driver looked.
+        var late = 0
+        repeat {
+            late = 0
+            for index in lanes.indices { late += lanes[index].turnDriver() }
+        } while late > 0
+        for (rq, driver) in testbed.drivers.enumerated() where driver.fault != .none {
+            throw EngineError(
+                "\(testbed.benchCase.displayName): RQ \(rq): the device broke the protocol "
+                    + "(\(driver.fault.name))")
+        }
+    }
+
+    private func stuck() -> EngineError {
+        let counters = testbed.engine.counters
+        let fault = counters.fault == .none ? "" : ", queue fault \(counters.fault.name)"
+        return EngineError(
+            "\(testbed.benchCase.displayName): no packet moves any more\(fault); "
+                + "a packet may need more buffers than the ring of "
+                + "\(testbed.benchCase.ringSize) holds")
+    }
+
+    /// The figures of all timed passes.
+    func result() -> BenchResult {
+        let counters = testbed.engine.counters
+        let mean = Double(testbed.pool.totalBytes) / Double(testbed.pool.count)
+        func spread(_ figure: (PassFigures) -> Double) -> Spread {
+            Spread(samples.map(figure)) ?? Spread([0])!
+        }
+        func perPacket(_ cycles: @escaping (PassFigures) -> UInt64) -> Spread {
+            spread { Double(cycles($0)) / Double(max(1, $0.packets)) }
+        }
+        let mpps = spread {
+            Double($0.packets) / (Double(max(1, $0.elapsedCycles)) / CycleClock.hertz) / 1e6
+        }
+        let sizes = Set(testbed.pool.refs.map(\.byteCount))
+        return BenchResult(
+            benchCase: testbed.benchCase,
+            uniformPacketBytes: sizes.count == 1 ? Int(sizes.first!) : nil,
+            meanPacketBytes: mean, mpps: mpps, gbps: mpps.scaled(by: mean * 8 / 1000),
+            deviceCyclesPerPacket: perPacket(\.deviceCycles),
+            driverCyclesPerPacket: perPacket(\.driverCycles),
+            consumerCyclesPerPacket: perPacket(\.consumerCycles),
+            packets: counters.packets - before.packets, split: counters.split - before.split,
+            fallback: Self.difference(counters.fallback, before.fallback, \.name),
+            dropped: Self.difference(counters.dropped, before.dropped, \.name),
+            claimRetries: counters.claimRetries - before.claimRetries, verify: verification,
+            memory: testbed.memory, notes: testbed.notes)
+    }
+
+    private static func difference<Reason: Hashable>(
+        _ after: [Reason: UInt64], _ before: [Reason: UInt64], _ name: (Reason) -> String
+    ) -> [String: UInt64] {
+        var result: [String: UInt64] = [:]
+        for (reason, count) in after where count > before[reason, default: 0] {
+            result[name(reason)] = count - before[reason, default: 0]
+        }
+        return result
+    }
+}
+
+extension Spread {
+    func scaled(by factor: Double) -> Spread {
+        Spread([min * factor, median * factor, max * factor])!
+    }
+}

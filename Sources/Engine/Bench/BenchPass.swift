@@ -1,0 +1,130 @@
+import GuestDriver
+import Host
+import RxPath
+
+/// What one pass over a testbed cost.
+struct PassFigures {
+    var packets = 0
+    var deviceCycles: UInt64 = 0
+    var driverCycles: UInt64 = 0
+    var consumerCycles: UInt64 = 0
+    var elapsedCycles: UInt64 = 0
+}
+
+/// Feeds one RQ and works as its driver, a burst at a time: the loop that both modes measure and
+/// that verification goes through as well.
+struct BenchLane {
+    private let engine: RxEngine
+    private let driver: RxDriver
+    private let rq: Int
+    private let burst: Int
+    private let consumer: PayloadConsumer
+    private let taken: Int
+    private let source: UnsafeMutableBufferPointer<PacketRef>
+    private let reaped: UnsafeMutablePointer<PacketRef>
+    private let application: UnsafeMutableRawBufferPointer
+    private var position = 0
+    /// Submitted and not reaped yet.
+    private(set) var inFlight = 0
+    private(set) var figures = PassFigures()
+    var verifier: BenchVerifier?
+
+    /// An application buffer as large as this stays in the second-level cache.
+    private static let applicationByteCount = 256 * 1024
+
+    init(_ testbed: Testbed, rq: Int) {
+        engine = testbed.engine
+        driver = testbed.drivers[rq]
+        self.rq = rq
+        burst = testbed.benchCase.burst
+        consumer = testbed.benchCase.consumer
+        taken = testbed.benchCase.ringSize / 2
+        source = .allocate(capacity: testbed.sources[rq].count)
+        _ = source.initialize(from: testbed.sources[rq])
+        reaped = .allocate(capacity: burst)
+        application = .allocate(byteCount: Self.applicationByteCount, alignment: 4096)
+        application.initializeMemory(as: UInt8.self, repeating: 0)
+    }
+
+    func free() {
+        source.deallocate()
+        reaped.deallocate()
+        application.deallocate()
+    }
+
+    var hasSource: Bool { source.count > 0 }
+
+    mutating func resetFigures() { figures = PassFigures() }
+
+    /// Submits source packets, in order and over again, up to `limit` in flight.
+    mutating func submit(limit: Int) {
+        var room = limit - inFlight
+        while room > 0 {
+            let run = min(room, source.count - position)
+            let taken = engine.submit(rq, source.baseAddress! + position, count: run)
+            inFlight += taken
+            position += taken
+            if position == source.count { position = 0 }
+            if taken < run { return }
+            room -= taken
+        }
+    }
+
+    /// The device's side, on this thread.
+    @inline(__always)
+    mutating func turnDevice() {
+        let start = CycleClock.now()
+        _ = engine.turn(rq)
+        figures.deviceCycles &+= CycleClock.now() &- start
+    }
+
+    /// The driver's side: harvest, consume, give back, refill.
+    /// - Returns: packets harvested.
+    @inline(__always)
+    mutating func turnDriver() -> Int {
+        let start = CycleClock.now()
+        let count = driver.harvest()
+        let harvested = CycleClock.now()
+        if count > 0 { consume() }
+        let consumed = CycleClock.now()
+        driver.finish(taking: consumer == .take)
+        driver.refill()
+        let end = CycleClock.now()
+        // An empty look for packets is waiting, not work.
+        if count > 0 {
+            figures.driverCycles &+= (harvested &- start) &+ (end &- consumed)
+            figures.consumerCycles &+= consumed &- harvested
+        }
+        figures.packets += count
+        return count
+    }
+
+    @inline(__always)
+    private mutating func consume() {
+        switch consumer {
+        case .none: break
+        case .copy: driver.copyOut(to: application.baseAddress!, byteCount: application.count)
+        case .take:
+            // The application holds half a ring of buffers, and returns the oldest.
+            if driver.takenCount > taken { driver.giveBack(driver.takenCount - taken) }
+        }
+        if verifier != nil { verify() }
+    }
+
+    @inline(never)
+    private mutating func verify() {
+        while verifier!.expectedCount < driver.packets.count, reap() > 0 {}
+        verifier!.check(driver)
+    }
+
+    /// Takes completions back.
+    @discardableResult
+    mutating func reap() -> Int {
+        let count = engine.reap(rq, into: reaped, count: burst)
+        inFlight -= count
+        if verifier != nil {
+            verifier!.expect(UnsafeBufferPointer(start: reaped, count: count))
+        }
+        return count
+    }
+}

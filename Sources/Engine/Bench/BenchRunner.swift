@@ -1,0 +1,99 @@
+import Host
+import Ports
+import RxPath
+
+/// Runs a benchmark: builds every case, verifies each, warms up, then measures them interleaved.
+///
+/// One at a time in a process; `run` blocks the caller and works on a pinned thread of its own.
+public final class BenchRunner: @unchecked Sendable {
+    // SAFETY: `measures` is touched by `init`, then by the one thread that `run` starts and joins.
+
+    public let plan: BenchPlan
+    private let mode: BenchMode
+    private let cpu: Int
+    private let warnings: [String]
+    private let measures: [BenchMeasure]
+
+    /// Checks the plan against the machine and builds all cases.
+    /// - Throws: one sentence naming what is impossible: geometry, CPU, node, packets, memory.
+    public init(_ plan: BenchPlan) throws(EngineError) {
+        try plan.validate()
+        self.plan = plan
+        let machine = try BenchMachine(plan)
+        mode = machine.mode
+        cpu = machine.cpus[0]
+        warnings = machine.warnings
+        var pools: [String: PacketPool] = [:]
+        var measures: [BenchMeasure] = []
+        for one in plan.cases {
+            let pool: PacketPool
+            if let known = pools[one.packet] {
+                pool = known
+            } else {
+                do {
+                    pool = try PacketPool.load(
+                        one.packet, count: plan.sourcePackets, flows: plan.flows,
+                        node: machine.portNode)
+                } catch { throw EngineError("\(error)") }
+                pools[one.packet] = pool
+            }
+            let testbed = try Testbed(one, pool: pool, plan: try machine.queuePlan(rqs: one.rqs))
+            measures.append(
+                BenchMeasure(testbed, mode: mode, packetsPerPass: plan.packetsPerRepeat))
+        }
+        self.measures = measures
+    }
+
+    /// Runs all passes.
+    /// - Parameter progress: called from the measuring thread before each step, never inside one.
+    /// - Throws: when a case gets stuck or the device breaks the protocol.
+    public func run(
+        progress: @escaping @Sendable (BenchProgress) -> Void
+    ) throws(EngineError) -> BenchReport {
+        let outcome = Outcome()
+        do {
+            let thread = try PinnedThread(name: "cleave-bench", cpu: cpu) {
+                do throws(EngineError) { try self.steps(progress) } catch { outcome.error = error }
+            }
+            thread.join()
+        } catch { throw EngineError("\(error)") }
+        if let error = outcome.error { throw error }
+        let machine = MachineFacts.current()
+        return BenchReport(
+            machine: machine, mode: mode, repeats: plan.repeats,
+            results: measures.map { $0.result() }, warnings: machine.warnings + warnings)
+    }
+
+    private final class Outcome: @unchecked Sendable {
+        // SAFETY: written by the thread, read after its join.
+        var error: EngineError?
+    }
+
+    private func steps(
+        _ progress: @Sendable (BenchProgress) -> Void
+    ) throws(EngineError) {
+        let total = measures.count * (2 + plan.repeats)
+        var done = 0
+        func step(_ phase: BenchProgress.Phase, _ measure: BenchMeasure) {
+            progress(
+                BenchProgress(
+                    phase: phase, done: done, total: total,
+                    name: measure.testbed.benchCase.displayName))
+            done += 1
+        }
+        for measure in measures {
+            step(.verifying, measure)
+            try measure.verify(packets: plan.verifyPackets)
+        }
+        for measure in measures {
+            step(.warmingUp, measure)
+            try measure.warmUp()
+        }
+        for _ in 0..<plan.repeats {
+            for measure in measures {
+                step(.measuring, measure)
+                try measure.measure()
+            }
+        }
+    }
+}
