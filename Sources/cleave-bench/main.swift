@@ -1,19 +1,21 @@
 import Engine
 import RxPath
 var plan = BenchPlan()
-plan.repeats = 3; plan.mode = CommandLine.arguments.contains("threads") ? .threads : .turns
-for p in ["64", "1500", "4096", "9000", "imix"] {
+let a = CommandLine.arguments
+plan.repeats = Int(a[2])!
+for p in a[1].split(separator: ",") {
     for (m, r) in [(BenchMethod.whole, HeaderReport.usedElement), (.d, .usedElement), (.d, .netHeader)] {
         var c = BenchCase()
-        c.packet = p; c.method = m; c.report = r
+        c.packet = String(p); c.method = m; c.report = r
+        if a.count > 3 && c.displayName.contains(a[3]) == false { continue }
         plan.cases.append(c)
     }
 }
 do {
     let runner = try BenchRunner(plan)
-    let report = try runner.run { p in print(p.phase, p.done, p.total, p.name) }
+    let report = try runner.run { _ in }
     for r in report.results {
-        print(r.benchCase.displayName, r.mpps.median, "dev", r.deviceCyclesPerPacket, "drv", r.driverCyclesPerPacket, r.split, r.packets, r.fallback, r.dropped, r.verify)
+        func f(_ s: Spread) -> String { "\(Int(s.median * 10)) [\(Int(s.min * 10)) \(Int(s.max * 10))]" }
+        print(r.benchCase.displayName, Int(r.mpps.median * 100), "dev", f(r.deviceCyclesPerPacket), "drv", f(r.driverCyclesPerPacket))
     }
-    print(report.warnings)
 } catch { print(error) }
