@@ -136,6 +136,23 @@ struct CanaryTests {
             let cold = file("Sources/RxPath/Worker/A.swift", "// why\n// control path\n" + line)
             #expect(HotPathRules.banned(cold).isEmpty, "\(line)")
         }
+        let parts = """
+            import Rings
+            // control path
+            init(
+                _ a: [Int]
+            ) throws(E) {
+                let s: String
+            }
+            let t: String
+            let u: String  // control path
+            // control path
+            // and why
+            let v: any Source
+            let w: any Source
+            """
+        #expect(
+            lines(HotPathRules.banned(file("Sources/RxPath/Worker/A.swift", parts))) == [8, 13])
         for line in ["a[Index] = 3", "// many throws", "x.String", "flags: [.more, .dropped]"] {
             #expect(HotPathRules.banned(file("Sources/Rings/A.swift", line)).isEmpty, "\(line)")
         }
@@ -169,6 +186,10 @@ struct CanaryTests {
         let (edges, findings) = SharingRules.edges(file("Sources/Engine/A.swift", text))
         #expect(lines(findings) == [])
         #expect(edges.map(\.label) == ["R1", "R1", "V3"])
+        let stacked = file(
+            "Sources/Engine/A.swift",
+            "a.fetchOr(1)  // [H3 x]\n// [V2 y]\n// [V3 z]\nword.storeSequential(1)")
+        #expect(SharingRules.edges(stacked).edges.map(\.label) == ["H3", "V3", "V2"])
         let bare = file("Sources/Engine/B.swift", "\n// [R1 far]\n\n\n\nword.fetchOr(1)")
         #expect(lines(SharingRules.edges(bare).findings) == [6])
 

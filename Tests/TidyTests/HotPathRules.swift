@@ -1,8 +1,9 @@
 // What has no place where every packet passes: RxPath and Rings.
 
 enum HotPathRules {
-    /// A file of RxPath or Rings whose header has this line is set up or torn down per queue,
-    /// not per packet: it may throw, and use arrays, strings and existentials.
+    /// What runs per queue, not per packet, may throw, and use arrays, strings and existentials.
+    /// This comment says so: in the header for a whole file, on a line of its own for the
+    /// declaration that follows, behind code for that line.
     static let marker = "// control path"
 
     /// Modules of the data plane do without Foundation altogether.
@@ -48,15 +49,52 @@ enum HotPathRules {
         }
         if hotModules.contains(module) {
             bans += always
-            if !file.header.contains(where: { $0.trimmed.hasPrefix(marker) }) {
-                bans += unlessControlPath
-            }
         }
-        return bans.flatMap { ban in
+        var findings = bans.flatMap { ban in
             file.codeLines(matching: ban.pattern).map {
                 file.finding($0, "hot-path", ban.message)
             }
         }
+        if hotModules.contains(module) {
+            let exempt = controlPath(file)
+            for ban in unlessControlPath {
+                for index in file.codeLines(matching: ban.pattern) where !exempt.contains(index) {
+                    findings.append(file.finding(index, "hot-path", ban.message))
+                }
+            }
+        }
+        return findings
+    }
+
+    /// Lines that the marker exempts.
+    static func controlPath(_ file: SourceText) -> Set<Int> {
+        if file.header.contains(where: { $0.trimmed.hasPrefix(marker) }) {
+            return Set(file.lines.indices)
+        }
+        var exempt: Set<Int> = []
+        for index in file.lines.indices where file.lines[index].contains(marker) {
+            if !file.lines[index].trimmed.hasPrefix(marker) {
+                exempt.insert(index)
+                continue
+            }
+            let rest = (index + 1)..<file.lines.count
+            guard let start = rest.first(where: { !file.code[$0].trimmed.isEmpty }) else {
+                continue
+            }
+            exempt.formUnion(start...declarationEnd(file, from: start))
+        }
+        return exempt
+    }
+
+    /// The last line of the declaration at `start`: where its brackets are balanced again.
+    private static func declarationEnd(_ file: SourceText, from start: Int) -> Int {
+        var depth = 0
+        for index in start..<file.code.count {
+            let line = file.code[index]
+            depth += line.count { "({[".contains($0) } - line.count { ")}]".contains($0) }
+            if depth <= 0 { return index }
+        }
+        return file.code.count - 1
     }
 
     /// Flags that remove the checks on what a guest wrote, or that no dependent package accepts.

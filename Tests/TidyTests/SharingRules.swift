@@ -20,7 +20,12 @@ enum SharingRules {
     }
 
     private static var access: Regex<Substring> {
-        /(?:\.(?:loadAcquire|storeRelease|fetchOr|compareExchange)|(?:^|[^.\w])fullFence)\(/
+        #/
+        (?: \.(?: load(?:Acquire|Sequential) | store(?:Release|Sequential)
+                 | fetch[A-Z]\w* | compareExchange )
+          | (?:^|[^.\w]) fullFence )
+        \(
+        /#
     }
 
     /// The labels of ordered accesses, and a finding for each access that has none on its line
@@ -30,11 +35,7 @@ enum SharingRules {
         var edges: [Edge] = []
         var findings: [Finding] = []
         for index in file.codeLines(matching: access) {
-            var labels: [String] = []
-            for near in stride(from: index, through: max(0, index - 3), by: -1) {
-                labels = file.lines[near].matches(of: /\[([A-Z]\d+)\b/).map { String($0.1) }
-                if !labels.isEmpty { break }
-            }
+            let labels = labels(file, at: index)
             if labels.isEmpty {
                 findings.append(
                     file.finding(index, "edge-label", "an ordered access needs a label, [R1 ...]"))
@@ -42,6 +43,18 @@ enum SharingRules {
             edges += labels.map { Edge(label: $0, path: file.path, line: index + 1) }
         }
         return (edges, findings)
+    }
+
+    /// Labels on the line itself, or else in the nearest comment of the three lines above it.
+    private static func labels(_ file: SourceText, at index: Int) -> [String] {
+        var found: [String] = []
+        for near in stride(from: index, through: max(0, index - 3), by: -1) {
+            let line = file.lines[near]
+            if near < index, !found.isEmpty, !line.trimmed.hasPrefix("//") { break }
+            found += line.matches(of: /\[([A-Z]\d+)\b/).map { String($0.1) }
+            if near == index, !found.isEmpty { break }
+        }
+        return found
     }
 
     /// Each label has at least two ends and a row in the table; and the table has no row of a
