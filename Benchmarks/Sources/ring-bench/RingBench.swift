@@ -52,6 +52,8 @@ struct RingBench: ParsableCommand {
                 + "CPU \(second), median of \(repeats) interleaved runs.")
         if first == second {
             print("Both ends share one CPU and take turns: the figures say nothing about cores.")
+        } else if let siblings = siblings(of: first), siblings == self.siblings(of: second) {
+            print("The CPUs are hardware threads of one core: data never leaves its caches.")
         }
         let bench = Bench(capacity: capacity, producerCPU: first, consumerCPU: second)
         var results: [Result] = []
@@ -74,6 +76,13 @@ struct RingBench: ParsableCommand {
         if let consumerCPU { return (first, consumerCPU) }
         if count < 2 { return (first, cpus[0]) }
         return (first, cpus[0] == first ? cpus[1] : cpus[0])
+    }
+
+    /// The hardware threads that share the core of `cpu`, as Linux lists them.
+    private func siblings(of cpu: Int32) -> String? {
+        try? String(
+            contentsOfFile: "/sys/devices/system/cpu/cpu\(cpu)/topology/thread_siblings_list",
+            encoding: .utf8)
     }
 
     private func report(_ rows: [Result], burst: Int) {
