@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <optional>
 
 #include "ring_bench.h"
 
@@ -21,6 +22,7 @@
 namespace {
 
 constexpr uint32_t maxBurst = 64;
+constexpr uint32_t fixedCapacity = 1024;
 
 // Fills a burst, then hands it over; on a full ring the rest of the burst is tried again.
 template <class Ring>
@@ -166,18 +168,23 @@ private:
 #endif
 
 #if HAVE_BOOST
+// Its capacity may be set at run time or, somewhat faster, be a constant.
+template <class... Options>
 class BoostQueue {
 public:
-    explicit BoostQueue(uint32_t capacity) : queue(capacity) {}
+    explicit BoostQueue(uint32_t capacity) {
+        if constexpr (sizeof...(Options) == 0) queue.emplace(capacity);
+        if constexpr (sizeof...(Options) != 0) queue.emplace();
+    }
     uint32_t push(const ring_element *elements, uint32_t count) {
-        return static_cast<uint32_t>(queue.push(elements, count));
+        return static_cast<uint32_t>(queue->push(elements, count));
     }
     uint32_t pop(ring_element *elements, uint32_t count) {
-        return static_cast<uint32_t>(queue.pop(elements, count));
+        return static_cast<uint32_t>(queue->pop(elements, count));
     }
 
 private:
-    boost::lockfree::spsc_queue<ring_element> queue;
+    std::optional<boost::lockfree::spsc_queue<ring_element, Options...>> queue;
 };
 #endif
 
@@ -186,16 +193,25 @@ constexpr ring_contender rivals[] = {
     contender<RteRing>("rte_ring (DPDK, SP/SC)"),
 #endif
 #if HAVE_BOOST
-    contender<BoostQueue>("boost::lockfree::spsc_queue"),
+    contender<BoostQueue<>>("boost::lockfree::spsc_queue"),
 #endif
     contender<PlainRing>("plain C++ twin of ours"),
+#if HAVE_BOOST
+    // The last: given only for the one capacity it is compiled for.
+    contender<BoostQueue<boost::lockfree::capacity<fixedCapacity>>>("boost, constant capacity"),
+#endif
 };
 
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) const ring_contender *ring_bench_rivals(
-    uint32_t *count) {
+    uint32_t capacity, uint32_t *count) {
     *count = sizeof rivals / sizeof rivals[0];
+#if HAVE_BOOST
+    if (capacity != fixedCapacity) --*count;
+#else
+    (void)capacity;
+#endif
     return rivals;
 }
 

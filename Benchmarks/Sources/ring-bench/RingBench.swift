@@ -40,7 +40,7 @@ struct RingBench: ParsableCommand {
     func run() throws {
         var contenders = ownContenders()
         if let rivals {
-            let (found, absent) = try loadRivals(rivals)
+            let (found, absent) = try loadRivals(rivals, capacity: capacity)
             contenders += found
             print(absent, terminator: "")
         } else {

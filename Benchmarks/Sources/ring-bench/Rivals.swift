@@ -3,10 +3,13 @@
 import CRingBench
 import Glibc
 
-/// Loads the rivals that `Rivals/rivals.cpp` was built with.
+/// Loads the rivals that `Rivals/rivals.cpp` was built with, for rings of `capacity` slots.
 /// - Returns: the rivals, and a sentence for each that was not installed when it was built.
-func loadRivals(_ path: String) throws(Failure) -> (rivals: [ring_contender], absent: String) {
-    typealias List = @convention(c) (UnsafeMutablePointer<UInt32>) -> UnsafePointer<ring_contender>?
+func loadRivals(
+    _ path: String, capacity: UInt32
+) throws(Failure) -> (rivals: [ring_contender], absent: String) {
+    typealias List =
+        @convention(c) (UInt32, UnsafeMutablePointer<UInt32>) -> UnsafePointer<ring_contender>?
     typealias Absent = @convention(c) () -> UnsafePointer<CChar>?
     guard let library = dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
         throw Failure("cannot load rivals: \(dlerror().map { String(cString: $0) } ?? path)")
@@ -17,7 +20,7 @@ func loadRivals(_ path: String) throws(Failure) -> (rivals: [ring_contender], ab
     // SAFETY: both symbols are declared with exactly these types in Rivals/rivals.cpp, and the
     // library stays loaded until the process ends.
     var count: UInt32 = 0
-    let first = unsafeBitCast(list, to: List.self)(&count)
+    let first = unsafeBitCast(list, to: List.self)(capacity, &count)
     let text = unsafeBitCast(absent, to: Absent.self)()
     return (
         Array(UnsafeBufferPointer(start: first, count: Int(count))),
