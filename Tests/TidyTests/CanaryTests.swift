@@ -190,6 +190,10 @@ struct CanaryTests {
             "Sources/Engine/A.swift",
             "a.fetchOr(1)  // [H3 x]\n// [V2 y]\n// [V3 z]\nword.storeSequential(1)")
         #expect(SharingRules.edges(stacked).edges.map(\.label) == ["H3", "V3", "V2"])
+        let both = "a.fetchOr(1)  // [H3 both ways: x]\ncount.fetchAdd(1)"
+        #expect(
+            SharingRules.edges(file("Sources/Engine/A.swift", both)).edges.map(\.label)
+                == ["H3", "H3"])
         let bare = file("Sources/Engine/B.swift", "\n// [R1 far]\n\n\n\nword.fetchOr(1)")
         #expect(lines(SharingRules.edges(bare).findings) == [6])
 

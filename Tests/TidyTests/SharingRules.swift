@@ -22,7 +22,7 @@ enum SharingRules {
     private static var access: Regex<Substring> {
         #/
         (?: \.(?: load(?:Acquire|Sequential) | store(?:Release|Sequential)
-                 | fetch[A-Z]\w* | compareExchange )
+                 | fetchOr | compareExchange )
           | (?:^|[^.\w]) fullFence )
         \(
         /#
@@ -51,7 +51,10 @@ enum SharingRules {
         for near in stride(from: index, through: max(0, index - 3), by: -1) {
             let line = file.lines[near]
             if near < index, !found.isEmpty, !line.trimmed.hasPrefix("//") { break }
-            found += line.matches(of: /\[([A-Z]\d+)\b/).map { String($0.1) }
+            for match in line.matches(of: /\[([A-Z]\d+)\b(\s+both ways)?/) {
+                // A read-modify-write that pairs with itself on another thread is both ends.
+                found += Array(repeating: String(match.1), count: match.2 == nil ? 1 : 2)
+            }
             if near == index, !found.isEmpty { break }
         }
         return found
