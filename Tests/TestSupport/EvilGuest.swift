@@ -1,0 +1,123 @@
+// Guest memory in the hands of somebody who writes whatever he likes wherever he likes. Access is
+// byte by byte and translated here, by code that shares nothing with the device's.
+
+import Glibc
+import RxPath
+
+/// Plain memory of one or several guest regions, each between two bands of canary bytes in host
+/// memory: regions that are adjacent for the guest never are in this process.
+///
+/// Not synchronised: threads that write at the same time use the atomic words of `Rings`.
+public final class EvilGuest: @unchecked Sendable {
+    // SAFETY: constants; the bytes behind them are a guest's, which anybody may write.
+
+    public struct Region: Sendable {
+        public let base: UInt64
+        public let byteCount: Int
+        let offset: Int
+    }
+
+    /// Canary bytes before, between and behind the regions.
+    public static let bandByteCount = 4096
+    private static let band: UInt8 = 0xC7
+
+    public let regions: [Region]
+    /// The table that a device translates with.
+    public let memory: GuestMemory
+    private let block: UnsafeMutableRawPointer
+    private let blockByteCount: Int
+
+    /// - Parameters:
+    ///   - layout: first guest address and bytes of each region; what lies between is a hole.
+    ///   - fill: what the regions hold at first.
+    public init(
+        _ layout: [(base: UInt64, byteCount: Int)] = [(0x1_0000, 1 << 18)], fill: UInt8 = 0
+    ) throws(RxPathError) {
+        var offset = Self.bandByteCount
+        var regions: [Region] = []
+        for part in layout {
+            regions.append(Region(base: part.base, byteCount: part.byteCount, offset: offset))
+            offset += (part.byteCount + 4095) / 4096 * 4096 + Self.bandByteCount
+        }
+        let block = UnsafeMutableRawPointer.allocate(byteCount: offset, alignment: 4096)
+        memset(block, Int32(Self.band), offset)
+        for region in regions { memset(block + region.offset, Int32(fill), region.byteCount) }
+        self.block = block
+        self.regions = regions
+        blockByteCount = offset
+        do {
+            memory = try GuestMemory(
+                regions: regions.map {
+                    MemoryRegion(
+                        guestBase: GuestAddress($0.base), host: block + $0.offset,
+                        byteCount: $0.byteCount)
+                })
+        } catch {
+            block.deallocate()
+            throw error
+        }
+    }
+
+    deinit { block.deallocate() }
+
+    /// The host address of a guest address that is in a region.
+    public func pointer(_ address: UInt64) -> UnsafeMutableRawPointer {
+        for region in regions
+        where address >= region.base && address - region.base < UInt64(region.byteCount) {
+            return block + region.offset + Int(address - region.base)
+        }
+        preconditionFailure("guest address 0x\(String(address, radix: 16)) is in no region")
+    }
+
+    /// Whether nothing outside the regions was written.
+    public var bandsAreIntact: Bool {
+        var start = 0
+        for region in regions {
+            if !isBand(start..<region.offset) { return false }
+            start = region.offset + region.byteCount
+        }
+        return isBand(start..<blockByteCount)
+    }
+
+    private func isBand(_ range: Range<Int>) -> Bool {
+        range.allSatisfy { block.load(fromByteOffset: $0, as: UInt8.self) == Self.band }
+    }
+
+    // MARK: Bytes
+
+    /// Reads bytes, over borders between regions too.
+    public func read(_ address: UInt64, _ count: Int) -> [UInt8] {
+        (0..<count).map { pointer(address + UInt64($0)).load(as: UInt8.self) }
+    }
+
+    /// Writes bytes, over borders between regions too.
+    public func write(_ bytes: some Sequence<UInt8>, at address: UInt64) {
+        for (offset, byte) in bytes.enumerated() {
+            pointer(address + UInt64(offset)).storeBytes(of: byte, as: UInt8.self)
+        }
+    }
+
+    /// Reads a little-endian number of any alignment.
+    public func number<Value: FixedWidthInteger>(_ address: UInt64, as: Value.Type) -> Value {
+        read(address, MemoryLayout<Value>.size).reversed().reduce(0) { $0 << 8 | Value($1) }
+    }
+
+    /// Writes a little-endian number at any alignment.
+    public func put<Value: FixedWidthInteger>(_ value: Value, at address: UInt64) {
+        write(
+            (0..<MemoryLayout<Value>.size).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) },
+            at: address)
+    }
+
+    /// Sets `count` bytes of one region.
+    public func fill(_ address: UInt64, _ count: Int, with byte: UInt8) {
+        memset(pointer(address), Int32(byte), count)
+    }
+
+    /// All bytes of all regions.
+    public var image: [[UInt8]] {
+        regions.map {
+            [UInt8](UnsafeRawBufferPointer(start: block + $0.offset, count: $0.byteCount))
+        }
+    }
+}
