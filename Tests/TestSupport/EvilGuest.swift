@@ -61,10 +61,14 @@ public final class EvilGuest: @unchecked Sendable {
     deinit { block.deallocate() }
 
     /// The host address of a guest address that is in a region.
-    public func pointer(_ address: UInt64) -> UnsafeMutableRawPointer {
+    public func pointer(_ address: UInt64) -> UnsafeMutableRawPointer { piece(address).pointer }
+
+    /// The same, and how many bytes the region still has from there.
+    private func piece(_ address: UInt64) -> (pointer: UnsafeMutableRawPointer, left: Int) {
         for region in regions
         where address >= region.base && address - region.base < UInt64(region.byteCount) {
-            return block + region.offset + Int(address - region.base)
+            let offset = Int(address - region.base)
+            return (block + region.offset + offset, region.byteCount - offset)
         }
         preconditionFailure("guest address 0x\(String(address, radix: 16)) is in no region")
     }
@@ -80,14 +84,24 @@ public final class EvilGuest: @unchecked Sendable {
     }
 
     private func isBand(_ range: Range<Int>) -> Bool {
-        range.allSatisfy { block.load(fromByteOffset: $0, as: UInt8.self) == Self.band }
+        guard !range.isEmpty else { return true }
+        let start = block + range.lowerBound
+        // Every byte equals its neighbour, and the first is right.
+        return start.load(as: UInt8.self) == Self.band
+            && memcmp(start, start + 1, range.count - 1) == 0
     }
 
     // MARK: Bytes
 
     /// Reads bytes, over borders between regions too.
     public func read(_ address: UInt64, _ count: Int) -> [UInt8] {
-        (0..<count).map { pointer(address + UInt64($0)).load(as: UInt8.self) }
+        var bytes: [UInt8] = []
+        while bytes.count < count {
+            let (start, left) = piece(address + UInt64(bytes.count))
+            bytes += UnsafeRawBufferPointer(
+                start: start, count: min(left, count - bytes.count))
+        }
+        return bytes
     }
 
     /// Writes bytes, over borders between regions too.
@@ -114,10 +128,38 @@ public final class EvilGuest: @unchecked Sendable {
         memset(pointer(address), Int32(byte), count)
     }
 
-    /// All bytes of all regions.
-    public var image: [[UInt8]] {
-        regions.map {
-            [UInt8](UnsafeRawBufferPointer(start: block + $0.offset, count: $0.byteCount))
+    // MARK: What changed
+
+    /// A copy of all regions, for telling later what changed since.
+    public final class Image {
+        private let guest: EvilGuest
+        private let copy: UnsafeMutableRawPointer
+
+        init(_ guest: EvilGuest) {
+            self.guest = guest
+            copy = .allocate(byteCount: guest.blockByteCount, alignment: 16)
+            capture()
         }
+
+        deinit { copy.deallocate() }
+
+        /// Takes everything as it is now.
+        public func capture() { memcpy(copy, guest.block, guest.blockByteCount) }
+
+        /// Takes `count` bytes at `address` as they are now: they were allowed to change.
+        public func accept(_ address: UInt64, _ count: Int) {
+            var done = 0
+            while done < count {
+                let (pointer, left) = guest.piece(address + UInt64(done))
+                let part = min(left, count - done)
+                memcpy(copy + guest.block.distance(to: pointer), pointer, part)
+                done += part
+            }
+        }
+
+        /// Whether nothing else changed, canary bands included.
+        public var isUnchanged: Bool { memcmp(copy, guest.block, guest.blockByteCount) == 0 }
     }
+
+    public func image() -> Image { Image(self) }
 }
