@@ -5,7 +5,8 @@ import TestSupport
 
 /// Packets to draw from, with the naive parser's opinion on each.
 struct PacketPool {
-    let packets: [(source: SourcePacket, bytes: [UInt8], headerLength: Int)]
+    typealias Packet = (source: SourcePacket, bytes: [UInt8], headerLength: Int)
+    let packets: [Packet]
 
     init(seed: UInt64, count: Int) {
         var random = SeededRandom(seed: seed)
@@ -109,7 +110,7 @@ final class PlacementTrial {
             image.capture()
             let packets = pending.map { pool.packets[$0].source }
             let outcome = port.enqueue(packets, to: queue)
-            try judge(outcome, pending.map { (pool.packets[$0].bytes, pool.packets[$0].headerLength) })
+            try judge(outcome, pending.map { pool.packets[$0] })
             pending.removeFirst(outcome.fates.count)
             // A port may lose patience with a packet that cannot be delivered.
             if outcome.fates.isEmpty && !pending.isEmpty { pending.removeFirst() }
@@ -117,7 +118,7 @@ final class PlacementTrial {
     }
 
     private func judge(
-        _ outcome: MockPort.Outcome, _ packets: [(bytes: [UInt8], headerLength: Int)]
+        _ outcome: MockPort.Outcome, _ packets: [PacketPool.Packet]
     ) throws {
         let free = headers.map { Int($0.tail &- claimed) } ?? 0
         let posted = driver.outstanding.count
@@ -172,10 +173,10 @@ final class PlacementTrial {
 
     /// A packet that was left is one for which there was no room, or one beyond the burst.
     private func judgeLeft(
-        _ outcome: MockPort.Outcome, _ packets: [(bytes: [UInt8], headerLength: Int)]
+        _ outcome: MockPort.Outcome, _ packets: [PacketPool.Packet]
     ) throws {
         if outcome.leftCount == 0 || outcome.fates.count == burst { return }
-        try check(shortage == .wait, "\(outcome.leftCount) packets left, \(outcome.fates.count) done")
+        try check(shortage == .wait, "\(outcome.leftCount) left, \(outcome.fates.count) done")
         let rest = driver.outstanding
         let least = netHeaderByteCount + 8
         let need = packets[outcome.fates.count].bytes.count + least
@@ -194,9 +195,12 @@ final class PlacementTrial {
         try check(counters.bytes == expected.bytes, "bytes \(counters.bytes)")
         try check(counters.split == expected.split, "split \(counters.split)")
         try check(counters.slots == expected.split, "slots \(counters.slots)")
-        try check(counters.fallback == expected.fallback, "\(counters.fallback), not \(expected.fallback)")
+        try check(
+            counters.fallback == expected.fallback,
+            "\(counters.fallback), not \(expected.fallback)")
         try check(counters.buffers == UInt64(reader.bufferCount), "buffers \(counters.buffers)")
-        try check(counters.tinyBuffers == UInt64(reader.tinyCount), "tiny \(counters.tinyBuffers)")
+        try check(
+            counters.tinyBuffers == UInt64(reader.tinyCount), "tiny \(counters.tinyBuffers)")
         droppedCount += UInt64(dropped)
         try check(counters.droppedTotal == droppedCount, "dropped \(counters.dropped)")
         try check(counters.dropped[.runt] == expected.dropped[.runt], "runts")

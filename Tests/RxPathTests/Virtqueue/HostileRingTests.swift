@@ -141,7 +141,7 @@ struct HostileRingTests {
         let rig = try EvilRig(firstIndex: 65534)
         for round in 0..<4 {
             rig.post(round)
-            for place in 0..<70 { rig.guest.put(UInt8(0xEE), at: rig.ring.usedRing + UInt64(place)) }
+            rig.guest.fill(rig.ring.usedRing, 70, with: 0xEE)
             #expect(rig.enqueue([TestFrames.tcp4([1])]).fates == [true])
             let index = UInt16(truncatingIfNeeded: 65535 + round)
             #expect(rig.ring.usedIndex == index)
