@@ -2,7 +2,7 @@ import Engine
 import RxPath
 var plan = BenchPlan()
 let a = CommandLine.arguments
-plan.repeats = Int(a[2])!
+plan.repeats = Int(a[2])!; plan.packetsPerRepeat = 65536
 for p in a[1].split(separator: ",") {
     for (m, r) in [(BenchMethod.whole, HeaderReport.usedElement), (.d, .usedElement), (.d, .netHeader)] {
         var c = BenchCase()

@@ -3,42 +3,58 @@
 
 extension BurstPlan {
     /// Gives buffers to the packets from number `first` on, until they or the buffers run out.
+    ///
+    /// The queue is worked on in a local whose address is never taken here, so its cursors stay in
+    /// registers; the rare cases get a copy.
     @inline(__always)
     mutating func reserve<Queue: Virtqueue, Method: PlacementMethod>(
-        from first: Int, _ queue: inout Queue, _ method: Method.Type
+        from first: Int, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue,
+        _ method: Method.Type
     ) {
+        var ring = queue
+        var list = segments
         var index = first
         while index < packetCount {
-            let packet = packets + index
-            if !packet.pointee.fate.isDropped {
-                let need = dataByteCount(packet.pointee, method)
-                let firstSegment = segments.count
-                let fetch = queue.take(need, &segments)
+            let packet = packets[index]
+            if !packet.fate.isDropped {
+                let need = dataByteCount(packet, refs, method)
+                let firstSegment = list.count
+                let fetch = ring.take(need, &list)
                 if fetch.isBuffer && fetch.byteCount >= need {
-                    packet.pointee.firstUsed = UInt16(truncatingIfNeeded: queue.usedCount)
-                    packet.pointee.firstSegment = UInt32(truncatingIfNeeded: firstSegment)
-                    packet.pointee.bufferCount = 1
-                    packet.pointee.isSimple =
-                        packet.pointee.refCount == 1 && segments.count &- firstSegment <= 1
-                    queue.use(need)
-                } else if !reserveSeveral(packet, need, fetch, firstSegment, &queue, method) {
-                    break
+                    packets[index].reserve(
+                        firstSegment: firstSegment, firstUsed: ring.usedCount, bufferCount: 1,
+                        isSimple: packet.refCount == 1 && list.count &- firstSegment <= 1)
+                    ring.use(need)
+                } else {
+                    var rare = ring
+                    segments = list
+                    let goesOn = reserveSeveral(
+                        packets + index, need, fetch, firstSegment, &rare, method)
+                    ring = rare
+                    list = segments
+                    if !goesOn { break }
                 }
             }
             index &+= 1
         }
+        queue = ring
+        segments = list
         plannedCount = index
         if index > first { tinyStreak = 0 }
     }
 
-    /// Buffers among `usedCount` that were given back with length 0: those of no packet.
-    @inline(never)
-    func tinyBufferCount(usedCount: Int) -> Int {
-        var count = usedCount
-        for index in 0..<plannedCount where !packets[index].fate.isDropped {
-            count &-= Int(packets[index].bufferCount)
-        }
-        return count
+    /// Bytes that a packet puts into its data buffers.
+    @inline(__always)
+    private func dataByteCount<Method: PlacementMethod>(
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ method: Method.Type
+    ) -> Int {
+        let run = refs + packet.firstRef
+        let byteCount =
+            packet.refCount == 1
+            ? Int(run.pointee.byteCount) : Self.byteCount(run, packet.refCount)
+        let isSplit = Method.splits && packet.headerLength != 0
+        let prefix = Method.prefixByteCount(split: isSplit, netHeader: netHeaderByteCount)
+        return prefix &+ byteCount &- (Method.splits ? Int(packet.headerLength) : 0)
     }
 
     /// Everything but a packet that fits the next buffer.
@@ -54,35 +70,29 @@ extension BurstPlan {
         var fetch = firstFetch
         var firstUsed = queue.usedCount
         var left = need
-        while true {
-            guard fetch.isBuffer else {
-                return fallShort(packet, fetch, firstUsed, firstSegment, &queue)
-            }
-            let isFirst = queue.usedCount == firstUsed
-            if fetch.byteCount >= left {
-                queue.use(left)
-                break
-            }
-            if isFirst && fetch.byteCount < least {
+        while fetch.isBuffer && fetch.byteCount < left {
+            if queue.usedCount == firstUsed && fetch.byteCount < least {
                 if !giveBackTiny(&queue, firstSegment) { return false }
                 firstUsed = queue.usedCount
             } else {
                 // All but the last are filled to their full length.
                 queue.use(fetch.byteCount)
                 left &-= fetch.byteCount
-                if !isMergeable {
-                    return drop(.bufferTooSmall, packet, firstUsed, firstSegment, &queue)
-                }
-                if queue.usedCount &- firstUsed == queue.size {
-                    return drop(.tooManyBuffers, packet, firstUsed, firstSegment, &queue)
+                let count = queue.usedCount &- firstUsed
+                if !isMergeable || count == queue.size {
+                    let reason = isMergeable ? DropReason.tooManyBuffers : .bufferTooSmall
+                    return drop(reason, packet, firstUsed, firstSegment, &queue)
                 }
             }
             fetch = queue.take(left, &segments)
         }
-        packet.pointee.firstUsed = UInt16(truncatingIfNeeded: firstUsed)
-        packet.pointee.firstSegment = UInt32(truncatingIfNeeded: firstSegment)
-        packet.pointee.bufferCount = UInt16(truncatingIfNeeded: queue.usedCount &- firstUsed)
-        packet.pointee.isSimple = false
+        guard fetch.isBuffer else {
+            return fallShort(packet, fetch, firstUsed, firstSegment, &queue)
+        }
+        queue.use(left)
+        packet.pointee.reserve(
+            firstSegment: firstSegment, firstUsed: firstUsed,
+            bufferCount: queue.usedCount &- firstUsed, isSimple: false)
         return true
     }
 
@@ -110,7 +120,7 @@ extension BurstPlan {
     ) -> Bool {
         queue.rewind(toUsed: firstUsed)
         segments.count = firstSegment
-        packet.pointee.fate = PlannedPacket.Fate(reason)
+        packet.pointee.settle(PlannedPacket.Fate(reason), keepsSplit: true)
         return true
     }
 
@@ -127,47 +137,13 @@ extension BurstPlan {
         return false
     }
 
-    /// Claims a slot for each planned packet that splits, and names them in the used entries.
-    /// Packets that got none are planned again, whole: they need more room in the data buffers.
-    /// - Returns: the claim; the packets that still split take its slots in order.
-    @inline(__always)
-    mutating func claim<Queue: Virtqueue, Method: PlacementMethod>(
-        _ claimer: HeaderClaimer, _ queue: inout Queue, _ method: Method.Type
-    ) -> HeaderClaimer.Claim {
-        var wanted = 0
-        var index = 0
-        while index < plannedCount {
-            wanted &+= packets[index].takesSlot ? 1 : 0
-            index &+= 1
-        }
-        let claim = claimer.claim(wanted)
-        if claim.count < wanted { replan(whole: claim.count, claimer, &queue, method) }
-        return claim
-    }
-
-    /// Plans again, whole, from the packet on that would take slot number `slotCount` of the burst.
+    /// Buffers among `usedCount` that were given back with length 0: those of no packet.
     @inline(never)
-    private mutating func replan<Queue: Virtqueue, Method: PlacementMethod>(
-        whole slotCount: Int, _ claimer: HeaderClaimer, _ queue: inout Queue, _ method: Method.Type
-    ) {
-        var first = 0
-        var slotsLeft = slotCount
-        while !packets[first].takesSlot || slotsLeft > 0 {
-            if packets[first].takesSlot { slotsLeft &-= 1 }
-            first &+= 1
+    func tinyBufferCount(usedCount: Int) -> Int {
+        var count = usedCount
+        for index in 0..<plannedCount where !packets[index].fate.isDropped {
+            count &-= Int(packets[index].bufferCount)
         }
-        queue.rewind(toUsed: Int(packets[first].firstUsed))
-        segments.count = Int(packets[first].firstSegment)
-        let reason = claimer.isBroken ? FallbackReason.headerQueueBroken : FallbackReason.noSlot
-        var index = first
-        while index < packetCount {
-            if packets[index].fate.dependsOnBuffers { packets[index].fate = .deliver }
-            if packets[index].headerLength != 0 {
-                packets[index].headerLength = 0
-                packets[index].fate = PlannedPacket.Fate(reason)
-            }
-            index &+= 1
-        }
-        reserve(from: first, &queue, method)
+        return count
     }
 }

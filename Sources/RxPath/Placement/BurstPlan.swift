@@ -66,13 +66,4 @@ struct BurstPlan: BitwiseCopyable {
         netHeaderByteCount =
             NetHeaderLayout(hashReport: features.contains(.hashReport)).byteCount
     }
-
-    /// Bytes that a packet puts into its data buffers.
-    @inline(__always)
-    func dataByteCount<Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ method: Method.Type
-    ) -> Int {
-        Method.prefixByteCount(split: packet.headerLength != 0, netHeader: netHeaderByteCount)
-            &+ Int(packet.byteCount) &- Int(packet.headerLength)
-    }
 }
