@@ -101,7 +101,7 @@ public final class GuestMemory: Sendable {
 /// Translation with the last region kept in registers: guests rarely have more than one region
 /// that packets go to. Unowned: the worker holds the `GuestMemory`.
 struct RegionCache: BitwiseCopyable {
-    private var last: MemoryRegion
+    private(set) var last: MemoryRegion
     private let regions: UnsafeMutablePointer<MemoryRegion>
     private let regionCount: Int
 

@@ -45,10 +45,13 @@ extension BurstPlan {
                 packets[index].settle(.deliver, keepsSplit: true)
             }
             if packets[index].takesSlot {
+                let run = refs + packets[index].firstRef
+                needs[index] = need(
+                    Self.byteCount(run, packets[index].refCount), headerLength: 0, method)
                 packets[index].settle(PlannedPacket.Fate(reason), keepsSplit: false)
             }
             index &+= 1
         }
-        reserve(from: first, refs, &queue, method)
+        reserve(from: first, &queue, method)
     }
 }

@@ -3,38 +3,34 @@
 
 extension BurstPlan {
     /// Gives buffers to the packets from number `first` on, until they or the buffers run out.
-    ///
-    /// The queue is worked on in a local whose address is never taken here, so its cursors stay in
-    /// registers; the rare cases get a copy.
     @inline(__always)
     mutating func reserve<Queue: Virtqueue, Method: PlacementMethod>(
-        from first: Int, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue,
-        _ method: Method.Type
+        from first: Int, _ queue: inout Queue, _ method: Method.Type
     ) {
+        // Locals whose address is never taken: their cursors stay in registers.
         var ring = queue
         var list = segments
         var index = first
         while index < packetCount {
-            let packet = packets[index]
-            if !packet.fate.isDropped {
-                let need = dataByteCount(packet, refs, method)
-                let firstSegment = list.count
-                let fetch = ring.take(need, &list)
-                if fetch.isBuffer && fetch.byteCount >= need {
-                    packets[index].reserve(
-                        firstSegment: firstSegment, firstUsed: ring.usedCount, bufferCount: 1,
-                        isSimple: packet.refCount == 1 && list.count &- firstSegment <= 1)
-                    ring.use(need)
-                } else {
-                    var rare = ring
-                    segments = list
-                    let goesOn = reserveSeveral(
-                        packets + index, need, fetch, firstSegment, &rare, method)
-                    ring = rare
-                    list = segments
-                    if !goesOn { break }
-                }
+            let firstSegment = list.count
+            let firstUsed = ring.usedCount
+            let run = ring.takeRun(needs + index, packetCount &- index, &list)
+            var offset = 0
+            while offset < run {
+                let packet = packets + (index &+ offset)
+                packet.pointee.reserve(
+                    firstSegment: firstSegment &+ offset, firstUsed: firstUsed &+ offset,
+                    bufferCount: 1, isSimple: packet.pointee.refCount == 1)
+                offset &+= 1
             }
+            index &+= run
+            if index == packetCount { break }
+            var rare = ring
+            segments = list
+            let goesOn = reserveOne(packets + index, needs[index], &rare, method)
+            ring = rare
+            list = segments
+            if !goesOn { break }
             index &+= 1
         }
         queue = ring
@@ -43,33 +39,21 @@ extension BurstPlan {
         if index > first { tinyStreak = 0 }
     }
 
-    /// Bytes that a packet puts into its data buffers.
-    @inline(__always)
-    private func dataByteCount<Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ method: Method.Type
-    ) -> Int {
-        let run = refs + packet.firstRef
-        let byteCount =
-            packet.refCount == 1
-            ? Int(run.pointee.byteCount) : Self.byteCount(run, packet.refCount)
-        let isSplit = Method.splits && packet.headerLength != 0
-        let prefix = Method.prefixByteCount(split: isSplit, netHeader: netHeaderByteCount)
-        return prefix &+ byteCount &- (Method.splits ? Int(packet.headerLength) : 0)
-    }
-
-    /// Everything but a packet that fits the next buffer.
+    /// One packet in any number of buffers and pieces of buffers.
     /// - Returns: whether to go on with the next packet; if not, this one was left untouched.
     @inline(never)
-    private mutating func reserveSeveral<Queue: Virtqueue, Method: PlacementMethod>(
-        _ packet: UnsafeMutablePointer<PlannedPacket>, _ need: Int, _ firstFetch: BufferFetch,
-        _ firstSegment: Int, _ queue: inout Queue, _ method: Method.Type
+    private mutating func reserveOne<Queue: Virtqueue, Method: PlacementMethod>(
+        _ packet: UnsafeMutablePointer<PlannedPacket>, _ need: Int, _ queue: inout Queue,
+        _ method: Method.Type
     ) -> Bool {
+        if packet.pointee.fate.isDropped { return true }
         let split = packet.pointee.headerLength != 0
         // A buffer that holds less than this at the start of a packet is of no use at all.
         let least = max(1, Method.prefixByteCount(split: split, netHeader: netHeaderByteCount))
-        var fetch = firstFetch
+        let firstSegment = segments.count
         var firstUsed = queue.usedCount
         var left = need
+        var fetch = queue.take(left, &segments)
         while fetch.isBuffer && fetch.byteCount < left {
             if queue.usedCount == firstUsed && fetch.byteCount < least {
                 if !giveBackTiny(&queue, firstSegment) { return false }
@@ -92,7 +76,8 @@ extension BurstPlan {
         queue.use(left)
         packet.pointee.reserve(
             firstSegment: firstSegment, firstUsed: firstUsed,
-            bufferCount: queue.usedCount &- firstUsed, isSimple: false)
+            bufferCount: queue.usedCount &- firstUsed,
+            isSimple: packet.pointee.refCount == 1 && segments.count &- firstSegment <= 1)
         return true
     }
 

@@ -22,10 +22,7 @@ extension BurstPlan {
                     Self.isDeliverable(ref.byteCount)
                     ? judge(Self.parse(ref, method), slotSize, method)
                     : Self.undeliverable(ref.byteCount)
-                (packets + found).initialize(
-                    to: PlannedPacket(
-                        headerLength: verdict.headerLength, fate: verdict.fate, firstRef: index,
-                        refCount: 1))
+                plan(found, verdict, firstRef: index, refCount: 1, ref.byteCount, method)
                 index &+= 1
             }
             found &+= 1
@@ -37,6 +34,30 @@ extension BurstPlan {
     private struct Verdict: BitwiseCopyable {
         var headerLength: UInt16
         var fate: PlannedPacket.Fate
+    }
+
+    @inline(__always)
+    private func plan<Method: PlacementMethod>(
+        _ number: Int, _ verdict: Verdict, firstRef: Int, refCount: Int, _ byteCount: UInt32,
+        _ method: Method.Type
+    ) {
+        (packets + number).initialize(
+            to: PlannedPacket(
+                headerLength: verdict.headerLength, fate: verdict.fate, firstRef: firstRef,
+                refCount: refCount))
+        needs[number] =
+            verdict.fate.isDropped
+            ? .max : need(Int(byteCount), headerLength: Int(verdict.headerLength), method)
+    }
+
+    /// Bytes that a packet puts into its data buffers.
+    @inline(__always)
+    func need<Method: PlacementMethod>(
+        _ byteCount: Int, headerLength: Int, _ method: Method.Type
+    ) -> Int {
+        let isSplit = Method.splits && headerLength != 0
+        let prefix = Method.prefixByteCount(split: isSplit, netHeader: netHeaderByteCount)
+        return prefix &+ byteCount &- (Method.splits ? headerLength : 0)
     }
 
     @inline(__always)
@@ -89,10 +110,7 @@ extension BurstPlan {
         } else if ended {
             verdict = Self.undeliverable(byteCount)
         }
-        (packets + number).initialize(
-            to: PlannedPacket(
-                headerLength: verdict.headerLength, fate: verdict.fate, firstRef: firstRef,
-                refCount: length))
+        plan(number, verdict, firstRef: firstRef, refCount: length, byteCount, method)
         return length
     }
 

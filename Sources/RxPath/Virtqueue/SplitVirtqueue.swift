@@ -63,6 +63,40 @@ struct SplitVirtqueue: Virtqueue {
         }
     }
 
+    /// A loop of its own without a call in it: among the rare cases of `take` the compiler keeps
+    /// the cursors in memory, which cost 9 cycles per packet.
+    @inline(__always)
+    mutating func takeRun(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList
+    ) -> Int {
+        let region = regions.last
+        let known = min(count, Int(availIndex &- nextAvail))
+        let limit = min(known, segments.capacity &- segments.count)
+        let segmentsOut = segments.base + segments.count
+        let shadowOut = shadow + usedCount
+        var taken = 0
+        while taken < limit {
+            let index = Int((nextAvail &+ UInt16(truncatingIfNeeded: taken)) & mask)
+            let entry = SplitLayout.entriesOffset &+ 2 &* index
+            let head = SharedWord16(availRing + entry).load()
+            if head > mask { break }
+            let descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
+            let need = needs[taken]
+            guard descriptor.isSingleWritable, Int(descriptor.byteCount) >= need,
+                let pointer = region.translate(
+                    descriptor.address, UInt64(descriptor.byteCount))
+            else { break }
+            (segmentsOut + taken).initialize(
+                to: Segment(pointer: pointer, byteCount: descriptor.byteCount))
+            shadowOut[taken] = UInt64(head) | UInt64(truncatingIfNeeded: need) &<< 32
+            taken &+= 1
+        }
+        nextAvail = nextAvail &+ UInt16(truncatingIfNeeded: taken)
+        usedCount &+= taken
+        segments.count &+= taken
+        return taken
+    }
+
     @inline(__always)
     mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
         if nextAvail == availIndex { return .empty }

@@ -33,7 +33,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         plan.segments.count = 0
         plan.scan(refs, count, slotSize: claimer.slotSize, Method.self)
         queue.refresh(plan.packetCount)
-        plan.reserve(from: 0, refs, &queue, Method.self)
+        plan.reserve(from: 0, &queue, Method.self)
         var claim = HeaderClaimer.Claim(first: 0, count: 0, retries: 0)
         if Method.splits { claim = plan.claim(claimer, refs, &queue, Method.self) }
         let placed = plan.place(refs, queue, claimer, claim, counters, Method.self)
