@@ -6,6 +6,7 @@ plan.repeats = Int(a[2])!; plan.packetsPerRepeat = 65536
 for p in a[1].split(separator: ",") {
     for (m, r) in [(BenchMethod.whole, HeaderReport.usedElement), (.d, .usedElement), (.d, .netHeader)] {
         var c = BenchCase()
+        if a.count > 4 { c.burst = Int(a[4])! }
         c.packet = String(p); c.method = m; c.report = r
         if a.count > 3 && c.displayName.contains(a[3]) == false { continue }
         plan.cases.append(c)

@@ -81,13 +81,5 @@ struct HeaderClaimer: BitwiseCopyable {
         return Claim(first: 0, count: 0, retries: retries)
     }
 
-    /// The index of the slot with free-running number `number`.
-    @inline(__always)
-    func index(_ number: UInt32) -> UInt32 { number & (slotCount &- 1) }
-
-    /// The memory of slot `index`.
-    @inline(__always)
-    func pointer(_ index: UInt32) -> UnsafeMutableRawPointer { slots + Int(index) &<< Int(slotShift) }
-
     @inline(__always) var slotSize: Int { 1 &<< Int(slotShift) }
 }

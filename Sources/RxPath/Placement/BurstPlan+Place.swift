@@ -4,38 +4,53 @@
 struct PlacedBurst: BitwiseCopyable {
     var packets = 0
     var bytes = 0
-    var split = 0
     /// References of the burst that are done with: delivered or dropped.
     var refs = 0
 }
 
+/// What the loop of `place` needs on every packet, read once: behind the plan's address each would
+/// be loaded anew after every store.
+private struct PlaceConstants: BitwiseCopyable {
+    let segments: UnsafePointer<Segment>
+    let netHeaderByteCount: Int
+}
+
 extension BurstPlan {
-    /// Writes every planned packet to where it belongs.
+    /// Writes every planned packet to where it belongs. The packets that split take the claim's
+    /// slots in order, all of them.
     @inline(__always)
     func place<Queue: Virtqueue, Method: PlacementMethod>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ queue: Queue, _ claimer: HeaderClaimer,
         _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock, _ method: Method.Type
     ) -> PlacedBurst {
+        let constants = PlaceConstants(
+            segments: segments.base, netHeaderByteCount: netHeaderByteCount)
+        let packets = packets
+        let plannedCount = plannedCount
+        let slots = claimer.slots
+        let slotMask = claimer.slotCount &- 1
+        let slotShift = Int(claimer.slotShift)
+        let used = queue.slotReport
         var placed = PlacedBurst()
+        placed.packets = plannedCount
         var slot = claim.first
         var index = 0
         while index < plannedCount {
             let packet = packets[index]
             index &+= 1
             if Method.splits && packet.takesSlot {
-                let slotIndex = claimer.index(slot)
+                let slotIndex = slot & slotMask
                 slot = slot &+ 1
-                placed.split &+= 1
                 if Method.reportsInUsedElement {
-                    queue.attach(slot: slotIndex, toUsed: packet.firstUsed)
+                    used.attach(slot: slotIndex, toUsed: packet.firstUsed)
                 }
                 placed.bytes &+= placeSplit(
-                    packet, refs, slotIndex, claimer.pointer(slotIndex), method)
+                    packet, refs, slotIndex, slots + Int(slotIndex) &<< slotShift, constants, method)
+            } else if packet.fate != .deliver && countFate(packet, refs, counters) {
+                placed.packets &-= 1
             } else {
-                if packet.fate != .deliver && countFate(packet, refs, counters) { continue }
-                placed.bytes &+= placeWhole(packet, refs, method)
+                placed.bytes &+= placeWhole(packet, refs, constants, method)
             }
-            placed.packets &+= 1
         }
         if plannedCount > 0 {
             let last = packets[plannedCount &- 1]
@@ -47,15 +62,17 @@ extension BurstPlan {
     /// - Returns: bytes of the packet.
     @inline(__always)
     private func placeWhole<Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ method: Method.Type
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ constants: PlaceConstants,
+        _ method: Method.Type
     ) -> Int {
+        let netHeaderByteCount = constants.netHeaderByteCount
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
         let netHeader = NetHeader(numBuffers: packet.bufferCount)
         if !packet.isSimple {
             return placeScattered(packet, refs, prefix, netHeader, .notSplit, nil)
         }
         let source = refs[packet.firstRef]
-        let target = segments.base[packet.firstSegment].pointer
+        let target = constants.segments[packet.firstSegment].pointer
         netHeader.store(to: target, byteCount: netHeaderByteCount)
         if prefix != netHeaderByteCount {
             SplitTail.notSplit.store(to: target + netHeaderByteCount)
@@ -68,8 +85,9 @@ extension BurstPlan {
     @inline(__always)
     private func placeSplit<Method: PlacementMethod>(
         _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ slot: UInt32,
-        _ slotPointer: UnsafeMutableRawPointer, _ method: Method.Type
+        _ slotPointer: UnsafeMutableRawPointer, _ constants: PlaceConstants, _ method: Method.Type
     ) -> Int {
+        let netHeaderByteCount = constants.netHeaderByteCount
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let headerLength = packet.headerLength
         let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.bufferCount)
@@ -84,7 +102,7 @@ extension BurstPlan {
         }
         let source = refs[packet.firstRef]
         copyBytes(headerTarget, source.pointer, Int(headerLength))
-        let target = segments.base[packet.firstSegment].pointer
+        let target = constants.segments[packet.firstSegment].pointer
         if !Method.reportsInUsedElement {
             netHeader.store(to: target, byteCount: netHeaderByteCount)
             tail.store(to: target + netHeaderByteCount)

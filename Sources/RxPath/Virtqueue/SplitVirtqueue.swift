@@ -151,11 +151,17 @@ struct SplitVirtqueue: Virtqueue {
         usedCount &+= 1
     }
 
-    @inline(__always)
-    func attach(slot: UInt32, toUsed index: Int) {
-        // Heads need 15 bits, so the upper half of `id` is free: slot + 1, 0 = no slot.
-        shadow[index] |= UInt64((slot &+ 1) &<< 16)
+    /// Heads need 15 bits, so the upper half of `id` is free: slot + 1, 0 = no slot.
+    struct SlotReport: UsedSlotReport {
+        fileprivate let shadow: UnsafeMutablePointer<UInt64>
+
+        @inline(__always)
+        func attach(slot: UInt32, toUsed index: Int) {
+            shadow[index] |= UInt64((slot &+ 1) &<< 16)
+        }
     }
+
+    @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }
 
     @inline(__always)
     mutating func rewind(toUsed count: Int) {

@@ -35,8 +35,9 @@ protocol Virtqueue: BitwiseCopyable {
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
     mutating func use(_ byteCount: Int)
 
-    /// Names header slot `slot` in the shadowed used entry `index`.
-    func attach(slot: UInt32, toUsed index: Int)
+    /// Names header slots in shadowed used entries.
+    associatedtype SlotReport: UsedSlotReport
+    var slotReport: SlotReport { get }
 
     /// Untakes the buffers of all shadowed entries from number `usedCount` on. Every buffer taken
     /// since then must have been used.
@@ -47,4 +48,10 @@ protocol Virtqueue: BitwiseCopyable {
 
     /// Whether the driver asked to be called for what the last `publish` made visible.
     func wantsCall() -> Bool
+}
+
+/// Writes header slots into used entries that are shadowed and not yet published.
+protocol UsedSlotReport: BitwiseCopyable {
+    /// Names header slot `slot` in shadowed entry `index`.
+    func attach(slot: UInt32, toUsed index: Int)
 }

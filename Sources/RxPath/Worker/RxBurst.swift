@@ -62,7 +62,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         counters.add(.buffers, buffers)
         counters.add(placed.refs > 0 ? .bursts : .emptyTurns, 1)
         if Method.splits {
-            counters.add(.split, placed.split)
+            counters.add(.split, claim.count)
             counters.add(.slots, claim.count)
             if claim.retries > 0 { counters.add(.claimRetries, claim.retries) }
         }
