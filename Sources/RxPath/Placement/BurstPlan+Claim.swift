@@ -9,12 +9,7 @@ extension BurstPlan {
         _ claimer: HeaderClaimer, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue,
         _ method: Method.Type
     ) -> HeaderClaimer.Claim {
-        var wanted = 0
-        var index = 0
-        while index < plannedCount {
-            wanted &+= packets[index].takesSlot ? 1 : 0
-            index &+= 1
-        }
+        let wanted = isUniform ? splitCount : countPlannedSplits()
         let claim = claimer.claim(wanted)
         if claim.count < wanted {
             var rare = queue
@@ -22,6 +17,16 @@ extension BurstPlan {
             queue = rare
         }
         return claim
+    }
+
+    private func countPlannedSplits() -> Int {
+        var count = 0
+        var index = 0
+        while index < plannedCount {
+            count &+= packets[index].takesSlot ? 1 : 0
+            index &+= 1
+        }
+        return count
     }
 
     /// Plans again, whole, from the packet on that would take slot number `slotCount` of the burst.
@@ -36,8 +41,11 @@ extension BurstPlan {
             if packets[first].takesSlot { slotsLeft &-= 1 }
             first &+= 1
         }
-        queue.rewind(toUsed: packets[first].firstUsed)
-        segments.count = packets[first].firstSegment
+        // In a uniform burst the second words were not written.
+        let place = isUniform ? packets[first].uniform(first) : packets[first]
+        if isUniform { noteRun(0, first, firstSegment: 0, firstUsed: 0) }
+        queue.rewind(toUsed: place.firstUsed)
+        segments.count = place.firstSegment
         let reason = claimer.isBroken ? FallbackReason.headerQueueBroken : FallbackReason.noSlot
         var index = first
         while index < packetCount {

@@ -13,6 +13,9 @@ struct PlacedBurst: BitwiseCopyable {
 private struct PlaceConstants: BitwiseCopyable {
     let segments: UnsafePointer<Segment>
     let netHeaderByteCount: Int
+    let slots: UnsafeMutableRawPointer
+    let slotMask: UInt32
+    let slotShift: Int
 }
 
 extension BurstPlan {
@@ -24,28 +27,22 @@ extension BurstPlan {
         _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock, _ method: Method.Type
     ) -> PlacedBurst {
         let constants = PlaceConstants(
-            segments: segments.base, netHeaderByteCount: netHeaderByteCount)
+            segments: segments.base, netHeaderByteCount: netHeaderByteCount, slots: claimer.slots,
+            slotMask: claimer.slotCount &- 1, slotShift: Int(claimer.slotShift))
+        let report = queue.slotReport
         let packets = packets
         let plannedCount = plannedCount
-        let slots = claimer.slots
-        let slotMask = claimer.slotCount &- 1
-        let slotShift = Int(claimer.slotShift)
-        let used = queue.slotReport
+        let isUniform = isUniform
         var placed = PlacedBurst()
         placed.packets = plannedCount
         var slot = claim.first
         var index = 0
         while index < plannedCount {
-            let packet = packets[index]
+            let packet = isUniform ? packets[index].uniform(index) : packets[index]
             index &+= 1
             if Method.splits && packet.takesSlot {
-                let slotIndex = slot & slotMask
+                placed.bytes &+= placeSplit(packet, refs, slot, report, constants, method)
                 slot = slot &+ 1
-                if Method.reportsInUsedElement {
-                    used.attach(slot: slotIndex, toUsed: packet.firstUsed)
-                }
-                placed.bytes &+= placeSplit(
-                    packet, refs, slotIndex, slots + Int(slotIndex) &<< slotShift, constants, method)
             } else if packet.fate != .deliver && countFate(packet, refs, counters) {
                 placed.packets &-= 1
             } else {
@@ -83,19 +80,21 @@ extension BurstPlan {
 
     /// - Returns: bytes of the packet.
     @inline(__always)
-    private func placeSplit<Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ slot: UInt32,
-        _ slotPointer: UnsafeMutableRawPointer, _ constants: PlaceConstants, _ method: Method.Type
+    private func placeSplit<Report: UsedSlotReport, Method: PlacementMethod>(
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ slotNumber: UInt32,
+        _ report: Report, _ constants: PlaceConstants, _ method: Method.Type
     ) -> Int {
+        let slot = slotNumber & constants.slotMask
         let netHeaderByteCount = constants.netHeaderByteCount
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let headerLength = packet.headerLength
         let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.bufferCount)
         let tail = SplitTail(slot: slot, headerLength: headerLength)
-        var headerTarget = slotPointer
+        var headerTarget = constants.slots + Int(slot) &<< constants.slotShift
         if Method.reportsInUsedElement {
-            netHeader.store(to: slotPointer, byteCount: netHeaderByteCount)
-            headerTarget = slotPointer + netHeaderByteCount
+            report.attach(slot: slot, toUsed: packet.firstUsed)
+            netHeader.store(to: headerTarget, byteCount: netHeaderByteCount)
+            headerTarget += netHeaderByteCount
         }
         if !packet.isSimple {
             return placeScattered(packet, refs, prefix, netHeader, tail, headerTarget)

@@ -11,18 +11,13 @@ extension BurstPlan {
         var ring = queue
         var list = segments
         var index = first
+        isUniform = false
         while index < packetCount {
             let firstSegment = list.count
             let firstUsed = ring.usedCount
             let run = ring.takeRun(needs + index, packetCount &- index, &list)
-            var offset = 0
-            while offset < run {
-                let packet = packets + (index &+ offset)
-                packet.pointee.reserve(
-                    firstSegment: firstSegment &+ offset, firstUsed: firstUsed &+ offset,
-                    bufferCount: 1, isSimple: packet.pointee.refCount == 1)
-                offset &+= 1
-            }
+            isUniform = run == packetCount && hasSingleRefs
+            if !isUniform { noteRun(index, run, firstSegment: firstSegment, firstUsed: firstUsed) }
             index &+= run
             if index == packetCount { break }
             var rare = ring
@@ -37,6 +32,19 @@ extension BurstPlan {
         segments = list
         plannedCount = index
         if index > first { tinyStreak = 0 }
+    }
+
+    /// Records where a run's packets go.
+    @inline(__always)
+    func noteRun(_ first: Int, _ count: Int, firstSegment: Int, firstUsed: Int) {
+        var offset = 0
+        while offset < count {
+            let packet = packets + (first &+ offset)
+            packet.pointee.reserve(
+                firstSegment: firstSegment &+ offset, firstUsed: firstUsed &+ offset,
+                bufferCount: 1, isSimple: packet.pointee.refCount == 1)
+            offset &+= 1
+        }
     }
 
     /// One packet in any number of buffers and pieces of buffers.

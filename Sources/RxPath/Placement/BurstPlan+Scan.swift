@@ -10,12 +10,16 @@ extension BurstPlan {
         _ refs: UnsafePointer<PacketRef>, _ count: Int, slotSize: Int, _ method: Method.Type
     ) {
         var found = 0
+        var splits = 0
         var index = 0
+        hasSingleRefs = true
         while index < count && found < burst {
             let ref = refs[index]
             if ref.flags.contains(.more) {
                 let length = scanRun(refs + index, count &- index, index, found, slotSize, method)
                 if length == 0 { break }
+                splits &+= packets[found].takesSlot ? 1 : 0
+                hasSingleRefs = false
                 index &+= length
             } else {
                 let verdict =
@@ -23,11 +27,13 @@ extension BurstPlan {
                     ? judge(Self.parse(ref, method), slotSize, method)
                     : Self.undeliverable(ref.byteCount)
                 plan(found, verdict, firstRef: index, refCount: 1, ref.byteCount, method)
+                splits &+= verdict.headerLength != 0 ? 1 : 0
                 index &+= 1
             }
             found &+= 1
         }
         packetCount = found
+        splitCount = splits
     }
 
     /// What becomes of a packet as far as the packet alone decides.

@@ -26,6 +26,13 @@ struct BurstPlan: BitwiseCopyable {
     var packetCount = 0
     /// Packets before this one were planned: dropped, or given buffers.
     var plannedCount = 0
+    /// Packets that scan split, delivered or not.
+    var splitCount = 0
+    /// Scan found one reference in each packet.
+    var hasSingleRefs = true
+    /// Packet i is planned into segment i with used entry i, one of each, from one reference: its
+    /// second word was not written, `PlannedPacket.uniform` gives it.
+    var isUniform = false
 
     /// Most packets to take at once.
     let burst: Int

@@ -39,6 +39,14 @@ struct PlannedPacket: BitwiseCopyable {
             | UInt64(truncatingIfNeeded: bufferCount) &<< 48 | (isSimple ? 1 &<< 63 : 0)
     }
 
+    /// This packet as number `index` of a uniform burst.
+    @inline(__always)
+    func uniform(_ index: Int) -> PlannedPacket {
+        var packet = self
+        packet.reserve(firstSegment: index, firstUsed: index, bufferCount: 1, isSimple: true)
+        return packet
+    }
+
     @inline(__always) var headerLength: UInt16 { UInt16(truncatingIfNeeded: scanned) }
     @inline(__always) var firstRef: Int { Int(UInt16(truncatingIfNeeded: scanned &>> 32)) }
     @inline(__always) var refCount: Int { Int(scanned &>> 48) }
