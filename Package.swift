@@ -7,7 +7,8 @@ let cold: [SwiftSetting] = hot
 let package = Package(
     name: "cleave",
     products: [
-        .library(name: "Cleave", targets: ["Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host"]),
+        .library(
+            name: "Cleave", targets: ["Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host"]),
         .library(name: "Rings", targets: ["Rings"]),
         .library(name: "GuestDriver", targets: ["GuestDriver"]),
         .executable(name: "cleave-bench", targets: ["cleave-bench"]),
@@ -50,7 +51,8 @@ let package = Package(
             name: "TestSupport", dependencies: ["GuestDriver", "RxPath", "Rings", "Host"],
             path: "Tests/TestSupport", swiftSettings: cold),
         .testTarget(name: "HostTests", dependencies: ["Host"], swiftSettings: cold),
-        .testTarget(name: "RingsTests", dependencies: ["Rings", "TestSupport"], swiftSettings: cold),
+        .testTarget(
+            name: "RingsTests", dependencies: ["Rings", "TestSupport"], swiftSettings: cold),
         .testTarget(
             name: "RxPathTests", dependencies: ["RxPath", "Rings", "Host", "TestSupport"],
             swiftSettings: cold),
@@ -63,7 +65,9 @@ let package = Package(
             swiftSettings: cold),
         .testTarget(
             name: "EngineTests",
-            dependencies: ["Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host", "TestSupport"],
+            dependencies: [
+                "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host", "TestSupport",
+            ],
             swiftSettings: cold),
         .testTarget(
             name: "StressTests",

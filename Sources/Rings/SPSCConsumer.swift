@@ -3,6 +3,8 @@
 /// One thread at a time. Peeking has no effect: what is not released stays.
 @frozen
 public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
+    // SAFETY: one thread at a time holds this value (it cannot be copied); what it shares with
+    // the producer goes through shared words with explicit ordering, and the memory outlives it.
     @usableFromInline let slots: UnsafeMutablePointer<Slot>
     @usableFromInline let capacity: UInt32
     @usableFromInline let mask: UInt32
@@ -20,6 +22,7 @@ public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
         sharedTail = ring.tail
         sharedHead = ring.head
         head = ring.head.load()
+        // [R1 acquire <- release in SPSCProducer.commit]
         cachedTail = ring.tail.loadAcquire()
     }
 

@@ -3,6 +3,8 @@
 /// One thread at a time. A reservation is only a count: not committing cancels it.
 @frozen
 public struct SPSCProducer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
+    // SAFETY: one thread at a time holds this value (it cannot be copied); what it shares with
+    // the consumer goes through shared words with explicit ordering, and the memory outlives it.
     @usableFromInline let slots: UnsafeMutablePointer<Slot>
     @usableFromInline let capacity: UInt32
     @usableFromInline let mask: UInt32
@@ -20,6 +22,7 @@ public struct SPSCProducer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
         sharedTail = ring.tail
         sharedHead = ring.head
         tail = ring.tail.load()
+        // [R2 acquire <- release in SPSCConsumer.release]
         cachedHead = ring.head.loadAcquire()
     }
 

@@ -11,6 +11,9 @@
 //   I4  a slot's bytes are written before the tail that covers it is released, and read after
 //       that tail was acquired [R1]; they are read before the head that frees them is released,
 //       and overwritten after that head was acquired [R2]
+//
+// SAFETY: a ring is two constants; its memory is reached through shared words and through one
+// producer and one consumer, and whoever provided it keeps it alive.
 
 /// The shared part of a ring: where it lies and how large it is.
 ///

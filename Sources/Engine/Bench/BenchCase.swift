@@ -75,9 +75,9 @@ public struct BenchCase: Sendable, Equatable {
         else {
             throw EngineError("ring size \(ringSize) is not a power of two between 1 and 32768")
         }
-        guard (1...RxQueueConfiguration.maximumBurst).contains(burst) else {
+        guard (1...RxQueue.maximumBurst).contains(burst) else {
             throw EngineError(
-                "burst \(burst) is not between 1 and \(RxQueueConfiguration.maximumBurst)")
+                "burst \(burst) is not between 1 and \(RxQueue.maximumBurst)")
         }
         guard rqs > 0, rqs <= 64 else { throw EngineError("\(rqs) RQs: need 1 to 64") }
         if buffers != .single {

@@ -83,19 +83,18 @@ final class BenchMeasure {
     private func carry(_ packets: Int) throws(EngineError) {
         let isThreaded = mode == .threads
         let limit = isThreaded ? testbed.benchCase.ringSize : testbed.benchCase.burst
-        var returned = 0
         var idleRounds = 0
         var inFlight = 0
+        var returned = 0
         repeat {
             var progress = 0
             inFlight = 0
+            returned = lanes.reduce(0) { $0 + $1.returned }
             for index in lanes.indices where lanes[index].hasSource {
                 if returned < packets { lanes[index].submit(limit: limit) }
                 if !isThreaded { lanes[index].turnDevice() }
                 progress += lanes[index].turnDriver()
-                let reaped = lanes[index].reap()
-                returned += reaped
-                progress += reaped
+                progress += lanes[index].reap()
                 inFlight += lanes[index].inFlight
             }
             idleRounds = progress == 0 ? idleRounds + 1 : 0

@@ -26,6 +26,8 @@ struct BenchLane {
     private var position = 0
     /// Submitted and not reaped yet.
     private(set) var inFlight = 0
+    /// Reaped since `resetFigures`.
+    private(set) var returned = 0
     private(set) var figures = PassFigures()
     var verifier: BenchVerifier?
 
@@ -54,7 +56,10 @@ struct BenchLane {
 
     var hasSource: Bool { source.count > 0 }
 
-    mutating func resetFigures() { figures = PassFigures() }
+    mutating func resetFigures() {
+        figures = PassFigures()
+        returned = 0
+    }
 
     /// Submits source packets, in order and over again, up to `limit` in flight.
     mutating func submit(limit: Int) {
@@ -122,6 +127,7 @@ struct BenchLane {
     mutating func reap() -> Int {
         let count = engine.reap(rq, into: reaped, count: burst)
         inFlight -= count
+        returned += count
         if verifier != nil {
             verifier!.expect(UnsafeBufferPointer(start: reaped, count: count))
         }

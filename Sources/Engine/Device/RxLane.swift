@@ -41,7 +41,7 @@ final class RxLane: @unchecked Sendable {
             busyCycles = SharedWord64(statistics)
             idleCycles = SharedWord64(statistics + 8)
             worker = try RxWorker(
-                queue: queue.makeQueue(in: arena), submissions: submissionRing.makeConsumer(),
+                queue: RxQueue(queue, in: arena), submissions: submissionRing.makeConsumer(),
                 completions: completionRing.makeProducer(), in: arena)
             port = .allocate(capacity: 1)
             port.initialize(

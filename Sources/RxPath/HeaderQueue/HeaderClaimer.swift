@@ -47,7 +47,8 @@ struct HeaderClaimer: BitwiseCopyable {
     @inline(__always)
     func claim(_ wanted: Int) -> Claim {
         if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
-        var start = head.load()
+        // [H2 acquire <- another claimer] Behind it the tail cannot be older than what that one saw.
+        var start = head.loadAcquire()
         var retries = 0
         while retries < Self.maximumTries {
             // [H1 acquire <- the driver's release of tail: it has done with the slots below]
@@ -55,7 +56,7 @@ struct HeaderClaimer: BitwiseCopyable {
             if free > slotCount {
                 // A stale `start` looks the same as a tail that lies; only with the head unmoved
                 // is it the tail.
-                let now = head.load()
+                let now = head.loadAcquire()  // [H2]
                 if now == start {
                     brokenWord.store(1)
                     break

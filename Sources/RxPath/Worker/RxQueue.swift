@@ -1,8 +1,7 @@
 // control path
 //
 // One RQ of a device, as its owner sees it: made over a virtqueue and, for method D, linked to a
-// header queue; then fed bursts. The choice of method, report and ring is made here, once: each
-// combination is a specialisation of `PlacedRxQueue`, reached by one indirect call per burst.
+// header queue; then fed bursts. The choice of method, report and ring is made here, once.
 
 import Host
 import Rings
@@ -67,51 +66,65 @@ public struct EnqueueResult: Sendable, BitwiseCopyable {
 
 /// One receive queue. Feed it from one thread at a time; read its counters from any.
 ///
-/// Made by `RxQueueConfiguration.makeQueue(in:)`. A call of `enqueue` is the one dynamic dispatch
-/// of a burst; behind it everything is specialised.
-public protocol RxQueue: AnyObject, Sendable {
-    var configuration: RxQueueConfiguration { get }
+/// A call of `enqueue` is the one dynamic call of a burst; behind it everything is specialised.
+public final class RxQueue: @unchecked Sendable {
+    // SAFETY: `enqueue` is documented to be called from one thread at a time; everything else is
+    // constant, or counter words with one writer.
 
-    /// Places up to a burst of packets and publishes them.
-    /// - Parameters:
-    ///   - refs: references of whole packets, in order; those of dropped packets get marked.
-    ///   - count: how many references.
-    func enqueue(_ refs: UnsafeMutablePointer<PacketRef>, count: Int) -> EnqueueResult
-
-    /// The next available entry of the driver's ring: where a stopped queue is resumed.
-    var base: UInt16 { get }
-
-    /// A snapshot.
-    var counters: RxCounters { get }
-}
-
-extension RxQueueConfiguration {
     /// The largest burst that may be configured.
     public static let maximumBurst = BurstPlan.maximumPackets
     /// Most references of one packet.
     public static let maximumRefsPerPacket = BurstPlan.maximumRefsPerPacket
 
+    public let configuration: RxQueueConfiguration
+    private let block: RxCounterBlock
+    private let body: RxQueueBody
+
+    /// Checks a configuration and makes the queue.
+    /// - Parameter arena: where the queue's private memory comes from; on the worker's NUMA node,
+    ///   with `configuration.arenaByteCount` bytes left. It must outlive the queue.
+    /// - Throws: `RxPathError` if geometry or addresses do not hold, or the arena is too small.
+    public init(_ configuration: RxQueueConfiguration, in arena: MemoryArena) throws(RxPathError) {
+        guard (1...Self.maximumBurst).contains(configuration.burst) else {
+            throw RxPathError("burst \(configuration.burst) is not between 1 and \(Self.maximumBurst)")
+        }
+        if configuration.method != .whole && configuration.headerQueue == nil {
+            throw RxPathError("method D needs a header queue")
+        }
+        let parts = try RxQueueParts(configuration, arena)
+        self.configuration = configuration
+        block = parts.block
+        body =
+            switch configuration.method {
+            case .whole: parts.body(WholePlacement.self)
+            case .headerQueue(.netHeader): parts.body(NetHeaderReportPlacement.self)
+            case .headerQueue(.usedElement): parts.body(UsedElementReportPlacement.self)
+            }
+    }
+
+    /// Places up to a burst of packets and publishes them.
+    /// - Parameters:
+    ///   - refs: references of whole packets, in order; those of dropped packets get marked.
+    ///   - count: how many references.
+    @inline(__always)
+    public func enqueue(
+        _ refs: UnsafeMutablePointer<PacketRef>, count: Int
+    ) -> EnqueueResult {
+        body.enqueue(refs, count)
+    }
+
+    /// The next available entry of the driver's ring: where a stopped queue is resumed.
+    public var base: UInt16 { body.base() }
+
+    /// A snapshot.
+    public var counters: RxCounters { RxCounters(block) }
+}
+
+extension RxQueueConfiguration {
     /// Bytes that a queue takes from its arena, alignment included.
     public var arenaByteCount: Int {
         let size = max(0, virtqueue.size)
-        return 4 * CacheLine.byteCount + size * 8 + RxCounterBlock.byteCount
+        return 5 * CacheLine.byteCount + RxQueueParts.stateByteCount + size * 8 + RxCounterBlock.byteCount
             + BurstPlan.byteCount(burst: burst, queueSize: size)
-    }
-
-    /// Checks the configuration and makes the queue.
-    /// - Parameter arena: where the queue's private memory comes from; on the worker's NUMA node.
-    /// - Throws: `RxPathError` if geometry or addresses do not hold, or the arena is too small.
-    public func makeQueue(in arena: MemoryArena) throws(RxPathError) -> any RxQueue {
-        guard (1...Self.maximumBurst).contains(burst) else {
-            throw RxPathError("burst \(burst) is not between 1 and \(Self.maximumBurst)")
-        }
-        switch method {
-        case .whole:
-            return try PlacedRxQueue<SplitVirtqueue, WholePlacement>(self, arena)
-        case .headerQueue(.netHeader):
-            return try PlacedRxQueue<SplitVirtqueue, NetHeaderReportPlacement>(self, arena)
-        case .headerQueue(.usedElement):
-            return try PlacedRxQueue<SplitVirtqueue, UsedElementReportPlacement>(self, arena)
-        }
     }
 }

@@ -14,7 +14,7 @@ public final class RxWorker: @unchecked Sendable {
         var completions: SPSCProducer<PacketRef>
     }
 
-    public let queue: any RxQueue
+    public let queue: RxQueue
     private let state: UnsafeMutablePointer<State>
     private let refs: UnsafeMutablePointer<PacketRef>
     private let burst: Int
@@ -26,12 +26,12 @@ public final class RxWorker: @unchecked Sendable {
     ///   - completions: their references once done with; at least as large as `submissions`.
     ///   - arena: for the burst's references; `Self.arenaByteCount` bytes of it.
     public init(
-        queue: any RxQueue, submissions: consuming SPSCConsumer<PacketRef>,
+        queue: RxQueue, submissions: consuming SPSCConsumer<PacketRef>,
         completions: consuming SPSCProducer<PacketRef>, in arena: MemoryArena
     ) throws(RxPathError) {
         self.queue = queue
         burst = queue.configuration.burst
-        window = queue.configuration.burst + RxQueueConfiguration.maximumRefsPerPacket - 1
+        window = queue.configuration.burst + RxQueue.maximumRefsPerPacket - 1
         do {
             refs = try arena.allocate(byteCount: Self.arenaByteCount)
                 .bindMemory(to: PacketRef.self, capacity: window)

@@ -1,5 +1,4 @@
 import CHost
-import Host
 import Rings
 
 /// The mutable state of a queue, in the arena: reached by pointer, so that the loop pays for no
@@ -12,37 +11,15 @@ struct RxQueueState<Queue: Virtqueue> {
     let callDescriptor: Int32
 }
 
-/// A queue specialised for its ring and method: the whole packet path is inlined into `enqueue`.
-final class PlacedRxQueue<Queue: Virtqueue, Method: PlacementMethod>: RxQueue, @unchecked Sendable {
-    // SAFETY: `enqueue` is documented to be called from one thread at a time; everything else is
-    // constant, or counter words with one writer.
-
-    let configuration: RxQueueConfiguration
-    private let state: UnsafeMutablePointer<RxQueueState<Queue>>
-
-    init(
-        _ configuration: RxQueueConfiguration, queue: Queue, plan: BurstPlan,
-        claimer: HeaderClaimer, block: RxCounterBlock
-    ) {
-        state = .allocate(capacity: 1)
-        state.initialize(
-            to: RxQueueState(
-                queue: queue, plan: plan, claimer: claimer, counters: block,
-                callDescriptor: configuration.callDescriptor))
-        self.configuration = configuration
-    }
-
-    deinit { state.deallocate() }
-
-    func enqueue(
-        _ refs: UnsafeMutablePointer<PacketRef>, count: Int
-    ) -> EnqueueResult {
-        Self.place(refs, count, state)
-    }
-
+/// A burst's way through an RQ, specialised for ring and method: everything down to the last store
+/// is inlined into `place`.
+///
+/// Reached through closures and not as a generic class: the methods of a generic class, called
+/// through a witness or vtable, run unspecialised.
+enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     /// One burst: scan, reserve, claim, place, publish, notify.
     @inline(__always)
-    private static func place(
+    static func place(
         _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int,
         _ state: UnsafeMutablePointer<RxQueueState<Queue>>
     ) -> EnqueueResult {
@@ -119,45 +96,5 @@ final class PlacedRxQueue<Queue: Virtqueue, Method: PlacementMethod>: RxQueue, @
         }
         if count > 0 { counters.add(.bursts, 1) }
         return EnqueueResult(consumed: count, delivered: 0, wantsCall: false)
-    }
-
-    var base: UInt16 { state.pointee.queue.base }
-    var counters: RxCounters { RxCounters(state.pointee.counters) }
-}
-
-extension PlacedRxQueue where Queue == SplitVirtqueue {
-    /// Checks the configuration and lays out the private memory.
-    convenience init(
-        _ configuration: RxQueueConfiguration, _ arena: MemoryArena
-    ) throws(RxPathError) {
-        let size = configuration.virtqueue.size
-        _ = try configuration.virtqueue.map(in: configuration.memory)
-        let shadow = try Self.allocate(arena, size * 8)
-        let planMemory = try Self.allocate(
-            arena, BurstPlan.byteCount(burst: configuration.burst, queueSize: size))
-        let counters = try Self.allocate(arena, RxCounterBlock.byteCount)
-        if Method.splits && configuration.headerQueue == nil {
-            throw RxPathError("method D needs a header queue")
-        }
-        self.init(
-            configuration,
-            queue: try SplitVirtqueue(
-                configuration.virtqueue, features: configuration.features,
-                memory: configuration.memory,
-                shadow: shadow.assumingMemoryBound(to: UInt64.self)),
-            plan: BurstPlan(
-                memory: planMemory, burst: configuration.burst, queueSize: size,
-                features: configuration.features,
-                dropsOnShortage: configuration.shortage == .drop),
-            claimer: configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters),
-            block: RxCounterBlock(memory: counters))
-    }
-
-    private static func allocate(
-        _ arena: MemoryArena, _ byteCount: Int
-    ) throws(RxPathError) -> UnsafeMutableRawPointer {
-        do { return try arena.allocate(byteCount: byteCount) } catch {
-            throw RxPathError("queue memory: \(error)")
-        }
     }
 }

@@ -1,0 +1,65 @@
+# Cleave: everything a user or CI calls. `make` alone prints the list.
+SWIFT ?= swift
+PROGRAM := .build/release/cleave-bench
+SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sources
+# Debian's packages: to build, and to compare with other people's rings.
+NEEDED := pkg-config libnuma-dev
+RIVALS := g++ libdpdk-dev libboost-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help build bench test test-tsan format lint docs bench-rings clean needed
+
+help:
+	@echo 'make build        release build; the program is $(PROGRAM)'
+	@echo 'make bench        the main job on configs/bench/default.yaml (BENCH_ARGS="--json FILE")'
+	@echo 'make test         style, unit and stress tests, ThreadSanitizer'
+	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
+	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
+	@echo 'make format       rewrite sources in house style; make lint only checks'
+	@echo 'make docs         DocC pages in .build/docs'
+	@echo 'make clean        remove everything built'
+
+needed:
+	@.ci/require $(NEEDED)
+
+build: needed
+	$(SWIFT) build -c release --product cleave-bench
+
+bench: build
+	@.ci/own-session $(PROGRAM) $(BENCH_ARGS)
+
+# The release build comes first: tests disassemble it to see what the hot loop became.
+test: needed
+	@echo '== style'
+	$(MAKE) --no-print-directory lint
+	@echo '== release build (its machine code is tested below)'
+	$(SWIFT) build -c release --product cleave-bench
+	@echo '== tests'
+	$(SWIFT) test
+	@echo '== ThreadSanitizer'
+	$(MAKE) --no-print-directory test-tsan
+	@echo '== passed: style, release build, tests, ThreadSanitizer on RingsTests and StressTests'
+
+# A build directory of its own: instrumented and plain objects do not mix.
+test-tsan: needed
+	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(SWIFT) test --sanitize=thread \
+	    --scratch-path .build-tsan --filter RingsTests --filter StressTests
+
+format:
+	$(SWIFT) format format --in-place --parallel --recursive $(SOURCES)
+
+lint:
+	$(SWIFT) format lint --strict --parallel --recursive $(SOURCES)
+
+docs: needed
+	$(SWIFT) package --allow-writing-to-directory .build/docs generate-documentation \
+	    --target Engine --output-path .build/docs --transform-for-static-hosting \
+	    --warnings-as-errors
+
+bench-rings:
+	@.ci/require --optional $(RIVALS) pkg-config
+	$(MAKE) --no-print-directory -C Benchmarks rings
+
+clean:
+	rm -rf .build .build-tsan
+	$(MAKE) --no-print-directory -C Benchmarks clean

@@ -1,0 +1,236 @@
+// Each rule meets text that it must flag, at the right line, and text beside it that it must not.
+import Testing
+
+@Suite("Tidy canaries")
+struct CanaryTests {
+    private func file(_ path: String, _ text: String) -> SourceText {
+        SourceText(path: path, text: text)
+    }
+
+    private func lines(_ findings: [Finding]) -> [Int] { findings.map(\.line).sorted() }
+
+    @Test("A finding names file, line and rule")
+    func findingText() {
+        let finding = file("Sources/Rings/A.swift", "x").finding(0, "rule", "why")
+        #expect("\(finding)" == "Sources/Rings/A.swift:1: [rule] why")
+    }
+
+    @Test("Comments and strings are not code; columns and lines stay")
+    func mask() {
+        let text = """
+            a // try! b
+            c /* d /* e */ f
+            g */ h "i \\" j" k
+            l #"m " n"# o
+            p \"\"\"
+            q " r
+            \"\"\" s
+            """
+        let masked = SourceMask.mask(text)
+        #expect(masked.count == text.count)
+        #expect(masked.filter { !" \n".contains($0) } == "achklops")
+        #expect(masked.filter { $0 == "\n" }.count == 6)
+    }
+
+    @Test("Long files and lines")
+    func sizes() {
+        let limit = String(repeating: "x\n", count: 400)
+        #expect(SizeRules.longFiles(file("a.swift", limit)).isEmpty)
+        #expect(lines(SizeRules.longFiles(file("a.swift", limit + "x\n"))) == [401])
+        let wide = String(repeating: "x", count: 100)
+        #expect(lines(SizeRules.longLines(file("a.swift", "\(wide)\n\(wide)x"))) == [2])
+    }
+
+    @Test("Long functions, with a lower limit on the hot path", arguments: [false, true])
+    func functions(hot: Bool) {
+        let path = hot ? "Sources/RxPath/Worker/A.swift" : "Sources/Engine/A.swift"
+        let limit = hot ? 40 : 70
+        func function(_ head: String, _ count: Int) -> String {
+            head + " {\n" + String(repeating: "    x()\n", count: count - 2) + "}\n"
+        }
+        for head in ["func f()", "init?(a: Int = { 1 }())", "deinit", "public init<T>(_ t: T)"] {
+            let text = "protocol P {\n    func g()\n    func h()\n}\n"
+            let short = file(path, text + function(head, limit))
+            #expect(SizeRules.longFunctions(short).isEmpty, "\(head)")
+            let long = file(path, text + function(head, limit + 1))
+            #expect(lines(SizeRules.longFunctions(long)) == [5], "\(head)")
+        }
+    }
+
+    @Test("Imports that point upward or sideways")
+    func imports() {
+        let text =
+            "import Rings\nimport Engine\n// import Engine\n@testable import Ports\nimport Glibc"
+        #expect(lines(DirectionRules.imports(file("Sources/RxPath/A.swift", text))) == [2, 4])
+        #expect(lines(DirectionRules.imports(file("Sources/GuestDriver/A.swift", text))) == [2, 4])
+        #expect(lines(DirectionRules.imports(file("Sources/Rings/A.swift", text))) == [2, 4, 5])
+        #expect(lines(DirectionRules.imports(file("Sources/Host/A.swift", text))) == [1, 2, 4])
+        #expect(DirectionRules.imports(file("Tests/HostTests/A.swift", text)).isEmpty)
+        #expect(lines(DirectionRules.imports(file("Sources/Attic/A.swift", text))).count == 4)
+    }
+
+    @Test("Manifest arrows that point upward or sideways")
+    func manifest() {
+        let text = """
+            .target(name: "Rings"),
+            .target(name: "Host", dependencies: ["CHost", "CNuma"]),
+            .target(
+                name: "RxPath", dependencies: ["Rings", "Ports", .product(name: "Engine")]),
+            .target(name: "Ports", dependencies: ["GuestDriver", "RxPath"]),
+            .target(name: "Attic", dependencies: ["Rings"]),
+            // .target(name: "Rings", dependencies: ["Engine"]),
+            .target(name: "TestSupport", dependencies: ["Engine"], path: "Tests/TestSupport"),
+            .testTarget(name: "HostTests", dependencies: ["Host", "Engine"]),
+            """
+        #expect(lines(DirectionRules.manifest(file("Package.swift", text))) == [3, 5, 6])
+    }
+
+    @Test("Folders of RxPath that name higher folders or siblings")
+    func folders() {
+        let files = [
+            file("Sources/RxPath/Memory/M.swift", "public struct Region { struct Queue {} }"),
+            file("Sources/RxPath/Virtqueue/V.swift", "struct Virtqueue {\n let r: Region\n}"),
+            file(
+                "Sources/RxPath/Packet/P.swift",
+                "struct Ref {\n let r: Region // Virtqueue\n let q: Virtqueue\n}"),
+            file("Sources/RxPath/Worker/W.swift", "final class Turn {\n let r: Ref\n}"),
+            file("Sources/RxPath/Placement/L.swift", "enum Plan {\n case a(Ref)\n case b(Turn)\n}"),
+            file("Sources/RxPath/RxPath.swift", "let face: Turn\nlet other: Ref"),
+            file("Sources/RxPath/Attic/A.swift", "struct Old {}"),
+        ]
+        let found = DirectionRules.folders(files).map { "\($0.path):\($0.line)" }
+        #expect(
+            found == [
+                "Sources/RxPath/Packet/P.swift:3", "Sources/RxPath/Placement/L.swift:3",
+                "Sources/RxPath/Attic/A.swift:1",
+            ])
+    }
+
+    @Test("What the hot path bans everywhere", arguments: ["", "// control path\n"])
+    func bannedAlways(marker: String) {
+        for line in [
+            "let a = try! b()", "let a = b as! C", "print(a)", "func a() async {}", "await b()",
+            "import Foundation",
+        ] {
+            let found = HotPathRules.banned(file("Sources/RxPath/Worker/A.swift", marker + line))
+            #expect(found.count == 1, "\(line)")
+        }
+        for line in ["try? b()", "x as? C", "a.print(b)", "// print(a)", "let asynchronous = 1"] {
+            let found = HotPathRules.banned(file("Sources/RxPath/Worker/A.swift", marker + line))
+            #expect(found.isEmpty, "\(line)")
+        }
+        let host = file("Sources/Host/A.swift", "import Foundation\nprint(a)")
+        #expect(lines(HotPathRules.banned(host)) == [1])
+        #expect(HotPathRules.banned(file("Sources/Ports/A.swift", "import Foundation")).isEmpty)
+    }
+
+    @Test("What only the control path may do")
+    func bannedUnlessControlPath() {
+        for line in [
+            "func a() throws(E) {", "let s: any Source", "var a: [UInt8] = b", "var a = [UInt8]()",
+            "func a() -> [Int: Ref] {", "let a = Array(b)", "let a: Dictionary<A, B>",
+            "let s: String",
+        ] {
+            let hot = file("Sources/RxPath/Worker/A.swift", "// why\n" + line)
+            #expect(lines(HotPathRules.banned(hot)) == [2], "\(line)")
+            let cold = file("Sources/RxPath/Worker/A.swift", "// why\n// control path\n" + line)
+            #expect(HotPathRules.banned(cold).isEmpty, "\(line)")
+        }
+        let parts = """
+            import Rings
+            // control path
+            init(
+                _ a: [Int]
+            ) throws(E) {
+                let s: String
+            }
+            let t: String
+            let u: String  // control path
+            // control path
+            // and why
+            let v: any Source
+            let w: any Source
+            """
+        #expect(
+            lines(HotPathRules.banned(file("Sources/RxPath/Worker/A.swift", parts))) == [8, 13])
+        for line in ["a[Index] = 3", "// many throws", "x.String", "flags: [.more, .dropped]"] {
+            #expect(HotPathRules.banned(file("Sources/Rings/A.swift", line)).isEmpty, "\(line)")
+        }
+    }
+
+    @Test("Unsafe flags in a manifest")
+    func flags() {
+        let text = "a\n." + "unsafe" + "Flags([\"-g\"])\n\"-Oun" + "checked\""
+        #expect(lines(HotPathRules.unsafeFlags(file("Package.swift", text))) == [2, 3])
+    }
+
+    @Test("Atomics outside the seam")
+    func seam() {
+        let text = "import Rings\nimport Synchronization"
+        #expect(lines(SharingRules.atomicsOutsideSeam(file("Sources/Engine/A.swift", text))) == [2])
+        #expect(SharingRules.atomicsOutsideSeam(file(SharingRules.seam, text)).isEmpty)
+        #expect(SharingRules.atomicsOutsideSeam(file("Tests/ATests/A.swift", text)).isEmpty)
+    }
+
+    @Test("Ordered accesses without a label, labels without a partner or a row")
+    func edges() {
+        let text = """
+            // [R1 release -> acquire in B]
+            word.storeRelease(1)
+
+            word.loadAcquire()
+            fullFence()  // [V3 fence]
+            // word.fetchOr(1)
+            func storeRelease(
+            """
+        let (edges, findings) = SharingRules.edges(file("Sources/Engine/A.swift", text))
+        #expect(lines(findings) == [])
+        #expect(edges.map(\.label) == ["R1", "R1", "V3"])
+        let stacked = file(
+            "Sources/Engine/A.swift",
+            "a.fetchOr(1)  // [H3 x]\n// [V2 y]\n// [V3 z]\nword.storeSequential(1)")
+        #expect(SharingRules.edges(stacked).edges.map(\.label) == ["H3", "V3", "V2"])
+        let both = "a.fetchOr(1)  // [H3 both ways: x]\ncount.fetchAdd(1)"
+        #expect(
+            SharingRules.edges(file("Sources/Engine/A.swift", both)).edges.map(\.label)
+                == ["H3", "H3"])
+        let bare = file("Sources/Engine/B.swift", "\n// [R1 far]\n\n\n\nword.fetchOr(1)")
+        #expect(lines(SharingRules.edges(bare).findings) == [6])
+
+        let table = file("T.md", "| R1 | a |\n| R2 | b |\n| H1 | c |\n| V3 | d |")
+        #expect(
+            SharingRules.pairing(edges, table: table).map(\.message) == [
+                "V3 has only one end", "no access carries R2",
+            ])
+        let rowless = SharingRules.pairing(edges + edges, table: file("T.md", "| V3 | d |"))
+        #expect(rowless.map(\.message) == ["R1 has no row in T.md"])
+    }
+
+    @Test("Promises without a reason")
+    func promises() {
+        let promise = "struct A: @unchecked Sendable {}\nnonisolated(unsafe) var b = 1\n"
+        let path = "Sources/Engine/A.swift"
+        #expect(lines(SharingRules.unexplainedPromises(file(path, promise))) == [1, 2])
+        let code = "import Rings\n"
+        let near = file(path, code + "// SAFETY: one thread.\n" + promise)
+        #expect(SharingRules.unexplainedPromises(near).isEmpty)
+        let inside = file(path, code + "struct A: @unchecked Sendable {\n    // SAFETY: x\n}")
+        #expect(SharingRules.unexplainedPromises(inside).isEmpty)
+        let far = file(path, code + "// SAFETY: x\n\n\n\n\n\n" + promise)
+        #expect(lines(SharingRules.unexplainedPromises(far)) == [8, 9])
+        let header = file(path, "// SAFETY: x\n\n\n" + code + "\n\n\n\n\n\n" + promise)
+        #expect(SharingRules.unexplainedPromises(header).isEmpty)
+    }
+
+    @Test("Paths of one machine, hosts nobody else reaches, resolved versions")
+    func hygiene() {
+        let slash = "/"
+        let paths =
+            "a \(slash)home/me/x\nb: \(slash)work/y\nhttps://github.com\(slash)home/x\na/opt/b"
+        #expect(lines(HygieneRules.machinePaths(file("a.md", paths))) == [1, 2])
+        let hosts = "https:\(slash)/github.com/a/b\nhttp:\(slash)/registry.local:80/c\n// see d"
+        #expect(lines(HygieneRules.foreignHosts(file("a.md", hosts))) == [2])
+        let names = ["Package.swift", "Package.resolved", "Benchmarks/Package.resolved"]
+        #expect(HygieneRules.resolvedVersions(names).count == 2)
+    }
+}

@@ -1,0 +1,76 @@
+// Limits on what a reader has to hold in mind at once.
+
+enum SizeRules {
+    static let fileLines = 400
+    static let columns = 100
+
+    static func longFiles(_ file: SourceText) -> [Finding] {
+        // A final line break makes one empty last element.
+        let count = file.lines.count - (file.lines.last == "" ? 1 : 0)
+        if count <= fileLines { return [] }
+        return [file.finding(fileLines, "file-length", "\(count) lines, limit \(fileLines)")]
+    }
+
+    static func longLines(_ file: SourceText) -> [Finding] {
+        file.lines.indices.filter { file.lines[$0].count > columns }.map {
+            file.finding($0, "line-length", "\(file.lines[$0].count) columns, limit \(columns)")
+        }
+    }
+
+    /// Functions on the path of every packet stay short enough to see whole.
+    static func functionLimit(_ path: String) -> Int {
+        let short = [
+            "Sources/RxPath/Virtqueue/", "Sources/RxPath/HeaderQueue/",
+            "Sources/RxPath/Placement/", "Sources/RxPath/Worker/", "Sources/GuestDriver/",
+        ]
+        return short.contains { path.hasPrefix($0) } ? 40 : 70
+    }
+
+    /// Counts from the line of `func`, `init` or `deinit` to that of the closing brace.
+    static func longFunctions(_ file: SourceText) -> [Finding] {
+        let limit = functionLimit(file.path)
+        var findings: [Finding] = []
+        let declaration = /(^|\s)(func\s+\S|init[?!]?\s*[(<]|deinit\s*\{)/
+        for start in file.code.indices {
+            guard let match = file.code[start].firstMatch(of: declaration),
+                let end = bodyEnd(in: file.code, line: start, from: match.range.lowerBound)
+            else { continue }
+            let count = end - start + 1
+            if count > limit {
+                findings.append(
+                    file.finding(start, "function-length", "\(count) lines, limit \(limit)"))
+            }
+        }
+        return findings
+    }
+
+    /// The line with the brace that closes the body declared at `line`, or nil without a body.
+    private static func bodyEnd(
+        in code: [String], line start: Int, from column: String.Index
+    ) -> Int? {
+        var braces = 0
+        var brackets = 0
+        for line in start..<code.count {
+            let text = line == start ? code[line][column...] : code[line][...]
+            // A second declaration before any brace: the first was a protocol's requirement.
+            if line > start, braces == 0, brackets == 0,
+                text.contains(/^\s*(@|func |init\(|var |let |static |mutating |\}|case )/)
+            {
+                return nil
+            }
+            for character in text {
+                switch character {
+                case "(", "[": brackets += 1
+                case ")", "]": brackets -= 1
+                case "{" where brackets == 0 || braces > 0: braces += 1
+                case "}" where braces > 0:
+                    braces -= 1
+                    if braces == 0 { return line }
+                case "}" where brackets == 0: return nil
+                default: break
+                }
+            }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,68 @@
+// The rules, applied to the whole project. Each has a canary in CanaryTests that it must flag.
+import Testing
+
+@Suite("Tidy")
+struct TreeTests {
+    private func expectNone(_ findings: [Finding]) {
+        for finding in findings { Issue.record("\(finding)") }
+    }
+
+    private var written: [SourceText] {
+        ProjectTree.files.filter { $0.isSwift || $0.isC }
+    }
+
+    @Test("The project's files are found")
+    func findsFiles() {
+        #expect(ProjectTree.file("Package.swift") != nil)
+        #expect(ProjectTree.file(SharingRules.seam) != nil)
+        #expect(ProjectTree.files.contains { $0.module == "RxPath" })
+    }
+
+    @Test("Files, lines and functions are short")
+    func sizes() {
+        expectNone(written.flatMap(SizeRules.longFiles))
+        expectNone(written.flatMap(SizeRules.longLines))
+        expectNone(written.filter(\.isSwift).flatMap(SizeRules.longFunctions))
+    }
+
+    @Test("A module names only lower floors")
+    func moduleDirection() throws {
+        expectNone(ProjectTree.sources.filter(\.isSwift).flatMap(DirectionRules.imports))
+        let manifest = try #require(ProjectTree.file("Package.swift"))
+        expectNone(DirectionRules.manifest(manifest))
+    }
+
+    @Test("A folder of RxPath names only lower folders")
+    func folderDirection() {
+        expectNone(DirectionRules.folders(ProjectTree.files))
+    }
+
+    @Test("The hot path stays bare")
+    func hotPath() {
+        expectNone(ProjectTree.sources.flatMap(HotPathRules.banned))
+        let manifests = ProjectTree.files.filter { $0.path.hasSuffix("Package.swift") }
+        expectNone(manifests.flatMap(HotPathRules.unsafeFlags))
+    }
+
+    @Test("Atomics pass one seam, and every edge has a label, two ends and a row")
+    func sharing() throws {
+        expectNone(ProjectTree.sources.flatMap(SharingRules.atomicsOutsideSeam))
+        let found = ProjectTree.sources.map(SharingRules.edges)
+        expectNone(found.flatMap(\.findings))
+        let table = try #require(ProjectTree.file(SharingRules.table))
+        expectNone(SharingRules.pairing(found.flatMap(\.edges), table: table))
+    }
+
+    @Test("Every unchecked promise says who keeps it")
+    func promises() {
+        expectNone(ProjectTree.files.flatMap(SharingRules.unexplainedPromises))
+    }
+
+    @Test("Nothing of one machine is in the project")
+    func hygiene() {
+        let texts = ProjectTree.files.filter { $0.path != "LICENSE" }
+        expectNone(texts.flatMap(HygieneRules.machinePaths))
+        expectNone(texts.flatMap(HygieneRules.foreignHosts))
+        expectNone(HygieneRules.resolvedVersions(ProjectTree.tracked ?? []))
+    }
+}
