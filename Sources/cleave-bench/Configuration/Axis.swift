@@ -95,7 +95,7 @@ struct SettingValue: Equatable {
             throw SettingError(problem: "\"\(text)\" \(expected)")
         }
         guard let value = Int(digits),
-            case let (product, overflow) = value.multipliedReportingOverflow(by: scale),
+            case (let product, let overflow) = value.multipliedReportingOverflow(by: scale),
             !overflow, product <= Self.maximumCount
         else { throw SettingError(problem: "\(text) is more than \(Self.maximumCount)") }
         return product
@@ -121,7 +121,7 @@ enum Nearest {
         let close =
             names.map { (distance(Array(word), Array($0.lowercased())), $0) }
             .min { $0.0 < $1.0 }
-        guard let (steps, name) = close, steps <= max(1, name.count / 3) else { return "" }
+        guard let (steps, name) = close, 2 * steps < name.count else { return "" }
         return "; did you mean \(name)?"
     }
 

@@ -22,27 +22,23 @@ struct ConfigurationReader {
 
     /// Reads the file at `path`.
     static func read(path: String) throws(Failure) -> BenchConfiguration {
-        let bytes: Data
-        do {
-            let values = try URL(fileURLWithPath: path).resourceValues(forKeys: [
-                .isRegularFileKey, .fileSizeKey,
-            ])
-            guard values.isRegularFile == true else {
-                throw Failure.usage("\(path): not a regular file")
-            }
-            guard let size = values.fileSize, size <= maximumByteCount else {
-                throw Failure.usage(
-                    "\(path): more than \(maximumByteCount) bytes, too large for a configuration")
-            }
-            bytes = try Data(contentsOf: URL(fileURLWithPath: path))
-        } catch let failure as Failure {
-            throw failure
-        } catch {
-            throw .usage("\(path): cannot read: \(words(of: error))")
+        var status = stat()
+        guard stat(path, &status) == 0 else {
+            throw .usage("\(path): cannot open: \(systemWords(errno))")
+        }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw .usage("\(path): not a regular file")
+        }
+        guard status.st_size <= maximumByteCount else {
+            throw .usage(
+                "\(path): more than \(maximumByteCount) bytes, too large for a configuration")
+        }
+        guard let bytes = FileManager.default.contents(atPath: path) else {
+            throw .usage("\(path): cannot read")
         }
         let slash = path.lastIndex(of: "/")
         let directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? ""
-        return try parse(Array(bytes), file: path, directory: directory)
+        return try parse([UInt8](bytes), file: path, directory: directory)
     }
 
     /// Reads the bytes of a configuration.
@@ -67,14 +63,6 @@ struct ConfigurationReader {
         let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         let index = lines.firstIndex { String(validating: $0, as: UTF8.self) == nil }
         return (index ?? 0) + 1
-    }
-
-    private static func words(of error: any Error) -> String {
-        let underlying = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
-        guard let underlying, underlying.domain == NSPOSIXErrorDomain else {
-            return error.localizedDescription
-        }
-        return systemWords(Int32(truncatingIfNeeded: underlying.code))
     }
 
     // MARK: Text to nodes

@@ -25,7 +25,8 @@ enum PacketSpec {
         }
         let code = errno
         // Whoever wrote a size first meant a profile.
-        let looksLikePath = text.contains(".pcap") || text.contains(".cap")
+        let looksLikePath =
+            text.contains(".pcap") || text.contains(".cap")
             || (text.contains("/") && text.first?.isNumber != true && !text.hasPrefix("imix"))
         guard looksLikePath else { throw SettingError(problem: problem) }
         throw SettingError(problem: "cannot open capture \(path): \(systemWords(code))")

@@ -16,9 +16,10 @@ enum Numbers {
     /// Cycles: 38.2, 204, 1146.
     static func cycles(_ value: Double) -> String { fixed(value, abs(value) < 99.95 ? 1 : 0) }
 
-    /// `38.2 (37.9-41.0)`.
+    /// `38.2 (37.9-41.0)`; without a range if there was only one pass.
     static func cycles(_ spread: Spread) -> String {
-        "\(cycles(spread.median)) (\(cycles(spread.min))-\(cycles(spread.max)))"
+        if spread.min == spread.max { return cycles(spread.median) }
+        return "\(cycles(spread.median)) (\(cycles(spread.min))-\(cycles(spread.max)))"
     }
 
     /// `part` of `whole` in percent: 0 and 100 only if it is none and all.

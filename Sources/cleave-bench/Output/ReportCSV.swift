@@ -15,7 +15,10 @@ enum ReportCSV {
             "sharedHeaderQueue", "slotSize", "slots", "bufferBytes", "hashReport", "consumer",
             "packetBytes",
         ]
-        + ["mpps", "gbps", "deviceCyclesPerPacket", "driverCyclesPerPacket", "consumerCyclesPerPacket"]
+        + [
+            "mpps", "gbps", "deviceCyclesPerPacket", "driverCyclesPerPacket",
+            "consumerCyclesPerPacket",
+        ]
         .flatMap { ["\($0)Median", "\($0)Min", "\($0)Max"] }
         + [
             "packets", "split", "fallback", "fallbackReasons", "dropped", "droppedReasons",
