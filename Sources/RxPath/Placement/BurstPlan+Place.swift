@@ -20,117 +20,118 @@ extension BurstPlan {
         var slot = claim.first
         var index = 0
         while index < plannedCount {
-            let packet = packets + index
+            let packet = packets[index]
             index &+= 1
-            placed.refs = Int(packet.pointee.firstRef) &+ Int(packet.pointee.refCount)
-            if Method.splits && packet.pointee.takesSlot {
+            if Method.splits && packet.takesSlot {
                 let slotIndex = claimer.index(slot)
                 slot = slot &+ 1
                 placed.split &+= 1
                 if Method.reportsInUsedElement {
-                    queue.attach(slot: slotIndex, toUsed: Int(packet.pointee.firstUsed))
+                    queue.attach(slot: slotIndex, toUsed: packet.firstUsed)
                 }
-                placeSplit(packet, refs, slotIndex, claimer.pointer(slotIndex), method)
+                placed.bytes &+= placeSplit(
+                    packet, refs, slotIndex, claimer.pointer(slotIndex), method)
             } else {
-                if packet.pointee.fate != .deliver {
-                    if countFate(packet, refs, counters) { continue }
-                }
-                placeWhole(packet, refs, method)
+                if packet.fate != .deliver && countFate(packet, refs, counters) { continue }
+                placed.bytes &+= placeWhole(packet, refs, method)
             }
             placed.packets &+= 1
-            placed.bytes &+= Int(packet.pointee.byteCount)
+        }
+        if plannedCount > 0 {
+            let last = packets[plannedCount &- 1]
+            placed.refs = last.firstRef &+ last.refCount
         }
         return placed
     }
 
+    /// - Returns: bytes of the packet.
     @inline(__always)
     private func placeWhole<Method: PlacementMethod>(
-        _ packet: UnsafePointer<PlannedPacket>, _ refs: UnsafePointer<PacketRef>,
-        _ method: Method.Type
-    ) {
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ method: Method.Type
+    ) -> Int {
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
-        let netHeader = NetHeader(numBuffers: packet.pointee.bufferCount)
-        let segment = segments.base + Int(packet.pointee.firstSegment)
-        if packet.pointee.isSimple {
-            let target = segment.pointee.pointer
-            netHeader.store(to: target, byteCount: netHeaderByteCount)
-            if prefix != netHeaderByteCount {
-                SplitTail.notSplit.store(to: target + netHeaderByteCount)
-            }
-            copyBytes(target + prefix, packet.pointee.source, Int(packet.pointee.byteCount))
-        } else {
-            let run = refs + Int(packet.pointee.firstRef)
-            placeScattered(packet, run, prefix, netHeader, .notSplit, nil)
+        let netHeader = NetHeader(numBuffers: packet.bufferCount)
+        if !packet.isSimple {
+            return placeScattered(packet, refs, prefix, netHeader, .notSplit, nil)
         }
+        let source = refs[packet.firstRef]
+        let target = segments.base[packet.firstSegment].pointer
+        netHeader.store(to: target, byteCount: netHeaderByteCount)
+        if prefix != netHeaderByteCount {
+            SplitTail.notSplit.store(to: target + netHeaderByteCount)
+        }
+        copyBytes(target + prefix, source.pointer, Int(source.byteCount))
+        return Int(source.byteCount)
     }
 
+    /// - Returns: bytes of the packet.
     @inline(__always)
     private func placeSplit<Method: PlacementMethod>(
-        _ packet: UnsafePointer<PlannedPacket>, _ refs: UnsafePointer<PacketRef>, _ slot: UInt32,
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ slot: UInt32,
         _ slotPointer: UnsafeMutableRawPointer, _ method: Method.Type
-    ) {
+    ) -> Int {
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
-        let headerLength = packet.pointee.headerLength
-        let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.pointee.bufferCount)
+        let headerLength = packet.headerLength
+        let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.bufferCount)
         let tail = SplitTail(slot: slot, headerLength: headerLength)
         var headerTarget = slotPointer
         if Method.reportsInUsedElement {
             netHeader.store(to: slotPointer, byteCount: netHeaderByteCount)
             headerTarget = slotPointer + netHeaderByteCount
         }
-        if packet.pointee.isSimple {
-            let source = packet.pointee.source
-            let segment = segments.base + Int(packet.pointee.firstSegment)
-            copyBytes(headerTarget, source, Int(headerLength))
-            let payload = Int(packet.pointee.byteCount) &- Int(headerLength)
-            if !Method.reportsInUsedElement {
-                netHeader.store(to: segment.pointee.pointer, byteCount: netHeaderByteCount)
-                tail.store(to: segment.pointee.pointer + netHeaderByteCount)
-            }
-            if payload > 0 {
-                copyBytes(segment.pointee.pointer + prefix, source + Int(headerLength), payload)
-            }
-        } else {
-            let run = refs + Int(packet.pointee.firstRef)
-            placeScattered(packet, run, prefix, netHeader, tail, headerTarget)
+        if !packet.isSimple {
+            return placeScattered(packet, refs, prefix, netHeader, tail, headerTarget)
         }
+        let source = refs[packet.firstRef]
+        copyBytes(headerTarget, source.pointer, Int(headerLength))
+        let target = segments.base[packet.firstSegment].pointer
+        if !Method.reportsInUsedElement {
+            netHeader.store(to: target, byteCount: netHeaderByteCount)
+            tail.store(to: target + netHeaderByteCount)
+        }
+        let payload = Int(source.byteCount) &- Int(headerLength)
+        if payload > 0 {
+            copyBytes(target + prefix, source.pointer + Int(headerLength), payload)
+        }
+        return Int(source.byteCount)
     }
 
     /// Any number of source segments over any number of buffer segments; even the prefix may be
     /// spread over several.
+    /// - Returns: bytes of the packet.
     @inline(never)
     private func placeScattered(
-        _ packet: UnsafePointer<PlannedPacket>, _ refs: UnsafePointer<PacketRef>, _ prefix: Int,
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ prefix: Int,
         _ netHeader: NetHeader, _ tail: SplitTail, _ headerTarget: UnsafeMutableRawPointer?
-    ) {
-        var source = SourceCursor(refs, count: Int(packet.pointee.refCount))
-        var target = SegmentCursor(segments.base + Int(packet.pointee.firstSegment))
+    ) -> Int {
+        let run = refs + packet.firstRef
+        var source = SourceCursor(run, count: packet.refCount)
+        var target = SegmentCursor(segments.base + packet.firstSegment)
         if prefix > 0 {
             netHeader.store(to: scratch, byteCount: netHeaderByteCount)
             if prefix > netHeaderByteCount { tail.store(to: scratch + netHeaderByteCount) }
             target.write(scratch, prefix)
         }
-        if let headerTarget {
-            source.copy(to: headerTarget, Int(packet.pointee.headerLength))
-        }
-        let left = Int(packet.pointee.byteCount) &- Int(packet.pointee.headerLength)
-        target.write(from: &source, left)
+        if let headerTarget { source.copy(to: headerTarget, Int(packet.headerLength)) }
+        let byteCount = Self.byteCount(run, packet.refCount)
+        target.write(from: &source, byteCount &- Int(packet.headerLength))
+        return byteCount
     }
 
     /// Counts a packet that is not split, or dropped.
     /// - Returns: whether it is dropped; its references then say so.
     @inline(never)
     private func countFate(
-        _ packet: UnsafePointer<PlannedPacket>, _ refs: UnsafeMutablePointer<PacketRef>,
+        _ packet: PlannedPacket, _ refs: UnsafeMutablePointer<PacketRef>,
         _ counters: RxCounterBlock
     ) -> Bool {
-        if let reason = packet.pointee.fate.fallbackIndex {
+        if let reason = packet.fate.fallbackIndex {
             counters.addFallback(reason)
             return false
         }
-        counters.addDrop(packet.pointee.fate.dropIndex)
-        for offset in 0..<Int(packet.pointee.refCount) {
-            refs[Int(packet.pointee.firstRef) &+ offset].flags.insert(.dropped)
+        counters.addDrop(packet.fate.dropIndex)
+        for offset in 0..<packet.refCount {
+            refs[packet.firstRef &+ offset].flags.insert(.dropped)
         }
         return true
     }

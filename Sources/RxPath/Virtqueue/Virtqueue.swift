@@ -23,6 +23,15 @@ protocol Virtqueue: BitwiseCopyable {
     /// its pieces to `segments` as far as the first `need` bytes reach.
     mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
 
+    /// Takes and uses buffers for as many of `count` packets, in order, as each fit the next buffer,
+    /// that buffer being one plain descriptor in the region used last: nearly all traffic.
+    ///
+    /// Packet i writes `needs[i]` bytes into segment i of those appended and has shadowed entry i.
+    /// - Returns: for how many packets; the next one is for `take` to judge.
+    mutating func takeRun(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList
+    ) -> Int
+
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
     mutating func use(_ byteCount: Int)
 
