@@ -52,7 +52,9 @@ struct PlannedPacket: BitwiseCopyable {
     @inline(__always) var refCount: Int { Int(scanned &>> 48) }
     @inline(__always) var firstSegment: Int { Int(UInt32(truncatingIfNeeded: reserved)) }
     @inline(__always) var firstUsed: Int { Int(UInt16(truncatingIfNeeded: reserved &>> 32)) }
-    @inline(__always) var bufferCount: UInt16 { UInt16(truncatingIfNeeded: reserved &>> 48) & 0x7fff }
+    @inline(__always) var bufferCount: UInt16 {
+        UInt16(truncatingIfNeeded: reserved &>> 48) & 0x7fff
+    }
     @inline(__always) var isSimple: Bool { Int64(bitPattern: reserved) < 0 }
 
     @inline(__always) var fate: Fate { Fate(code: UInt8(truncatingIfNeeded: scanned &>> 16)) }

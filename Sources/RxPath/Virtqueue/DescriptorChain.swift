@@ -84,7 +84,8 @@ struct DescriptorChain {
                     address &+ UInt64(done), UInt32(truncatingIfNeeded: 16 &- done))
                 guard let piece else { return nil }
                 for offset in 0..<Int(piece.byteCount) {
-                    bytes[done &+ offset] = piece.pointer.load(fromByteOffset: offset, as: UInt8.self)
+                    bytes[done &+ offset] = piece.pointer.load(
+                        fromByteOffset: offset, as: UInt8.self)
                 }
                 done &+= Int(piece.byteCount)
             }

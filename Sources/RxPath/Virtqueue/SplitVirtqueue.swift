@@ -55,11 +55,19 @@ struct SplitVirtqueue: Virtqueue {
     @inline(__always)
     mutating func refresh(_ count: Int) {
         if Int(availIndex &- nextAvail) >= count { return }
+        learn()
+    }
+
+    /// Reads `avail.idx`. The driver may have posted what this burst has not used up, no more.
+    @inline(__always)
+    private mutating func learn() {
         // [V1 acquire <- the driver's release of avail.idx: ring entries and descriptors below it]
-        availIndex = SharedWord16(availRing + SplitLayout.indexOffset).loadAcquire()
-        if Int(availIndex &- nextAvail) > size {
+        let index = SharedWord16(availRing + SplitLayout.indexOffset).loadAcquire()
+        if Int(index &- nextAvail) &+ usedCount > size {
             availIndex = nextAvail
             fault = .availJump
+        } else {
+            availIndex = index
         }
     }
 
@@ -99,7 +107,11 @@ struct SplitVirtqueue: Virtqueue {
 
     @inline(__always)
     mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
-        if nextAvail == availIndex { return .empty }
+        if nextAvail == availIndex {
+            // A packet over several buffers needs more than `refresh` was asked for.
+            learn()
+            if nextAvail == availIndex { return fault == .none ? .empty : .broken }
+        }
         let entry = SplitLayout.entriesOffset &+ 2 &* Int(nextAvail & mask)
         head = SharedWord16(availRing + entry).load()
         if head > mask { return broken(.head) }
