@@ -24,6 +24,9 @@ struct SplitVirtqueue: Virtqueue {
     /// The head of the buffer taken last.
     private var head: UInt16 = 0
     private(set) var usedCount = 0
+    /// Descriptors walked one by one in this burst. Tables of empty descriptors could otherwise
+    /// make one turn cost the square of the queue size.
+    private var walkedCount = 0
     var fault = QueueFault.none
 
     /// - Parameter shadow: room for `addresses.size` entries, owned by the caller.
@@ -126,6 +129,7 @@ struct SplitVirtqueue: Virtqueue {
         // Copies in and out: a mutating call here would pin this queue's cursors to memory.
         let walked = walk(descriptor, need, segments)
         segments.count = walked.segmentCount
+        walkedCount &+= walked.visited
         if walked.fetch.isBroken { return broken(walked.fault) }
         if walked.fetch.isBuffer { nextAvail = nextAvail &+ 1 }
         return walked.fetch
@@ -135,6 +139,7 @@ struct SplitVirtqueue: Virtqueue {
         let fetch: BufferFetch
         let fault: QueueFault
         let segmentCount: Int
+        let visited: Int
     }
 
     /// Everything but a single descriptor inside one region.
@@ -142,9 +147,11 @@ struct SplitVirtqueue: Virtqueue {
     private func walk(_ first: Descriptor, _ need: Int, _ segments: SegmentList) -> Walked {
         var list = segments
         var chain = DescriptorChain(
-            table: descriptors, count: size, allowsIndirect: allowsIndirect, regions: regions)
+            table: descriptors, count: size, allowsIndirect: allowsIndirect, regions: regions,
+            budget: 1024 &+ 4 &* size &- walkedCount)
         let fetch = chain.walk(from: first, need: need, into: &list)
-        return Walked(fetch: fetch, fault: chain.fault, segmentCount: list.count)
+        return Walked(
+            fetch: fetch, fault: chain.fault, segmentCount: list.count, visited: chain.visited)
     }
 
     @inline(__always)
@@ -187,6 +194,7 @@ struct SplitVirtqueue: Virtqueue {
     @inline(__always)
     mutating func publish() {
         publishedFrom = nextUsed
+        walkedCount = 0
         if usedCount == 0 { return }
         let entries = (usedRing + SplitLayout.entriesOffset)
         let start = Int(nextUsed & mask)
