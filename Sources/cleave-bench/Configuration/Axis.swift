@@ -49,7 +49,7 @@ enum Axis: String, CaseIterable {
         case .privateHeaderQueues:
             one.method == .d ? (one.sharedHeaderQueue ? "shared" : "private") : nil
         case .hashReport: one.hashReport ? "hash" : "no hash"
-        case .consumer: one.consumer.rawValue
+        case .consumer: one.consumer == .none ? "no consumer" : one.consumer.rawValue
         }
     }
 }

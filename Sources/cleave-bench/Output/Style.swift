@@ -1,6 +1,6 @@
 import Glibc
 
-/// Colours, where they are wanted: on a terminal, unless NO_COLOR is set (https://no-color.org)
+/// Colours, where they are wanted: on a terminal, unless NO_COLOR is set
 /// or the terminal is a dumb one.
 struct Style {
     let isColoured: Bool
