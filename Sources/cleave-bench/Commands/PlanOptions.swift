@@ -44,6 +44,12 @@ struct PlanOptions: ParsableArguments {
             discussion: "Example: --cpus 2-5,8", valueName: "list"))
     var cpus: String?
 
+    @Option(
+        help: .init(
+            "NUMA node of all memory (default: that of the CPU that works on it).",
+            discussion: "Example: --node 0", valueName: "number"))
+    var node: String?
+
     @Flag(
         help: .init(
             "Fewer and shorter passes: \(PlanBuilder.quick.repeats) of "
@@ -58,7 +64,7 @@ struct PlanOptions: ParsableArguments {
         var request = PlanRequest(configurationPath: config, isQuick: quick)
         let settings: [(Setting, String?)] = [
             (.mode, mode), (.repeats, repeats), (.packets, packets),
-            (.sourcePackets, sourcePackets), (.flows, flows), (.cpus, cpus),
+            (.sourcePackets, sourcePackets), (.flows, flows), (.cpus, cpus), (.node, node),
         ]
         request.settings = settings.compactMap { setting, value in
             value.map { (setting, $0) }

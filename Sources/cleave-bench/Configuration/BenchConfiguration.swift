@@ -5,7 +5,7 @@ import Host
 enum Setting: String, CaseIterable {
     case mode, repeats, packets
     case sourcePackets = "source-packets"
-    case flows, cpus
+    case flows, cpus, node
 
     /// Puts a value into a plan.
     /// - Throws: a sentence that starts with the value and says what was expected.
@@ -21,6 +21,7 @@ enum Setting: String, CaseIterable {
                 throw SettingError(problem: error.description)
             }
             if plan.cpus.isEmpty { throw SettingError(problem: "the list of CPUs is empty") }
+        case .node: plan.node = try value.count(kilo: 1000)
         }
     }
 }

@@ -1,7 +1,8 @@
 // Grammar of a configuration (YAML):
 //
 //   mode: turns | threads          repeats, packets, source-packets, flows: NUMBER
-//   cpus: LIST                     defaults: { AXIS: VALUE | [VALUE, ...], ... }
+//   cpus: LIST                     node: NUMBER
+//   defaults: { AXIS: VALUE | [VALUE, ...], ... }
 //   cases: [ { name: TEXT, AXIS: VALUE | [VALUE, ...], ... }, ... ]
 //
 // Captures are named relative to the folder of the file that names them.
