@@ -47,7 +47,7 @@ struct HeaderClaimer: BitwiseCopyable {
     @inline(__always)
     func claim(_ wanted: Int) -> Claim {
         if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
-        // [H2 acquire <- another claimer] Behind it the tail cannot be older than what that one saw.
+        // [H2 acquire <- another claimer] Behind it the tail is no older than what that one saw.
         var start = head.loadAcquire()
         var retries = 0
         while retries < Self.maximumTries {

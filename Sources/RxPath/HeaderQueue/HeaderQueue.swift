@@ -1,3 +1,5 @@
+// control path
+
 import Rings
 
 /// The device's half of a header queue, shared by every RQ that is linked to it.

@@ -29,6 +29,7 @@ struct SplitVirtqueue: Virtqueue {
     private var walkedCount = 0
     var fault = QueueFault.none
 
+    // control path
     /// - Parameter shadow: room for `addresses.size` entries, owned by the caller.
     init(
         _ addresses: SplitVirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
@@ -208,7 +209,7 @@ struct SplitVirtqueue: Virtqueue {
         nextUsed = nextUsed &+ UInt16(truncatingIfNeeded: usedCount)
         usedCount = 0
         // [V2 release -> the driver's acquire of used.idx: entries, buffers and header slots]
-        // Sequential, so that `wantsCall` cannot read the driver's word before this is visible [V3].
+        // Sequential: `wantsCall` cannot read the driver's word before this is visible [V3].
         SharedWord16(usedRing + SplitLayout.indexOffset).storeSequential(nextUsed)
     }
 

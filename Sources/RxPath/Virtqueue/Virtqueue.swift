@@ -23,7 +23,7 @@ protocol Virtqueue: BitwiseCopyable {
     /// its pieces to `segments` as far as the first `need` bytes reach.
     mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
 
-    /// Takes and uses buffers for as many of `count` packets, in order, as each fit the next buffer,
+    /// Takes and uses buffers for as many of `count` packets, in order, as fit the next one each,
     /// that buffer being one plain descriptor in the region used last: nearly all traffic.
     ///
     /// Packet i writes `needs[i]` bytes into segment i of those appended and has shadowed entry i.
