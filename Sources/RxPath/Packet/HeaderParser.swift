@@ -1,9 +1,10 @@
 // Finds the split point of a frame: the exact end of its TCP or UDP header.
 //
 // Called once per packet. Untagged IPv4 without options and IPv6 without extension headers, with
-// TCP or UDP, are decided here without a branch on the kind of packet, so that a mix of traffic
-// costs no more than one kind (about 11 TSC cycles per packet). All the rest is `HeaderWalk`'s.
-// The tests compare both with a naive twin, byte by byte.
+// TCP or UDP, are decided here by one branch on the IP version, selects between TCP and UDP, and
+// one branch that clean traffic never takes; all the rest is `HeaderWalk`'s. Without the first
+// branch, by selects alone, a 64-byte packet took 6 cycles more. The tests compare both parts with
+// a naive twin, byte by byte.
 //
 // The frame may lie in memory that its sender still writes. Every field is loaded into a local
 // before it is judged, and the answer is bounded by the caller's own lengths, whatever is read.
@@ -59,7 +60,8 @@ public enum HeaderParser {
             // A window that ends before the data offset is too short for TCP whatever is read.
             let offset = min(66, windowByteCount &- 1)
             end = transportEnd(Int(rest & 0xff), at: 54, window.word(at: offset, as: UInt8.self))
-            slack = head & 0xf0_ffff == 0x60_dd86 ? windowByteCount &- end : -1
+            let room = (windowByteCount &- end) | (frameByteCount &- end)
+            slack = head & 0xf0_ffff == 0x60_dd86 ? room : -1
         }
         guard slack >= 0 else { return walk(window, windowByteCount, frameByteCount) }
         return HeaderSplit(byteCount: UInt16(truncatingIfNeeded: end))
