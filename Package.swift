@@ -74,6 +74,9 @@ let package = Package(
             dependencies: ["Engine", "GuestDriver", "RxPath", "Rings", "Host", "TestSupport"],
             swiftSettings: cold),
         .testTarget(name: "TidyTests", swiftSettings: cold),
-        .testTarget(name: "BenchTests", dependencies: ["cleave-bench"], swiftSettings: cold),
+        .testTarget(
+            name: "BenchTests",
+            dependencies: ["cleave-bench", "Engine", "Ports", "RxPath", "Host"],
+            swiftSettings: cold),
     ]
 )

@@ -86,7 +86,7 @@ struct RxDriverState {
 
     @inline(__always)
     private func slotPointer(_ slot: Int) -> UnsafeRawPointer {
-        // SAFETY: `splits` implies a header queue (checked in RxDriver.init), retained until `free`.
+        // SAFETY: `splits` implies a header queue (checked in RxDriver.init); kept until `free`.
         headerQueue.unsafelyUnwrapped._withUnsafeGuaranteedRef { $0.pointer(slot) }
     }
 

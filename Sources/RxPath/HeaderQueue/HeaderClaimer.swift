@@ -47,7 +47,7 @@ struct HeaderClaimer: BitwiseCopyable {
     @inline(__always)
     func claim(_ wanted: Int) -> Claim {
         if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
-        // [H2 acquire <- another claimer] Behind it the tail cannot be older than what that one saw.
+        // [H2 acquire <- another claimer] Behind it the tail is no older than what that one saw.
         var start = head.loadAcquire()
         var retries = 0
         while retries < Self.maximumTries {
@@ -80,14 +80,6 @@ struct HeaderClaimer: BitwiseCopyable {
         }
         return Claim(first: 0, count: 0, retries: retries)
     }
-
-    /// The index of the slot with free-running number `number`.
-    @inline(__always)
-    func index(_ number: UInt32) -> UInt32 { number & (slotCount &- 1) }
-
-    /// The memory of slot `index`.
-    @inline(__always)
-    func pointer(_ index: UInt32) -> UnsafeMutableRawPointer { slots + Int(index) &<< Int(slotShift) }
 
     @inline(__always) var slotSize: Int { 1 &<< Int(slotShift) }
 }

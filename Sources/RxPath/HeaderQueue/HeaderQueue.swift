@@ -1,3 +1,5 @@
+// control path
+
 import Rings
 
 /// The device's half of a header queue, shared by every RQ that is linked to it.
@@ -43,7 +45,9 @@ public final class HeaderQueue: @unchecked Sendable {
     public var isBroken: Bool { claimer.isBroken }
     /// Slots the device may claim now: a snapshot that other threads may change at once.
     public var freeCount: Int {
-        let free = claimer.tail.loadAcquire() &- UInt32(truncatingIfNeeded: claimer.head.load())  // [H1]
+        // [H1 acquire <- the driver's release of tail]
+        let tail = claimer.tail.loadAcquire()
+        let free = tail &- UInt32(truncatingIfNeeded: claimer.head.load())
         return free > claimer.slotCount ? 0 : Int(free)
     }
 }

@@ -101,7 +101,7 @@ public final class GuestMemory: Sendable {
 /// Translation with the last region kept in registers: guests rarely have more than one region
 /// that packets go to. Unowned: the worker holds the `GuestMemory`.
 struct RegionCache: BitwiseCopyable {
-    private var last: MemoryRegion
+    private(set) var last: MemoryRegion
     private let regions: UnsafeMutablePointer<MemoryRegion>
     private let regionCount: Int
 
@@ -115,20 +115,18 @@ struct RegionCache: BitwiseCopyable {
     @inline(__always)
     mutating func translate(_ address: UInt64, _ byteCount: UInt32) -> UnsafeMutableRawPointer? {
         if let hit = last.translate(address, UInt64(byteCount)) { return hit }
-        return search(address, UInt64(byteCount))
+        // By value: a mutating call would pin the whole queue to memory in the caller's loop.
+        last = region(of: address)
+        return last.translate(address, UInt64(byteCount))
     }
 
+    /// The region that holds `address`, or the last one again.
     @inline(never)
-    private mutating func search(
-        _ address: UInt64, _ byteCount: UInt64
-    ) -> UnsafeMutableRawPointer? {
-        for index in 0..<regionCount {
-            if let hit = regions[index].translate(address, byteCount) {
-                last = regions[index]
-                return hit
-            }
+    private func region(of address: UInt64) -> MemoryRegion {
+        for index in 0..<regionCount where regions[index].translate(address, 1) != nil {
+            return regions[index]
         }
-        return nil
+        return last
     }
 
     /// How many bytes from `address` on, at most `byteCount`, lie in one region, and where; a

@@ -1,3 +1,5 @@
+// control path
+
 // The parser's answer, as two plain values: how many bytes of headers a frame opens with, or why
 // it has to stay whole. "Not splittable" is a normal answer, never an error: each reason is a
 // counter of its own and a word in reports.

@@ -39,9 +39,11 @@ public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
 
     /// A reference to `byteCount` bytes at `pointer`.
     @inlinable
-    public init(_ pointer: UnsafeRawPointer, byteCount: Int, flags: Flags = [], cookie: UInt16 = 0) {
+    public init(_ pointer: UnsafeRawPointer, byteCount: Int, flags: Flags = [], cookie: UInt16 = 0)
+    {
         self.init(
-            address: UInt64(UInt(bitPattern: pointer)), byteCount: UInt32(truncatingIfNeeded: byteCount),
+            address: UInt64(UInt(bitPattern: pointer)),
+            byteCount: UInt32(truncatingIfNeeded: byteCount),
             flags: flags, cookie: cookie)
     }
 

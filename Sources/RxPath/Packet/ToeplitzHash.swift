@@ -1,3 +1,5 @@
+// control path
+
 // The RSS hash that steers packets to receive queues: the Toeplitz hash over addresses and ports.
 //
 // Each set bit of the input xors in the 32 key bits that start at that bit's position. A table

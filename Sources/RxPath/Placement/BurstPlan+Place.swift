@@ -4,133 +4,151 @@
 struct PlacedBurst: BitwiseCopyable {
     var packets = 0
     var bytes = 0
-    var split = 0
     /// References of the burst that are done with: delivered or dropped.
     var refs = 0
 }
 
+/// What the loop of `place` needs on every packet, read once: behind the plan's address each would
+/// be loaded anew after every store.
+private struct PlaceConstants: BitwiseCopyable {
+    let segments: UnsafePointer<Segment>
+    let netHeaderByteCount: Int
+    let slots: UnsafeMutableRawPointer
+    let slotMask: UInt32
+    let slotShift: Int
+}
+
 extension BurstPlan {
-    /// Writes every planned packet to where it belongs.
+    /// Writes every planned packet to where it belongs. The packets that split take the claim's
+    /// slots in order, all of them.
     @inline(__always)
     func place<Queue: Virtqueue, Method: PlacementMethod>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ queue: Queue, _ claimer: HeaderClaimer,
         _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock, _ method: Method.Type
     ) -> PlacedBurst {
+        let constants = PlaceConstants(
+            segments: segments.base, netHeaderByteCount: netHeaderByteCount, slots: claimer.slots,
+            slotMask: claimer.slotCount &- 1, slotShift: Int(claimer.slotShift))
+        let report = queue.slotReport
+        let packets = packets
+        let plannedCount = plannedCount
+        let isUniform = isUniform
         var placed = PlacedBurst()
+        placed.packets = plannedCount
         var slot = claim.first
         var index = 0
         while index < plannedCount {
-            let packet = packets + index
+            let packet = isUniform ? packets[index].uniform(index) : packets[index]
             index &+= 1
-            placed.refs = Int(packet.pointee.firstRef) &+ Int(packet.pointee.refCount)
-            if Method.splits && packet.pointee.takesSlot {
-                let slotIndex = claimer.index(slot)
+            if Method.splits && packet.takesSlot {
+                placed.bytes &+= placeSplit(packet, refs, slot, report, constants, method)
                 slot = slot &+ 1
-                placed.split &+= 1
-                if Method.reportsInUsedElement {
-                    queue.attach(slot: slotIndex, toUsed: Int(packet.pointee.firstUsed))
-                }
-                placeSplit(packet, refs, slotIndex, claimer.pointer(slotIndex), method)
+            } else if packet.fate != .deliver && countFate(packet, refs, counters) {
+                placed.packets &-= 1
             } else {
-                if packet.pointee.fate != .deliver {
-                    if countFate(packet, refs, counters) { continue }
-                }
-                placeWhole(packet, refs, method)
+                placed.bytes &+= placeWhole(packet, refs, constants, method)
             }
-            placed.packets &+= 1
-            placed.bytes &+= Int(packet.pointee.byteCount)
+        }
+        if plannedCount > 0 {
+            let last = packets[plannedCount &- 1]
+            placed.refs = last.firstRef &+ last.refCount
         }
         return placed
     }
 
+    /// - Returns: bytes of the packet.
     @inline(__always)
     private func placeWhole<Method: PlacementMethod>(
-        _ packet: UnsafePointer<PlannedPacket>, _ refs: UnsafePointer<PacketRef>,
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ constants: PlaceConstants,
         _ method: Method.Type
-    ) {
+    ) -> Int {
+        let netHeaderByteCount = constants.netHeaderByteCount
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
-        let netHeader = NetHeader(numBuffers: packet.pointee.bufferCount)
-        let segment = segments.base + Int(packet.pointee.firstSegment)
-        if packet.pointee.isSimple {
-            let target = segment.pointee.pointer
-            netHeader.store(to: target, byteCount: netHeaderByteCount)
-            if prefix != netHeaderByteCount {
-                SplitTail.notSplit.store(to: target + netHeaderByteCount)
-            }
-            copyBytes(target + prefix, packet.pointee.source, Int(packet.pointee.byteCount))
-        } else {
-            let run = refs + Int(packet.pointee.firstRef)
-            placeScattered(packet, run, prefix, netHeader, .notSplit, nil)
+        let netHeader = NetHeader(numBuffers: packet.bufferCount)
+        if !packet.isSimple {
+            return placeScattered(packet, refs, prefix, netHeader, .notSplit, nil)
         }
+        let source = refs[packet.firstRef]
+        let target = constants.segments[packet.firstSegment].pointer
+        netHeader.store(to: target, byteCount: netHeaderByteCount)
+        if prefix != netHeaderByteCount {
+            SplitTail.notSplit.store(to: target + netHeaderByteCount)
+        }
+        copyBytes(target + prefix, source.pointer, Int(source.byteCount))
+        return Int(source.byteCount)
     }
 
+    /// - Returns: bytes of the packet.
     @inline(__always)
-    private func placeSplit<Method: PlacementMethod>(
-        _ packet: UnsafePointer<PlannedPacket>, _ refs: UnsafePointer<PacketRef>, _ slot: UInt32,
-        _ slotPointer: UnsafeMutableRawPointer, _ method: Method.Type
-    ) {
+    private func placeSplit<Report: UsedSlotReport, Method: PlacementMethod>(
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ slotNumber: UInt32,
+        _ report: Report, _ constants: PlaceConstants, _ method: Method.Type
+    ) -> Int {
+        let slot = slotNumber & constants.slotMask
+        let netHeaderByteCount = constants.netHeaderByteCount
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
-        let headerLength = packet.pointee.headerLength
-        let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.pointee.bufferCount)
+        let headerLength = packet.headerLength
+        let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.bufferCount)
         let tail = SplitTail(slot: slot, headerLength: headerLength)
-        var headerTarget = slotPointer
+        var headerTarget = constants.slots + Int(slot) &<< constants.slotShift
         if Method.reportsInUsedElement {
-            netHeader.store(to: slotPointer, byteCount: netHeaderByteCount)
-            headerTarget = slotPointer + netHeaderByteCount
+            report.attach(slot: slot, toUsed: packet.firstUsed)
+            netHeader.store(to: headerTarget, byteCount: netHeaderByteCount)
+            headerTarget += netHeaderByteCount
         }
-        if packet.pointee.isSimple {
-            let source = packet.pointee.source
-            let segment = segments.base + Int(packet.pointee.firstSegment)
-            copyBytes(headerTarget, source, Int(headerLength))
-            let payload = Int(packet.pointee.byteCount) &- Int(headerLength)
-            if !Method.reportsInUsedElement {
-                netHeader.store(to: segment.pointee.pointer, byteCount: netHeaderByteCount)
-                tail.store(to: segment.pointee.pointer + netHeaderByteCount)
-            }
-            if payload > 0 {
-                copyBytes(segment.pointee.pointer + prefix, source + Int(headerLength), payload)
-            }
-        } else {
-            let run = refs + Int(packet.pointee.firstRef)
-            placeScattered(packet, run, prefix, netHeader, tail, headerTarget)
+        if !packet.isSimple {
+            return placeScattered(packet, refs, prefix, netHeader, tail, headerTarget)
         }
+        let source = refs[packet.firstRef]
+        copyBytes(headerTarget, source.pointer, Int(headerLength))
+        let target = constants.segments[packet.firstSegment].pointer
+        if !Method.reportsInUsedElement {
+            netHeader.store(to: target, byteCount: netHeaderByteCount)
+            tail.store(to: target + netHeaderByteCount)
+        }
+        let payload = Int(source.byteCount) &- Int(headerLength)
+        if payload > 0 {
+            copyBytes(target + prefix, source.pointer + Int(headerLength), payload)
+        }
+        return Int(source.byteCount)
     }
 
     /// Any number of source segments over any number of buffer segments; even the prefix may be
     /// spread over several.
+    /// - Returns: bytes of the packet.
     @inline(never)
     private func placeScattered(
-        _ packet: UnsafePointer<PlannedPacket>, _ refs: UnsafePointer<PacketRef>, _ prefix: Int,
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ prefix: Int,
         _ netHeader: NetHeader, _ tail: SplitTail, _ headerTarget: UnsafeMutableRawPointer?
-    ) {
-        var source = SourceCursor(refs, count: Int(packet.pointee.refCount))
-        var target = SegmentCursor(segments.base + Int(packet.pointee.firstSegment))
+    ) -> Int {
+        let run = refs + packet.firstRef
+        var source = SourceCursor(run, count: packet.refCount)
+        var target = SegmentCursor(segments.base + packet.firstSegment)
         if prefix > 0 {
             netHeader.store(to: scratch, byteCount: netHeaderByteCount)
             if prefix > netHeaderByteCount { tail.store(to: scratch + netHeaderByteCount) }
             target.write(scratch, prefix)
         }
-        if let headerTarget {
-            source.copy(to: headerTarget, Int(packet.pointee.headerLength))
-        }
-        let left = Int(packet.pointee.byteCount) &- Int(packet.pointee.headerLength)
-        target.write(from: &source, left)
+        if let headerTarget { source.copy(to: headerTarget, Int(packet.headerLength)) }
+        let byteCount = Self.byteCount(run, packet.refCount)
+        target.write(from: &source, byteCount &- Int(packet.headerLength))
+        return byteCount
     }
 
     /// Counts a packet that is not split, or dropped.
     /// - Returns: whether it is dropped; its references then say so.
     @inline(never)
     private func countFate(
-        _ packet: UnsafePointer<PlannedPacket>, _ refs: UnsafeMutablePointer<PacketRef>,
+        _ packet: PlannedPacket, _ refs: UnsafeMutablePointer<PacketRef>,
         _ counters: RxCounterBlock
     ) -> Bool {
-        if let reason = packet.pointee.fate.fallbackIndex {
+        if let reason = packet.fate.fallbackIndex {
             counters.addFallback(reason)
             return false
         }
-        counters.addDrop(packet.pointee.fate.dropIndex)
-        for offset in 0..<Int(packet.pointee.refCount) {
-            refs[Int(packet.pointee.firstRef) &+ offset].flags.insert(.dropped)
+        counters.addDrop(packet.fate.dropIndex)
+        for offset in 0..<packet.refCount {
+            refs[packet.firstRef &+ offset].flags.insert(.dropped)
         }
         return true
     }

@@ -7,82 +7,85 @@ extension BurstPlan {
     mutating func reserve<Queue: Virtqueue, Method: PlacementMethod>(
         from first: Int, _ queue: inout Queue, _ method: Method.Type
     ) {
+        // Locals whose address is never taken: their cursors stay in registers.
+        var ring = queue
+        var list = segments
         var index = first
+        isUniform = false
         while index < packetCount {
-            let packet = packets + index
-            if !packet.pointee.fate.isDropped {
-                let need = dataByteCount(packet.pointee, method)
-                let firstSegment = segments.count
-                let fetch = queue.take(need, &segments)
-                if fetch.isBuffer && fetch.byteCount >= need {
-                    packet.pointee.firstUsed = UInt16(truncatingIfNeeded: queue.usedCount)
-                    packet.pointee.firstSegment = UInt32(truncatingIfNeeded: firstSegment)
-                    packet.pointee.bufferCount = 1
-                    packet.pointee.isSimple =
-                        packet.pointee.refCount == 1 && segments.count &- firstSegment <= 1
-                    queue.use(need)
-                } else if !reserveSeveral(packet, need, fetch, firstSegment, &queue, method) {
-                    break
-                }
-            }
+            let firstSegment = list.count
+            let firstUsed = ring.usedCount
+            let run = ring.takeRun(needs + index, packetCount &- index, &list)
+            isUniform = run == packetCount && hasSingleRefs
+            if !isUniform { noteRun(index, run, firstSegment: firstSegment, firstUsed: firstUsed) }
+            index &+= run
+            if index == packetCount { break }
+            var rare = ring
+            segments = list
+            let goesOn = reserveOne(packets + index, needs[index], &rare, method)
+            ring = rare
+            list = segments
+            if !goesOn { break }
             index &+= 1
         }
+        queue = ring
+        segments = list
         plannedCount = index
         if index > first { tinyStreak = 0 }
     }
 
-    /// Buffers among `usedCount` that were given back with length 0: those of no packet.
-    @inline(never)
-    func tinyBufferCount(usedCount: Int) -> Int {
-        var count = usedCount
-        for index in 0..<plannedCount where !packets[index].fate.isDropped {
-            count &-= Int(packets[index].bufferCount)
+    /// Records where a run's packets go.
+    @inline(__always)
+    func noteRun(_ first: Int, _ count: Int, firstSegment: Int, firstUsed: Int) {
+        var offset = 0
+        while offset < count {
+            let packet = packets + (first &+ offset)
+            packet.pointee.reserve(
+                firstSegment: firstSegment &+ offset, firstUsed: firstUsed &+ offset,
+                bufferCount: 1, isSimple: packet.pointee.refCount == 1)
+            offset &+= 1
         }
-        return count
     }
 
-    /// Everything but a packet that fits the next buffer.
+    /// One packet in any number of buffers and pieces of buffers.
     /// - Returns: whether to go on with the next packet; if not, this one was left untouched.
     @inline(never)
-    private mutating func reserveSeveral<Queue: Virtqueue, Method: PlacementMethod>(
-        _ packet: UnsafeMutablePointer<PlannedPacket>, _ need: Int, _ firstFetch: BufferFetch,
-        _ firstSegment: Int, _ queue: inout Queue, _ method: Method.Type
+    private mutating func reserveOne<Queue: Virtqueue, Method: PlacementMethod>(
+        _ packet: UnsafeMutablePointer<PlannedPacket>, _ need: Int, _ queue: inout Queue,
+        _ method: Method.Type
     ) -> Bool {
+        if packet.pointee.fate.isDropped { return true }
         let split = packet.pointee.headerLength != 0
         // A buffer that holds less than this at the start of a packet is of no use at all.
         let least = max(1, Method.prefixByteCount(split: split, netHeader: netHeaderByteCount))
-        var fetch = firstFetch
+        let firstSegment = segments.count
         var firstUsed = queue.usedCount
         var left = need
-        while true {
-            guard fetch.isBuffer else {
-                return fallShort(packet, fetch, firstUsed, firstSegment, &queue)
-            }
-            let isFirst = queue.usedCount == firstUsed
-            if fetch.byteCount >= left {
-                queue.use(left)
-                break
-            }
-            if isFirst && fetch.byteCount < least {
+        var fetch = queue.take(left, &segments)
+        while fetch.isBuffer && fetch.byteCount < left {
+            if queue.usedCount == firstUsed && fetch.byteCount < least {
                 if !giveBackTiny(&queue, firstSegment) { return false }
                 firstUsed = queue.usedCount
             } else {
                 // All but the last are filled to their full length.
                 queue.use(fetch.byteCount)
                 left &-= fetch.byteCount
-                if !isMergeable {
-                    return drop(.bufferTooSmall, packet, firstUsed, firstSegment, &queue)
-                }
-                if queue.usedCount &- firstUsed == queue.size {
-                    return drop(.tooManyBuffers, packet, firstUsed, firstSegment, &queue)
+                let count = queue.usedCount &- firstUsed
+                if !isMergeable || count == queue.size {
+                    let reason = isMergeable ? DropReason.tooManyBuffers : .bufferTooSmall
+                    return drop(reason, packet, firstUsed, firstSegment, &queue)
                 }
             }
             fetch = queue.take(left, &segments)
         }
-        packet.pointee.firstUsed = UInt16(truncatingIfNeeded: firstUsed)
-        packet.pointee.firstSegment = UInt32(truncatingIfNeeded: firstSegment)
-        packet.pointee.bufferCount = UInt16(truncatingIfNeeded: queue.usedCount &- firstUsed)
-        packet.pointee.isSimple = false
+        guard fetch.isBuffer else {
+            return fallShort(packet, fetch, firstUsed, firstSegment, &queue)
+        }
+        queue.use(left)
+        packet.pointee.reserve(
+            firstSegment: firstSegment, firstUsed: firstUsed,
+            bufferCount: queue.usedCount &- firstUsed,
+            isSimple: packet.pointee.refCount == 1 && segments.count &- firstSegment <= 1)
         return true
     }
 
@@ -110,7 +113,7 @@ extension BurstPlan {
     ) -> Bool {
         queue.rewind(toUsed: firstUsed)
         segments.count = firstSegment
-        packet.pointee.fate = PlannedPacket.Fate(reason)
+        packet.pointee.settle(PlannedPacket.Fate(reason), keepsSplit: true)
         return true
     }
 
@@ -127,47 +130,13 @@ extension BurstPlan {
         return false
     }
 
-    /// Claims a slot for each planned packet that splits, and names them in the used entries.
-    /// Packets that got none are planned again, whole: they need more room in the data buffers.
-    /// - Returns: the claim; the packets that still split take its slots in order.
-    @inline(__always)
-    mutating func claim<Queue: Virtqueue, Method: PlacementMethod>(
-        _ claimer: HeaderClaimer, _ queue: inout Queue, _ method: Method.Type
-    ) -> HeaderClaimer.Claim {
-        var wanted = 0
-        var index = 0
-        while index < plannedCount {
-            wanted &+= packets[index].takesSlot ? 1 : 0
-            index &+= 1
-        }
-        let claim = claimer.claim(wanted)
-        if claim.count < wanted { replan(whole: claim.count, claimer, &queue, method) }
-        return claim
-    }
-
-    /// Plans again, whole, from the packet on that would take slot number `slotCount` of the burst.
+    /// Buffers among `usedCount` that were given back with length 0: those of no packet.
     @inline(never)
-    private mutating func replan<Queue: Virtqueue, Method: PlacementMethod>(
-        whole slotCount: Int, _ claimer: HeaderClaimer, _ queue: inout Queue, _ method: Method.Type
-    ) {
-        var first = 0
-        var slotsLeft = slotCount
-        while !packets[first].takesSlot || slotsLeft > 0 {
-            if packets[first].takesSlot { slotsLeft &-= 1 }
-            first &+= 1
+    func tinyBufferCount(usedCount: Int) -> Int {
+        var count = usedCount
+        for index in 0..<plannedCount where !packets[index].fate.isDropped {
+            count &-= Int(packets[index].bufferCount)
         }
-        queue.rewind(toUsed: Int(packets[first].firstUsed))
-        segments.count = Int(packets[first].firstSegment)
-        let reason = claimer.isBroken ? FallbackReason.headerQueueBroken : FallbackReason.noSlot
-        var index = first
-        while index < packetCount {
-            if packets[index].fate.dependsOnBuffers { packets[index].fate = .deliver }
-            if packets[index].headerLength != 0 {
-                packets[index].headerLength = 0
-                packets[index].fate = PlannedPacket.Fate(reason)
-            }
-            index &+= 1
-        }
-        reserve(from: first, &queue, method)
+        return count
     }
 }

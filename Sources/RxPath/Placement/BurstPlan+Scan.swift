@@ -9,80 +9,122 @@ extension BurstPlan {
     mutating func scan<Method: PlacementMethod>(
         _ refs: UnsafePointer<PacketRef>, _ count: Int, slotSize: Int, _ method: Method.Type
     ) {
-        packetCount = 0
+        var found = 0
+        var splits = 0
         var index = 0
-        while index < count && packetCount < burst {
+        hasSingleRefs = true
+        while index < count && found < burst {
             let ref = refs[index]
             if ref.flags.contains(.more) {
-                let length = scanRun(refs + index, count &- index, index, slotSize, method)
-                if length == 0 { return }
+                let length = scanRun(refs + index, count &- index, index, found, slotSize, method)
+                if length == 0 { break }
+                splits &+= packets[found].takesSlot ? 1 : 0
+                hasSingleRefs = false
                 index &+= length
-                continue
+            } else {
+                let verdict =
+                    Self.isDeliverable(ref.byteCount)
+                    ? judge(Self.parse(ref, method), slotSize, method)
+                    : Self.undeliverable(ref.byteCount)
+                plan(found, verdict, firstRef: index, refCount: 1, ref.byteCount, method)
+                splits &+= verdict.headerLength != 0 ? 1 : 0
+                index &+= 1
             }
-            var packet = PlannedPacket(
-                source: ref.pointer, byteCount: ref.byteCount,
-                firstRef: UInt16(truncatingIfNeeded: index), refCount: 1)
-            if !Self.isDeliverable(ref.byteCount) {
-                packet.fate = Self.undeliverable(ref.byteCount)
-            } else if Method.splits {
-                let split = HeaderParser.parse(ref.pointer, byteCount: Int(ref.byteCount))
-                accept(split, &packet, slotSize, method)
-            }
-            (packets + packetCount).initialize(to: packet)
-            packetCount &+= 1
-            index &+= 1
+            found &+= 1
         }
+        packetCount = found
+        splitCount = splits
+    }
+
+    /// What becomes of a packet as far as the packet alone decides.
+    private struct Verdict: BitwiseCopyable {
+        var headerLength: UInt16
+        var fate: PlannedPacket.Fate
+    }
+
+    @inline(__always)
+    private func plan<Method: PlacementMethod>(
+        _ number: Int, _ verdict: Verdict, firstRef: Int, refCount: Int, _ byteCount: UInt32,
+        _ method: Method.Type
+    ) {
+        (packets + number).initialize(
+            to: PlannedPacket(
+                headerLength: verdict.headerLength, fate: verdict.fate, firstRef: firstRef,
+                refCount: refCount))
+        needs[number] =
+            verdict.fate.isDropped
+            ? .max : need(Int(byteCount), headerLength: Int(verdict.headerLength), method)
+    }
+
+    /// Bytes that a packet puts into its data buffers.
+    @inline(__always)
+    func need<Method: PlacementMethod>(
+        _ byteCount: Int, headerLength: Int, _ method: Method.Type
+    ) -> Int {
+        let isSplit = Method.splits && headerLength != 0
+        let prefix = Method.prefixByteCount(split: isSplit, netHeader: netHeaderByteCount)
+        return prefix &+ byteCount &- (Method.splits ? headerLength : 0)
+    }
+
+    @inline(__always)
+    private static func parse<Method: PlacementMethod>(
+        _ ref: PacketRef, _ method: Method.Type
+    ) -> HeaderSplit {
+        if !Method.splits { return HeaderSplit(byteCount: 0) }
+        return HeaderParser.parse(ref.pointer, byteCount: Int(ref.byteCount))
+    }
+
+    @inline(__always)
+    private func judge<Method: PlacementMethod>(
+        _ split: HeaderSplit, _ slotSize: Int, _ method: Method.Type
+    ) -> Verdict {
+        if !Method.splits { return Verdict(headerLength: 0, fate: .deliver) }
+        let length = Int(split.byteCount)
+        if length == 0 {
+            return Verdict(headerLength: 0, fate: PlannedPacket.Fate(FallbackReason.notSplittable))
+        }
+        if Method.slotByteCount(headerLength: length, netHeader: netHeaderByteCount) > slotSize {
+            return Verdict(headerLength: 0, fate: PlannedPacket.Fate(FallbackReason.headerTooLong))
+        }
+        return Verdict(headerLength: split.byteCount, fate: .deliver)
     }
 
     /// One packet of several references.
     /// - Returns: how many references it takes, or 0 if its end is not among `count`.
     @inline(never)
-    private mutating func scanRun<Method: PlacementMethod>(
-        _ refs: UnsafePointer<PacketRef>, _ count: Int, _ firstRef: Int, _ slotSize: Int,
-        _ method: Method.Type
+    private func scanRun<Method: PlacementMethod>(
+        _ refs: UnsafePointer<PacketRef>, _ count: Int, _ firstRef: Int, _ number: Int,
+        _ slotSize: Int, _ method: Method.Type
     ) -> Int {
-        var byteCount = 0
         var length = 0
         var ended = false
         while !ended && length < Self.maximumRefsPerPacket {
             if length == count { return 0 }
-            byteCount &+= Int(refs[length].byteCount)
             ended = !refs[length].flags.contains(.more)
             length &+= 1
         }
-        let total = UInt32(clamping: byteCount)
-        var packet = PlannedPacket(
-            source: refs.pointee.pointer, byteCount: total,
-            firstRef: UInt16(truncatingIfNeeded: firstRef),
-            refCount: UInt16(truncatingIfNeeded: length))
-        if !ended {
-            // Its rest comes as a packet of its own and is judged by its length.
-            packet.fate = PlannedPacket.Fate(DropReason.tooManySegments)
-        } else if !Self.isDeliverable(total) {
-            packet.fate = Self.undeliverable(total)
-        } else if Method.splits {
-            let split = HeaderParser.parse(
-                segments: refs, segmentCount: length, scratch: scratch)
-            accept(split, &packet, slotSize, method)
+        let byteCount = UInt32(clamping: Self.byteCount(refs, length))
+        var verdict = Verdict(
+            headerLength: 0, fate: PlannedPacket.Fate(DropReason.tooManySegments))
+        // Without its end the rest comes as a packet of its own and is judged by its length.
+        if ended && Self.isDeliverable(byteCount) {
+            let split =
+                Method.splits
+                ? HeaderParser.parse(segments: refs, segmentCount: length, scratch: scratch)
+                : HeaderSplit(byteCount: 0)
+            verdict = judge(split, slotSize, method)
+        } else if ended {
+            verdict = Self.undeliverable(byteCount)
         }
-        (packets + packetCount).initialize(to: packet)
-        packetCount &+= 1
+        plan(number, verdict, firstRef: firstRef, refCount: length, byteCount, method)
         return length
     }
 
-    @inline(__always)
-    private func accept<Method: PlacementMethod>(
-        _ split: HeaderSplit, _ packet: inout PlannedPacket, _ slotSize: Int, _ method: Method.Type
-    ) {
-        let length = Int(split.byteCount)
-        if length == 0 {
-            packet.fate = PlannedPacket.Fate(FallbackReason.notSplittable)
-        } else if Method.slotByteCount(headerLength: length, netHeader: netHeaderByteCount) > slotSize
-        {
-            packet.fate = PlannedPacket.Fate(FallbackReason.headerTooLong)
-        } else {
-            packet.headerLength = split.byteCount
-        }
+    /// Bytes of `count` segments.
+    static func byteCount(_ refs: UnsafePointer<PacketRef>, _ count: Int) -> Int {
+        var sum = 0
+        for index in 0..<count { sum &+= Int(refs[index].byteCount) }
+        return sum
     }
 
     @inline(__always)
@@ -90,7 +132,8 @@ extension BurstPlan {
         byteCount &- 14 <= UInt32(maximumPacketByteCount &- 14)
     }
 
-    private static func undeliverable(_ byteCount: UInt32) -> PlannedPacket.Fate {
-        PlannedPacket.Fate(byteCount < 14 ? DropReason.runt : DropReason.tooLong)
+    private static func undeliverable(_ byteCount: UInt32) -> Verdict {
+        let reason = byteCount < 14 ? DropReason.runt : DropReason.tooLong
+        return Verdict(headerLength: 0, fate: PlannedPacket.Fate(reason))
     }
 }

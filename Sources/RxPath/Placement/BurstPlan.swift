@@ -17,6 +17,8 @@ struct BurstPlan: BitwiseCopyable {
     static let maximumTinyStreak = 64
 
     let packets: UnsafeMutablePointer<PlannedPacket>
+    /// Bytes that each packet puts into its data buffers; `Int.max` if it is dropped.
+    let needs: UnsafeMutablePointer<Int>
     /// For parsing packets whose headers lie in several segments.
     let scratch: UnsafeMutableRawPointer
     var segments: SegmentList
@@ -24,6 +26,13 @@ struct BurstPlan: BitwiseCopyable {
     var packetCount = 0
     /// Packets before this one were planned: dropped, or given buffers.
     var plannedCount = 0
+    /// Packets that scan split, delivered or not.
+    var splitCount = 0
+    /// Scan found one reference in each packet.
+    var hasSingleRefs = true
+    /// Packet i is planned into segment i with used entry i, one of each, from one reference: its
+    /// second word was not written, `PlannedPacket.uniform` gives it.
+    var isUniform = false
 
     /// Most packets to take at once.
     let burst: Int
@@ -41,6 +50,7 @@ struct BurstPlan: BitwiseCopyable {
     /// Bytes of memory that `init` lays the plan over.
     static func byteCount(burst: Int, queueSize: Int) -> Int {
         CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
+            + CacheLine.roundedUp(burst * MemoryLayout<Int>.stride)
             + CacheLine.roundedUp(HeaderParser.scratchByteCount)
             + segmentCapacity(queueSize) * MemoryLayout<Segment>.stride
     }
@@ -53,8 +63,11 @@ struct BurstPlan: BitwiseCopyable {
         memory: UnsafeMutableRawPointer, burst: Int, queueSize: Int, features: VirtioFeatures,
         dropsOnShortage: Bool
     ) {
-        let scratchOffset = CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
+        let needsOffset = CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
+        let scratchOffset =
+            needsOffset + CacheLine.roundedUp(burst * MemoryLayout<Int>.stride)
         packets = memory.assumingMemoryBound(to: PlannedPacket.self)
+        needs = (memory + needsOffset).assumingMemoryBound(to: Int.self)
         scratch = memory + scratchOffset
         let segmentsOffset = scratchOffset + CacheLine.roundedUp(HeaderParser.scratchByteCount)
         segments = SegmentList(
@@ -65,14 +78,5 @@ struct BurstPlan: BitwiseCopyable {
         self.dropsOnShortage = dropsOnShortage
         netHeaderByteCount =
             NetHeaderLayout(hashReport: features.contains(.hashReport)).byteCount
-    }
-
-    /// Bytes that a packet puts into its data buffers.
-    @inline(__always)
-    func dataByteCount<Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ method: Method.Type
-    ) -> Int {
-        Method.prefixByteCount(split: packet.headerLength != 0, netHeader: netHeaderByteCount)
-            &+ Int(packet.byteCount) &- Int(packet.headerLength)
     }
 }

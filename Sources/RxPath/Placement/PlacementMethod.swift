@@ -46,5 +46,7 @@ enum UsedElementReportPlacement: PlacementMethod {
     @inline(__always)
     static func prefixByteCount(split: Bool, netHeader: Int) -> Int { split ? 0 : netHeader }
     @inline(__always)
-    static func slotByteCount(headerLength: Int, netHeader: Int) -> Int { netHeader &+ headerLength }
+    static func slotByteCount(headerLength: Int, netHeader: Int) -> Int {
+        netHeader &+ headerLength
+    }
 }

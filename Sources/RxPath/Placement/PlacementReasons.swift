@@ -1,3 +1,5 @@
+// control path
+
 /// Why a packet that could have been split was placed whole.
 @frozen
 public enum FallbackReason: UInt8, CaseIterable, Sendable {

@@ -37,7 +37,8 @@ struct SegmentCursor {
 
     /// The contiguous room at the cursor, at most `wanted` bytes, and moves past it. The plan
     /// reserved as many segments as its packet needs, so there is always a further one.
-    private mutating func room(_ wanted: Int) -> (pointer: UnsafeMutableRawPointer, byteCount: Int) {
+    private mutating func room(_ wanted: Int) -> (pointer: UnsafeMutableRawPointer, byteCount: Int)
+    {
         while offset == Int(segment.pointee.byteCount) {
             segment += 1
             offset = 0

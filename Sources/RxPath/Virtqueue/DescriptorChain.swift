@@ -10,17 +10,22 @@ struct DescriptorChain {
     private let count: Int
     private let allowsIndirect: Bool
     private var regions: RegionCache
-    private var visited = 0
+    /// Descriptors visited, those of an indirect table included.
+    private(set) var visited = 0
+    /// Most descriptors this walk may visit.
+    private let budget: Int
     private var byteCount = 0
     private(set) var fault = QueueFault.none
 
     init(
-        table: UnsafeMutableRawPointer, count: Int, allowsIndirect: Bool, regions: RegionCache
+        table: UnsafeMutableRawPointer, count: Int, allowsIndirect: Bool, regions: RegionCache,
+        budget: Int
     ) {
         self.table = table
         self.count = count
         self.allowsIndirect = allowsIndirect
         self.regions = regions
+        self.budget = budget
     }
 
     /// Walks from `first`, a copy of the head's descriptor, to the end.
@@ -31,6 +36,7 @@ struct DescriptorChain {
         while true {
             visited &+= 1
             if visited > count { return broken(.loop) }
+            if visited > budget { return .full }
             if descriptor.flags & DescriptorFlags.indirect != 0 {
                 if !allowsIndirect || descriptor.flags & DescriptorFlags.next != 0 {
                     return broken(.indirect)
@@ -58,10 +64,11 @@ struct DescriptorChain {
         }
         if UInt64.max &- reference.address < UInt64(reference.byteCount) { return broken(.range) }
         var index = 0
-        var visitedHere = 0
+        let visitedBefore = visited
         while true {
-            visitedHere &+= 1
-            if visitedHere > entries { return broken(.loop) }
+            visited &+= 1
+            if visited &- visitedBefore > entries { return broken(.loop) }
+            if visited > budget { return .full }
             let address = reference.address &+ UInt64(index &* 16)
             guard let descriptor = copyEntry(address) else { return broken(.range) }
             if descriptor.flags & DescriptorFlags.indirect != 0 { return broken(.indirect) }
@@ -84,7 +91,8 @@ struct DescriptorChain {
                     address &+ UInt64(done), UInt32(truncatingIfNeeded: 16 &- done))
                 guard let piece else { return nil }
                 for offset in 0..<Int(piece.byteCount) {
-                    bytes[done &+ offset] = piece.pointer.load(fromByteOffset: offset, as: UInt8.self)
+                    bytes[done &+ offset] = piece.pointer.load(
+                        fromByteOffset: offset, as: UInt8.self)
                 }
                 done &+= Int(piece.byteCount)
             }

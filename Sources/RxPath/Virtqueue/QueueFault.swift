@@ -1,3 +1,5 @@
+// control path
+
 /// The lie by which a driver broke its virtqueue. A broken queue stays stopped until it is set
 /// up again: once the ring has lied, its position means nothing.
 @frozen

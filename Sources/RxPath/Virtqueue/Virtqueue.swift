@@ -23,11 +23,21 @@ protocol Virtqueue: BitwiseCopyable {
     /// its pieces to `segments` as far as the first `need` bytes reach.
     mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
 
+    /// Takes and uses buffers for as many of `count` packets, in order, as fit the next one each,
+    /// that buffer being one plain descriptor in the region used last: nearly all traffic.
+    ///
+    /// Packet i writes `needs[i]` bytes into segment i of those appended and has shadowed entry i.
+    /// - Returns: for how many packets; the next one is for `take` to judge.
+    mutating func takeRun(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList
+    ) -> Int
+
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
     mutating func use(_ byteCount: Int)
 
-    /// Names header slot `slot` in the shadowed used entry `index`.
-    func attach(slot: UInt32, toUsed index: Int)
+    /// Names header slots in shadowed used entries.
+    associatedtype SlotReport: UsedSlotReport
+    var slotReport: SlotReport { get }
 
     /// Untakes the buffers of all shadowed entries from number `usedCount` on. Every buffer taken
     /// since then must have been used.
@@ -38,4 +48,10 @@ protocol Virtqueue: BitwiseCopyable {
 
     /// Whether the driver asked to be called for what the last `publish` made visible.
     func wantsCall() -> Bool
+}
+
+/// Writes header slots into used entries that are shadowed and not yet published.
+protocol UsedSlotReport: BitwiseCopyable {
+    /// Names header slot `slot` in shadowed entry `index`.
+    func attach(slot: UInt32, toUsed index: Int)
 }

@@ -111,7 +111,8 @@ public struct SplitVirtqueueAddresses: Sendable {
             throw RxPathError("\(name) at \(place) is not aligned to \(alignment) bytes")
         }
         guard let pointer = memory.translate(address, byteCount: byteCount) else {
-            throw RxPathError("\(name) at \(place), \(byteCount) bytes, is not in one memory region")
+            throw RxPathError(
+                "\(name) at \(place), \(byteCount) bytes, is not in one memory region")
         }
         guard UInt(bitPattern: pointer) % UInt(alignment) == 0 else {
             throw RxPathError("\(name) at \(place) is mapped at a misaligned host address")

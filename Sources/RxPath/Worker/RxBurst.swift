@@ -35,7 +35,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         queue.refresh(plan.packetCount)
         plan.reserve(from: 0, &queue, Method.self)
         var claim = HeaderClaimer.Claim(first: 0, count: 0, retries: 0)
-        if Method.splits { claim = plan.claim(claimer, &queue, Method.self) }
+        if Method.splits { claim = plan.claim(claimer, refs, &queue, Method.self) }
         let placed = plan.place(refs, queue, claimer, claim, counters, Method.self)
         let buffers = queue.usedCount
         if plan.sawTiny {
@@ -62,7 +62,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         counters.add(.buffers, buffers)
         counters.add(placed.refs > 0 ? .bursts : .emptyTurns, 1)
         if Method.splits {
-            counters.add(.split, placed.split)
+            counters.add(.split, claim.count)
             counters.add(.slots, claim.count)
             if claim.retries > 0 { counters.add(.claimRetries, claim.retries) }
         }

@@ -86,7 +86,8 @@ public final class RxQueue: @unchecked Sendable {
     /// - Throws: `RxPathError` if geometry or addresses do not hold, or the arena is too small.
     public init(_ configuration: RxQueueConfiguration, in arena: MemoryArena) throws(RxPathError) {
         guard (1...Self.maximumBurst).contains(configuration.burst) else {
-            throw RxPathError("burst \(configuration.burst) is not between 1 and \(Self.maximumBurst)")
+            throw RxPathError(
+                "burst \(configuration.burst) is not between 1 and \(Self.maximumBurst)")
         }
         if configuration.method != .whole && configuration.headerQueue == nil {
             throw RxPathError("method D needs a header queue")
@@ -124,7 +125,8 @@ extension RxQueueConfiguration {
     /// Bytes that a queue takes from its arena, alignment included.
     public var arenaByteCount: Int {
         let size = max(0, virtqueue.size)
-        return 5 * CacheLine.byteCount + RxQueueParts.stateByteCount + size * 8 + RxCounterBlock.byteCount
+        return 5 * CacheLine.byteCount + RxQueueParts.stateByteCount + size * 8
+            + RxCounterBlock.byteCount
             + BurstPlan.byteCount(burst: burst, queueSize: size)
     }
 }

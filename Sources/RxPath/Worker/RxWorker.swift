@@ -20,6 +20,7 @@ public final class RxWorker: @unchecked Sendable {
     private let burst: Int
     private let window: Int
 
+    // control path
     /// - Parameters:
     ///   - queue: the RQ to feed.
     ///   - submissions: packets to deliver.

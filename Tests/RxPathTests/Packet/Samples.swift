@@ -74,7 +74,8 @@ struct Sample: CustomTestStringConvertible, Sendable {
             Sample(
                 "E02", "version 5", F.ethernet(0x0800, F.ipv4(6, version: 5, F.tcp([]))), .badIPv4),
             Sample(
-                "E02", "version 6 under 0x0800", F.ethernet(0x0800, F.ipv6(6, F.tcp([]))), .badIPv4),
+                "E02", "version 6, type 0x0800",
+                F.ethernet(0x0800, F.ipv6(6, F.tcp([]))), .badIPv4),
             Sample(
                 "E02", "IHL 15 passes the frame",
                 F.ethernet(0x0800, F.ipv4(17, ihl: 15, F.udp(F.payload(8)))), .badIPv4),
@@ -83,7 +84,8 @@ struct Sample: CustomTestStringConvertible, Sendable {
                 F.ethernet(0x0800, F.ipv4(6, totalLength: 0, F.tcp(F.payload(40)))), .badIPv4),
             Sample(
                 "E02", "total length below IHL",
-                F.ethernet(0x0800, F.ipv4(6, optionWords: 2, totalLength: 27, F.tcp([]))), .badIPv4),
+                F.ethernet(0x0800, F.ipv4(6, optionWords: 2, totalLength: 27, F.tcp([]))),
+                .badIPv4),
             Sample(
                 "E02", "total length one more than the frame",
                 F.ethernet(0x0800, F.ipv4(6, totalLength: 61, F.tcp(F.payload(20)))), .badIPv4),

@@ -14,7 +14,7 @@ extension Sample {
         Sample("E07", "tag, then nothing", Array(tagged([0x8100]).prefix(14)), .truncated),
         Sample("E07", "half a tag", Array(tagged([0x8100]).prefix(16)), .truncated),
         Sample(
-            "E07", "two tags, then nothing", Array(tagged([0x88a8, 0x8100]).prefix(18)), .truncated),
+            "E07", "two tags, no more", Array(tagged([0x88a8, 0x8100]).prefix(18)), .truncated),
         Sample("E07", "802.3 length", F.ethernet(1500, F.payload(100)), .notIP),
         Sample("E07", "LLC and SNAP carrying IPv4", snap, .notIP),
         Sample("E07", "MPLS", F.ethernet(0x8847, F.payload(100)), .notIP),
@@ -32,10 +32,12 @@ extension Sample {
             [
                 Sample(
                     "E08", "data offset \(words) over IPv4",
-                    F.ethernet(0x0800, F.ipv4(6, F.tcp(dataOffset: words, F.payload(60)))), .badTCP),
+                    F.ethernet(0x0800, F.ipv4(6, F.tcp(dataOffset: words, F.payload(60)))),
+                    .badTCP),
                 Sample(
                     "E08", "data offset \(words) over IPv6",
-                    F.ethernet(0x86dd, F.ipv6(6, F.tcp(dataOffset: words, F.payload(60)))), .badTCP),
+                    F.ethernet(0x86dd, F.ipv6(6, F.tcp(dataOffset: words, F.payload(60)))),
+                    .badTCP),
             ]
         } + [
             Sample(
@@ -43,7 +45,8 @@ extension Sample {
                 F.ethernet(0x0800, F.ipv4(6, F.tcp(dataOffset: 15, F.payload(39)))), .truncated),
             Sample(
                 "E08", "data offset ends in the padding",
-                F.ethernet(0x0800, F.ipv4(6, F.tcp(dataOffset: 15, F.payload(39))) + [0]), .badIPv4),
+                F.ethernet(0x0800, F.ipv4(6, F.tcp(dataOffset: 15, F.payload(39))) + [0]),
+                .badIPv4),
             Sample(
                 "E08", "data offset beyond the IPv6 packet",
                 F.ethernet(0x86dd, F.ipv6(6, F.tcp(dataOffset: 15, F.payload(39)))), .truncated),

@@ -1,0 +1,32 @@
+import ArgumentParser
+import Host
+
+/// Says what the machine is and what makes figures taken on it less certain.
+struct MachineCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "machine",
+        abstract: "Show the facts about this machine that a report carries, and warnings.",
+        discussion: "Example: machine --json")
+
+    @Flag(help: "One JSON object instead of lines.")
+    var json = false
+
+    @Flag(help: "No colours; NO_COLOR in the environment does the same.")
+    var noColor = false
+
+    func run() throws {
+        let facts = MachineFacts.current()
+        if json {
+            let object = JSONValue.object([
+                ("schema", .string(ReportJSON.schema)),
+                ("machine", ReportJSON.machine(facts)),
+                ("warnings", .array(facts.warnings.map(JSONValue.string))),
+            ])
+            try Stream.output.write(object.text + "\n")
+        } else {
+            let style = Style(stream: .output, isAllowed: !noColor)
+            let lines = MachineText.facts(facts) + MachineText.warnings(facts.warnings, style)
+            try Stream.output.write(lines.map { $0 + "\n" }.joined())
+        }
+    }
+}

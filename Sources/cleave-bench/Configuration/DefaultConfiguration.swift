@@ -1,0 +1,52 @@
+import Glibc
+
+/// The configuration that runs when none is named.
+enum DefaultConfiguration {
+    static let relativePath = "configs/bench/default.yaml"
+
+    /// What stands in when the file is nowhere to be found, as when the program was copied off
+    /// its build directory: the same without recorded traffic.
+    static let builtIn = """
+        defaults: {ring: split, buffers: mergeable}
+        cases:
+          - packet: [64, 1500]
+            method: [whole, d]
+            report: [usedElement, netHeader]
+          - packet: [4096, 9000, imix]
+            method: [whole, d]
+            report: usedElement
+        """
+
+    /// A path that leads from the current directory, or from a folder above the program.
+    /// - Parameter program: the program's absolute path.
+    static func find(program: String? = programPath()) -> String? {
+        if access(relativePath, R_OK) == 0 { return relativePath }
+        var folder = program ?? ""
+        while let slash = folder.lastIndex(of: "/") {
+            folder = String(folder[..<slash])
+            let path = "\(folder)/\(relativePath)"
+            if access(path, R_OK) == 0 { return path }
+        }
+        return nil
+    }
+
+    /// Reads the file, or the built-in text with a warning.
+    static func read() throws(Failure) -> (BenchConfiguration, warnings: [String]) {
+        if let path = find() { return (try ConfigurationReader.read(path: path), []) }
+        let warning =
+            "\(relativePath) is neither in the current directory nor above the program: "
+            + "running generated traffic only."
+        return (
+            try ConfigurationReader.parse(
+                Array(builtIn.utf8), file: "built-in configuration", directory: ""),
+            [warning]
+        )
+    }
+
+    private static func programPath() -> String? {
+        var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = readlink("/proc/self/exe", &bytes, bytes.count)
+        guard count > 0 else { return nil }
+        return String(decoding: bytes[..<count], as: UTF8.self)
+    }
+}

@@ -1,0 +1,107 @@
+import Engine
+import RxPath
+
+/// What the command line asks of a plan, beside the configuration it starts from.
+struct PlanRequest {
+    /// The configuration that was named, if one was.
+    var configurationPath: String?
+    var isQuick = false
+    /// Settings in the order given; `place` is the flag.
+    var settings: [(setting: Setting, value: String)] = []
+    /// Values for axes, commas already taken apart.
+    var axes: [Axis: [String]] = [:]
+}
+
+/// Makes one plan of configuration and command line.
+enum PlanBuilder {
+    /// Repeats and packets per repeat of `--quick`.
+    static let quick = (repeats: 3, packets: 50_000)
+
+    /// The plan, every case named, checked as far as it can be without the machine.
+    static func plan(
+        _ request: PlanRequest
+    ) throws(Failure) -> (BenchPlan, warnings: [String]) {
+        let flags = try flagProduct(request.axes)
+        var plan = BenchPlan()
+        var warnings: [String] = []
+        if let path = request.configurationPath {
+            let configuration = try ConfigurationReader.read(path: path)
+            plan = configuration.plan
+            plan.cases = try override(try configuration.cases(), by: flags)
+        } else if flags.entries.isEmpty {
+            let configuration: BenchConfiguration
+            (configuration, warnings) = try DefaultConfiguration.read()
+            plan = configuration.plan
+            plan.cases = try configuration.cases()
+        } else {
+            plan.cases = try casesFromFlags(flags)
+        }
+        plan.cases = CaseNames.assign(to: plan.cases)
+        if request.isQuick {
+            plan.repeats = quick.repeats
+            plan.packetsPerRepeat = quick.packets
+        }
+        for (setting, value) in request.settings {
+            do { try setting.set(SettingValue(text: value), in: &plan) } catch {
+                throw .usage("--\(setting.rawValue): \(error.problem)")
+            }
+        }
+        do { try plan.validate() } catch { throw .usage(error.description) }
+        return (plan, warnings)
+    }
+
+    private static func flagProduct(_ axes: [Axis: [String]]) throws(Failure) -> CaseProduct {
+        var product = CaseProduct()
+        // In a fixed order, so that of two mistakes the same one is always told.
+        for axis in Axis.allCases {
+            guard let texts = axes[axis], !texts.isEmpty else { continue }
+            var entries: [CaseProduct.Entry] = []
+            for text in texts {
+                var value = SettingValue(text: text)
+                do {
+                    if axis == .packet {
+                        value = SettingValue(text: try PacketSpec.resolve(text, directory: ""))
+                    }
+                    var trial = BenchCase()
+                    try axis.set(value, in: &trial)
+                } catch {
+                    let problem = error.problem
+                    throw .usage("--\(axis.rawValue): \(problem)")
+                }
+                entries.append(.init(value: value, place: "--\(axis.rawValue)"))
+            }
+            product.entries[axis] = entries
+        }
+        return product
+    }
+
+    /// Every case with the flags' values in place of its own. A case that this changes loses the
+    /// name it was given, which may no longer be true of it.
+    private static func override(
+        _ cases: [BenchCase], by flags: CaseProduct
+    ) throws(Failure) -> [BenchCase] {
+        if flags.entries.isEmpty { return cases }
+        var changed: [BenchCase] = []
+        for one in cases {
+            for var other in try flags.cases(from: one) {
+                if other != one { other.name = "" }
+                changed.append(other)
+            }
+            guard changed.count <= CaseProduct.maximumCaseCount else {
+                throw .usage("more than \(CaseProduct.maximumCaseCount) cases")
+            }
+        }
+        return CaseProduct.unique(changed)
+    }
+
+    /// The product of the flags alone: whole beside D unless a method was named.
+    private static func casesFromFlags(_ flags: CaseProduct) throws(Failure) -> [BenchCase] {
+        var product = flags
+        if product.entries[.method] == nil {
+            product.entries[.method] = [BenchMethod.whole, .d].map {
+                .init(value: SettingValue(text: $0.rawValue), place: "--method")
+            }
+        }
+        return CaseProduct.unique(try product.cases(from: BenchCase()))
+    }
+}

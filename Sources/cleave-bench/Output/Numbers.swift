@@ -1,0 +1,52 @@
+import Engine
+import Foundation
+
+/// Numbers for people.
+enum Numbers {
+    /// With so many decimals; `-` for what is no number.
+    static func fixed(_ value: Double, _ decimals: Int) -> String {
+        value.isFinite ? String(format: "%.\(decimals)f", value) : "-"
+    }
+
+    /// Three or four digits, as many as a measurement deserves: 14.31, 204.6, 1146.
+    static func rate(_ value: Double) -> String {
+        fixed(value, abs(value) < 99.995 ? 2 : abs(value) < 999.95 ? 1 : 0)
+    }
+
+    /// Cycles: 38.2, 204, 1146.
+    static func cycles(_ value: Double) -> String { fixed(value, abs(value) < 99.95 ? 1 : 0) }
+
+    /// `38.2 (37.9-41.0)`; without a range if there was only one pass.
+    static func cycles(_ spread: Spread) -> String {
+        if spread.min == spread.max { return cycles(spread.median) }
+        return "\(cycles(spread.median)) (\(cycles(spread.min))-\(cycles(spread.max)))"
+    }
+
+    /// `part` of `whole` in percent: 0 and 100 only if it is none and all.
+    static func percent(_ part: UInt64, of whole: UInt64) -> String {
+        if whole == 0 { return "-" }
+        if part == 0 { return "0" }
+        if part >= whole { return "100" }
+        let share = 100 * Double(part) / Double(whole)
+        return share < 0.05 ? "<0.1" : share > 99.95 ? "99.9" : fixed(share, 1)
+    }
+
+    /// `32 KiB`, `1.5 MiB`: powers of 1024, one decimal where it says something.
+    static func bytes(_ count: Int) -> String {
+        var value = Double(count)
+        var units = ["B", "KiB", "MiB", "GiB", "TiB"][...]
+        while value >= 1024 && units.count > 1 {
+            value /= 1024
+            units.removeFirst()
+        }
+        let text = fixed(value, value == value.rounded() || value >= 100 ? 0 : 1)
+        return "\(text) \(units.first ?? "B")"
+    }
+
+    /// `a 3, b 1`, the largest first; empty for no reasons.
+    static func reasons(_ counts: [String: UInt64]) -> String {
+        counts.filter { $0.value > 0 }
+            .sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+            .map { "\($0.key) \($0.value)" }.joined(separator: ", ")
+    }
+}

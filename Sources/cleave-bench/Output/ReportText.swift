@@ -1,0 +1,103 @@
+import Engine
+
+/// A report as a table for people: machine above, legend below.
+struct ReportText {
+    let style: Style
+    /// The table and what it cannot hold, without facts and legend.
+    var isQuiet = false
+
+    func text(_ report: BenchReport) -> String {
+        var sections: [String] = []
+        if !isQuiet {
+            let passes = report.repeats == 1 ? "1 timed pass" : "\(report.repeats) timed passes"
+            let lines =
+                MachineText.facts(report.machine)
+                + ["mode     \(report.mode.rawValue), \(passes) of each case, interleaved"]
+                + MachineText.warnings(report.warnings, style)
+            sections.append(lines.map { $0 + "\n" }.joined())
+        }
+        sections.append(table(report))
+        let details = report.results.flatMap(details(of:))
+        if !details.isEmpty { sections.append(details.map { $0 + "\n" }.joined()) }
+        if !isQuiet { sections.append(legend(report)) }
+        return sections.joined(separator: "\n")
+    }
+
+    private func table(_ report: BenchReport) -> String {
+        let hasConsumer = report.results.contains { $0.benchCase.consumer != .none }
+        var table = TextTable(columns: columns(hasConsumer: hasConsumer))
+        for result in report.results {
+            table.append(cells(of: result, hasConsumer: hasConsumer), isBad: isBad(result))
+        }
+        return table.text(style: style)
+    }
+
+    private func columns(hasConsumer: Bool) -> [TextTable.Column] {
+        var columns: [TextTable.Column] = [
+            .init("case", alignment: .left), .init("rate", "Mpps"), .init("", "Gbit/s"),
+            .init("device", "cycles/packet"), .init("driver", "cycles/packet"),
+        ]
+        if hasConsumer { columns.append(.init("consumer", "cycles/pkt")) }
+        return columns + [
+            .init("split", "%"), .init("fallb.", "%"), .init("drops"),
+            .init("headers", "KiB"), .init("", "%"), .init("verified", "packets/bad"),
+        ]
+    }
+
+    private func cells(of result: BenchResult, hasConsumer: Bool) -> [String] {
+        let fallbacks = result.fallback.values.reduce(0, &+)
+        let drops = result.dropped.values.reduce(0, &+)
+        let usesQueue = result.memory.headerBytes > 0
+        var cells = [
+            result.benchCase.displayName, Numbers.rate(result.mpps.median),
+            Numbers.rate(result.gbps.median), Numbers.cycles(result.deviceCyclesPerPacket),
+            Numbers.cycles(result.driverCyclesPerPacket),
+        ]
+        if hasConsumer { cells.append(Numbers.cycles(result.consumerCyclesPerPacket.median)) }
+        return cells + [
+            usesQueue ? Numbers.percent(result.split, of: result.packets) : "-",
+            usesQueue ? Numbers.percent(fallbacks, of: result.packets) : "-",
+            "\(drops)",
+            usesQueue ? Numbers.rate(Double(result.memory.headerBytes) / 1024) : "-",
+            usesQueue ? Numbers.fixed(result.memory.headerPercent, 1) : "-",
+            "\(result.verify.packets)/\(result.verify.corrupt + result.verify.lost)",
+        ]
+    }
+
+    private func isBad(_ result: BenchResult) -> Bool {
+        result.verify.corrupt > 0 || result.verify.lost > 0
+    }
+
+    /// What a row has no room for, one line for each kind.
+    private func details(of result: BenchResult) -> [String] {
+        let name = result.benchCase.displayName
+        var lines: [String] = []
+        let fallbacks = Numbers.reasons(result.fallback)
+        if !fallbacks.isEmpty { lines.append("\(name): placed whole: \(fallbacks)") }
+        let drops = Numbers.reasons(result.dropped)
+        if !drops.isEmpty { lines.append(style.yellow("\(name): dropped: \(drops)")) }
+        if isBad(result) {
+            lines.append(
+                style.red(
+                    "\(name): verification: \(result.verify.corrupt) corrupt, "
+                        + "\(result.verify.lost) lost"))
+        }
+        return lines + result.notes.map { "\(name): \($0)" }
+    }
+
+    private func legend(_ report: BenchReport) -> String {
+        let who =
+            report.mode == .turns
+            ? "one thread that does both sides" : "all RQs' threads together"
+        return """
+            rate: median of \(who); cycles: TSC ticks per packet, median (min-max) of the passes.
+            device: parse, translate, check, place, publish; driver: harvest, retire headers, \
+            post buffers.
+            split: headers in a slot; fallb.: placed whole though split was on; headers: slots, \
+            and their share of data memory;
+            verified: packets compared with their source byte by byte before timing / corrupt or \
+            lost.
+
+            """
+    }
+}

@@ -1,0 +1,44 @@
+import Glibc
+
+/// An open file descriptor that text is written to in full.
+struct Stream {
+    let descriptor: Int32
+    /// What the descriptor is called in errors.
+    let name: String
+
+    static let output = Stream(descriptor: STDOUT_FILENO, name: "standard output")
+    static let error = Stream(descriptor: STDERR_FILENO, name: "standard error")
+
+    var isTerminal: Bool { isatty(descriptor) == 1 }
+
+    /// Columns of the terminal; nil if it is none or does not tell.
+    var columnCount: Int? {
+        var size = winsize()
+        guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return nil }
+        return Int(size.ws_col)
+    }
+
+    /// Writes all of `text`.
+    /// - Throws: `outputClosed` when the reader has gone, else the system's words.
+    func write(_ text: String) throws(Failure) {
+        var text = text
+        let code = text.withUTF8 { bytes -> Int32 in
+            var written = 0
+            while written < bytes.count {
+                // SAFETY: `written` is less than the buffer's count, so it has a base address,
+                // and the length ends with the buffer.
+                let count = Glibc.write(
+                    descriptor, bytes.baseAddress! + written, bytes.count - written)
+                if count < 0 && errno == EINTR { continue }
+                if count < 0 { return errno }
+                written += count
+            }
+            return 0
+        }
+        if code == EPIPE { throw .outputClosed }
+        if code != 0 { throw .run("\(name): cannot write: \(systemWords(code))") }
+    }
+}
+
+/// The system's words for an `errno`, such as "Permission denied".
+func systemWords(_ code: Int32) -> String { String(cString: strerror(code)) }

@@ -1,0 +1,164 @@
+import Foundation
+import Ports
+import Testing
+
+@testable import cleave_bench
+
+/// The built program as a user meets it.
+@Suite("Program", .serialized)
+struct ProgramTests {
+    private static let small = ["--repeats", "1", "--packets", "2k", "--source-packets", "64"]
+
+    @Test(
+        "Wrong usage ends with 2 and one line that names what is wrong",
+        arguments: [
+            ("--bogus", "Unknown option '--bogus'"), ("bogus", "Unexpected argument 'bogus'"),
+            ("--repeats", "Missing value for '--repeats"), ("--repeats 0", "repeats must be"),
+            ("--slot-size 100", "header slot size 100"), ("--ring-size 300", "ring size 300"),
+            ("--slots 0", "header slot count 0"), ("--slots=-4", "--slots: -4 is negative"),
+            ("--cpus 8191", "CPU 8191"), ("--cpus x", "--cpus: CPU list"),
+            ("--mode threads --rqs 64", "64 RQs"), ("--packet 64,,9", "a value is missing"),
+            ("--packet /none.pcap", "/none.pcap: No such file"),
+            ("--config /none.yaml", "/none.yaml: cannot open: No such file"),
+            ("--json /none/a", "/none/a: cannot open for writing"),
+            ("--json - --csv -", "--json and --csv both name -"),
+            ("inspect", "Missing expected argument '<file>'"),
+            ("inspect /none.pcap", "/none.pcap: cannot open"),
+            ("inspect Package.swift", "Package.swift: byte 0: not a pcap"),
+        ])
+    func usage(line: String, expected: String) throws {
+        let outcome = try Program.run(line.split(separator: " ").map(String.init))
+        #expect(outcome.exitCode == 2)
+        #expect(outcome.output == "")
+        #expect(outcome.error.hasPrefix("cleave-bench: "))
+        #expect(outcome.error.contains(expected), "\(outcome.error)")
+        #expect(outcome.error.filter(\.isNewline).count == 1)
+    }
+
+    @Test("Help is no error, and shows every axis with an example")
+    func help() throws {
+        for arguments in [["--help"], ["run", "--help"], ["help", "inspect"], ["list", "-h"]] {
+            let outcome = try Program.run(arguments)
+            #expect(outcome.exitCode == 0)
+            #expect(outcome.error == "")
+            #expect(outcome.output.hasPrefix("OVERVIEW: "))
+        }
+        let help = try Program.run(["run", "--help"]).output
+        for name in Axis.allCases.map(\.rawValue) + Setting.allCases.map(\.rawValue) {
+            #expect(help.contains("  --\(name) "), "\(name)")
+            #expect(help.contains("--\(name) ") && help.contains("Example: --\(name)"), "\(name)")
+        }
+    }
+
+    @Test("A run prints a table and fills its files; JSON on standard output stands alone")
+    func run() throws {
+        let scratch = try Scratch()
+        let json = try scratch.file("a.json", [UInt8](repeating: 0x20, count: 1 << 16))
+        let csv = "\(scratch.path)/a.csv"
+        let axes = ["--packet", "64,configs/captures/linux-mtu1500.pcap", "--method", "whole,d"]
+        let outcome = try Program.run(Self.small + axes + ["--json", json, "--csv", csv])
+        #expect(outcome.exitCode == 0, "\(outcome.error)")
+        #expect(outcome.error == "")
+        #expect(outcome.output.contains("\nlinux-mtu1500 d/usedElement mergeable  "))
+        #expect(outcome.output.contains(": placed whole: notSplittable "))
+        let object = try JSONSerialization.jsonObject(
+            with: Data(contentsOf: URL(fileURLWithPath: json)))
+        let runs = try #require((object as? [String: Any])?["runs"] as? [[String: Any]])
+        #expect(runs.count == 4)
+        for run in runs {
+            let verify = try #require(run["verify"] as? [String: Int])
+            #expect(verify["corrupt"] == 0)
+            #expect(verify["lost"] == 0)
+            #expect((verify["packets"] ?? 0) > 0)
+        }
+        let rows = try String(contentsOfFile: csv, encoding: .utf8).split(separator: "\n")
+        #expect(rows.count == 5)
+
+        let alone = try Program.run(Self.small + ["--packet", "64", "--json", "-"])
+        #expect(alone.exitCode == 0)
+        #expect(throws: Never.self) {
+            _ = try JSONSerialization.jsonObject(with: Data(alone.output.utf8))
+        }
+    }
+
+    @Test("A file that could not be filled is not left behind")
+    func noEmptyFile() throws {
+        let scratch = try Scratch()
+        let path = "\(scratch.path)/a.json"
+        #expect(try Program.run(["--cpus", "8191", "--json", path]).exitCode == 2)
+        #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
+    @Test("Far from its package the program still finds the default configuration")
+    func elsewhere() throws {
+        let scratch = try Scratch()
+        let outcome = try Program.run(["list"], directory: scratch.path)
+        #expect(outcome.exitCode == 0)
+        #expect(outcome.output.contains("linux-mtu9000 d/usedElement mergeable"))
+        let copy = "\(scratch.path)/cleave-bench"
+        try FileManager.default.copyItem(atPath: Program.path, toPath: copy)
+        let lone = try Program.run([], directory: scratch.path, shell: "exec ./cleave-bench list")
+        #expect(lone.exitCode == 0)
+        #expect(lone.output.hasPrefix("warning: configs/bench/default.yaml is neither"))
+        #expect(lone.output.contains("imix d/usedElement mergeable"))
+    }
+
+    @Test("Machine facts, for people and as JSON")
+    func machine() throws {
+        let outcome = try Program.run(["machine", "--json"])
+        let object = try JSONSerialization.jsonObject(with: Data(outcome.output.utf8))
+        #expect((object as? [String: Any])?["machine"] is [String: Any])
+        #expect(try Program.run(["machine"]).output.hasPrefix("cpu      "))
+    }
+
+    @Test("Inspect tells header lengths and reasons, and what the capture cut")
+    func inspect() throws {
+        let scratch = try Scratch()
+        let frames = try TrafficProfile.parse("200").packets(count: 1, flows: 1, seed: 1)
+        var arp = [UInt8](repeating: 0, count: 42)
+        arp[12] = 0x08
+        arp[13] = 0x06
+        let bytes = CaptureWriter(format: .pcap).encode([
+            .init(bytes: frames[0]), .init(bytes: arp),
+            .init(bytes: Array(frames[0].prefix(40)), originalByteCount: 200),
+            .init(bytes: []),
+        ])
+        let path = try scratch.file("a.pcap", bytes)
+        let lines = try Program.run(["inspect", "--json", path]).output
+        #expect(
+            lines == """
+                {"index": 0, "length": 200, "headerLength": 54, "reason": null}
+                {"index": 1, "length": 42, "headerLength": null, "reason": "notIP"}
+                {"index": 2, "length": 40, "headerLength": null, "reason": "badIPv4"}
+                {"index": 3, "length": 0, "headerLength": null, "reason": "truncated"}
+
+                """)
+        #expect(
+            try Program.run(["inspect", path]).output == """
+                 index  length  header  reason
+                     0     200      54  -
+                     1      42       -  notIP
+                     2      40       -  badIPv4  (cut by the capture; 200 on the wire)
+                     3       0       -  truncated
+                4 packets: 1 splittable (25.0 %), 3 not: badIPv4 1, notIP 1, truncated 1; \
+                1 cut by the capture's snap length
+
+                """)
+    }
+
+    @Test("A reader that goes away ends the program without a word")
+    func closedOutput() throws {
+        let scratch = try Scratch()
+        let packet = CaptureFile.Packet(bytes: [UInt8](repeating: 0, count: 60))
+        let capture = CaptureWriter(format: .pcap).encode(Array(repeating: packet, count: 20_000))
+        let path = try scratch.file("a.pcap", capture)
+        let outcome = try Program.run(
+            [], shell: "\"$0\" inspect '\(path)' | head -1; exit ${PIPESTATUS[0]}")
+        #expect(outcome.exitCode == 0)
+        #expect(outcome.error == "")
+        #expect(outcome.output == " index  length  header  reason\n")
+        let full = try Program.run([], shell: "\"$0\" inspect '\(path)' > /dev/full")
+        #expect(full.exitCode == 1)
+        #expect(full.error.contains("standard output: cannot write: No space left"))
+    }
+}
