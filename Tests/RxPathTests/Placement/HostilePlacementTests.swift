@@ -50,6 +50,33 @@ struct HostilePlacementTests {
         #expect(rig.used.map(\.length) == Array(repeating: 40, count: 8))
     }
 
+    @Test("C02: a packet may take all 32768 buffers of the largest ring")
+    func allBuffers() throws {
+        let guest = try EvilGuest([(0x1_0000, 2 << 20)], fill: 0xA5)
+        var ring = EvilRing(guest, size: 32768, at: 0x1_0000)
+        let arenas = ArenaSupply(chunk: 1 << 18)
+        let queue = try arenas.queue(
+            RxQueueConfiguration(
+                virtqueue: ring.addresses, features: .mergeableBuffers, memory: guest.memory,
+                method: .whole))
+        // The net header alone, and two bytes per buffer far behind it.
+        let front: UInt64 = 0x10_0000
+        let rest: UInt64 = 0x12_0000
+        ring.describe(0, front, 12)
+        ring.post(0)
+        for index in 1..<32768 {
+            ring.describe(index, rest + UInt64(2 * index - 2), 2)
+            ring.post(index)
+        }
+        let packet = TestFrames.opaque(2 * 32767)
+        #expect(MockPort().enqueue([packet], to: queue).fates == [true])
+        #expect(guest.number(front + 10, as: UInt16.self) == 32768)
+        #expect(guest.read(front + 12, 0x1_0000).allSatisfy { $0 == 0xA5 })
+        let isWhole = guest.read(rest, packet.count) == packet
+        #expect(isWhole)
+        #expect(queue.counters.buffers == 32768 && guest.bandsAreIntact)
+    }
+
     @Test("C03: a buffer too small for a net header is given back with length 0")
     func tinyBuffers() throws {
         // Mergeable or not: bytes before the packet, then before a header that goes to a slot.

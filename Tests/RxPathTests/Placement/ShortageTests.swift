@@ -32,4 +32,31 @@ struct ShortageTests {
         #expect(rig.enqueue([jumbo]).fates == [true])
         #expect(rig.queue.counters.dropped.isEmpty)
     }
+
+    @Test("Long chains cost a burst its length, never a packet")
+    func longChains() throws {
+        // As drivers without mergeable buffers post them: 19 pieces in an indirect table each.
+        let rig = try EvilRig(
+            size: 256, features: .indirectDescriptors, method: .headerQueue(.usedElement),
+            slots: (128, 256), burst: 256)
+        let link = DescriptorFlags.write | DescriptorFlags.next
+        for buffer in 0..<256 {
+            let table = EvilRig.dataAddress + UInt64(buffer * 19 * 16)
+            for piece in 0..<19 {
+                rig.ring.describe(
+                    at: table + UInt64(piece * 16), EvilRig.page(28), 4096,
+                    piece < 18 ? link : DescriptorFlags.write, piece + 1)
+            }
+            rig.ring.describe(buffer, table, 19 * 16, flags: DescriptorFlags.indirect)
+            rig.ring.post(buffer)
+        }
+        // Pure acknowledgements put nothing into their buffers.
+        let packets = Array(repeating: TestFrames.tcp4([]), count: 256)
+        var delivered = 0
+        for _ in 0..<256 where delivered < 256 {
+            delivered += rig.enqueue(Array(packets.dropFirst(delivered))).result.delivered
+        }
+        #expect(delivered == 256)
+        #expect(rig.queue.counters.dropped.isEmpty)
+    }
 }

@@ -61,7 +61,7 @@ struct UsedRingTests {
                 try #require(queue.take(1, &segments).isEmpty)
                 for (position, head) in heads.enumerated() {
                     let slot = random.pick([nil, 0, 1, 32767])
-                    if let slot { queue.attach(slot: UInt32(slot), toUsed: position) }
+                    if let slot { queue.slotReport.attach(slot: UInt32(slot), toUsed: position) }
                     twin.append(
                         .init(
                             id: UInt32(head) | UInt32((slot ?? -1) + 1) << 16,
