@@ -54,6 +54,12 @@ public struct BenchCase: Sendable, Equatable {
     public var bufferByteCount = 4096
     /// HASH_REPORT: a virtio-net header of 20 bytes in place of 12.
     public var hashReport = false
+    /// Packets up to this many bytes are not split; 0 = all are.
+    public var splitThreshold = 0
+    /// Packets that fit a header slot go there entirely.
+    public var tiny = false
+    /// Slots are zeroed behind the headers to the end of a cache line.
+    public var zeroPad = false
     public var consumer = PayloadConsumer.none
 
     public init() {}
@@ -86,6 +92,9 @@ public struct BenchCase: Sendable, Equatable {
                 throw EngineError(
                     "buffer size \(bufferByteCount) is not a multiple of 64 from 64 to 1048576")
             }
+        }
+        guard (0...65589).contains(splitThreshold) else {
+            throw EngineError("split threshold \(splitThreshold) is not between 0 and 65589")
         }
         do { try HeaderQueueLayout.check(slotSize: slotSize, slotCount: slots) } catch {
             throw EngineError(error.description)

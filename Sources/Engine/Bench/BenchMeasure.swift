@@ -34,7 +34,7 @@ final class BenchMeasure {
     /// Carries packets and compares every byte; not timed.
     func verify(packets: Int) throws(EngineError) {
         for index in lanes.indices {
-            lanes[index].verifier = BenchVerifier(splits: testbed.benchCase.method == .d)
+            lanes[index].verifier = BenchVerifier(testbed.benchCase)
         }
         _ = try pass(max(packets, testbed.pool.count))
         for index in lanes.indices {
@@ -145,6 +145,7 @@ final class BenchMeasure {
             driverCyclesPerPacket: perPacket(\.driverCycles),
             consumerCyclesPerPacket: perPacket(\.consumerCycles),
             packets: counters.packets - before.packets, split: counters.split - before.split,
+            tiny: counters.tiny - before.tiny,
             fallback: Self.difference(counters.fallback, before.fallback, \.name),
             dropped: Self.difference(counters.dropped, before.dropped, \.name),
             claimRetries: counters.claimRetries - before.claimRetries, verify: verification,

@@ -62,6 +62,8 @@ public struct BenchResult: Sendable {
     public var packets: UInt64
     /// Of them, with headers in a slot.
     public var split: UInt64
+    /// Of them, in a slot entirely.
+    public var tiny: UInt64 = 0
     public var fallback: [String: UInt64]
     public var dropped: [String: UInt64]
     /// Claim retries of the timed passes.

@@ -10,8 +10,12 @@ struct BenchVerifier {
     private var first = 0
     private(set) var result = Verification()
     private let splits: Bool
+    private let placesTiny: Bool
 
-    init(splits: Bool) { self.splits = splits }
+    init(_ benchCase: BenchCase) {
+        splits = benchCase.method == .d
+        placesTiny = benchCase.tiny
+    }
 
     /// Delivered packets that have not been seen at the driver.
     var expectedCount: Int { expected.count - first }
@@ -51,7 +55,8 @@ struct BenchVerifier {
         var offset = 0
         if packet.isSplit {
             let split = HeaderParser.parse(source.pointer, byteCount: Int(source.byteCount))
-            guard splits, packet.headerLength == split.byteCount else { return false }
+            let isTiny = placesTiny && packet.byteCount == Int(packet.headerLength)
+            guard splits, isTiny || packet.headerLength == split.byteCount else { return false }
             offset = Int(packet.headerLength)
             guard Self.equal(packet.headers, source.pointer, offset) else { return false }
         }

@@ -59,7 +59,11 @@ final class Testbed {
                 RxQueueConfiguration(
                     virtqueue: driver.virtqueue, features: driverConfiguration.allFeatures,
                     memory: space.memory, method: benchCase.rxMethod,
-                    headerQueue: pick(deviceQueues, rq), burst: benchCase.burst)
+                    headerQueue: pick(deviceQueues, rq),
+                    splitPolicy: SplitPolicy(
+                        threshold: benchCase.splitThreshold, placesTinyPackets: benchCase.tiny,
+                        zeroPads: benchCase.zeroPad),
+                    burst: benchCase.burst)
             }
             engine = try RxEngine(queues: queues, plan: plan)
             self.drivers = drivers

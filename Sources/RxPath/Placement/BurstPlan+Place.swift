@@ -16,6 +16,7 @@ private struct PlaceConstants: BitwiseCopyable {
     let slots: UnsafeMutableRawPointer
     let slotMask: UInt32
     let slotShift: Int
+    let padMask: Int
 }
 
 extension BurstPlan {
@@ -28,7 +29,8 @@ extension BurstPlan {
     ) -> PlacedBurst {
         let constants = PlaceConstants(
             segments: segments.base, netHeaderByteCount: netHeaderByteCount, slots: claimer.slots,
-            slotMask: claimer.slotCount &- 1, slotShift: Int(claimer.slotShift))
+            slotMask: claimer.slotCount &- 1, slotShift: Int(claimer.slotShift),
+            padMask: padMask)
         let report = queue.slotReport
         let packets = packets
         let plannedCount = plannedCount
@@ -54,6 +56,14 @@ extension BurstPlan {
             placed.refs = last.firstRef &+ last.refCount
         }
         return placed
+    }
+
+    /// Planned packets that lie in their slots entirely.
+    @inline(never)
+    func plannedTinyCount() -> Int {
+        var count = 0
+        for index in 0..<plannedCount where packets[index].fate == .tiny { count &+= 1 }
+        return count
     }
 
     /// - Returns: bytes of the packet.
@@ -95,6 +105,11 @@ extension BurstPlan {
             report.attach(slot: slot, toUsed: packet.firstUsed)
             netHeader.store(to: headerTarget, byteCount: netHeaderByteCount)
             headerTarget += netHeaderByteCount
+        }
+        let headerEnd = headerTarget + Int(headerLength)
+        let padding = (0 &- Int(bitPattern: headerEnd)) & constants.padMask
+        if padding > 0 {
+            headerEnd.initializeMemory(as: UInt8.self, repeating: 0, count: padding)
         }
         if !packet.isSimple {
             return placeScattered(packet, refs, prefix, netHeader, tail, headerTarget)

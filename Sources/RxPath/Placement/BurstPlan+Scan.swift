@@ -13,6 +13,7 @@ extension BurstPlan {
         var splits = 0
         var index = 0
         hasSingleRefs = true
+        hasTiny = false
         while index < count && found < burst {
             let ref = refs[index]
             if ref.flags.contains(.more) {
@@ -22,10 +23,13 @@ extension BurstPlan {
                 hasSingleRefs = false
                 index &+= length
             } else {
-                let verdict =
-                    Self.isDeliverable(ref.byteCount)
-                    ? judge(Self.parse(ref, method), slotSize, method)
-                    : Self.undeliverable(ref.byteCount)
+                var verdict = Self.undeliverable(ref.byteCount)
+                if Self.isDeliverable(ref.byteCount) {
+                    verdict =
+                        needsCloserLook(ref.byteCount, method)
+                        ? judgeShort(ref.byteCount)
+                        : judge(Self.parse(ref, method), slotSize, method)
+                }
                 plan(found, verdict, firstRef: index, refCount: 1, ref.byteCount, method)
                 splits &+= verdict.headerLength != 0 ? 1 : 0
                 index &+= 1
@@ -89,10 +93,27 @@ extension BurstPlan {
         return Verdict(headerLength: split.byteCount, fate: .deliver)
     }
 
+    @inline(__always)
+    private func needsCloserLook<Method: PlacementMethod>(
+        _ byteCount: UInt32, _ method: Method.Type
+    ) -> Bool {
+        Method.splits && byteCount <= closerLimit
+    }
+
+    /// A packet short enough for the split policy to have a say.
+    @inline(never)
+    private mutating func judgeShort(_ byteCount: UInt32) -> Verdict {
+        if byteCount > tinyLimit {
+            return Verdict(headerLength: 0, fate: PlannedPacket.Fate(FallbackReason.belowThreshold))
+        }
+        hasTiny = true
+        return Verdict(headerLength: UInt16(truncatingIfNeeded: byteCount), fate: .tiny)
+    }
+
     /// One packet of several references.
     /// - Returns: how many references it takes, or 0 if its end is not among `count`.
     @inline(never)
-    private func scanRun<Method: PlacementMethod>(
+    private mutating func scanRun<Method: PlacementMethod>(
         _ refs: UnsafePointer<PacketRef>, _ count: Int, _ firstRef: Int, _ number: Int,
         _ slotSize: Int, _ method: Method.Type
     ) -> Int {
@@ -107,7 +128,9 @@ extension BurstPlan {
         var verdict = Verdict(
             headerLength: 0, fate: PlannedPacket.Fate(DropReason.tooManySegments))
         // Without its end the rest comes as a packet of its own and is judged by its length.
-        if ended && Self.isDeliverable(byteCount) {
+        if ended && Self.isDeliverable(byteCount) && needsCloserLook(byteCount, method) {
+            verdict = judgeShort(byteCount)
+        } else if ended && Self.isDeliverable(byteCount) {
             let split =
                 Method.splits
                 ? HeaderParser.parse(segments: refs, segmentCount: length, scratch: scratch)

@@ -28,6 +28,8 @@ struct BurstPlan: BitwiseCopyable {
     var plannedCount = 0
     /// Packets that scan split, delivered or not.
     var splitCount = 0
+    /// Scan found packets that fit a slot entirely and are to go there.
+    var hasTiny = false
     /// Scan found one reference in each packet.
     var hasSingleRefs = true
     /// Packet i is planned into segment i with used entry i, one of each, from one reference: its
@@ -42,6 +44,12 @@ struct BurstPlan: BitwiseCopyable {
     let dropsOnShortage: Bool
     /// Bytes of the virtio-net header: 12 or 20.
     let netHeaderByteCount: Int
+    /// Packets up to this many bytes go to a slot entirely; 0 = none.
+    let tinyLimit: UInt32
+    /// Packets up to this many bytes need a closer look: `tinyLimit` or the split threshold.
+    let closerLimit: UInt32
+    /// 63 to zero a slot's last line behind the headers, or 0.
+    let padMask: Int
     /// Tiny buffers since the last burst that placed anything.
     var tinyStreak = 0
     /// This burst gave a buffer back with length 0.
@@ -59,10 +67,14 @@ struct BurstPlan: BitwiseCopyable {
     /// always fits; a burst that needs more ends early.
     private static func segmentCapacity(_ queueSize: Int) -> Int { max(1024, 2 * queueSize) }
 
+    /// - Parameters:
+    ///   - memory: `byteCount(burst:queueSize:)` bytes on a cache line.
+    ///   - slotRoom: packet bytes that a slot can hold under the queue's method.
     init(
-        memory: UnsafeMutableRawPointer, burst: Int, queueSize: Int, features: VirtioFeatures,
-        dropsOnShortage: Bool
+        memory: UnsafeMutableRawPointer, _ configuration: RxQueueConfiguration, slotRoom: Int
     ) {
+        let burst = configuration.burst
+        let queueSize = configuration.virtqueue.size
         let needsOffset = CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
         let scratchOffset =
             needsOffset + CacheLine.roundedUp(burst * MemoryLayout<Int>.stride)
@@ -74,8 +86,13 @@ struct BurstPlan: BitwiseCopyable {
             base: (memory + segmentsOffset).assumingMemoryBound(to: Segment.self),
             capacity: Self.segmentCapacity(queueSize))
         self.burst = burst
+        let features = configuration.features
         isMergeable = features.contains(.mergeableBuffers)
-        self.dropsOnShortage = dropsOnShortage
+        dropsOnShortage = configuration.shortage == .drop
+        let policy = configuration.splitPolicy
+        tinyLimit = policy.placesTinyPackets ? UInt32(max(0, slotRoom)) : 0
+        closerLimit = max(tinyLimit, UInt32(policy.threshold))
+        padMask = policy.zeroPads ? 63 : 0
         netHeaderByteCount =
             NetHeaderLayout(hashReport: features.contains(.hashReport)).byteCount
     }

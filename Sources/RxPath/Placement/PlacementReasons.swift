@@ -9,6 +9,8 @@ public enum FallbackReason: UInt8, CaseIterable, Sendable {
     case headerTooLong
     /// Not TCP or UDP over IPv4 or IPv6, a fragment, an unknown extension header...
     case notSplittable
+    /// No longer than the queue's split threshold.
+    case belowThreshold
     /// The driver moved the tail to where it cannot be.
     case headerQueueBroken
 

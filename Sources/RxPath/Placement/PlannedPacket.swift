@@ -77,6 +77,8 @@ struct PlannedPacket: BitwiseCopyable {
 
         @inline(__always) private static var firstDrop: UInt8 { 64 }
         @inline(__always) static var deliver: Fate { Fate(code: 0) }
+        /// Delivered in a header slot entirely.
+        @inline(__always) static var tiny: Fate { Fate(code: 32) }
 
         @inline(__always) var isDropped: Bool { code >= Self.firstDrop }
         /// Index into the counters of `FallbackReason`, or nil.

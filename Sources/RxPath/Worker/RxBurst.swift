@@ -46,7 +46,8 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         state.pointee.queue = queue
         state.pointee.plan.tinyStreak = plan.tinyStreak
         state.pointee.plan.sawTiny = false
-        record(placed, buffers: buffers, claim, queue.fault, counters)
+        let tiny = Method.splits && plan.hasTiny ? plan.plannedTinyCount() : 0
+        record(placed, buffers: buffers, claim, tiny: tiny, queue.fault, counters)
         return EnqueueResult(
             consumed: placed.refs, delivered: placed.packets,
             wantsCall: call(queue, state.pointee.callDescriptor, counters))
@@ -54,15 +55,16 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
 
     @inline(__always)
     private static func record(
-        _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim, _ fault: QueueFault,
-        _ counters: RxCounterBlock
+        _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim, tiny: Int,
+        _ fault: QueueFault, _ counters: RxCounterBlock
     ) {
         counters.add(.packets, placed.packets)
         counters.add(.bytes, placed.bytes)
         counters.add(.buffers, buffers)
         counters.add(placed.refs > 0 ? .bursts : .emptyTurns, 1)
         if Method.splits {
-            counters.add(.split, claim.count)
+            counters.add(.split, claim.count &- tiny)
+            if tiny > 0 { counters.add(.tiny, tiny) }
             counters.add(.slots, claim.count)
             if claim.retries > 0 { counters.add(.claimRetries, claim.retries) }
         }

@@ -8,6 +8,9 @@ public struct RxCounters: Sendable, Equatable {
     public var bytes: UInt64 = 0
     /// Packets delivered with their headers in a header slot.
     public var split: UInt64 = 0
+    /// Packets delivered in a header slot entirely (`SplitPolicy.placesTinyPackets`); not in
+    /// `split`.
+    public var tiny: UInt64 = 0
     /// Buffers used.
     public var buffers: UInt64 = 0
     /// Header slots claimed; all of them were reported.
@@ -40,6 +43,7 @@ public struct RxCounters: Sendable, Equatable {
         packets = block.read(.packets)
         bytes = block.read(.bytes)
         split = block.read(.split)
+        tiny = block.read(.tiny)
         buffers = block.read(.buffers)
         slots = block.read(.slots)
         bursts = block.read(.bursts)
@@ -64,6 +68,7 @@ public struct RxCounters: Sendable, Equatable {
         sum.packets += right.packets
         sum.bytes += right.bytes
         sum.split += right.split
+        sum.tiny += right.tiny
         sum.buffers += right.buffers
         sum.slots += right.slots
         sum.bursts += right.bursts

@@ -31,6 +31,8 @@ public struct RxQueueConfiguration: Sendable {
     /// The queue to claim slots from; several RQs of one device may share it. Needed by
     /// `.headerQueue`, ignored by `.whole`.
     public var headerQueue: HeaderQueue?
+    /// Which packets are split; ignored by `.whole`.
+    public var splitPolicy: SplitPolicy
     /// Most packets placed and published at once, 1 to 256.
     public var burst: Int
     public var shortage: BufferShortage
@@ -39,14 +41,15 @@ public struct RxQueueConfiguration: Sendable {
 
     public init(
         virtqueue: SplitVirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
-        method: RxMethod, headerQueue: HeaderQueue? = nil, burst: Int = 32,
-        shortage: BufferShortage = .wait, callDescriptor: Int32 = -1
+        method: RxMethod, headerQueue: HeaderQueue? = nil,
+        splitPolicy: SplitPolicy = SplitPolicy(), burst: Int = 32, shortage: BufferShortage = .wait, callDescriptor: Int32 = -1
     ) {
         self.virtqueue = virtqueue
         self.features = features
         self.memory = memory
         self.method = method
         self.headerQueue = headerQueue
+        self.splitPolicy = splitPolicy
         self.burst = burst
         self.shortage = shortage
         self.callDescriptor = callDescriptor
@@ -92,6 +95,7 @@ public final class RxQueue: @unchecked Sendable {
         if configuration.method != .whole && configuration.headerQueue == nil {
             throw RxPathError("method D needs a header queue")
         }
+        try configuration.splitPolicy.check()
         let parts = try RxQueueParts(configuration, arena)
         self.configuration = configuration
         block = parts.block

@@ -30,10 +30,20 @@ struct RxQueueParts {
             configuration.virtqueue, features: configuration.features,
             memory: configuration.memory, shadow: shadow.assumingMemoryBound(to: UInt64.self))
         plan = BurstPlan(
-            memory: planMemory, burst: configuration.burst, queueSize: size,
-            features: configuration.features, dropsOnShortage: configuration.shortage == .drop)
+            memory: planMemory, configuration, slotRoom: Self.slotRoom(configuration))
         claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
         callDescriptor = configuration.callDescriptor
+    }
+
+    /// Packet bytes that a slot holds under the configuration's method; 0 without a header queue.
+    private static func slotRoom(_ configuration: RxQueueConfiguration) -> Int {
+        guard let headerQueue = configuration.headerQueue else { return 0 }
+        let netHeader = NetHeaderLayout(hashReport: configuration.features.contains(.hashReport))
+        let taken =
+            configuration.method == .headerQueue(.usedElement)
+            ? UsedElementReportPlacement.slotByteCount(
+                headerLength: 0, netHeader: netHeader.byteCount) : 0
+        return headerQueue.layout.slotSize - taken
     }
 
     static var stateByteCount: Int {

@@ -85,6 +85,26 @@ struct AxisOptions: ParsableArguments {
 
     @Option(
         help: .init(
+            "Packets up to this many bytes are not split (method d); 0 splits all.",
+            discussion: "Example: --split-threshold 0,256", valueName: "list"))
+    var splitThreshold: [String] = []
+
+    @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "Packets that fit a header slot go there entirely (method d).",
+            discussion: "Example: --tiny false,true", valueName: "list"))
+    var tiny: String?
+
+    @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "Zero a slot behind the headers, to the end of a cache line (method d).",
+            discussion: "Example: --zero-pad false,true", valueName: "list"))
+    var zeroPad: String?
+
+    @Option(
+        help: .init(
             "What the application does with payload: none, copy or take.",
             discussion: "Example: --consumer none,copy,take", valueName: "list"))
     var consumer: [String] = []
@@ -97,7 +117,8 @@ struct AxisOptions: ParsableArguments {
             .bufferSize: bufferSize,
             .privateHeaderQueues: privateHeaderQueues.map { [$0] } ?? [],
             .hashReport: hashReport.map { [$0] } ?? [],
-            .consumer: consumer,
+            .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],
+            .zeroPad: zeroPad.map { [$0] } ?? [], .consumer: consumer,
         ]
         var values: [Axis: [String]] = [:]
         for axis in Axis.allCases {

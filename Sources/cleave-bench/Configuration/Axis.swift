@@ -12,6 +12,9 @@ enum Axis: String, CaseIterable {
     case bufferSize = "buffer-size"
     case privateHeaderQueues = "private-header-queues"
     case hashReport = "hash-report"
+    case splitThreshold = "split-threshold"
+    case tiny
+    case zeroPad = "zero-pad"
     case consumer
 
     /// Puts a value on this axis of a case.
@@ -31,6 +34,9 @@ enum Axis: String, CaseIterable {
         case .bufferSize: one.bufferByteCount = try value.count(kilo: 1024)
         case .privateHeaderQueues: one.sharedHeaderQueue = try !value.bool()
         case .hashReport: one.hashReport = try value.bool()
+        case .splitThreshold: one.splitThreshold = try value.count(kilo: 1024)
+        case .tiny: one.tiny = try value.bool()
+        case .zeroPad: one.zeroPad = try value.bool()
         case .consumer: one.consumer = try value.choice()
         }
     }
@@ -49,6 +55,9 @@ enum Axis: String, CaseIterable {
         case .privateHeaderQueues:
             one.method == .d ? (one.sharedHeaderQueue ? "shared" : "private") : nil
         case .hashReport: one.hashReport ? "hash" : "no hash"
+        case .splitThreshold: one.method == .d ? "threshold \(one.splitThreshold)" : nil
+        case .tiny: one.method == .d ? (one.tiny ? "tiny" : "no tiny") : nil
+        case .zeroPad: one.method == .d ? (one.zeroPad ? "padded" : "unpadded") : nil
         case .consumer: one.consumer == .none ? "no consumer" : one.consumer.rawValue
         }
     }

@@ -17,7 +17,7 @@ struct ReportText {
             sections.append(lines.map { $0 + "\n" }.joined())
         }
         sections.append(table(report))
-        let details = report.results.flatMap(details(of:))
+        let details = report.results.flatMap(details(of:)) + notes(report.results)
         if !details.isEmpty { sections.append(details.map { $0 + "\n" }.joined()) }
         if !isQuiet { sections.append(legend(report)) }
         return sections.joined(separator: "\n")
@@ -82,7 +82,25 @@ struct ReportText {
                     "\(name): verification: \(result.verify.corrupt) corrupt, "
                         + "\(result.verify.lost) lost"))
         }
-        return lines + result.notes.map { "\(name): \($0)" }
+        return lines
+    }
+
+    /// What cases have to say about themselves; what several say stands once.
+    private func notes(_ results: [BenchResult]) -> [String] {
+        var order: [String] = []
+        var names: [String: [String]] = [:]
+        for result in results {
+            for note in result.notes {
+                if names[note] == nil { order.append(note) }
+                names[note, default: []].append(result.benchCase.displayName)
+            }
+        }
+        return order.map { note in
+            let who = names[note] ?? []
+            if who.count == 1 { return "\(who[0]): \(note)" }
+            return who.count == results.count
+                ? "all cases: \(note)" : "\(who.count) of \(results.count) cases: \(note)"
+        }
     }
 
     private func legend(_ report: BenchReport) -> String {
