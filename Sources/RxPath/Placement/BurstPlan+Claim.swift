@@ -50,7 +50,7 @@ extension BurstPlan {
         var index = first
         while index < packetCount {
             if packets[index].fate.dependsOnBuffers {
-                packets[index].settle(.deliver, keepsSplit: true)
+                packets[index].settle(packets[index].fate.undropped, keepsSplit: true)
             }
             if packets[index].takesSlot {
                 let run = refs + packets[index].firstRef

@@ -16,7 +16,7 @@ extension BurstPlan {
             let firstSegment = list.count
             let firstUsed = ring.usedCount
             let run = ring.takeRun(needs + index, packetCount &- index, &list)
-            isUniform = run == packetCount && hasSingleRefs
+            isUniform = run == packetCount && hasSingleRefs && firstUsed == 0
             if !isUniform { noteRun(index, run, firstSegment: firstSegment, firstUsed: firstUsed) }
             index &+= run
             if index == packetCount { break }
@@ -31,7 +31,13 @@ extension BurstPlan {
         queue = ring
         segments = list
         plannedCount = index
-        if index > first { tinyStreak = 0 }
+        if tinyStreak > 0 && placesAny(from: first) { tinyStreak = 0 }
+    }
+
+    @inline(never)
+    private func placesAny(from first: Int) -> Bool {
+        for index in first..<plannedCount where !packets[index].fate.isDropped { return true }
+        return false
     }
 
     /// Records where a run's packets go.
@@ -59,6 +65,7 @@ extension BurstPlan {
         // A buffer that holds less than this at the start of a packet is of no use at all.
         let least = max(1, Method.prefixByteCount(split: split, netHeader: netHeaderByteCount))
         let firstSegment = segments.count
+        let isFresh = queue.isFresh
         var firstUsed = queue.usedCount
         var left = need
         var fetch = queue.take(left, &segments)
@@ -79,7 +86,7 @@ extension BurstPlan {
             fetch = queue.take(left, &segments)
         }
         guard fetch.isBuffer else {
-            return fallShort(packet, fetch, firstUsed, firstSegment, &queue)
+            return fallShort(packet, fetch, firstUsed, firstSegment, isFresh, &queue)
         }
         queue.use(left)
         packet.pointee.reserve(
@@ -92,13 +99,13 @@ extension BurstPlan {
     /// The ring ran dry, lied, or offered more pieces than a burst has room for.
     private mutating func fallShort<Queue: Virtqueue>(
         _ packet: UnsafeMutablePointer<PlannedPacket>, _ fetch: BufferFetch, _ firstUsed: Int,
-        _ firstSegment: Int, _ queue: inout Queue
+        _ firstSegment: Int, _ isFresh: Bool, _ queue: inout Queue
     ) -> Bool {
         if fetch.isEmpty && dropsOnShortage {
             return drop(.noBuffer, packet, firstUsed, firstSegment, &queue)
         }
-        // With the whole list to itself it will not fit next time either.
-        if fetch.isFull && firstSegment == 0 {
+        // With a burst's whole budget to itself it will not fit next time either.
+        if fetch.isFull && isFresh && firstUsed == 0 {
             return drop(.tooManyBuffers, packet, firstUsed, firstSegment, &queue)
         }
         queue.rewind(toUsed: firstUsed)
@@ -113,7 +120,7 @@ extension BurstPlan {
     ) -> Bool {
         queue.rewind(toUsed: firstUsed)
         segments.count = firstSegment
-        packet.pointee.settle(PlannedPacket.Fate(reason), keepsSplit: true)
+        packet.pointee.settle(packet.pointee.fate.dropped(reason), keepsSplit: true)
         return true
     }
 
@@ -133,6 +140,7 @@ extension BurstPlan {
     /// Buffers among `usedCount` that were given back with length 0: those of no packet.
     @inline(never)
     func tinyBufferCount(usedCount: Int) -> Int {
+        if isUniform { return 0 }
         var count = usedCount
         for index in 0..<plannedCount where !packets[index].fate.isDropped {
             count &-= Int(packets[index].bufferCount)

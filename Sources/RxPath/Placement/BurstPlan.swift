@@ -71,10 +71,9 @@ struct BurstPlan: BitwiseCopyable {
     ///   - memory: `byteCount(burst:queueSize:)` bytes on a cache line.
     ///   - slotRoom: packet bytes that a slot can hold under the queue's method.
     init(
-        memory: UnsafeMutableRawPointer, _ configuration: RxQueueConfiguration, slotRoom: Int
+        memory: UnsafeMutableRawPointer, burst: Int, queueSize: Int, features: VirtioFeatures,
+        dropsOnShortage: Bool, policy: SplitPolicy, slotRoom: Int
     ) {
-        let burst = configuration.burst
-        let queueSize = configuration.virtqueue.size
         let needsOffset = CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
         let scratchOffset =
             needsOffset + CacheLine.roundedUp(burst * MemoryLayout<Int>.stride)
@@ -86,10 +85,8 @@ struct BurstPlan: BitwiseCopyable {
             base: (memory + segmentsOffset).assumingMemoryBound(to: Segment.self),
             capacity: Self.segmentCapacity(queueSize))
         self.burst = burst
-        let features = configuration.features
         isMergeable = features.contains(.mergeableBuffers)
-        dropsOnShortage = configuration.shortage == .drop
-        let policy = configuration.splitPolicy
+        self.dropsOnShortage = dropsOnShortage
         tinyLimit = policy.placesTinyPackets ? UInt32(max(0, slotRoom)) : 0
         closerLimit = max(tinyLimit, UInt32(policy.threshold))
         padMask = policy.zeroPads ? 63 : 0

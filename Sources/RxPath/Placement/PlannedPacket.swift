@@ -5,7 +5,7 @@
 /// spent a quarter of their time storing them one by one.
 ///
 ///     scanned    headerLength 16 | fate 8 | 0 8 | firstRef 16 | refCount 16
-///     reserved   firstSegment 32 | firstUsed 16 | bufferCount 15, isSimple 1
+///     reserved   firstSegment 32 | firstUsed 16 | bufferCount - 1 15, isSimple 1
 struct PlannedPacket: BitwiseCopyable {
     private var scanned: UInt64
     private var reserved: UInt64
@@ -28,7 +28,7 @@ struct PlannedPacket: BitwiseCopyable {
     /// - Parameters:
     ///   - firstSegment: number of the first of its buffers' segments in the burst.
     ///   - firstUsed: number of the first of its used entries in the burst.
-    ///   - bufferCount: buffers it takes, up to 32767; `num_buffers` when they are mergeable.
+    ///   - bufferCount: buffers it takes, 1 to 32768; `num_buffers` when they are mergeable.
     ///   - isSimple: one source segment and at most one buffer segment: the fast way.
     @inline(__always)
     mutating func reserve(
@@ -36,7 +36,7 @@ struct PlannedPacket: BitwiseCopyable {
     ) {
         reserved =
             UInt64(truncatingIfNeeded: firstSegment) | UInt64(truncatingIfNeeded: firstUsed) &<< 32
-            | UInt64(truncatingIfNeeded: bufferCount) &<< 48 | (isSimple ? 1 &<< 63 : 0)
+            | UInt64(truncatingIfNeeded: bufferCount &- 1) &<< 48 | (isSimple ? 1 &<< 63 : 0)
     }
 
     /// This packet as number `index` of a uniform burst.
@@ -52,9 +52,8 @@ struct PlannedPacket: BitwiseCopyable {
     @inline(__always) var refCount: Int { Int(scanned &>> 48) }
     @inline(__always) var firstSegment: Int { Int(UInt32(truncatingIfNeeded: reserved)) }
     @inline(__always) var firstUsed: Int { Int(UInt16(truncatingIfNeeded: reserved &>> 32)) }
-    @inline(__always) var bufferCount: UInt16 {
-        UInt16(truncatingIfNeeded: reserved &>> 48) & 0x7fff
-    }
+    @inline(__always)
+    var bufferCount: UInt16 { (UInt16(truncatingIfNeeded: reserved &>> 48) & 0x7fff) &+ 1 }
     @inline(__always) var isSimple: Bool { Int64(bitPattern: reserved) < 0 }
 
     @inline(__always) var fate: Fate { Fate(code: UInt8(truncatingIfNeeded: scanned &>> 16)) }
@@ -67,29 +66,34 @@ struct PlannedPacket: BitwiseCopyable {
         if !keepsSplit { scanned &= ~0xffff }
     }
 
-    /// Delivered split, delivered whole for a reason, or dropped for a reason; one byte.
+    /// Delivered split, or whole for a reason, or tiny: the lower four bits. Dropped for a reason:
+    /// the upper four, so that a packet dropped for its buffers keeps what it was before.
     struct Fate: BitwiseCopyable, Equatable {
         fileprivate let code: UInt8
 
         @inline(__always) fileprivate init(code: UInt8) { self.code = code }
         @inline(__always) init(_ reason: FallbackReason) { code = 1 &+ reason.rawValue }
-        @inline(__always) init(_ reason: DropReason) { code = Self.firstDrop &+ reason.rawValue }
+        @inline(__always) init(_ reason: DropReason) { code = (1 &+ reason.rawValue) &<< 4 }
 
-        @inline(__always) private static var firstDrop: UInt8 { 64 }
         @inline(__always) static var deliver: Fate { Fate(code: 0) }
         /// Delivered in a header slot entirely.
-        @inline(__always) static var tiny: Fate { Fate(code: 32) }
+        @inline(__always) static var tiny: Fate { Fate(code: 15) }
 
-        @inline(__always) var isDropped: Bool { code >= Self.firstDrop }
+        @inline(__always) var isDropped: Bool { code > 15 }
         /// Index into the counters of `FallbackReason`, or nil.
         @inline(__always) var fallbackIndex: Int? {
-            code == 0 || isDropped ? nil : Int(code) &- 1
+            code == 0 || code >= Fate.tiny.code ? nil : Int(code) &- 1
         }
         /// Index into the counters of `DropReason`; meaningful if `isDropped`.
-        @inline(__always) var dropIndex: Int { Int(code &- Self.firstDrop) }
+        @inline(__always) var dropIndex: Int { Int(code &>> 4) &- 1 }
         /// Decided by what the buffers were, not by the packet: void once the queue is rewound.
         @inline(__always) var dependsOnBuffers: Bool {
             isDropped && dropIndex >= Int(DropReason.bufferTooSmall.rawValue)
         }
+
+        /// This fate, but for being dropped.
+        func dropped(_ reason: DropReason) -> Fate { Fate(code: code & 15 | Fate(reason).code) }
+        /// This fate without the drop.
+        var undropped: Fate { Fate(code: code & 15) }
     }
 }

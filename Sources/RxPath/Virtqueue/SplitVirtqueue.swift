@@ -52,6 +52,7 @@ struct SplitVirtqueue: Virtqueue {
         SharedWord16(usedRing + SplitLayout.flagsOffset).store(usedNoNotify)
     }
 
+    var isFresh: Bool { usedCount == 0 && walkedCount == 0 }
     @inline(__always) var size: Int { Int(mask) &+ 1 }
 
     // MARK: Taking buffers

@@ -13,6 +13,8 @@ protocol Virtqueue: BitwiseCopyable {
     var size: Int { get }
     /// Where the device goes on in the driver's ring, for resuming the queue.
     var base: UInt16 { get }
+    /// Nothing was taken yet in this burst, so all of what a burst may cost is left.
+    var isFresh: Bool { get }
     /// Used entries shadowed in this burst.
     var usedCount: Int { get }
 

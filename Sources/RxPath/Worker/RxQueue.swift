@@ -42,7 +42,8 @@ public struct RxQueueConfiguration: Sendable {
     public init(
         virtqueue: SplitVirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
         method: RxMethod, headerQueue: HeaderQueue? = nil,
-        splitPolicy: SplitPolicy = SplitPolicy(), burst: Int = 32, shortage: BufferShortage = .wait, callDescriptor: Int32 = -1
+        splitPolicy: SplitPolicy = SplitPolicy(), burst: Int = 32, shortage: BufferShortage = .wait,
+        callDescriptor: Int32 = -1
     ) {
         self.virtqueue = virtqueue
         self.features = features

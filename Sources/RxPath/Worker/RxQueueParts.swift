@@ -30,7 +30,9 @@ struct RxQueueParts {
             configuration.virtqueue, features: configuration.features,
             memory: configuration.memory, shadow: shadow.assumingMemoryBound(to: UInt64.self))
         plan = BurstPlan(
-            memory: planMemory, configuration, slotRoom: Self.slotRoom(configuration))
+            memory: planMemory, burst: configuration.burst, queueSize: size,
+            features: configuration.features, dropsOnShortage: configuration.shortage == .drop,
+            policy: configuration.splitPolicy, slotRoom: Self.slotRoom(configuration))
         claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
         callDescriptor = configuration.callDescriptor
     }
