@@ -34,6 +34,7 @@ test: needed
 	$(MAKE) --no-print-directory lint
 	@echo '== release build (its machine code is tested below)'
 	$(SWIFT) build -c release --product cleave-bench
+	$(SWIFT) build -c release --product hot-loop-probe
 	@echo '== tests'
 	$(SWIFT) test
 	@echo '== ThreadSanitizer'

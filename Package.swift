@@ -50,6 +50,12 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["GuestDriver", "RxPath", "Rings", "Host"],
             path: "Tests/TestSupport", swiftSettings: cold),
+        .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+        // Release code of the hot loop under counters; EngineTests runs it.
+        .executableTarget(
+            name: "hot-loop-probe",
+            dependencies: ["Engine", "Ports", "GuestDriver", "RxPath", "Host", "CTestSupport"],
+            path: "Tests/HotLoopProbe", swiftSettings: cold),
         .testTarget(name: "HostTests", dependencies: ["Host"], swiftSettings: cold),
         .testTarget(
             name: "RingsTests", dependencies: ["Rings", "TestSupport"], swiftSettings: cold),

@@ -1,0 +1,43 @@
+// Programs of the release build, which is what is judged here: a debug build retains, allocates
+// and calls through witnesses where release code does not.
+import Foundation
+
+struct ReleaseProgram {
+    struct Problem: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    static let root = (0..<4).reduce(URL(fileURLWithPath: #filePath)) { url, _ in
+        url.deletingLastPathComponent()
+    }
+
+    let path: String
+
+    /// - Throws: if it has not been built; `make test` builds it before it runs the tests.
+    init(_ name: String) throws {
+        path = Self.root.appendingPathComponent(".build/release/\(name)").path
+        guard FileManager.default.isExecutableFile(atPath: path) else {
+            throw Problem(
+                description: ".build/release/\(name) is missing: run "
+                    + "`swift build -c release --product \(name)` first")
+        }
+    }
+
+    /// What a program on the search path, or at an absolute path, prints.
+    static func output(_ command: String, _ arguments: [String]) throws -> String {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = [command] + arguments
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        try process.run()
+        let data = try pipe.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        guard process.terminationStatus == 0 else {
+            throw Problem(
+                description: "\(command) \(arguments.joined(separator: " ")) ended with "
+                    + "\(process.terminationStatus)")
+        }
+        return String(decoding: data, as: UTF8.self)
+    }
+}

@@ -1,0 +1,117 @@
+// Carries packets through an RQ's thread and prints what that thread asked of the allocator and
+// of reference counting meanwhile; then the same of a thread that does ask, to show that the
+// counters count. Built for release: a debug build retains where release code does not.
+//
+//   hot-loop-probe PACKETS     lines of words: "worker NAME KEY COUNT ...", "canary KEY COUNT ..."
+import CTestSupport
+import Engine
+import Foundation
+import GuestDriver
+import Host
+import Ports
+import RxPath
+
+struct Counts {
+    let read = cleave_runtime_counts_read()
+
+    func words(since start: Counts) -> String {
+        "allocations \(read.allocations - start.read.allocations)"
+            + " frees \(read.frees - start.read.frees)"
+            + " retains \(read.retains - start.read.retains)"
+            + " releases \(read.releases - start.read.releases)"
+    }
+}
+
+/// One RQ with its guest. The main thread is port and driver.
+final class Probe {
+    let pool: PacketPool
+    let engine: RxEngine
+    let driver: RxDriver
+
+    init(_ method: RxMethod, pool: PacketPool, ringSize: Int) throws {
+        self.pool = pool
+        let space = try GuestSpace(byteCount: ringSize * 4096 + (1 << 20))
+        let slots = try DriverHeaderQueue(slotSize: 128, slotCount: ringSize, in: space)
+        driver = try RxDriver(
+            RxDriverConfiguration(
+                ringSize: ringSize, shape: .mergeable(bufferByteCount: 4096), method: method,
+                headerQueue: slots), in: space)
+        let queue = RxQueueConfiguration(
+            virtqueue: driver.virtqueue, features: driver.configuration.allFeatures,
+            memory: space.memory, method: method,
+            headerQueue: try HeaderQueue(slots.layout, memory: space.memory))
+        engine = try RxEngine(queues: [queue], plan: QueuePlan(unpinned: 1))
+        driver.refill()
+    }
+
+    /// Submits `packets` and takes all of them to their end.
+    func carry(_ packets: Int) -> Int {
+        var submitted = 0
+        var reaped = 0
+        var harvested = 0
+        var idleRounds = 0
+        let refs = UnsafeMutablePointer<PacketRef>.allocate(capacity: 64)
+        defer { refs.deallocate() }
+        while reaped < packets || harvested < packets {
+            let position = submitted % pool.count
+            let run = min(pool.count - position, packets - submitted)
+            let taken = engine.submit(0, pool.refs.baseAddress! + position, count: run)
+            let returned = engine.reap(0, into: refs, count: 64)
+            let found = driver.harvest()
+            driver.finish()
+            driver.refill()
+            submitted += taken
+            reaped += returned
+            harvested += found
+            idleRounds = taken + returned + found == 0 ? idleRounds + 1 : 0
+            if idleRounds & 63 == 63 { PinnedThread.yield() }
+            if idleRounds > 20_000_000 { break }
+        }
+        return harvested
+    }
+}
+
+final class Canary: @unchecked Sendable {
+    // SAFETY: the thread that appends is joined before anyone reads.
+    var kept: [Canary] = []
+}
+
+func probe(packets: Int) throws {
+    cleave_runtime_counts_exempt(true)
+    let pool = try PacketPool.load("mixed", count: 256, flows: 16)
+    let methods: [(String, RxMethod)] = [
+        ("whole", .whole), ("netHeader", .headerQueue(.netHeader)),
+        ("usedElement", .headerQueue(.usedElement)),
+    ]
+    for (name, method) in methods {
+        let probe = try Probe(method, pool: pool, ringSize: 256)
+        try probe.engine.start()
+        // The thread is in its loop once the first packets are through.
+        _ = probe.carry(pool.count)
+        let before = Counts()
+        let carried = probe.carry(packets)
+        let after = Counts()
+        probe.engine.stop()
+        let split = probe.engine.counters.split
+        print("worker \(name) packets \(carried) split \(split) \(after.words(since: before))")
+    }
+    let canary = Canary()
+    let before = Counts()
+    let thread = try PinnedThread(name: "canary", cpu: nil) {
+        for _ in 0..<1000 { canary.kept.append(Canary()) }
+        let copies = canary.kept.map { $0 }
+        canary.kept = copies.reversed()
+    }
+    thread.join()
+    print("canary kept \(canary.kept.count) \(Counts().words(since: before))")
+}
+
+guard CommandLine.arguments.count == 2, let packets = Int(CommandLine.arguments[1]), packets > 0
+else {
+    FileHandle.standardError.write(Data("usage: hot-loop-probe PACKETS\n".utf8))
+    exit(2)
+}
+do { try probe(packets: packets) } catch {
+    FileHandle.standardError.write(Data("hot-loop-probe: \(error)\n".utf8))
+    exit(1)
+}
