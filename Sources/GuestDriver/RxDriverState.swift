@@ -99,18 +99,20 @@ struct RxDriverState {
 
     mutating func refill() -> (posted: Int, wantsKick: Bool) {
         var posted = 0
-        while posted < freeChainCount {
-            let chain = Int(freeChains[posted])
-            if !fill(chain) { break }
-            ring.post(chain: chain)
-            isPosted[chain] = 1
-            posted &+= 1
-        }
         // Chains without buffers stay, in order.
         var kept = 0
-        while posted &+ kept < freeChainCount {
-            freeChains[kept] = freeChains[posted &+ kept]
-            kept &+= 1
+        var index = 0
+        while index < freeChainCount {
+            let chain = freeChains[index]
+            index &+= 1
+            if fill(Int(chain)) {
+                ring.post(chain: Int(chain))
+                isPosted[Int(chain)] = 1
+                posted &+= 1
+            } else {
+                freeChains[kept] = chain
+                kept &+= 1
+            }
         }
         freeChainCount = kept
         return (posted, ring.publish())

@@ -58,6 +58,10 @@ public struct SPSCRing<Slot: BitwiseCopyable>: @unchecked Sendable {
     /// The reading end. Only one may be in use at a time.
     public func makeConsumer() -> SPSCConsumer<Slot> { SPSCConsumer(self) }
 
-    /// Slots between head and tail as a third thread may see them: a statistic, not a promise.
-    public var approximateCount: Int { Int(tail.load() &- head.load()) & (2 * capacity - 1) }
+    /// Slots between head and tail as a third thread may see them: a statistic, not a promise,
+    /// except that 0 means that the consumer has released all it was given [R2].
+    public var approximateCount: Int {
+        // [R1] [R2] Acquired, so that whoever sees 0 also sees what the consumer did before.
+        Int(tail.loadAcquire() &- head.loadAcquire()) & (2 * capacity - 1)
+    }
 }

@@ -99,9 +99,7 @@ struct BufferConservationTests {
             #expect(rig.driver.harvest() == 2)
             rig.driver.finish(taking: taking)
         }
-        withKnownIssue("refill stops at the first chain that has no buffers") {
-            #expect(rig.driver.refill().posted == 2)
-        }
+        #expect(rig.driver.refill().posted == 2)
         rig.driver.giveBack(2)
         rig.driver.refill()
         #expect(rig.device.availIndex == 8)

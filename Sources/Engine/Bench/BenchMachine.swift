@@ -17,6 +17,9 @@ struct BenchMachine {
         for cpu in cpus {
             do { try PinnedThread.validate(cpu: cpu) } catch { throw EngineError("\(error)") }
         }
+        guard Set(cpus).count == cpus.count else {
+            throw EngineError("a CPU is listed twice")
+        }
         if let node = plan.node {
             do { try topology.validate(node: node) } catch { throw EngineError("\(error)") }
         }
