@@ -8,8 +8,9 @@ import RxPath
 
 /// What a driver is made from.
 public struct RxDriverConfiguration: Sendable {
-    /// Descriptors in the ring: a power of two, 1 to 32768.
+    /// Descriptors in the ring, 1 to 32768: a power of two if it is split.
     public var ringSize: Int
+    public var ring: RingFormat
     public var shape: BufferShape
     public var method: RxMethod
     /// The queue that its packets' headers come in; shared with the drivers of other RQs.
@@ -22,11 +23,12 @@ public struct RxDriverConfiguration: Sendable {
     public var burst: Int
 
     public init(
-        ringSize: Int, shape: BufferShape, method: RxMethod,
+        ringSize: Int, ring: RingFormat = .split, shape: BufferShape, method: RxMethod,
         headerQueue: DriverHeaderQueue? = nil, features: VirtioFeatures = [],
         spareBuffers: Int = 0, burst: Int = 32
     ) {
         self.ringSize = ringSize
+        self.ring = ring
         self.shape = shape
         self.method = method
         self.headerQueue = headerQueue
@@ -55,8 +57,9 @@ public final class RxDriver: @unchecked Sendable {
 
     public let configuration: RxDriverConfiguration
     /// What the device's queue is made over.
-    public let virtqueue: SplitVirtqueueAddresses
+    public var virtqueue: VirtqueueAddresses { body.addresses }
     private let space: GuestSpace
+    private let body: RxDriverBody
     private let state: UnsafeMutablePointer<RxDriverState>
 
     /// Cuts ring and buffers from `space`; nothing is posted yet.
@@ -69,20 +72,29 @@ public final class RxDriver: @unchecked Sendable {
         if case .headerQueue = configuration.method, configuration.headerQueue == nil {
             throw RxPathError("method D needs a header queue")
         }
-        let ring = try SplitDriverRing(
-            size: configuration.ringSize, chainLength: configuration.shape.chainLength,
-            features: configuration.allFeatures, in: space)
+        let geometry = try DriverRingGeometry(configuration)
         let data = try space.allocate(
             byteCount: configuration.dataByteCount, alignment: 4096)
+        let state = UnsafeMutablePointer<RxDriverState>.allocate(capacity: 1)
+        do {
+            body =
+                switch configuration.ring {
+                case .split: RxDriverBody(try SplitDriverRing(geometry, in: space), state)
+                case .packed: RxDriverBody(try PackedDriverRing(geometry, in: space), state)
+                }
+        } catch {
+            state.deallocate()
+            throw error
+        }
+        state.initialize(to: RxDriverState(configuration, geometry, data: data))
         self.configuration = configuration
         self.space = space
-        virtqueue = ring.addresses
-        state = .allocate(capacity: 1)
-        state.initialize(to: RxDriverState(configuration, ring: ring, data: data))
-        ring.setInterrupts(false)
+        self.state = state
+        body.setInterrupts(false)
     }
 
     deinit {
+        body.free()
         state.pointee.free()
         state.deallocate()
     }
@@ -90,11 +102,11 @@ public final class RxDriver: @unchecked Sendable {
     /// Posts every free chain for which there are buffers.
     /// - Returns: chains posted, and whether the device wants a kick.
     @discardableResult
-    public func refill() -> (posted: Int, wantsKick: Bool) { state.pointee.refill() }
+    public func refill() -> (posted: Int, wantsKick: Bool) { body.refill() }
 
     /// Finds up to a burst of packets. Call `finish` before the next harvest.
     /// - Returns: how many.
-    public func harvest() -> Int { state.pointee.harvest() }
+    public func harvest() -> Int { body.harvest() }
 
     /// The harvested packets.
     public var packets: UnsafeBufferPointer<ReceivedPacket> {
@@ -127,7 +139,7 @@ public final class RxDriver: @unchecked Sendable {
     }
 
     /// Asks the device to call after the next used buffer, or never.
-    public func setInterrupts(_ enabled: Bool) { state.pointee.ring.setInterrupts(enabled) }
+    public func setInterrupts(_ enabled: Bool) { body.setInterrupts(enabled) }
 
     /// Packets harvested since creation.
     public var harvestedCount: UInt64 { state.pointee.harvestedCount }

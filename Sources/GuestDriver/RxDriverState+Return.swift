@@ -86,8 +86,8 @@ extension RxDriverState {
     @inline(__always)
     private mutating func take(_ chain: Int) {
         var position = 0
-        while position < ring.chainLength {
-            let index = chain &* ring.chainLength &+ position
+        while position < chainLength {
+            let index = chain &* chainLength &+ position
             taken.push(bufferAt[index])
             bufferAt[index] = .max
             position &+= 1

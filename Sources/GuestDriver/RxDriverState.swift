@@ -1,8 +1,11 @@
 import RxPath
 
-/// The mutable state of a driver and its per-packet loops, reached by pointer.
+/// The mutable state of a driver and its per-packet loops, reached by pointer. The loops that touch
+/// the ring are generic over it and reach it by pointer too: a copy of it was handed to the rare
+/// cases for every packet, 6 cycles.
 struct RxDriverState {
-    var ring: SplitDriverRing
+    let chainLength: Int
+    private let chainCount: Int
     let packets: UnsafeMutablePointer<ReceivedPacket>
     let pieces: UnsafeMutablePointer<ReceivedPiece>
     private(set) var packetCount = 0
@@ -39,11 +42,14 @@ struct RxDriverState {
     let slotRanges: UnsafeMutablePointer<SlotRange>
     var slotRangeCount = 0
 
-    init(_ configuration: RxDriverConfiguration, ring: SplitDriverRing, data: GuestBlock) {
-        self.ring = ring
+    init(
+        _ configuration: RxDriverConfiguration, _ geometry: DriverRingGeometry, data: GuestBlock
+    ) {
+        chainLength = geometry.chainLength
+        chainCount = geometry.chainCount
         self.data = data
         burst = configuration.burst
-        pieceCapacity = max(ring.size, configuration.burst)
+        pieceCapacity = max(geometry.size, configuration.burst)
         packets = .allocate(capacity: burst)
         pieces = .allocate(capacity: pieceCapacity)
         isMergeable = configuration.allFeatures.contains(.mergeableBuffers)
@@ -56,19 +62,19 @@ struct RxDriverState {
         slotSize = configuration.headerQueue?.layout.slotSize ?? 0
         bufferByteCount = configuration.shape.bufferByteCount
         let buffers = data.byteCount / bufferByteCount
-        bufferAt = .allocate(capacity: ring.size)
-        freeChains = .allocate(capacity: ring.chainCount)
-        isPosted = .allocate(capacity: ring.chainCount)
-        isPosted.initialize(repeating: 0, count: ring.chainCount)
-        burstChains = .allocate(capacity: ring.chainCount)
+        bufferAt = .allocate(capacity: geometry.size)
+        freeChains = .allocate(capacity: chainCount)
+        isPosted = .allocate(capacity: chainCount)
+        isPosted.initialize(repeating: 0, count: chainCount)
+        burstChains = .allocate(capacity: chainCount)
         slotRanges = .allocate(capacity: burst)
-        freeChainCount = ring.chainCount
+        freeChainCount = chainCount
         spares = BufferFIFO(capacity: buffers)
         taken = BufferFIFO(capacity: buffers)
-        for chain in 0..<ring.chainCount { freeChains[chain] = UInt16(chain) }
-        for index in 0..<ring.size { bufferAt[index] = .max }
-        for index in 0..<(ring.chainCount * ring.chainLength) { bufferAt[index] = UInt32(index) }
-        for index in (ring.chainCount * ring.chainLength)..<buffers { spares.push(UInt32(index)) }
+        for chain in 0..<chainCount { freeChains[chain] = UInt16(chain) }
+        for index in 0..<geometry.size { bufferAt[index] = .max }
+        for index in 0..<(chainCount * chainLength) { bufferAt[index] = UInt32(index) }
+        for index in (chainCount * chainLength)..<buffers { spares.push(UInt32(index)) }
     }
 
     func free() {
@@ -97,7 +103,10 @@ struct RxDriverState {
 
     // MARK: Refill
 
-    mutating func refill() -> (posted: Int, wantsKick: Bool) {
+    @inline(__always)
+    mutating func refill<Ring: DriverRing>(
+        _ ring: UnsafeMutablePointer<Ring>
+    ) -> (posted: Int, wantsKick: Bool) {
         var posted = 0
         // Chains without buffers stay, in order.
         var kept = 0
@@ -105,8 +114,8 @@ struct RxDriverState {
         while index < freeChainCount {
             let chain = freeChains[index]
             index &+= 1
-            if fill(Int(chain)) {
-                ring.post(chain: Int(chain))
+            if fill(Int(chain), ring) {
+                ring.pointee.post(chain: Int(chain))
                 isPosted[Int(chain)] = 1
                 posted &+= 1
             } else {
@@ -115,20 +124,22 @@ struct RxDriverState {
             }
         }
         freeChainCount = kept
-        return (posted, ring.publish())
+        return (posted, ring.pointee.publish())
     }
 
     /// Writes a chain's descriptors, with spare buffers in the place of taken ones.
     @inline(__always)
-    private mutating func fill(_ chain: Int) -> Bool {
+    private mutating func fill<Ring: DriverRing>(
+        _ chain: Int, _ ring: UnsafeMutablePointer<Ring>
+    ) -> Bool {
         var position = 0
-        while position < ring.chainLength {
-            let index = chain &* ring.chainLength &+ position
+        while position < chainLength {
+            let index = chain &* chainLength &+ position
             if bufferAt[index] == .max {
                 guard let spare = spares.pop() else { return false }
                 bufferAt[index] = spare
             }
-            ring.write(
+            ring.pointee.write(
                 chain: chain, position: position,
                 address: data.address.advanced(by: Int(bufferAt[index]) &* bufferByteCount),
                 byteCount: bufferByteCount)
@@ -139,32 +150,33 @@ struct RxDriverState {
 
     // MARK: Harvest
 
-    mutating func harvest() -> Int {
+    @inline(__always)
+    mutating func harvest<Ring: DriverRing>(_ ring: UnsafeMutablePointer<Ring>) -> Int {
         packetCount = 0
         pieceCount = 0
         burstChainCount = 0
         if fault != .none { return 0 }
-        let pending = ring.pendingUsed()
+        ring.pointee.refresh()
         var entry = 0
-        while packetCount < burst && entry < pending {
-            let used = harvestPacket(entry, pending)
-            if used == 0 { break }
-            entry &+= used
+        while packetCount < burst, let used = ring.pointee.used(entry) {
+            let count = harvestPacket(entry, used, ring)
+            if count == 0 { break }
+            entry &+= count
         }
-        ring.release(entry)
+        ring.pointee.release(entry)
         harvestedCount &+= UInt64(packetCount)
         return packetCount
     }
 
-    /// One packet, from pending entry `entry` on.
-    /// - Returns: entries it took; 0 after a fault, or when its pieces need the next burst.
+    /// One packet, from used entry `entry` on.
+    /// - Returns: entries it took; 0 after a fault.
     @inline(__always)
-    private mutating func harvestPacket(_ entry: Int, _ pending: Int) -> Int {
-        let used = ring.used(entry)
-        let byteCount = Int(used &>> 32)
-        let id = UInt32(truncatingIfNeeded: used)
-        let slot = reportsInUsedElement ? Int(id &>> 16) &- 1 : -1
-        let chain = reportsInUsedElement ? Int(id & 0xffff) : Int(id)
+    private mutating func harvestPacket<Ring: DriverRing>(
+        _ entry: Int, _ used: UsedBuffer, _ ring: UnsafeMutablePointer<Ring>
+    ) -> Int {
+        let byteCount = used.byteCount
+        let slot = used.slot
+        let chain = used.head
         guard accept(chain) else { return failed(.usedID) }
         let first = pointer(buffer: bufferAt[chain])
         var packet = ReceivedPacket(
@@ -184,10 +196,10 @@ struct RxDriverState {
             guard readDataHeader(first, &packet) else { return failed(.slot) }
         }
         let buffers = Int(packet.bufferCount)
-        if buffers == 0 || buffers > pending &- entry { return failed(.numBuffers) }
+        if buffers == 0 { return failed(.numBuffers) }
         guard appendPieces(chain, byteCount, prefix, &packet) else { return failed(.usedLength) }
         if buffers > 1 {
-            let reason = harvestFurther(entry, buffers, &packet)
+            let reason = harvestFurther(entry, buffers, ring, &packet)
             if reason != .none { return failed(reason) }
         }
         (packets + packetCount).initialize(to: packet)
@@ -197,14 +209,14 @@ struct RxDriverState {
 
     /// The second and later buffers of a packet.
     @inline(never)
-    private mutating func harvestFurther(
-        _ entry: Int, _ count: Int, _ packet: inout ReceivedPacket
+    private mutating func harvestFurther<Ring: DriverRing>(
+        _ entry: Int, _ count: Int, _ ring: UnsafeMutablePointer<Ring>,
+        _ packet: inout ReceivedPacket
     ) -> DriverFault {
         for offset in 1..<count {
-            let used = ring.used(entry &+ offset)
-            let chain = Int(UInt32(truncatingIfNeeded: used))
-            guard accept(chain) else { return .usedID }
-            guard appendPieces(chain, Int(used &>> 32), 0, &packet) else { return .usedLength }
+            guard let used = ring.pointee.used(entry &+ offset) else { return .numBuffers }
+            guard used.slot < 0, accept(used.head) else { return .usedID }
+            guard appendPieces(used.head, used.byteCount, 0, &packet) else { return .usedLength }
         }
         return .none
     }
@@ -212,9 +224,9 @@ struct RxDriverState {
     /// Checks that a used id is a posted chain and takes it over.
     @inline(__always)
     private mutating func accept(_ head: Int) -> Bool {
-        let chain = ring.chainLength == 1 ? head : head / ring.chainLength
-        if chain >= ring.chainCount || isPosted[chain] == 0 { return false }
-        if ring.chainLength != 1 && chain &* ring.chainLength != head { return false }
+        let chain = chainLength == 1 ? head : head / chainLength
+        if chain >= chainCount || isPosted[chain] == 0 { return false }
+        if chainLength != 1 && chain &* chainLength != head { return false }
         isPosted[chain] = 0
         burstChains[burstChainCount] = UInt16(truncatingIfNeeded: chain)
         burstChainCount &+= 1
@@ -268,7 +280,7 @@ struct RxDriverState {
         var skip = prefix
         var position = 0
         repeat {
-            if position == ring.chainLength || pieceCount == pieceCapacity { return left == 0 }
+            if position == chainLength || pieceCount == pieceCapacity { return left == 0 }
             let here = left < bufferByteCount ? left : bufferByteCount
             let start = UnsafeRawPointer(pointer(buffer: bufferAt[head &+ position]))
             (pieces + pieceCount).initialize(

@@ -4,51 +4,43 @@ import RxPath
 /// The driver side of a split virtqueue that receives: chains of a fixed length, chain c made of
 /// the descriptors from c x chainLength on.
 ///
-/// A value of pointers and cursors; one thread at a time.
-struct SplitDriverRing {
-    let size: Int
+/// A used entry is named by its chain's head; header slots come in the upper half of the id.
+struct SplitDriverRing: DriverRing {
+    private let size: Int
     let chainLength: Int
-    let addresses: SplitVirtqueueAddresses
+    let addresses: VirtqueueAddresses
     private let descriptors: UnsafeMutableRawPointer
     private let availRing: UnsafeMutableRawPointer
     private let usedRing: UnsafeMutableRawPointer
     private let mask: UInt16
     private let usesEventIndex: Bool
+    private let namesSlots: Bool
     private var availIndex: UInt16 = 0
     private var publishedAvail: UInt16 = 0
     private var lastUsed: UInt16 = 0
-    private var usedIndex: UInt16 = 0
+    /// Used entries known of, from `lastUsed` on.
+    private var pendingCount = 0
 
-    init(
-        size: Int, chainLength: Int, features: VirtioFeatures, in space: GuestSpace
-    ) throws(RxPathError) {
-        guard size > 0, size <= SplitLayout.maximumSize, size & (size - 1) == 0 else {
-            throw RxPathError("ring size \(size) is not a power of two between 1 and 32768")
-        }
-        guard chainLength > 0, chainLength <= size else {
-            throw RxPathError(
-                "a chain of \(chainLength) descriptors does not fit a ring of \(size)")
-        }
+    init(_ geometry: DriverRingGeometry, in space: GuestSpace) throws(RxPathError) {
+        try VirtqueueAddresses.check(size: geometry.size, .split)
+        let size = geometry.size
         let table = try space.allocate(
             byteCount: SplitLayout.descriptorTableByteCount(size: size), alignment: 4096)
         let avail = try space.allocate(byteCount: SplitLayout.availRingByteCount(size: size))
         let used = try space.allocate(byteCount: SplitLayout.usedRingByteCount(size: size))
         self.size = size
-        self.chainLength = chainLength
+        chainLength = geometry.chainLength
         descriptors = table.pointer
         availRing = avail.pointer
         usedRing = used.pointer
         mask = UInt16(truncatingIfNeeded: size - 1)
-        usesEventIndex = features.contains(.eventIndex)
-        addresses = SplitVirtqueueAddresses(
-            size: size, descriptorTable: table.address, availRing: avail.address,
-            usedRing: used.address)
+        usesEventIndex = geometry.features.contains(.eventIndex)
+        namesSlots = geometry.namesSlots
+        addresses = VirtqueueAddresses(
+            format: .split, size: size, descriptorArea: table.address, driverArea: avail.address,
+            deviceArea: used.address)
     }
 
-    /// Chains that can be posted at once.
-    var chainCount: Int { size / chainLength }
-
-    /// Writes descriptor `position` of chain `chain`: device-writable, linked to the next.
     @inline(__always)
     func write(chain: Int, position: Int, address: GuestAddress, byteCount: Int) {
         let index = chain &* chainLength &+ position
@@ -63,7 +55,6 @@ struct SplitDriverRing {
             toByteOffset: 8, as: UInt64.self)
     }
 
-    /// Puts a chain into the available ring; the device sees it after `publish`.
     @inline(__always)
     mutating func post(chain: Int) {
         let entry = SplitLayout.entriesOffset &+ 2 &* Int(availIndex & mask)
@@ -71,8 +62,6 @@ struct SplitDriverRing {
         availIndex = availIndex &+ 1
     }
 
-    /// Shows the device all posted chains.
-    /// - Returns: whether the device wants to be kicked.
     @inline(__always)
     mutating func publish() -> Bool {
         if publishedAvail == availIndex { return false }
@@ -91,29 +80,32 @@ struct SplitDriverRing {
         return flags & usedNoNotify == 0
     }
 
-    /// How many used entries wait to be harvested, looked up at most once per burst.
     @inline(__always)
-    mutating func pendingUsed() -> Int {
+    mutating func refresh() {
         // [V2 acquire <- the device's release of used.idx: entries, buffers, header slots]
-        usedIndex = SharedWord16(usedRing + SplitLayout.indexOffset).loadAcquire()
-        return Int(usedIndex &- lastUsed)
+        let index = SharedWord16(usedRing + SplitLayout.indexOffset).loadAcquire()
+        pendingCount = Int(index &- lastUsed)
     }
 
-    /// Used entry `offset` of those pending: {le32 id, le32 len} in one word.
     @inline(__always)
-    func used(_ offset: Int) -> UInt64 {
+    func used(_ offset: Int) -> UsedBuffer? {
+        if offset >= pendingCount { return nil }
         let index = Int((lastUsed &+ UInt16(truncatingIfNeeded: offset)) & mask)
-        return (usedRing + SplitLayout.entriesOffset + index &* SplitLayout.usedElementByteCount)
+        // {le32 id, le32 len} in one word.
+        let entry =
+            (usedRing + SplitLayout.entriesOffset + index &* SplitLayout.usedElementByteCount)
             .loadUnaligned(as: UInt64.self)
+        let id = Int(UInt32(truncatingIfNeeded: entry))
+        return UsedBuffer(
+            head: namesSlots ? id & 0xffff : id, byteCount: Int(entry &>> 32),
+            slot: namesSlots ? id &>> 16 &- 1 : -1)
     }
 
-    /// The first `count` pending entries are done with.
     @inline(__always)
     mutating func release(_ count: Int) {
         lastUsed = lastUsed &+ UInt16(truncatingIfNeeded: count)
     }
 
-    /// Asks the device to call, or not to.
     func setInterrupts(_ enabled: Bool) {
         SharedWord16(availRing + SplitLayout.flagsOffset).store(enabled ? 0 : availNoInterrupt)
         let offset = SplitLayout.usedEventOffset(size: size)

@@ -79,6 +79,11 @@ public struct SharedWord64: @unchecked Sendable {
         cell.pointee.store(value, ordering: .releasing)
     }
 
+    /// Releases, and is visible to all before a later `loadSequential` of this thread reads.
+    @inlinable public func storeSequential(_ value: UInt64) {
+        cell.pointee.store(value, ordering: .sequentiallyConsistent)
+    }
+
     /// Adds to a word that only this thread writes: no read-modify-write instruction is needed,
     /// readers may lag.
     @inlinable

@@ -23,7 +23,7 @@ struct PostedChain {
 }
 
 struct HandDevice {
-    let addresses: SplitVirtqueueAddresses
+    let addresses: VirtqueueAddresses
     let memory: GuestMemory
     private var nextAvail: UInt16 = 0
     private(set) var nextUsed: UInt16 = 0
@@ -35,10 +35,10 @@ struct HandDevice {
 
     private var size: Int { addresses.size }
     private var avail: UnsafeMutableRawPointer {
-        memory.translate(addresses.availRing, byteCount: 6 + 2 * size)!
+        memory.translate(addresses.driverArea, byteCount: 6 + 2 * size)!
     }
     private var used: UnsafeMutableRawPointer {
-        memory.translate(addresses.usedRing, byteCount: 6 + 8 * size)!
+        memory.translate(addresses.deviceArea, byteCount: 6 + 8 * size)!
     }
 
     /// The available index as the driver published it.
@@ -59,7 +59,7 @@ struct HandDevice {
     private func chain(_ head: UInt16) -> PostedChain {
         var chain = PostedChain(head: head, pieces: [])
         var index = Int(head)
-        let table = memory.translate(addresses.descriptorTable, byteCount: 16 * size)!
+        let table = memory.translate(addresses.descriptorArea, byteCount: 16 * size)!
         for _ in 0..<size {
             guard index < size else { break }
             let slot = table + 16 * index

@@ -30,11 +30,11 @@ public struct EvilRing {
     /// Bytes from `address` on that a ring takes, rounded up to 64.
     public static func byteCount(size: Int) -> Int { (26 * size + 16 + 63) / 64 * 64 }
 
-    public var addresses: SplitVirtqueueAddresses {
-        SplitVirtqueueAddresses(
-            size: size, descriptorTable: GuestAddress(descriptorTable),
-            availRing: GuestAddress(availRing), usedRing: GuestAddress(usedRing),
-            firstIndex: firstIndex)
+    public var addresses: VirtqueueAddresses {
+        VirtqueueAddresses(
+            format: .split, size: size, descriptorArea: GuestAddress(descriptorTable),
+            driverArea: GuestAddress(availRing), deviceArea: GuestAddress(usedRing),
+            base: firstIndex)
     }
 
     // MARK: Descriptors

@@ -10,11 +10,6 @@ public enum BenchMethod: String, Sendable, CaseIterable, Codable {
     case d
 }
 
-/// Ring formats.
-public enum RingFormat: String, Sendable, CaseIterable, Codable {
-    case split
-}
-
 /// What buffers the driver posts.
 public enum BufferKind: String, Sendable, CaseIterable, Codable {
     case mergeable, chained, single
@@ -71,15 +66,15 @@ public struct BenchCase: Sendable, Equatable {
     public var displayName: String {
         if !name.isEmpty { return name }
         let how = effectiveReport.map { "\(method.rawValue)/\($0.rawValue)" } ?? method.rawValue
-        return "\(packet) \(how) \(buffers.rawValue)"
+        let kind = ring == .split ? "" : " \(ring.rawValue)"
+        return "\(packet) \(how) \(buffers.rawValue)\(kind)"
     }
 
     /// Checks every axis.
     /// - Throws: one sentence naming the first axis that is impossible, and why.
     public func validate() throws(EngineError) {
-        guard ringSize > 0, ringSize <= SplitLayout.maximumSize, ringSize & (ringSize - 1) == 0
-        else {
-            throw EngineError("ring size \(ringSize) is not a power of two between 1 and 32768")
+        do { try VirtqueueAddresses.check(size: ringSize, ring) } catch {
+            throw EngineError(error.description)
         }
         guard (1...RxQueue.maximumBurst).contains(burst) else {
             throw EngineError(

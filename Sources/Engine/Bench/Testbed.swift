@@ -30,7 +30,8 @@ final class Testbed {
             benchCase.method != .d ? 0 : benchCase.sharedHeaderQueue ? 1 : benchCase.rqs
         do {
             let driverConfiguration = RxDriverConfiguration(
-                ringSize: benchCase.ringSize, shape: shape, method: benchCase.rxMethod,
+                ringSize: benchCase.ringSize, ring: benchCase.ring, shape: shape,
+                method: benchCase.rxMethod,
                 features: benchCase.hashReport ? .hashReport : [],
                 spareBuffers: benchCase.consumer == .take
                     ? benchCase.ringSize / shape.chainLength * shape.chainLength : 0,

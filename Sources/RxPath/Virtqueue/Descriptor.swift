@@ -1,30 +1,41 @@
 import Rings
 
-/// A private, unchanging copy of one descriptor.
+/// A private, unchanging copy of one descriptor, the same for both ring formats.
 ///
-/// Each half is read once, as one relaxed 64-bit load: a plain struct copy compiles to several
-/// loads, between which a hostile guest can change what was checked.
+/// Each half is read once, as one 64-bit load: a plain struct copy compiles to several loads,
+/// between which a hostile guest can change what was checked.
 struct Descriptor: BitwiseCopyable {
     let address: UInt64
+    /// As in a split ring: length 32 | flags 16 | next 16.
     private let rest: UInt64
 
+    /// From the two words of a split descriptor.
     @inline(__always)
-    init(readingOnce pointer: UnsafeMutableRawPointer) {
-        address = SharedWord64(pointer).load()
-        rest = SharedWord64(pointer + 8).load()
+    init(address: UInt64, splitRest: UInt64) {
+        self.address = address
+        rest = splitRest
     }
 
-    /// For tables that have no alignment (an indirect table may lie at any address): the bytes
-    /// are copied out first, and the copy is read.
+    /// From the two words of a packed descriptor, which has its flags last.
     @inline(__always)
-    init(copied pointer: UnsafeRawPointer) {
-        address = pointer.loadUnaligned(as: UInt64.self)
-        rest = (pointer + 8).loadUnaligned(as: UInt64.self)
+    init(address: UInt64, packedRest: UInt64) {
+        self.address = address
+        rest =
+            packedRest & 0xffff_ffff | (packedRest &>> 48) &<< 32
+            | (packedRest &>> 32 & 0xffff) &<< 48
+    }
+
+    /// Reads a split descriptor.
+    @inline(__always)
+    init(readingOnce pointer: UnsafeMutableRawPointer) {
+        self.init(
+            address: SharedWord64(pointer).load(), splitRest: SharedWord64(pointer + 8).load())
     }
 
     @inline(__always) var byteCount: UInt32 { UInt32(truncatingIfNeeded: rest) }
     @inline(__always) var flags: UInt16 { UInt16(truncatingIfNeeded: rest &>> 32) }
-    @inline(__always) var next: UInt16 { UInt16(truncatingIfNeeded: rest &>> 48) }
+    /// Number of the next descriptor (split), or the buffer id (packed).
+    @inline(__always) var tag: UInt16 { UInt16(truncatingIfNeeded: rest &>> 48) }
 
     /// Device-writable, neither chained nor indirect: the shape of nearly every receive buffer.
     @inline(__always) var isSingleWritable: Bool {

@@ -1,44 +1,79 @@
-import Rings
+/// What came of walking one chain.
+struct WalkedChain: BitwiseCopyable {
+    /// The buffer, or why there is none; `.empty` if the driver has not posted all of it.
+    var fetch = BufferFetch.empty
+    var fault = QueueFault.none
+    /// Segments in the list, the chain's included.
+    var segmentCount = 0
+    /// Descriptors visited, those of an indirect table included.
+    var visited = 0
+    /// Descriptors in the ring itself.
+    var listCount = 0
+    /// The last one of those.
+    var last: Descriptor
 
-/// A bounded walk over one receive chain: NEXT links in a table, and one level of INDIRECT.
+    init(last: Descriptor) { self.last = last }
+}
+
+/// A bounded walk over one receive chain: NEXT links in a ring, and one level of INDIRECT.
 ///
 /// Nothing is written while walking, so a chain that turns out to be a lie half way has had no
 /// effect. Each descriptor is read once.
-struct DescriptorChain {
-    private let table: UnsafeMutableRawPointer
-    /// Descriptors in the queue: the most that any chain may visit.
-    private let count: Int
+struct DescriptorChain<Links: DescriptorLinks> {
+    private var links: Links
     private let allowsIndirect: Bool
     private var regions: RegionCache
     /// Descriptors visited, those of an indirect table included.
-    private(set) var visited = 0
+    private var visited = 0
     /// Most descriptors this walk may visit.
     private let budget: Int
     private var byteCount = 0
-    private(set) var fault = QueueFault.none
+    private var fault = QueueFault.none
 
-    init(
-        table: UnsafeMutableRawPointer, count: Int, allowsIndirect: Bool, regions: RegionCache,
-        budget: Int
-    ) {
-        self.table = table
-        self.count = count
+    private init(_ links: Links, allowsIndirect: Bool, regions: RegionCache, budget: Int) {
+        self.links = links
         self.allowsIndirect = allowsIndirect
         self.regions = regions
         self.budget = budget
     }
 
     /// Walks from `first`, a copy of the head's descriptor, to the end.
-    mutating func walk(
-        from first: Descriptor, need: Int, into segments: inout SegmentList
+    ///
+    /// Everything goes in and comes out by value: a mutating call would pin the caller's cursors to
+    /// memory.
+    /// - Parameters:
+    ///   - segments: its pieces are appended to a copy, as far as the first `need` bytes reach.
+    ///   - walkedCount: descriptors walked before in this burst.
+    @inline(never)
+    static func walk(
+        _ links: Links, from first: Descriptor, need: Int, into segments: SegmentList,
+        allowsIndirect: Bool, regions: RegionCache, walkedCount: Int
+    ) -> WalkedChain {
+        // Tables of empty descriptors could otherwise make one turn cost the square of the size.
+        var chain = DescriptorChain(
+            links, allowsIndirect: allowsIndirect, regions: regions,
+            budget: 1024 &+ 4 &* links.count &- walkedCount)
+        var list = segments
+        var walked = WalkedChain(last: first)
+        walked.fetch = chain.walk(&walked, need, &list)
+        walked.fault = chain.fault
+        walked.segmentCount = list.count
+        walked.visited = chain.visited
+        return walked
+    }
+
+    private mutating func walk(
+        _ walked: inout WalkedChain, _ need: Int, _ segments: inout SegmentList
     ) -> BufferFetch {
-        var descriptor = first
         while true {
+            let descriptor = walked.last
             visited &+= 1
-            if visited > count { return broken(.loop) }
+            if visited > links.count { return broken(.loop) }
             if visited > budget { return .full }
+            walked.listCount = visited
             if descriptor.flags & DescriptorFlags.indirect != 0 {
-                if !allowsIndirect || descriptor.flags & DescriptorFlags.next != 0 {
+                let isMixed = visited > 1 && !Links.mixesIndirect
+                if !allowsIndirect || descriptor.flags & DescriptorFlags.next != 0 || isMixed {
                     return broken(.indirect)
                 }
                 return walkIndirect(descriptor, need, &segments)
@@ -48,8 +83,11 @@ struct DescriptorChain {
             if descriptor.flags & DescriptorFlags.next == 0 {
                 return BufferFetch(byteCount: byteCount)
             }
-            if Int(descriptor.next) >= count { return broken(.next) }
-            descriptor = Descriptor(readingOnce: table + Int(descriptor.next) &* 16)
+            switch links.following(descriptor) {
+            case .descriptor(let next): walked.last = next
+            case .missing: return .empty
+            case .outside: return broken(.next)
+            }
         }
     }
 
@@ -59,7 +97,7 @@ struct DescriptorChain {
         _ reference: Descriptor, _ need: Int, _ segments: inout SegmentList
     ) -> BufferFetch {
         let entries = Int(reference.byteCount) / 16
-        if reference.byteCount == 0 || reference.byteCount % 16 != 0 || entries > count {
+        if reference.byteCount == 0 || reference.byteCount % 16 != 0 || entries > links.count {
             return broken(.indirectLength)
         }
         if UInt64.max &- reference.address < UInt64(reference.byteCount) { return broken(.range) }
@@ -74,11 +112,11 @@ struct DescriptorChain {
             if descriptor.flags & DescriptorFlags.indirect != 0 { return broken(.indirect) }
             let appended = append(descriptor, need, &segments)
             if !appended.isBuffer { return appended }
-            if descriptor.flags & DescriptorFlags.next == 0 {
+            guard let next = Links.entry(after: descriptor, index, of: entries) else {
                 return BufferFetch(byteCount: byteCount)
             }
-            index = Int(descriptor.next)
-            if index >= entries { return broken(.next) }
+            if next >= entries { return broken(.next) }
+            index = next
         }
     }
 
@@ -96,7 +134,8 @@ struct DescriptorChain {
                 }
                 done &+= Int(piece.byteCount)
             }
-            return Descriptor(copied: UnsafeRawPointer(bytes.baseAddress.unsafelyUnwrapped))
+            return Links.tableEntry(
+                bytes.load(as: UInt64.self), bytes.load(fromByteOffset: 8, as: UInt64.self))
         }
     }
 

@@ -23,6 +23,11 @@ public enum QueueFault: UInt8, Sendable, CaseIterable {
     case range
     /// 64 buffers in a row were too small for a virtio-net header.
     case tinyBuffers
+    /// A packed buffer id is not below the queue size.
+    case id
+    /// A packed list runs on into descriptors that the driver did not make available, again and
+    /// again.
+    case unfinishedList
 
     /// The name in reports.
     public var name: String { String(describing: self) }

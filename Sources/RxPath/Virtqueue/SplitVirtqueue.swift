@@ -24,30 +24,30 @@ struct SplitVirtqueue: Virtqueue {
     /// The head of the buffer taken last.
     private var head: UInt16 = 0
     private(set) var usedCount = 0
-    /// Descriptors walked one by one in this burst. Tables of empty descriptors could otherwise
-    /// make one turn cost the square of the queue size.
+    /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
     var fault = QueueFault.none
 
+    static var shadowEntryByteCount: Int { 8 }
+
     // control path
-    /// - Parameter shadow: room for `addresses.size` entries, owned by the caller.
     init(
-        _ addresses: SplitVirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
-        shadow: UnsafeMutablePointer<UInt64>
+        _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        shadow: UnsafeMutableRawPointer
     ) throws(RxPathError) {
-        let parts = try addresses.map(in: memory)
-        descriptors = parts.descriptorTable
-        availRing = parts.availRing
-        usedRing = parts.usedRing
-        self.shadow = shadow
+        let areas = try addresses.map(in: memory)
+        descriptors = areas.descriptorArea
+        availRing = areas.driverArea
+        usedRing = areas.deviceArea
+        self.shadow = shadow.assumingMemoryBound(to: UInt64.self)
         mask = UInt16(truncatingIfNeeded: addresses.size - 1)
         allowsIndirect = features.contains(.indirectDescriptors)
         usesEventIndex = features.contains(.eventIndex)
         regions = memory.cache
-        nextAvail = addresses.firstIndex
-        availIndex = addresses.firstIndex
-        nextUsed = addresses.firstIndex
-        publishedFrom = addresses.firstIndex
+        nextAvail = addresses.base
+        availIndex = addresses.base
+        nextUsed = addresses.base
+        publishedFrom = addresses.base
         // A worker polls: kicks would be wasted.
         SharedWord16(usedRing + SplitLayout.flagsOffset).store(usedNoNotify)
     }
@@ -128,32 +128,15 @@ struct SplitVirtqueue: Virtqueue {
             segments.append(pointer, descriptor.byteCount)
             return BufferFetch(byteCount: Int(descriptor.byteCount))
         }
-        // Copies in and out: a mutating call here would pin this queue's cursors to memory.
-        let walked = walk(descriptor, need, segments)
+        let walked = DescriptorChain.walk(
+            SplitLinks(table: descriptors, count: size), from: descriptor, need: need,
+            into: segments, allowsIndirect: allowsIndirect, regions: regions,
+            walkedCount: walkedCount)
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
         if walked.fetch.isBroken { return broken(walked.fault) }
         if walked.fetch.isBuffer { nextAvail = nextAvail &+ 1 }
         return walked.fetch
-    }
-
-    private struct Walked: BitwiseCopyable {
-        let fetch: BufferFetch
-        let fault: QueueFault
-        let segmentCount: Int
-        let visited: Int
-    }
-
-    /// Everything but a single descriptor inside one region.
-    @inline(never)
-    private func walk(_ first: Descriptor, _ need: Int, _ segments: SegmentList) -> Walked {
-        var list = segments
-        var chain = DescriptorChain(
-            table: descriptors, count: size, allowsIndirect: allowsIndirect, regions: regions,
-            budget: 1024 &+ 4 &* size &- walkedCount)
-        let fetch = chain.walk(from: first, need: need, into: &list)
-        return Walked(
-            fetch: fetch, fault: chain.fault, segmentCount: list.count, visited: chain.visited)
     }
 
     @inline(__always)

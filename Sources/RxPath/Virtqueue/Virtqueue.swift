@@ -7,11 +7,23 @@
 /// A burst: `refresh` once; `take` buffers, `use` each with its length; on a shortfall `rewind`;
 /// then `publish` once, and `wantsCall` decides on the one notification.
 protocol Virtqueue: BitwiseCopyable {
+    /// Bytes of private memory per entry in which used entries are shadowed.
+    static var shadowEntryByteCount: Int { get }
+
+    /// Activates a queue: checks size, alignment and range of its areas.
+    /// - Parameter shadow: `shadowEntryByteCount` bytes for each of `addresses.size` entries,
+    ///   owned by the caller.
+    // control path
+    init(
+        _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        shadow: UnsafeMutableRawPointer
+    ) throws(RxPathError)
+
     /// Why the queue is broken, or `.none`.
     var fault: QueueFault { get set }
     /// Entries in the ring: the most buffers a driver can have posted.
     var size: Int { get }
-    /// Where the device goes on in the driver's ring, for resuming the queue.
+    /// Where the device goes on, for resuming the queue (`VirtqueueAddresses.base`).
     var base: UInt16 { get }
     /// Nothing was taken yet in this burst, so all of what a burst may cost is left.
     var isFresh: Bool { get }

@@ -24,7 +24,7 @@ public enum BufferShortage: Sendable {
 
 /// Everything an RQ is made from.
 public struct RxQueueConfiguration: Sendable {
-    public var virtqueue: SplitVirtqueueAddresses
+    public var virtqueue: VirtqueueAddresses
     public var features: VirtioFeatures
     public var memory: GuestMemory
     public var method: RxMethod
@@ -40,7 +40,7 @@ public struct RxQueueConfiguration: Sendable {
     public var callDescriptor: Int32
 
     public init(
-        virtqueue: SplitVirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        virtqueue: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
         method: RxMethod, headerQueue: HeaderQueue? = nil,
         splitPolicy: SplitPolicy = SplitPolicy(), burst: Int = 32, shortage: BufferShortage = .wait,
         callDescriptor: Int32 = -1
@@ -97,15 +97,17 @@ public final class RxQueue: @unchecked Sendable {
             throw RxPathError("method D needs a header queue")
         }
         try configuration.splitPolicy.check()
-        let parts = try RxQueueParts(configuration, arena)
         self.configuration = configuration
-        block = parts.block
-        body =
-            switch configuration.method {
-            case .whole: parts.body(WholePlacement.self)
-            case .headerQueue(.netHeader): parts.body(NetHeaderReportPlacement.self)
-            case .headerQueue(.usedElement): parts.body(UsedElementReportPlacement.self)
-            }
+        switch configuration.virtqueue.format {
+        case .split:
+            let parts = try RxQueueParts<SplitVirtqueue>(configuration, arena)
+            block = parts.block
+            body = parts.body(configuration.method)
+        case .packed:
+            let parts = try RxQueueParts<PackedVirtqueue>(configuration, arena)
+            block = parts.block
+            body = parts.body(configuration.method)
+        }
     }
 
     /// Places up to a burst of packets and publishes them.
@@ -119,7 +121,7 @@ public final class RxQueue: @unchecked Sendable {
         body.enqueue(refs, count)
     }
 
-    /// The next available entry of the driver's ring: where a stopped queue is resumed.
+    /// Where a stopped queue is resumed (`VirtqueueAddresses.base`).
     public var base: UInt16 { body.base() }
 
     /// A snapshot.
@@ -129,9 +131,9 @@ public final class RxQueue: @unchecked Sendable {
 extension RxQueueConfiguration {
     /// Bytes that a queue takes from its arena, alignment included.
     public var arenaByteCount: Int {
-        let size = max(0, virtqueue.size)
-        return 5 * CacheLine.byteCount + RxQueueParts.stateByteCount + size * 8
-            + RxCounterBlock.byteCount
-            + BurstPlan.byteCount(burst: burst, queueSize: size)
+        switch virtqueue.format {
+        case .split: RxQueueParts<SplitVirtqueue>.arenaByteCount(self)
+        case .packed: RxQueueParts<PackedVirtqueue>.arenaByteCount(self)
+        }
     }
 }

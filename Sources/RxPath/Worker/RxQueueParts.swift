@@ -8,10 +8,10 @@ struct RxQueueBody {
     let base: () -> UInt16
 }
 
-/// The checked parts of an RQ before its method is chosen.
-struct RxQueueParts {
+/// The checked parts of an RQ over one ring format, before its method is chosen.
+struct RxQueueParts<Queue: Virtqueue> {
     let block: RxCounterBlock
-    private let queue: SplitVirtqueue
+    private let queue: Queue
     private let plan: BurstPlan
     private let claimer: HeaderClaimer
     private let callDescriptor: Int32
@@ -20,15 +20,15 @@ struct RxQueueParts {
     init(_ configuration: RxQueueConfiguration, _ arena: MemoryArena) throws(RxPathError) {
         let size = configuration.virtqueue.size
         _ = try configuration.virtqueue.map(in: configuration.memory)
-        let shadow = try Self.allocate(arena, size * 8)
+        let shadow = try Self.allocate(arena, size * Queue.shadowEntryByteCount)
         let planMemory = try Self.allocate(
             arena, BurstPlan.byteCount(burst: configuration.burst, queueSize: size))
         let counters = try Self.allocate(arena, RxCounterBlock.byteCount)
         memory = try Self.allocate(arena, Self.stateByteCount)
         block = RxCounterBlock(memory: counters)
-        queue = try SplitVirtqueue(
+        queue = try Queue(
             configuration.virtqueue, features: configuration.features,
-            memory: configuration.memory, shadow: shadow.assumingMemoryBound(to: UInt64.self))
+            memory: configuration.memory, shadow: shadow)
         plan = BurstPlan(
             memory: planMemory, burst: configuration.burst, queueSize: size,
             features: configuration.features, dropsOnShortage: configuration.shortage == .drop,
@@ -48,21 +48,39 @@ struct RxQueueParts {
         return headerQueue.layout.slotSize - taken
     }
 
-    static var stateByteCount: Int {
-        CacheLine.roundedUp(MemoryLayout<RxQueueState<SplitVirtqueue>>.stride)
+    private static var stateByteCount: Int {
+        CacheLine.roundedUp(MemoryLayout<RxQueueState<Queue>>.stride)
     }
 
-    /// Called with a concrete method, so that the closures are specialised for it.
+    /// Bytes that a queue takes from its arena, alignment included.
+    static func arenaByteCount(_ configuration: RxQueueConfiguration) -> Int {
+        // Other sizes are refused.
+        let size = min(max(0, configuration.virtqueue.size), PackedLayout.maximumSize)
+        return 5 * CacheLine.byteCount + stateByteCount + size * Queue.shadowEntryByteCount
+            + RxCounterBlock.byteCount
+            + BurstPlan.byteCount(burst: configuration.burst, queueSize: size)
+    }
+
+    /// Called with a concrete ring, so that the closures are specialised for it and the method.
     @inline(__always)
-    func body<Method: PlacementMethod>(_ method: Method.Type) -> RxQueueBody {
-        typealias State = RxQueueState<SplitVirtqueue>
+    func body(_ method: RxMethod) -> RxQueueBody {
+        switch method {
+        case .whole: body(WholePlacement.self)
+        case .headerQueue(.netHeader): body(NetHeaderReportPlacement.self)
+        case .headerQueue(.usedElement): body(UsedElementReportPlacement.self)
+        }
+    }
+
+    @inline(__always)
+    private func body<Method: PlacementMethod>(_ method: Method.Type) -> RxQueueBody {
+        typealias State = RxQueueState<Queue>
         let state = memory.bindMemory(to: State.self, capacity: 1)
         state.initialize(
             to: State(
                 queue: queue, plan: plan, claimer: claimer, counters: block,
                 callDescriptor: callDescriptor))
         return RxQueueBody(
-            enqueue: { RxBurst<SplitVirtqueue, Method>.place($0, $1, state) },
+            enqueue: { RxBurst<Queue, Method>.place($0, $1, state) },
             base: { state.pointee.queue.base })
     }
 

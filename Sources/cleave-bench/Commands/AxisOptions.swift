@@ -11,7 +11,8 @@ struct AxisOptions: ParsableArguments {
 
     @Option(
         help: .init(
-            "Ring format: split.", discussion: "Example: --ring split", valueName: "list"))
+            "Ring format: split, packed.", discussion: "Example: --ring split,packed",
+            valueName: "list"))
     var ring: [String] = []
 
     @Option(
@@ -35,7 +36,7 @@ struct AxisOptions: ParsableArguments {
 
     @Option(
         help: .init(
-            "Descriptors of an RQ's virtqueue, a power of two.",
+            "Descriptors of an RQ's virtqueue; a power of two if it is split.",
             discussion: "Example: --ring-size 256,1024", valueName: "list"))
     var ringSize: [String] = []
 

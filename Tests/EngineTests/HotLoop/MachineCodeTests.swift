@@ -27,22 +27,38 @@ import Testing
 
         init() throws { code = try MachineCode(ReleaseProgram("cleave-bench")) }
 
-        private func burst(_ method: String) throws -> String {
-            let found = code.functions(mangled: "QueuePartsV4body").filter {
-                $0.key.hasPrefix("generic specialization <RxPath.\(method)> of closure #1 ")
+        private static let methods = [
+            "WholePlacement", "NetHeaderReportPlacement", "UsedElementReportPlacement",
+        ]
+
+        /// The closure number `closure` in `function`, specialised for `types`.
+        private func closure(
+            _ closure: Int, in function: String, for types: String
+        ) throws -> String {
+            let found = code.functions(mangled: function).filter {
+                $0.key.hasPrefix("generic specialization <\(types)> of closure #\(closure) ")
             }
-            try #require(found.count == 1, "a burst specialised for \(method): \(found.count)")
+            try #require(found.count == 1, "\(function) specialised for \(types): \(found.count)")
             return found.first!.value
         }
 
         @Test(
             "A burst is specialised, and calls nothing but its own and copies",
-            arguments: [
-                "WholePlacement", "NetHeaderReportPlacement", "UsedElementReportPlacement",
-            ])
-        func bursts(_ method: String) throws {
-            let reached = try code.reachable(from: try burst(method))
+            arguments: ["SplitVirtqueue", "PackedVirtqueue"], methods)
+        func bursts(_ ring: String, _ method: String) throws {
+            let reached = try code.reachable(
+                from: try closure(
+                    1, in: "QueuePartsV4body", for: "RxPath.\(ring), RxPath.\(method)"))
             #expect(reached.count > 3, "placement is reached")
+            #expect(Self.offences(reached) == [])
+        }
+
+        @Test(
+            "A driver's refill and harvest are specialised, and call nothing but their own",
+            arguments: ["SplitDriverRing", "PackedDriverRing"], [1, 2])
+        func driverLoops(_ ring: String, _ loop: Int) throws {
+            let reached = try code.reachable(
+                from: try closure(loop, in: "02RxB4BodyV", for: "GuestDriver.\(ring)"))
             #expect(Self.offences(reached) == [])
         }
 

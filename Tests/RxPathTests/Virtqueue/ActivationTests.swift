@@ -15,9 +15,9 @@ struct ActivationTests {
         _ guest: EvilGuest, size: Int = 8, table: UInt64 = 0x1_0000, avail: UInt64 = 0x1_1000,
         used: UInt64 = 0x1_2000
     ) -> String? {
-        let addresses = SplitVirtqueueAddresses(
-            size: size, descriptorTable: GuestAddress(table), availRing: GuestAddress(avail),
-            usedRing: GuestAddress(used))
+        let addresses = VirtqueueAddresses(
+            format: .split, size: size, descriptorArea: GuestAddress(table),
+            driverArea: GuestAddress(avail), deviceArea: GuestAddress(used))
         do throws(RxPathError) {
             _ = try addresses.map(in: guest.memory)
             return nil
@@ -30,7 +30,7 @@ struct ActivationTests {
         for size in [0, 3, 5, 6, 7, 300, 32767, 65536, -1, -8, Int.min, Int.max] {
             #expect(
                 Self.refusal(guest, size: size)
-                    == "split virtqueue size \(size) is not a power of two between 1 and 32768")
+                    == "split ring size \(size) is not a power of two between 1 and 32768")
         }
         for size in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
             #expect(Self.refusal(guest, size: size) == nil, "\(size)")
@@ -92,9 +92,9 @@ struct ActivationTests {
         let memory = try GuestMemory(regions: [
             MemoryRegion(guestBase: GuestAddress(0x1000), host: host + 1, byteCount: 4096)
         ])
-        let addresses = SplitVirtqueueAddresses(
-            size: 1, descriptorTable: GuestAddress(0x1000), availRing: GuestAddress(0x1100),
-            usedRing: GuestAddress(0x1200))
+        let addresses = VirtqueueAddresses(
+            format: .split, size: 1, descriptorArea: GuestAddress(0x1000),
+            driverArea: GuestAddress(0x1100), deviceArea: GuestAddress(0x1200))
         let refusal = #expect(throws: RxPathError.self) { try addresses.map(in: memory) }
         #expect(
             refusal?.description

@@ -35,7 +35,7 @@ struct RxQueueTests {
         let refusal = #expect(throws: RxPathError.self) {
             try RxQueue(Self.configuration(guest, size: size), in: arena)
         }
-        #expect(refusal?.description.hasPrefix("split virtqueue size \(size)") == true)
+        #expect(refusal?.description.hasPrefix("split ring size \(size)") == true)
         #expect(arena.usedBytes == 0)
     }
 
@@ -83,7 +83,7 @@ struct RxQueueTests {
         for head in 0..<8 { rig.post(head) }
         rig.enqueue([TestFrames.tcp4([1]), TestFrames.tcp4([2]), TestFrames.tcp4([3])])
         var addresses = rig.ring.addresses
-        addresses.firstIndex = rig.queue.base
+        addresses.base = rig.queue.base
         let arenas = ArenaSupply(chunk: 1 << 18)
         let next = try arenas.queue(
             RxQueueConfiguration(

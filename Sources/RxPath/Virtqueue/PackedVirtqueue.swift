@@ -1,0 +1,276 @@
+import Rings
+
+/// The device side of an activated packed virtqueue (virtio 1.4, "Packed Virtqueues").
+///
+/// Lists are used in the order in which they are taken, so a list's used descriptor goes where its
+/// head was, and between bursts there is one place in the ring for both. Everything the driver can
+/// change is read once and checked here; used descriptors are never read back.
+struct PackedVirtqueue: Virtqueue {
+    private let ring: UnsafeMutableRawPointer
+    private let driverArea: UnsafeMutableRawPointer
+    /// Used descriptors of this burst, `size` of them at most, ready to be copied: slot + 1, or 0,
+    /// in place of the address; length 32 | id 16 | flags 16. Above the slot, in bits 48 on, stands
+    /// how many descriptors the list has beyond one; masked out when copied.
+    private let shadow: UnsafeMutablePointer<UInt64>
+    let size: Int
+    private let allowsIndirect: Bool
+    private let usesEventIndex: Bool
+
+    private var regions: RegionCache
+    /// Where the next list begins.
+    private var cursor: PackedCursor
+    /// Descriptors of the lists taken in this burst: never more than `size`, whatever the driver
+    /// makes available meanwhile.
+    private var takenCount = 0
+    /// `takenCount` at the last publish: what the driver may want to be called for.
+    private var publishedCount = 0
+    /// Shadow words of the buffer taken last, without its length.
+    private var taken: (list: UInt64, rest: UInt64) = (0, 0)
+    private(set) var usedCount = 0
+    /// Descriptors walked one by one in this burst.
+    private var walkedCount = 0
+    /// How often the list at `cursor` was found without its end.
+    private var unfinishedCount = 0
+    var fault = QueueFault.none
+
+    /// How often a list may be found without its end; an honest driver publishes the head last, so
+    /// it never is.
+    private static let maximumUnfinished = 1024
+
+    static var shadowEntryByteCount: Int { 16 }
+
+    // control path
+    init(
+        _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        shadow: UnsafeMutableRawPointer
+    ) throws(RxPathError) {
+        let areas = try addresses.map(in: memory)
+        ring = areas.descriptorArea
+        driverArea = areas.driverArea
+        self.shadow = shadow.assumingMemoryBound(to: UInt64.self)
+        size = addresses.size
+        allowsIndirect = features.contains(.indirectDescriptors)
+        usesEventIndex = features.contains(.eventIndex)
+        regions = memory.cache
+        cursor = PackedCursor(base: addresses.base)
+        // A worker polls: kicks would be wasted.
+        PackedEvent.request(areas.deviceArea, flags: PackedEvent.disable, at: cursor)
+    }
+
+    var isFresh: Bool { usedCount == 0 && walkedCount == 0 }
+
+    // MARK: Taking buffers
+
+    /// Descriptors themselves say whether they are available.
+    @inline(__always)
+    mutating func refresh(_ count: Int) {}
+
+    /// A loop of its own without a call in it, for the reason given at the split ring's.
+    @inline(__always)
+    mutating func takeRun(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList
+    ) -> Int {
+        let region = regions.last
+        let limit = min(
+            min(count, size &- takenCount), segments.capacity &- segments.count)
+        let segmentsOut = segments.base + segments.count
+        let shadowOut = shadow + 2 &* usedCount
+        let judged =
+            PackedLayout.ownerFlags | DescriptorFlags.next | DescriptorFlags.write
+            | DescriptorFlags.indirect
+        var place = cursor
+        var taken = 0
+        while taken < limit {
+            let slot = ring + place.offset &* PackedLayout.descriptorByteCount
+            // [V4 acquire <- the driver's release of the word: the address, and lists behind it]
+            let rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
+            let flags = UInt16(truncatingIfNeeded: rest &>> 48)
+            let byteCount = rest & 0xffff_ffff
+            let id = rest & 0xffff_0000_0000
+            let need = needs[taken]
+            guard flags & judged == place.availableFlags | DescriptorFlags.write,
+                id < UInt64(truncatingIfNeeded: size) &<< 32, Int(byteCount) >= need,
+                let pointer = region.translate(SharedWord64(slot).load(), byteCount)
+            else { break }
+            (segmentsOut + taken).initialize(
+                to: Segment(pointer: pointer, byteCount: UInt32(truncatingIfNeeded: byteCount)))
+            shadowOut[2 &* taken] = 0
+            shadowOut[2 &* taken &+ 1] =
+                id | UInt64(place.usedFlags) &<< 48 | Self.lengthAndWrite(need)
+            taken &+= 1
+            place.advance(by: 1, size: size)
+        }
+        cursor = place
+        takenCount &+= taken
+        usedCount &+= taken
+        segments.count &+= taken
+        return taken
+    }
+
+    @inline(__always)
+    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
+        if takenCount == size { return .empty }
+        let slot = ring + cursor.offset &* PackedLayout.descriptorByteCount
+        // [V4 acquire <- the driver's release of the word: the address, and the rest of the list]
+        let rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
+        let flags = UInt16(truncatingIfNeeded: rest &>> 48)
+        if flags & PackedLayout.ownerFlags != cursor.availableFlags { return .empty }
+        let descriptor = Descriptor(address: SharedWord64(slot).load(), packedRest: rest)
+        if descriptor.isSingleWritable && !segments.isFull && Int(descriptor.tag) < size,
+            let pointer = regions.translate(descriptor.address, descriptor.byteCount)
+        {
+            accept(id: descriptor.tag, listCount: 1)
+            segments.append(pointer, descriptor.byteCount)
+            return BufferFetch(byteCount: Int(descriptor.byteCount))
+        }
+        let links = PackedLinks(ring: ring, count: size, cursor: cursor, left: size &- takenCount)
+        let walked = DescriptorChain.walk(
+            links, from: descriptor, need: need, into: segments, allowsIndirect: allowsIndirect,
+            regions: regions, walkedCount: walkedCount)
+        segments.count = walked.segmentCount
+        walkedCount &+= walked.visited
+        return judge(walked)
+    }
+
+    @inline(__always)
+    private mutating func judge(_ walked: WalkedChain) -> BufferFetch {
+        if walked.fetch.isBroken { return broken(walked.fault) }
+        if walked.fetch.isEmpty {
+            unfinishedCount &+= 1
+            return unfinishedCount < Self.maximumUnfinished ? .empty : broken(.unfinishedList)
+        }
+        if walked.fetch.isBuffer {
+            // The list's last descriptor carries the id.
+            if Int(walked.last.tag) >= size { return broken(.id) }
+            unfinishedCount = 0
+            accept(id: walked.last.tag, listCount: walked.listCount)
+        }
+        return walked.fetch
+    }
+
+    @inline(__always)
+    private mutating func accept(id: UInt16, listCount: Int) {
+        taken.list = UInt64(truncatingIfNeeded: listCount &- 1) &<< 48
+        taken.rest = UInt64(id) &<< 32 | UInt64(cursor.usedFlags) &<< 48
+        takenCount &+= listCount
+        cursor.advance(by: listCount, size: size)
+    }
+
+    @inline(__always)
+    private mutating func broken(_ reason: QueueFault) -> BufferFetch {
+        fault = reason
+        return .broken
+    }
+
+    // MARK: Using buffers
+
+    @inline(__always)
+    mutating func use(_ byteCount: Int) {
+        shadow[2 &* usedCount] = taken.list
+        shadow[2 &* usedCount &+ 1] = taken.rest | Self.lengthAndWrite(byteCount)
+        usedCount &+= 1
+    }
+
+    /// WRITE says that there are bytes.
+    @inline(__always)
+    private static func lengthAndWrite(_ byteCount: Int) -> UInt64 {
+        UInt64(UInt32(truncatingIfNeeded: byteCount))
+            | (byteCount != 0 ? UInt64(DescriptorFlags.write) &<< 48 : 0)
+    }
+
+    /// The address of a used descriptor means nothing in virtio: slot + 1, 0 = no slot.
+    struct SlotReport: UsedSlotReport {
+        fileprivate let shadow: UnsafeMutablePointer<UInt64>
+
+        @inline(__always)
+        func attach(slot: UInt32, toUsed index: Int) { shadow[2 &* index] |= UInt64(slot) &+ 1 }
+    }
+
+    @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }
+
+    @inline(__always)
+    mutating func rewind(toUsed count: Int) {
+        var descriptors = 0
+        while usedCount > count {
+            usedCount &-= 1
+            descriptors &+= Self.listCount(shadow[2 &* usedCount])
+        }
+        takenCount &-= descriptors
+        cursor = cursor.moved(back: descriptors, size: size)
+    }
+
+    @inline(__always)
+    private static func listCount(_ entry: UInt64) -> Int { Int(entry &>> 48) &+ 1 }
+
+    // MARK: Publishing
+
+    @inline(__always)
+    mutating func publish() {
+        publishedCount = takenCount
+        walkedCount = 0
+        if usedCount == 0 { return }
+        let first = cursor.moved(back: takenCount, size: size)
+        // Plain stores: the driver looks at none of these before the first.
+        if takenCount == usedCount {
+            Self.copySingles(shadow, usedCount, to: ring, from: first, size)
+        } else {
+            Self.copyLists(shadow, usedCount, to: ring, from: first, size)
+        }
+        usedCount = 0
+        takenCount = 0
+        let slot = ring + first.offset &* PackedLayout.descriptorByteCount
+        SharedWord64(slot).store(shadow[0] & Self.addressMask)
+        // [V5 release -> the driver's acquire of the first used descriptor: the others, buffers and
+        // header slots] Sequential: `wantsCall` cannot read the driver's event before that [V3].
+        SharedWord64(slot + PackedLayout.restOffset).storeSequential(shadow[1])
+    }
+
+    private static var addressMask: UInt64 { 0xffff_ffff_ffff }
+
+    /// Writes all used descriptors but the first, each list being one descriptor: in two spans at
+    /// the ring's end.
+    @inline(__always)
+    private static func copySingles(
+        _ shadow: UnsafePointer<UInt64>, _ count: Int, to ring: UnsafeMutableRawPointer,
+        from first: PackedCursor, _ size: Int
+    ) {
+        let each = PackedLayout.descriptorByteCount
+        let untilEnd = min(count, size &- first.offset)
+        (ring + (first.offset &+ 1) &* each).copyMemory(
+            from: shadow + 2, byteCount: (untilEnd &- 1) &* each)
+        if untilEnd < count {
+            ring.copyMemory(
+                from: shadow + 2 &* untilEnd, byteCount: (count &- untilEnd) &* each)
+        }
+    }
+
+    /// The same for lists of any length.
+    @inline(never)
+    private static func copyLists(
+        _ shadow: UnsafePointer<UInt64>, _ count: Int, to ring: UnsafeMutableRawPointer,
+        from first: PackedCursor, _ size: Int
+    ) {
+        var place = first
+        var index = 1
+        while index < count {
+            place.advance(by: listCount(shadow[2 &* index &- 2]), size: size)
+            let slot = ring + place.offset &* PackedLayout.descriptorByteCount
+            SharedWord64(slot).store(shadow[2 &* index] & addressMask)
+            SharedWord64(slot + PackedLayout.restOffset).store(shadow[2 &* index &+ 1])
+            index &+= 1
+        }
+    }
+
+    @inline(__always)
+    func wantsCall() -> Bool {
+        if publishedCount == 0 { return false }
+        return PackedEvent.isWanted(
+            driverArea, from: cursor.moved(back: publishedCount, size: size),
+            count: publishedCount, size: size, usesEventIndex: usesEventIndex)
+    }
+
+    // MARK: Observation (control path)
+
+    /// Offset in the lower 15 bits, wrap counter above them.
+    var base: UInt16 { cursor.base }
+}
