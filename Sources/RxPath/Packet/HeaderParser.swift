@@ -41,34 +41,42 @@ public enum HeaderParser {
     public static func parse(
         window: UnsafeRawPointer, windowByteCount: Int, frameByteCount: Int
     ) -> HeaderSplit {
-        guard windowByteCount >= fastByteCount else {
-            return walk(window, windowByteCount, frameByteCount)
+        if windowByteCount == frameByteCount && frameByteCount >= fastByteCount {
+            let length = fastLength(window, byteCount: frameByteCount)
+            if length != 0 { return HeaderSplit(byteCount: UInt16(truncatingIfNeeded: length)) }
         }
+        return walk(window, windowByteCount, frameByteCount)
+    }
+
+    /// The header length of a frame of the most common kinds: untagged, IPv4 without options or
+    /// IPv6 without extension headers, TCP or UDP.
+    /// - Parameters:
+    ///   - frame: the first byte of the Ethernet header; any alignment.
+    ///   - byteCount: bytes in the frame, at least `fastByteCount`. Nothing behind them is read.
+    /// - Returns: 0 if the frame is of another kind, or its headers do not hold: ask `parse`.
+    @inline(__always)
+    static func fastLength(_ frame: UnsafeRawPointer, byteCount: Int) -> Int {
         // Bytes 12...19: ethertype, version and IHL, TOS, then IPv4's total length.
-        let head = window.word(at: 12, as: UInt64.self)
+        let head = frame.word(at: 12, as: UInt64.self)
         // Bytes 20...23: IPv4's fragment word, TTL, protocol; or IPv6's next header first.
-        let rest = window.word(at: 20, as: UInt32.self)
+        let rest = frame.word(at: 20, as: UInt32.self)
         let transport: TransportEnd
         let slack: Int
         if head & 0xff_ffff == 0x45_0008 {
             // Any bit but "don't fragment" ends up above the 8 bits that a protocol has.
             transport = TransportEnd(
                 Int(rest &>> 24) | Int(rest & 0xff3f) &<< 8, at: 34,
-                dataOffset: window.word(at: 46, as: UInt8.self))
+                dataOffset: frame.word(at: 46, as: UInt8.self))
             let ipEnd = 14 &+ Int(UInt16(truncatingIfNeeded: head &>> 32).byteSwapped)
-            slack = (ipEnd &- transport.end) | (frameByteCount &- ipEnd)
+            slack = (ipEnd &- transport.end) | (byteCount &- ipEnd)
         } else {
-            // A window that ends before the data offset is too short for TCP whatever is read.
-            let offset = min(66, windowByteCount &- 1)
+            // A frame that ends before the data offset is too short for TCP whatever is read.
+            let offset = min(66, byteCount &- 1)
             transport = TransportEnd(
-                Int(rest & 0xff), at: 54, dataOffset: window.word(at: offset, as: UInt8.self))
-            let room = frameByteCount &- transport.end
-            slack = head & 0xf0_ffff == 0x60_dd86 ? room : -1
+                Int(rest & 0xff), at: 54, dataOffset: frame.word(at: offset, as: UInt8.self))
+            slack = head & 0xf0_ffff == 0x60_dd86 ? byteCount &- transport.end : -1
         }
-        guard slack | transport.slack | (windowByteCount &- transport.end) >= 0 else {
-            return walk(window, windowByteCount, frameByteCount)
-        }
-        return HeaderSplit(byteCount: UInt16(truncatingIfNeeded: transport.end))
+        return slack | transport.slack >= 0 ? transport.end : 0
     }
 
     /// Where a TCP or UDP header ends, by masks: which of the two it is mixes in any traffic, and
@@ -140,10 +148,10 @@ public enum HeaderParser {
         return filled
     }
 
-    /// The shortest frame the fast path takes: Ethernet, IPv4 and TCP, all without options. It
-    /// makes every fixed load above safe but that of IPv6's TCP data offset, which is checked.
+    /// The shortest frame `fastLength` takes: Ethernet, IPv4 and TCP, all without options. It makes
+    /// every fixed load there safe but that of IPv6's TCP data offset, which is checked.
     @inline(__always)
-    private static var fastByteCount: Int { 54 }
+    static var fastByteCount: Int { 54 }
 
     /// The general case, kept out of the callers' loops.
     @inline(never)
