@@ -60,6 +60,7 @@ extension BurstPlan {
             }
             index &+= 1
         }
+        splitCount = slotCount
         reserve(from: first, &queue, method)
     }
 }

@@ -8,15 +8,15 @@ struct PlacedBurst: BitwiseCopyable {
     var refs = 0
 }
 
-/// What the loop of `place` needs on every packet, read once: behind the plan's address each would
+/// What the loops of `place` need on every packet, read once: behind the plan's address each would
 /// be loaded anew after every store.
-private struct PlaceConstants: BitwiseCopyable {
+private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     let segments: UnsafePointer<Segment>
     let netHeaderByteCount: Int
     let slots: UnsafeMutableRawPointer
     let slotMask: UInt32
     let slotShift: Int
-    let padMask: Int
+    let report: Report
 }
 
 extension BurstPlan {
@@ -30,30 +30,65 @@ extension BurstPlan {
         let constants = PlaceConstants(
             segments: segments.base, netHeaderByteCount: netHeaderByteCount, slots: claimer.slots,
             slotMask: claimer.slotCount &- 1, slotShift: Int(claimer.slotShift),
-            padMask: padMask)
-        let report = queue.slotReport
+            report: queue.slotReport)
+        if plannedCount == 0 { return PlacedBurst() }
+        if isUniform && padMask == 0 && (!Method.splits || splitCount == plannedCount) {
+            return placeUniform(refs, claim.first, constants, method)
+        }
+        return placeMixed(refs, claim.first, constants, counters, method)
+    }
+
+    /// A uniform burst in which every packet splits, or none: a loop of its own without a rare
+    /// case in it, as `takeRun`.
+    @inline(__always)
+    private func placeUniform<Report: UsedSlotReport, Method: PlacementMethod>(
+        _ refs: UnsafePointer<PacketRef>, _ firstSlot: UInt32,
+        _ constants: PlaceConstants<Report>, _ method: Method.Type
+    ) -> PlacedBurst {
         let packets = packets
-        let plannedCount = plannedCount
-        let isUniform = isUniform
+        let count = plannedCount
         var placed = PlacedBurst()
-        placed.packets = plannedCount
-        var slot = claim.first
+        var slot = firstSlot
+        var index = 0
+        while index < count {
+            let source = refs[index]
+            let packet = packets[index].uniform(index)
+            if Method.splits {
+                placeSplitSimple(packet, source, slot & constants.slotMask, constants, method)
+                slot = slot &+ 1
+            } else {
+                placeWholeSimple(packet, source, constants, method)
+            }
+            placed.bytes &+= Int(source.byteCount)
+            index &+= 1
+        }
+        placed.packets = count
+        placed.refs = count
+        return placed
+    }
+
+    /// Any burst.
+    @inline(__always)
+    private func placeMixed<Report: UsedSlotReport, Method: PlacementMethod>(
+        _ refs: UnsafeMutablePointer<PacketRef>, _ firstSlot: UInt32,
+        _ constants: PlaceConstants<Report>, _ counters: RxCounterBlock, _ method: Method.Type
+    ) -> PlacedBurst {
+        var placed = PlacedBurst()
+        var slot = firstSlot
         var index = 0
         while index < plannedCount {
             let packet = isUniform ? packets[index].uniform(index) : packets[index]
             index &+= 1
+            placed.refs = packet.firstRef &+ packet.refCount
             if Method.splits && packet.takesSlot {
-                placed.bytes &+= placeSplit(packet, refs, slot, report, constants, method)
+                placed.bytes &+= placeSplit(
+                    packet, refs, slot & constants.slotMask, constants, method)
                 slot = slot &+ 1
-            } else if packet.fate != .deliver && countFate(packet, refs, counters) {
-                placed.packets &-= 1
             } else {
+                if packet.fate != .deliver && countFate(packet, refs, counters) { continue }
                 placed.bytes &+= placeWhole(packet, refs, constants, method)
             }
-        }
-        if plannedCount > 0 {
-            let last = packets[plannedCount &- 1]
-            placed.refs = last.firstRef &+ last.refCount
+            placed.packets &+= 1
         }
         return placed
     }
@@ -68,64 +103,98 @@ extension BurstPlan {
 
     /// - Returns: bytes of the packet.
     @inline(__always)
-    private func placeWhole<Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ constants: PlaceConstants,
-        _ method: Method.Type
+    private func placeWhole<Report: UsedSlotReport, Method: PlacementMethod>(
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>,
+        _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) -> Int {
-        let netHeaderByteCount = constants.netHeaderByteCount
+        if packet.isSimple {
+            let source = refs[packet.firstRef]
+            placeWholeSimple(packet, source, constants, method)
+            return Int(source.byteCount)
+        }
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
         let netHeader = NetHeader(numBuffers: packet.bufferCount)
-        if !packet.isSimple {
-            return placeScattered(packet, refs, prefix, netHeader, .notSplit, nil)
-        }
-        let source = refs[packet.firstRef]
+        return placeScattered(packet, refs, prefix, netHeader, .notSplit, nil)
+    }
+
+    /// One source segment, one buffer segment.
+    @inline(__always)
+    private func placeWholeSimple<Report: UsedSlotReport, Method: PlacementMethod>(
+        _ packet: PlannedPacket, _ source: PacketRef, _ constants: PlaceConstants<Report>,
+        _ method: Method.Type
+    ) {
+        let netHeaderByteCount = constants.netHeaderByteCount
+        let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
         let target = constants.segments[packet.firstSegment].pointer
-        netHeader.store(to: target, byteCount: netHeaderByteCount)
+        NetHeader(numBuffers: packet.bufferCount).store(to: target, byteCount: netHeaderByteCount)
         if prefix != netHeaderByteCount {
             SplitTail.notSplit.store(to: target + netHeaderByteCount)
         }
         copyBytes(target + prefix, source.pointer, Int(source.byteCount))
-        return Int(source.byteCount)
     }
 
     /// - Returns: bytes of the packet.
     @inline(__always)
     private func placeSplit<Report: UsedSlotReport, Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ slotNumber: UInt32,
-        _ report: Report, _ constants: PlaceConstants, _ method: Method.Type
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ slot: UInt32,
+        _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) -> Int {
-        let slot = slotNumber & constants.slotMask
-        let netHeaderByteCount = constants.netHeaderByteCount
-        let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let headerLength = packet.headerLength
+        if padMask != 0 {
+            let used = Method.slotByteCount(
+                headerLength: Int(headerLength), netHeader: netHeaderByteCount)
+            (constants.slots + Int(slot) &<< constants.slotShift + used)
+                .initializeMemory(as: UInt8.self, repeating: 0, count: (0 &- used) & padMask)
+        }
+        if packet.isSimple {
+            let source = refs[packet.firstRef]
+            placeSplitSimple(packet, source, slot, constants, method)
+            return Int(source.byteCount)
+        }
+        let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.bufferCount)
         let tail = SplitTail(slot: slot, headerLength: headerLength)
-        var headerTarget = constants.slots + Int(slot) &<< constants.slotShift
-        if Method.reportsInUsedElement {
-            report.attach(slot: slot, toUsed: packet.firstUsed)
-            netHeader.store(to: headerTarget, byteCount: netHeaderByteCount)
-            headerTarget += netHeaderByteCount
-        }
-        let headerEnd = headerTarget + Int(headerLength)
-        let padding = (0 &- Int(bitPattern: headerEnd)) & constants.padMask
-        if padding > 0 {
-            headerEnd.initializeMemory(as: UInt8.self, repeating: 0, count: padding)
-        }
-        if !packet.isSimple {
-            return placeScattered(packet, refs, prefix, netHeader, tail, headerTarget)
-        }
-        let source = refs[packet.firstRef]
-        copyBytes(headerTarget, source.pointer, Int(headerLength))
+        let headers = writeSlotPrefix(packet, slot, constants, method)
+        return placeScattered(packet, refs, prefix, netHeader, tail, headers)
+    }
+
+    /// Names the slot in the used entry and writes the net header into it, if the method does so.
+    /// - Returns: where the packet headers go.
+    @inline(__always)
+    private func writeSlotPrefix<Report: UsedSlotReport, Method: PlacementMethod>(
+        _ packet: PlannedPacket, _ slot: UInt32, _ constants: PlaceConstants<Report>,
+        _ method: Method.Type
+    ) -> UnsafeMutableRawPointer {
+        let start = constants.slots + Int(slot) &<< constants.slotShift
+        if !Method.reportsInUsedElement { return start }
+        constants.report.attach(slot: slot, toUsed: packet.firstUsed)
+        NetHeader(hdrLen: packet.headerLength, numBuffers: packet.bufferCount)
+            .store(to: start, byteCount: constants.netHeaderByteCount)
+        return start + constants.netHeaderByteCount
+    }
+
+    /// One source segment, at most one buffer segment.
+    @inline(__always)
+    private func placeSplitSimple<Report: UsedSlotReport, Method: PlacementMethod>(
+        _ packet: PlannedPacket, _ source: PacketRef, _ slot: UInt32,
+        _ constants: PlaceConstants<Report>, _ method: Method.Type
+    ) {
+        let netHeaderByteCount = constants.netHeaderByteCount
+        let headerLength = Int(packet.headerLength)
+        copyBytes(
+            writeSlotPrefix(packet, slot, constants, method), source.pointer, headerLength)
         let target = constants.segments[packet.firstSegment].pointer
         if !Method.reportsInUsedElement {
-            netHeader.store(to: target, byteCount: netHeaderByteCount)
-            tail.store(to: target + netHeaderByteCount)
+            NetHeader(hdrLen: packet.headerLength, numBuffers: packet.bufferCount)
+                .store(to: target, byteCount: netHeaderByteCount)
+            SplitTail(slot: slot, headerLength: packet.headerLength)
+                .store(to: target + netHeaderByteCount)
         }
-        let payload = Int(source.byteCount) &- Int(headerLength)
+        let payload = Int(source.byteCount) &- headerLength
         if payload > 0 {
-            copyBytes(target + prefix, source.pointer + Int(headerLength), payload)
+            let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
+            copyBytes(target + prefix, source.pointer + headerLength, payload)
         }
-        return Int(source.byteCount)
     }
 
     /// Any number of source segments over any number of buffer segments; even the prefix may be

@@ -26,7 +26,7 @@ struct BurstPlan: BitwiseCopyable {
     var packetCount = 0
     /// Packets before this one were planned: dropped, or given buffers.
     var plannedCount = 0
-    /// Packets that scan split, delivered or not.
+    /// Packets that split: by scan, or after a second plan.
     var splitCount = 0
     /// Scan found packets that fit a slot entirely and are to go there.
     var hasTiny = false
