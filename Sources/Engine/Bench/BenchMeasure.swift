@@ -146,6 +146,8 @@ final class BenchMeasure {
             consumerCyclesPerPacket: perPacket(\.consumerCycles),
             packets: counters.packets - before.packets, split: counters.split - before.split,
             tiny: counters.tiny - before.tiny,
+            packetsPerBurst: Double(counters.packets - before.packets)
+                / Double(max(1, counters.bursts - before.bursts)),
             fallback: Self.difference(counters.fallback, before.fallback, \.name),
             dropped: Self.difference(counters.dropped, before.dropped, \.name),
             claimRetries: counters.claimRetries - before.claimRetries, verify: verification,

@@ -64,6 +64,8 @@ public struct BenchResult: Sendable {
     public var split: UInt64
     /// Of them, in a slot entirely.
     public var tiny: UInt64 = 0
+    /// Mean packets of a device burst that moved any: how well the costs of a burst are shared.
+    public var packetsPerBurst = 0.0
     public var fallback: [String: UInt64]
     public var dropped: [String: UInt64]
     /// Claim retries of the timed passes.

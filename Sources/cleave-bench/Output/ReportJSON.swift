@@ -88,6 +88,7 @@ enum ReportJSON {
             ("split", .unsigned(result.split)),
             ("fallback", counts(result.fallback)),
             ("dropped", counts(result.dropped)),
+            ("packetsPerBurst", .number(result.packetsPerBurst)),
             ("claimRetries", .unsigned(result.claimRetries)),
             (
                 "verify",
