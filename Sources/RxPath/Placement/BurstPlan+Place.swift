@@ -15,8 +15,33 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     let netHeaderByteCount: Int
     let slots: UnsafeMutableRawPointer
     let slotMask: UInt32
-    let slotShift: Int
+    let slotSize: Int
     let report: Report
+}
+
+/// Where a packet of one source segment and one buffer segment goes.
+private struct SimplePlace: BitwiseCopyable {
+    let headerLength: UInt16
+    let bufferCount: UInt16
+    let usedIndex: Int
+    let segmentIndex: Int
+
+    /// Number `index` of a uniform burst.
+    @inline(__always)
+    init(headerLength: UInt16, uniform index: Int) {
+        self.headerLength = headerLength
+        bufferCount = 1
+        usedIndex = index
+        segmentIndex = index
+    }
+
+    @inline(__always)
+    init(_ packet: PlannedPacket) {
+        headerLength = packet.headerLength
+        bufferCount = packet.bufferCount
+        usedIndex = packet.firstUsed
+        segmentIndex = packet.firstSegment
+    }
 }
 
 extension BurstPlan {
@@ -29,7 +54,7 @@ extension BurstPlan {
     ) -> PlacedBurst {
         let constants = PlaceConstants(
             segments: segments.base, netHeaderByteCount: netHeaderByteCount, slots: claimer.slots,
-            slotMask: claimer.slotCount &- 1, slotShift: Int(claimer.slotShift),
+            slotMask: claimer.slotCount &- 1, slotSize: claimer.slotSize,
             report: queue.slotReport)
         if plannedCount == 0 { return PlacedBurst() }
         if isUniform && padMask == 0 && (!Method.splits || splitCount == plannedCount) {
@@ -52,12 +77,12 @@ extension BurstPlan {
         var index = 0
         while index < count {
             let source = refs[index]
-            let packet = packets[index].uniform(index)
+            let place = SimplePlace(headerLength: packets[index].headerLength, uniform: index)
             if Method.splits {
-                placeSplitSimple(packet, source, slot & constants.slotMask, constants, method)
+                placeSplitSimple(place, source, slot & constants.slotMask, constants, method)
                 slot = slot &+ 1
             } else {
-                placeWholeSimple(packet, source, constants, method)
+                placeWholeSimple(place, source, constants, method)
             }
             placed.bytes &+= Int(source.byteCount)
             index &+= 1
@@ -109,7 +134,7 @@ extension BurstPlan {
     ) -> Int {
         if packet.isSimple {
             let source = refs[packet.firstRef]
-            placeWholeSimple(packet, source, constants, method)
+            placeWholeSimple(SimplePlace(packet), source, constants, method)
             return Int(source.byteCount)
         }
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
@@ -120,13 +145,13 @@ extension BurstPlan {
     /// One source segment, one buffer segment.
     @inline(__always)
     private func placeWholeSimple<Report: UsedSlotReport, Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ source: PacketRef, _ constants: PlaceConstants<Report>,
+        _ place: SimplePlace, _ source: PacketRef, _ constants: PlaceConstants<Report>,
         _ method: Method.Type
     ) {
         let netHeaderByteCount = constants.netHeaderByteCount
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
-        let target = constants.segments[packet.firstSegment].pointer
-        NetHeader(numBuffers: packet.bufferCount).store(to: target, byteCount: netHeaderByteCount)
+        let target = constants.segments[place.segmentIndex].pointer
+        NetHeader(numBuffers: place.bufferCount).store(to: target, byteCount: netHeaderByteCount)
         if prefix != netHeaderByteCount {
             SplitTail.notSplit.store(to: target + netHeaderByteCount)
         }
@@ -143,18 +168,18 @@ extension BurstPlan {
         if padMask != 0 {
             let used = Method.slotByteCount(
                 headerLength: Int(headerLength), netHeader: netHeaderByteCount)
-            (constants.slots + Int(slot) &<< constants.slotShift + used)
+            (constants.slots + Int(slot) &* constants.slotSize + used)
                 .initializeMemory(as: UInt8.self, repeating: 0, count: (0 &- used) & padMask)
         }
         if packet.isSimple {
             let source = refs[packet.firstRef]
-            placeSplitSimple(packet, source, slot, constants, method)
+            placeSplitSimple(SimplePlace(packet), source, slot, constants, method)
             return Int(source.byteCount)
         }
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.bufferCount)
         let tail = SplitTail(slot: slot, headerLength: headerLength)
-        let headers = writeSlotPrefix(packet, slot, constants, method)
+        let headers = writeSlotPrefix(SimplePlace(packet), slot, constants, method)
         return placeScattered(packet, refs, prefix, netHeader, tail, headers)
     }
 
@@ -162,13 +187,13 @@ extension BurstPlan {
     /// - Returns: where the packet headers go.
     @inline(__always)
     private func writeSlotPrefix<Report: UsedSlotReport, Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ slot: UInt32, _ constants: PlaceConstants<Report>,
+        _ place: SimplePlace, _ slot: UInt32, _ constants: PlaceConstants<Report>,
         _ method: Method.Type
     ) -> UnsafeMutableRawPointer {
-        let start = constants.slots + Int(slot) &<< constants.slotShift
+        let start = constants.slots + Int(slot) &* constants.slotSize
         if !Method.reportsInUsedElement { return start }
-        constants.report.attach(slot: slot, toUsed: packet.firstUsed)
-        NetHeader(hdrLen: packet.headerLength, numBuffers: packet.bufferCount)
+        constants.report.attach(slot: slot, toUsed: place.usedIndex)
+        NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
             .store(to: start, byteCount: constants.netHeaderByteCount)
         return start + constants.netHeaderByteCount
     }
@@ -176,18 +201,18 @@ extension BurstPlan {
     /// One source segment, at most one buffer segment.
     @inline(__always)
     private func placeSplitSimple<Report: UsedSlotReport, Method: PlacementMethod>(
-        _ packet: PlannedPacket, _ source: PacketRef, _ slot: UInt32,
+        _ place: SimplePlace, _ source: PacketRef, _ slot: UInt32,
         _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) {
         let netHeaderByteCount = constants.netHeaderByteCount
-        let headerLength = Int(packet.headerLength)
+        let headerLength = Int(place.headerLength)
         copyBytes(
-            writeSlotPrefix(packet, slot, constants, method), source.pointer, headerLength)
-        let target = constants.segments[packet.firstSegment].pointer
+            writeSlotPrefix(place, slot, constants, method), source.pointer, headerLength)
+        let target = constants.segments[place.segmentIndex].pointer
         if !Method.reportsInUsedElement {
-            NetHeader(hdrLen: packet.headerLength, numBuffers: packet.bufferCount)
+            NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
                 .store(to: target, byteCount: netHeaderByteCount)
-            SplitTail(slot: slot, headerLength: packet.headerLength)
+            SplitTail(slot: slot, headerLength: place.headerLength)
                 .store(to: target + netHeaderByteCount)
         }
         let payload = Int(source.byteCount) &- headerLength
