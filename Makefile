@@ -39,7 +39,9 @@ test: needed
 	$(SWIFT) test
 	@echo '== ThreadSanitizer'
 	$(MAKE) --no-print-directory test-tsan
-	@echo '== passed: style, release build, tests, ThreadSanitizer on RingsTests and StressTests'
+	@echo '== documentation'
+	$(MAKE) --no-print-directory docs
+	@echo '== passed: style, release build, tests, ThreadSanitizer, documentation'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed

@@ -21,7 +21,11 @@ public final class RxEngine: @unchecked Sendable {
     public static let defaultRingCapacity = 1024
 
     /// Makes RQs, workers and rings, each in memory on its RQ's node.
-    /// - Parameter queues: one configuration per place of `plan`.
+    /// - Parameters:
+    ///   - queues: one configuration per place of `plan`.
+    ///   - plan: CPU and node of each RQ.
+    ///   - ringCapacity: references that each submission ring and each completion ring holds, a
+    ///     power of two.
     public init(
         queues: [RxQueueConfiguration], plan: QueuePlan,
         ringCapacity: Int = RxEngine.defaultRingCapacity
