@@ -59,7 +59,10 @@ final class EngineGuest: @unchecked Sendable {
     let deviceQueue: HeaderQueue
     let frames = Frames.mixed
 
-    init(rqs: Int, method: RxMethod, slots: Int = 64, ringSize: Int = 64) throws {
+    init(
+        rqs: Int, ring: RingFormat = .split, method: RxMethod, slots: Int = 64,
+        ringSize: Int = 64
+    ) throws {
         let space = try GuestSpace(
             byteCount: rqs * (ringSize * 4096 + 65536) + slots * 128 + 65536)
         let headerQueue = try DriverHeaderQueue(slotSize: 128, slotCount: slots, in: space)
@@ -67,7 +70,8 @@ final class EngineGuest: @unchecked Sendable {
         let drivers = try (0..<rqs).map { _ in
             try RxDriver(
                 RxDriverConfiguration(
-                    ringSize: ringSize, shape: .mergeable(bufferByteCount: 4096), method: method,
+                    ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 4096),
+                    method: method,
                     headerQueue: headerQueue, burst: 16), in: space)
         }
         let queues = drivers.map {

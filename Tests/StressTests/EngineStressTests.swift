@@ -5,9 +5,18 @@ import Host
 import RxPath
 import Testing
 
-private let methods: [RxMethod] = [
-    .whole, .headerQueue(.netHeader), .headerQueue(.usedElement),
-]
+/// A ring and a method.
+private struct Setting: Sendable, CustomTestStringConvertible {
+    var ring: RingFormat
+    var method: RxMethod
+    var testDescription: String { "\(ring) \(method)" }
+}
+
+private let settings: [Setting] = RingFormat.allCases.flatMap { ring in
+    [.whole, .headerQueue(.netHeader), .headerQueue(.usedElement)].map {
+        Setting(ring: ring, method: $0)
+    }
+}
 
 @Suite("Engine threads end to end")
 struct EngineStressTests {
@@ -21,10 +30,11 @@ struct EngineStressTests {
         #expect(guest.engine.counters.fault == .none)
     }
 
-    @Test("Every byte arrives, in order", arguments: [1, 2], methods)
-    func everyByte(_ rqs: Int, _ method: RxMethod) throws {
+    @Test("Every byte arrives, in order", arguments: [1, 2], settings)
+    private func everyByte(_ rqs: Int, _ setting: Setting) throws {
         let total = 4_000
-        let guest = try EngineGuest(rqs: rqs, method: method)
+        let method = setting.method
+        let guest = try EngineGuest(rqs: rqs, ring: setting.ring, method: method)
         var port = Port(guest)
         let drivers = try (0..<rqs).map { try DriverThread(guest, rq: $0, until: total) }
         try guest.engine.start()
