@@ -66,7 +66,8 @@ final class Testbed {
                         zeroPads: benchCase.zeroPad),
                     burst: benchCase.burst)
             }
-            engine = try RxEngine(queues: queues, plan: plan)
+            engine = try RxEngine(
+                queues: queues, plan: plan, ringCapacity: Self.ringCapacity(benchCase))
             self.drivers = drivers
             self.space = space
             headerQueues = deviceQueues
@@ -95,6 +96,13 @@ final class Testbed {
             .chained(bufferByteCount: benchCase.bufferByteCount, packetByteCount: largestPacket)
         case .single: .single(packetByteCount: largestPacket)
         }
+    }
+
+    /// As many references as the driver can have buffers, so that the rings between port and RQ
+    /// take no more of the caches than they must.
+    private static func ringCapacity(_ benchCase: BenchCase) -> Int {
+        let least = max(benchCase.ringSize, 2 * benchCase.burst)
+        return 1 << (Int.bitWidth - (least - 1).leadingZeroBitCount)
     }
 
     /// RSS: the hash picks one of 128 entries of an indirection table filled round robin.
