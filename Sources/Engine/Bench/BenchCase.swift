@@ -88,8 +88,10 @@ public struct BenchCase: Sendable, Equatable {
                     "buffer size \(bufferByteCount) is not a multiple of 64 from 64 to 1048576")
             }
         }
-        guard (0...65589).contains(splitThreshold) else {
-            throw EngineError("split threshold \(splitThreshold) is not between 0 and 65589")
+        guard (0...SplitPolicy.maximumThreshold).contains(splitThreshold) else {
+            throw EngineError(
+                "split threshold \(splitThreshold) is not between 0 and "
+                    + "\(SplitPolicy.maximumThreshold)")
         }
         do { try HeaderQueueLayout.check(slotSize: slotSize, slotCount: slots) } catch {
             throw EngineError(error.description)

@@ -20,7 +20,8 @@ public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
         public static var dropped: Flags { Flags(rawValue: 2) }
     }
 
-    /// Host address of the first byte.
+    /// Host address of the first byte; never 0, and readable for `byteCount` bytes until the
+    /// reference comes back: the submitter's promise, which nothing here can check.
     public var address: UInt64
     /// Bytes in this segment.
     public var byteCount: UInt32
@@ -50,8 +51,7 @@ public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
     /// The first byte of the segment.
     @inlinable
     public var pointer: UnsafeRawPointer {
-        // SAFETY: made from a pointer in `init`; a null address is refused where references
-        // enter (`RxWorker.validate`), so the bit pattern is never zero here.
+        // SAFETY: whoever submits a reference guarantees readable memory at `address`, hence not 0.
         UnsafeRawPointer(bitPattern: UInt(address)).unsafelyUnwrapped
     }
 }

@@ -3,7 +3,7 @@
 
 /// Copies `byteCount` bytes between ranges that do not overlap.
 ///
-/// Up to 256 bytes by two overlapping moves per power of two, without a call; above by the C
+/// Up to 128 bytes by two overlapping moves per power of two, without a call; above by the C
 /// library, which picks the widest moves of the processor.
 @inline(__always)
 func copyBytes(

@@ -20,11 +20,14 @@ public struct SplitPolicy: Sendable, Equatable {
         self.zeroPads = zeroPads
     }
 
+    /// The largest threshold, the length of the largest packet: with it nothing is split.
+    public static let maximumThreshold = BurstPlan.maximumPacketByteCount
+
     func check() throws(RxPathError) {
-        guard (0...BurstPlan.maximumPacketByteCount).contains(threshold) else {
+        guard (0...Self.maximumThreshold).contains(threshold) else {
             throw RxPathError(
                 "split threshold \(threshold) is not between 0 and "
-                    + "\(BurstPlan.maximumPacketByteCount)")
+                    + "\(Self.maximumThreshold)")
         }
     }
 }
