@@ -145,6 +145,16 @@ public final class RxDriver: @unchecked Sendable {
     public var harvestedCount: UInt64 { state.pointee.harvestedCount }
     /// The first wrong thing the device said, or `.none`; harvesting stops there.
     public var fault: DriverFault { state.pointee.fault }
+    /// Descriptors posted since creation.
+    public var postedDescriptorCount: UInt64 { state.pointee.postedDescriptorCount }
+    /// Bytes of the buffers posted since creation.
+    public var postedByteCount: UInt64 { state.pointee.postedByteCount }
+    /// Header slots retired since creation.
+    public var retiredSlotCount: UInt64 { state.pointee.retiredSlotCount }
+    /// Bytes between the start of the data buffer in which a piece lies and the piece.
+    public func bufferOffset(of piece: ReceivedPiece) -> Int {
+        state.pointee.bufferOffset(of: piece.pointer)
+    }
     /// Buffers used with length 0.
     public var emptyBufferCount: UInt64 { state.pointee.emptyBufferCount }
 }

@@ -12,6 +12,9 @@ struct RxDriverState {
     private(set) var pieceCount = 0
     private(set) var harvestedCount: UInt64 = 0
     private(set) var emptyBufferCount: UInt64 = 0
+    private(set) var postedDescriptorCount: UInt64 = 0
+    private(set) var postedByteCount: UInt64 = 0
+    var retiredSlotCount: UInt64 = 0
     private(set) var fault = DriverFault.none
 
     private let burst: Int
@@ -101,6 +104,11 @@ struct RxDriverState {
         data.pointer + Int(buffer) &* bufferByteCount
     }
 
+    /// Bytes from the start of the data buffer in which `pointer` lies.
+    func bufferOffset(of pointer: UnsafeRawPointer) -> Int {
+        UnsafeRawPointer(data.pointer).distance(to: pointer) % bufferByteCount
+    }
+
     // MARK: Refill
 
     @inline(__always)
@@ -124,6 +132,9 @@ struct RxDriverState {
             }
         }
         freeChainCount = kept
+        let descriptors = posted &* chainLength
+        postedDescriptorCount &+= UInt64(truncatingIfNeeded: descriptors)
+        postedByteCount &+= UInt64(truncatingIfNeeded: descriptors &* bufferByteCount)
         return (posted, ring.pointee.publish())
     }
 

@@ -56,6 +56,8 @@ public struct BenchCase: Sendable, Equatable {
     /// Slots are zeroed behind the headers to the end of a cache line.
     public var zeroPad = false
     public var consumer = PayloadConsumer.none
+    /// The application reads every byte: of its copy, or where the device put it.
+    public var readsPayload = false
 
     public init() {}
 

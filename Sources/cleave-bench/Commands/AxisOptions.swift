@@ -110,6 +110,13 @@ struct AxisOptions: ParsableArguments {
             discussion: "Example: --consumer none,copy,take", valueName: "list"))
     var consumer: [String] = []
 
+    @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "The application reads every byte of payload, of its copy or in place.",
+            discussion: "Example: --reads false,true", valueName: "list"))
+    var reads: String?
+
     /// The values of every axis that was given.
     func values() throws(Failure) -> [Axis: [String]] {
         let given: [Axis: [String]] = [
@@ -120,6 +127,7 @@ struct AxisOptions: ParsableArguments {
             .hashReport: hashReport.map { [$0] } ?? [],
             .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],
             .zeroPad: zeroPad.map { [$0] } ?? [], .consumer: consumer,
+            .reads: reads.map { [$0] } ?? [],
         ]
         var values: [Axis: [String]] = [:]
         for axis in Axis.allCases {

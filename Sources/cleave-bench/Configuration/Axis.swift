@@ -15,7 +15,7 @@ enum Axis: String, CaseIterable {
     case splitThreshold = "split-threshold"
     case tiny
     case zeroPad = "zero-pad"
-    case consumer
+    case consumer, reads
 
     /// Puts a value on this axis of a case.
     /// - Throws: a sentence that starts with the value and says what was expected.
@@ -38,6 +38,7 @@ enum Axis: String, CaseIterable {
         case .tiny: one.tiny = try value.bool()
         case .zeroPad: one.zeroPad = try value.bool()
         case .consumer: one.consumer = try value.choice()
+        case .reads: one.readsPayload = try value.bool()
         }
     }
 
@@ -59,6 +60,7 @@ enum Axis: String, CaseIterable {
         case .tiny: one.method == .d ? (one.tiny ? "tiny" : "no tiny") : nil
         case .zeroPad: one.method == .d ? (one.zeroPad ? "padded" : "unpadded") : nil
         case .consumer: one.consumer == .none ? "no consumer" : one.consumer.rawValue
+        case .reads: one.readsPayload ? "read" : "not read"
         }
     }
 }

@@ -78,12 +78,20 @@ enum ReportJSON {
             ("tinyPackets", .unsigned(result.tiny)),
             ("zeroPad", .bool(one.zeroPad)),
             ("consumer", .string(one.consumer.rawValue)),
+            ("reads", .bool(one.readsPayload)),
             ("packetBytes", Int(one.packet).map(JSONValue.int) ?? .string(one.packetName)),
             ("mpps", spread(result.mpps)),
             ("gbps", spread(result.gbps)),
             ("deviceCyclesPerPacket", spread(result.deviceCyclesPerPacket)),
             ("driverCyclesPerPacket", spread(result.driverCyclesPerPacket)),
             ("consumerCyclesPerPacket", spread(result.consumerCyclesPerPacket)),
+            ("driverCycles", phases(result.driverCycles)),
+            ("descriptorsPerPacket", .number(result.bufferUse.descriptorsPerPacket)),
+            ("bytesHeldPerPacket", .number(result.bufferUse.bytesHeldPerPacket)),
+            ("wastedShare", .number(result.bufferUse.wastedShare)),
+            ("payloadAloneShare", .number(result.payload.aloneShare)),
+            ("pageAlignedShare", .number(result.payload.pageAlignedShare)),
+            ("headerAreas", .int(result.payload.headerAreas)),
             ("packets", .unsigned(result.packets)),
             ("split", .unsigned(result.split)),
             ("fallback", counts(result.fallback)),
@@ -107,6 +115,13 @@ enum ReportJSON {
                 ])
             ),
             ("notes", .array(result.notes.map(JSONValue.string))),
+        ])
+    }
+
+    private static func phases(_ cycles: DriverCycles) -> JSONValue {
+        .object([
+            ("refill", spread(cycles.refill)), ("harvest", spread(cycles.harvest)),
+            ("return", spread(cycles.giveBack)), ("total", spread(cycles.total)),
         ])
     }
 

@@ -1,0 +1,144 @@
+// What receiving takes of the driver's memory, against a recount by hand.
+import RxPath
+import TestSupport
+import Testing
+
+@testable import Engine
+
+@Suite("Buffer use", .serialized)
+struct BufferUseTests {
+    private func run(_ cases: [BenchCase]) throws -> [BenchResult] {
+        var plan = BenchPlan()
+        plan.cases = cases
+        (plan.repeats, plan.packetsPerRepeat, plan.sourcePackets) = (2, 100, 24)
+        plan.verifyPackets = 24
+        return try BenchRunner(plan).run { _ in }.results
+    }
+
+    /// TCP over IPv4 without options.
+    private static let headerByteCount = 54
+
+    @Test("Descriptors, bytes held and the wasted share are those of a recount")
+    func recount() throws {
+        var cases: [BenchCase] = []
+        for ring in RingFormat.allCases {
+            for packet in ["64", "1500", "4150", "9000"] {
+                for report in [nil] + HeaderReport.allCases {
+                    var one = BenchCase()
+                    (one.packet, one.ring, one.bufferByteCount) = (packet, ring, 2048)
+                    one.method = report == nil ? .whole : .d
+                    one.report = report ?? .usedElement
+                    cases.append(one)
+                }
+            }
+        }
+        for result in try run(cases) {
+            let one = result.benchCase
+            let packet = try #require(Int(one.packet))
+            let isSplit = one.method == .d
+            // The virtio-net header, and the tail that names the slot, stand before the packet
+            // unless they are in the slot or the used entry.
+            let prefix = !isSplit ? 12 : one.report == .netHeader ? 20 : 0
+            let data = prefix + packet - (isSplit ? Self.headerByteCount : 0)
+            let buffers = max(1, (data + 2047) / 2048)
+            let held = buffers * 2048 + (isSplit ? 128 : 0)
+            let name: Comment = "\(one.displayName)"
+            #expect(result.bufferUse.descriptorsPerPacket == Double(buffers), name)
+            #expect(result.bufferUse.bytesHeldPerPacket == Double(held), name)
+            let wasted = 1 - Double(packet) / Double(held)
+            #expect(abs(result.bufferUse.wastedShare - wasted) < 1e-12, name)
+            let isAlone = isSplit && one.report == .usedElement
+            #expect(result.payload.packets == result.verify.packets, name)
+            #expect(result.payload.aloneShare == (isAlone ? 1 : 0), name)
+            // Buffers of 2048 bytes: every second one starts a page.
+            #expect((result.payload.pageAlignedShare > 0) == isAlone, name)
+            #expect(result.payload.headerAreas == (isSplit ? 1 : 0), name)
+        }
+    }
+
+    @Test("Payload in buffers of a page is page-aligned, always")
+    func aligned() throws {
+        var one = BenchCase()
+        one.packet = "imix"
+        let result = try #require(try run([one]).first)
+        #expect(result.payload.pageAligned == result.payload.packets)
+        #expect(result.payload.packets == result.verify.packets)
+    }
+
+    @Test("Chains count all their descriptors and bytes, used or not")
+    func chains() throws {
+        var one = BenchCase()
+        (one.packet, one.buffers, one.method) = ("imix", .chained, .whole)
+        one.bufferByteCount = 512
+        let result = try #require(try run([one]).first)
+        // 1518 + 28 bytes: four descriptors of 512.
+        #expect(result.bufferUse.descriptorsPerPacket == 4)
+        #expect(result.bufferUse.bytesHeldPerPacket == 2048)
+    }
+
+    @Test("A packet that is not split, or lies in its slot entirely, has no payload alone")
+    func notAlone() throws {
+        var tiny = BenchCase()
+        (tiny.packet, tiny.tiny) = ("64", true)
+        var threshold = BenchCase()
+        (threshold.packet, threshold.splitThreshold) = ("64", 128)
+        for result in try run([tiny, threshold]) {
+            #expect(result.payload.packets == result.verify.packets)
+            #expect(result.payload.alone == 0 && result.payload.pageAligned == 0)
+        }
+    }
+
+    @Test("The driver's phases add up, and reading costs the consumer alone")
+    func phases() throws {
+        var cases: [BenchCase] = []
+        for consumer in PayloadConsumer.allCases {
+            for reads in [false, true] {
+                var one = BenchCase()
+                (one.packet, one.consumer, one.readsPayload) = ("1500", consumer, reads)
+                cases.append(one)
+            }
+        }
+        for result in try run(cases) {
+            let cycles = result.driverCycles
+            #expect(cycles.harvest.min > 0)
+            // Two passes: medians are means, and those add up.
+            let sum = cycles.refill.median + cycles.harvest.median + cycles.giveBack.median
+            #expect(abs(cycles.total.median - sum) < 1e-6 * sum)
+            #expect(result.driverCyclesPerPacket == cycles.total)
+            let consumes = result.benchCase.consumer != .none || result.benchCase.readsPayload
+            #expect((result.consumerCyclesPerPacket.max > 0) == consumes)
+            #expect(result.verify.corrupt == 0 && result.verify.lost == 0)
+        }
+    }
+
+    @Test("The reading application sees every byte, of every length and at every offset")
+    func reader() {
+        var random = SeededRandom(seed: 7)
+        let bytes = (0..<300).map { _ in UInt8.random(in: 0...255, using: &random) }
+        bytes.withUnsafeBytes { memory in
+            for first in 0..<9 {
+                for count in 0...(memory.count - first) {
+                    var naive: UInt64 = 0
+                    for index in 0..<count {
+                        naive &+= UInt64(memory[first + index]) << UInt64(index % 8 * 8)
+                    }
+                    let start = memory.baseAddress! + first
+                    #expect(PayloadReader.sum(start, byteCount: count) == naive)
+                }
+            }
+        }
+    }
+
+    @Test("Areas: neighbours join, gaps part, nothing is none")
+    func areas() {
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: 1024, alignment: 128)
+        defer { memory.deallocate() }
+        func areas(_ offsets: [Int]) -> Int {
+            PayloadPlaces.areas(
+                of: Set(offsets.map { UnsafeRawPointer(memory + $0) }), byteCount: 128)
+        }
+        #expect(areas([]) == 0)
+        #expect(areas([128, 0, 256]) == 1)
+        #expect(areas([0, 256, 384, 896]) == 3)
+    }
+}
