@@ -38,11 +38,11 @@ struct ConfigurationTests {
 
     @Test("The built-in configuration is the default one without captures")
     func builtIn() throws {
-        let text = DefaultConfiguration.builtIn
+        let text = DefaultConfiguration.bench.builtIn
         let builtIn = try ConfigurationReader.parse(
             Array(text.utf8), file: "built-in", directory: "")
         let file = try ConfigurationReader.read(
-            path: "\(packageRoot)/\(DefaultConfiguration.relativePath)")
+            path: "\(packageRoot)/\(DefaultConfiguration.bench.relativePath)")
         let generated = try file.cases().filter { PacketSpec.isProfile($0.packet) }
         #expect(try builtIn.cases() == generated)
         #expect(try file.cases().count == generated.count + 4)

@@ -1,3 +1,4 @@
+import Engine
 import Foundation
 import Ports
 import Testing
@@ -37,7 +38,10 @@ struct ProgramTests {
 
     @Test("Help is no error, and shows every axis with an example")
     func help() throws {
-        for arguments in [["--help"], ["run", "--help"], ["help", "inspect"], ["list", "-h"]] {
+        for arguments in [
+            ["--help"], ["run", "--help"], ["help", "inspect"], ["list", "-h"],
+            ["compare-methods", "--help"],
+        ] {
             let outcome = try Program.run(arguments)
             #expect(outcome.exitCode == 0)
             #expect(outcome.error == "")
@@ -79,6 +83,28 @@ struct ProgramTests {
         #expect(throws: Never.self) {
             _ = try JSONSerialization.jsonObject(with: Data(alone.output.utf8))
         }
+    }
+
+    @Test("Methods side by side: a table, JSON and a page of one run")
+    func compare() throws {
+        let scratch = try Scratch()
+        let (json, html) = ("\(scratch.path)/a.json", "\(scratch.path)/a.html")
+        let outcome = try Program.run(
+            ["compare-methods", "--packet", "64,1500", "--json", json, "--html", html]
+                + Self.small)
+        #expect(outcome.exitCode == 0, "\(outcome.error)")
+        #expect(outcome.output.contains("\n64 B\n  Mpps "))
+        #expect(outcome.output.contains("\n1500 B\n  Mpps "))
+        let object = try JSONSerialization.jsonObject(
+            with: Data(contentsOf: URL(fileURLWithPath: json)))
+        let runs = try #require((object as? [String: Any])?["runs"] as? [[String: Any]])
+        #expect(runs.count == 2 * 2 * (BenchMethod.allCases.count + 1))
+        #expect(Set(runs.compactMap { $0["ring"] as? String }) == ["split", "packed"])
+        let page = try String(contentsOfFile: html, encoding: .utf8)
+        #expect(page.contains("compare-methods --packet 64,1500"))
+        let same = try Program.run(["compare-methods", "--html", json, "--json", json])
+        #expect(same.exitCode == 2)
+        #expect(same.error.contains("--json and --html both name"))
     }
 
     @Test("A file that could not be filled is not left behind")

@@ -4,7 +4,7 @@ import ArgumentParser
 struct PlanOptions: ParsableArguments {
     @Option(
         help: .init(
-            "Configuration to run (default: \(DefaultConfiguration.relativePath)).",
+            "Configuration to run (default: the command's own, in configs/bench).",
             discussion: "Example: --config configs/bench/imix.yaml", valueName: "file"))
     var config: String?
 

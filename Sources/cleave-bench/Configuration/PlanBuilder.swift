@@ -6,6 +6,10 @@ struct PlanRequest {
     /// The configuration that was named, if one was.
     var configurationPath: String?
     var isQuick = false
+    /// The configuration where none was named.
+    var standard = DefaultConfiguration.bench
+    /// Axes change the standard configuration instead of making cases by themselves.
+    var startsFromStandard = false
     /// Settings in the order given; `place` is the flag.
     var settings: [(setting: Setting, value: String)] = []
     /// Values for axes, commas already taken apart.
@@ -28,11 +32,11 @@ enum PlanBuilder {
             let configuration = try ConfigurationReader.read(path: path)
             plan = configuration.plan
             plan.cases = try override(try configuration.cases(), by: flags)
-        } else if flags.entries.isEmpty {
+        } else if flags.entries.isEmpty || request.startsFromStandard {
             let configuration: BenchConfiguration
-            (configuration, warnings) = try DefaultConfiguration.read()
+            (configuration, warnings) = try request.standard.read()
             plan = configuration.plan
-            plan.cases = try configuration.cases()
+            plan.cases = try override(try configuration.cases(), by: flags)
         } else {
             plan.cases = try casesFromFlags(flags)
         }
