@@ -177,9 +177,11 @@ public final class RxDriver: @unchecked Sendable {
     public var postedByteCount: UInt64 { state.pointee.postedByteCount }
     /// Header slots retired since creation.
     public var retiredSlotCount: UInt64 { state.pointee.retiredSlotCount }
-    /// Bytes between the start of the data buffer in which a piece lies and the piece.
+    /// Bytes between the start of the buffer in which a piece lies and the piece.
     public func bufferOffset(of piece: ReceivedPiece) -> Int {
-        state.pointee.bufferOffset(of: piece.pointer)
+        state.pointee.bufferOffset(
+            of: piece.pointer, dataBuffer: configuration.shape.bufferByteCount,
+            headerBuffer: configuration.headerBufferByteCount)
     }
     /// Buffers used with length 0.
     public var emptyBufferCount: UInt64 { state.pointee.emptyBufferCount }

@@ -141,9 +141,14 @@ struct RxDriverState {
         UnsafeRawPointer(buffers.pointer + buffer.offset)
     }
 
-    /// Bytes from the start of the data buffer in which `pointer` lies.
-    func bufferOffset(of pointer: UnsafeRawPointer) -> Int {
-        UnsafeRawPointer(data.pointer).distance(to: pointer) % bufferByteCount
+    /// Bytes from the start of the buffer in which `pointer` lies, of data and header buffers that
+    /// large.
+    func bufferOffset(
+        of pointer: UnsafeRawPointer, dataBuffer: Int, headerBuffer: Int
+    ) -> Int {
+        let offset = UnsafeRawPointer(buffers.pointer).distance(to: pointer)
+        let headers = Int(firstHeaderUnit) * 64
+        return offset < headers ? offset % dataBuffer : (offset - headers) % headerBuffer
     }
 
     // MARK: Refill
@@ -153,38 +158,42 @@ struct RxDriverState {
         _ ring: UnsafeMutablePointer<Ring>
     ) -> (posted: Int, wantsKick: Bool) {
         var posted = 0
+        var byteCount = 0
         // Chains without buffers stay, in order.
         var kept = 0
         var index = 0
         while index < freeChainCount {
             let chain = freeChains[index]
             index &+= 1
-            if fill(Int(chain), ring) {
+            let filled = fill(Int(chain), ring)
+            if filled > 0 {
                 ring.pointee.post(chain: Int(chain))
                 isPosted[Int(chain)] = 1
                 posted &+= 1
+                byteCount &+= filled
             } else {
                 freeChains[kept] = chain
                 kept &+= 1
             }
         }
         freeChainCount = kept
-        let descriptors = posted &* chainLength
-        postedDescriptorCount &+= UInt64(truncatingIfNeeded: descriptors)
-        postedByteCount &+= UInt64(truncatingIfNeeded: descriptors &* bufferByteCount)
+        postedDescriptorCount &+= UInt64(truncatingIfNeeded: posted &* chainLength)
+        postedByteCount &+= UInt64(truncatingIfNeeded: byteCount)
         return (posted, ring.pointee.publish())
     }
 
     /// Writes a chain's descriptors, with spare buffers in the place of taken ones.
+    /// - Returns: bytes of the chain; 0 if there are too few buffers.
     @inline(__always)
     private mutating func fill<Ring: DriverRing>(
         _ chain: Int, _ ring: UnsafeMutablePointer<Ring>
-    ) -> Bool {
+    ) -> Int {
         var position = 0
+        var byteCount = 0
         while position < chainLength {
             let index = chain &* chainLength &+ position
             if bufferAt[index].isNone {
-                guard let spare = spares.pop() else { return false }
+                guard let spare = spares.pop() else { return 0 }
                 bufferAt[index] = spare
             }
             let buffer = bufferAt[index]
@@ -192,9 +201,10 @@ struct RxDriverState {
                 chain: chain, position: position,
                 address: buffers.address.advanced(by: buffer.offset),
                 byteCount: Int(buffer.byteCount))
+            byteCount &+= Int(buffer.byteCount)
             position &+= 1
         }
-        return true
+        return byteCount
     }
 
     // MARK: Harvest

@@ -110,7 +110,7 @@ struct ConfigurationTests {
             ("cases:\n- burst: [[1]]", "f:2:11: burst: expected a single value"),
             ("cases:\n- burst: {a: 1}", "f:2:10: burst: expected a single value"),
             ("cases:\n- hash-report: maybe", "\"maybe\" is neither true nor false"),
-            ("cases:\n- method: wohle", "\"wohle\" is not one of whole, d; did you mean whole?"),
+            ("cases:\n- method: wohle", "\"wohle\" is not one of whole, a, b, c, d; did you"),
             ("cases:\n- packet: nine", "f:2:11: packet: traffic profile \"nine\""),
             ("cases:\n- packet: ../a.pcap", "f:2:11: packet: cannot open capture ../a.pcap: No"),
             ("cases:\n- packet: /", "f:2:11: packet: / is not a regular file"),

@@ -96,7 +96,7 @@ struct PlanTests {
             (.rqs, "65", "65 RQs: need 1 to 64"),
             (.bufferSize, "100", "buffer size 100 is not a multiple of 64"),
             (.bufferSize, "9999999999G", "--buffer-size: 9999999999G is more than"),
-            (.method, "x", "--method: \"x\" is not one of whole, d"),
+            (.method, "x", "--method: \"x\" is not one of whole, a, b, c, d"),
             (.ring, "packd", "--ring: \"packd\" is not "),
             (.packet, "30", "--packet: traffic profile \"30\": frame size 30"),
             (.hashReport, "", "--hash-report: \"\" is neither true nor false"),

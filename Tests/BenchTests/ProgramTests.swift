@@ -40,7 +40,7 @@ struct ProgramTests {
     func help() throws {
         for arguments in [
             ["--help"], ["run", "--help"], ["help", "inspect"], ["list", "-h"],
-            ["compare-methods", "--help"],
+            ["compare-methods", "--help"], ["claims", "--help"],
         ] {
             let outcome = try Program.run(arguments)
             #expect(outcome.exitCode == 0)
@@ -105,6 +105,23 @@ struct ProgramTests {
         let same = try Program.run(["compare-methods", "--html", json, "--json", json])
         #expect(same.exitCode == 2)
         #expect(same.error.contains("--json and --html both name"))
+    }
+
+    @Test("Claims are measured and judged, for people and as JSON")
+    func claims() throws {
+        let scratch = try Scratch()
+        let json = "\(scratch.path)/a.json"
+        let outcome = try Program.run(["claims", "--json", json] + Self.small)
+        #expect(outcome.exitCode == 0, "\(outcome.error)")
+        #expect(outcome.output.contains(" of 9 claims hold"))
+        let object = try JSONSerialization.jsonObject(
+            with: Data(contentsOf: URL(fileURLWithPath: json)))
+        let claims = try #require((object as? [String: Any])?["claims"] as? [[String: Any]])
+        #expect(claims.compactMap { $0["id"] as? Int } == Array(1...9))
+        // Those that depend on no clock hold on any machine, in any build.
+        for claim in claims where ![1, 3].contains(claim["id"] as? Int) {
+            #expect(claim["holds"] as? Bool == true, "\(claim)")
+        }
     }
 
     @Test("A file that could not be filled is not left behind")

@@ -18,16 +18,38 @@ struct BufferUseTests {
     /// TCP over IPv4 without options.
     private static let headerByteCount = 54
 
-    @Test("Descriptors, bytes held and the wasted share are those of a recount")
-    func recount() throws {
+    /// What one packet takes of the driver, by the rules of each method.
+    private func recount(_ one: BenchCase, packet: Int) -> (descriptors: Int, held: Int) {
+        let size = one.bufferByteCount
+        let payload = packet - Self.headerByteCount
+        func buffers(_ byteCount: Int) -> Int { max(1, (byteCount + size - 1) / size) }
+        switch one.method {
+        case .whole: return (buffers(12 + packet), buffers(12 + packet) * size)
+        case .a:
+            // The first chain's payload, and whole chains for the rest of it.
+            let chains = max(1, 1 + (max(0, payload - size) + size + 127) / (size + 128))
+            return (2 * chains, chains * (size + 128))
+        case .b: return (1 + (payload == 0 ? 0 : buffers(payload)), (1 + buffers(payload)) * size)
+        case .c:
+            // A small one for the headers and a large one, as often as there are large ones.
+            return (2 * buffers(payload), buffers(payload) * (size + 128))
+        case .d:
+            let count = buffers(payload + (one.report == .netHeader ? 20 : 0))
+            return (count, count * size + 128)
+        }
+    }
+
+    @Test(
+        "Descriptors, bytes held and the wasted share are those of a recount",
+        arguments: BenchMethod.allCases)
+    func recount(_ method: BenchMethod) throws {
         var cases: [BenchCase] = []
         for ring in RingFormat.allCases {
             for packet in ["64", "1500", "4150", "9000"] {
-                for report in [nil] + HeaderReport.allCases {
+                for report in method == .d ? HeaderReport.allCases : [.usedElement] {
                     var one = BenchCase()
                     (one.packet, one.ring, one.bufferByteCount) = (packet, ring, 2048)
-                    one.method = report == nil ? .whole : .d
-                    one.report = report ?? .usedElement
+                    (one.method, one.report) = (method, report)
                     cases.append(one)
                 }
             }
@@ -35,34 +57,38 @@ struct BufferUseTests {
         for result in try run(cases) {
             let one = result.benchCase
             let packet = try #require(Int(one.packet))
-            let isSplit = one.method == .d
-            // The virtio-net header, and the tail that names the slot, stand before the packet
-            // unless they are in the slot or the used entry.
-            let prefix = !isSplit ? 12 : one.report == .netHeader ? 20 : 0
-            let data = prefix + packet - (isSplit ? Self.headerByteCount : 0)
-            let buffers = max(1, (data + 2047) / 2048)
-            let held = buffers * 2048 + (isSplit ? 128 : 0)
+            let (descriptors, held) = recount(one, packet: packet)
             let name: Comment = "\(one.displayName)"
-            #expect(result.bufferUse.descriptorsPerPacket == Double(buffers), name)
+            #expect(result.bufferUse.descriptorsPerPacket == Double(descriptors), name)
             #expect(result.bufferUse.bytesHeldPerPacket == Double(held), name)
             let wasted = 1 - Double(packet) / Double(held)
             #expect(abs(result.bufferUse.wastedShare - wasted) < 1e-12, name)
-            let isAlone = isSplit && one.report == .usedElement
+            #expect(result.split == (one.method == .whole ? 0 : result.packets), name)
+            let isAlone = method != .whole && one.effectiveReport != .netHeader
             #expect(result.payload.packets == result.verify.packets, name)
             #expect(result.payload.aloneShare == (isAlone ? 1 : 0), name)
-            // Buffers of 2048 bytes: every second one starts a page.
-            #expect((result.payload.pageAlignedShare > 0) == isAlone, name)
-            #expect(result.payload.headerAreas == (isSplit ? 1 : 0), name)
+            // Behind a header, payload lies across the start of no page.
+            #expect(isAlone || result.payload.pageAligned == 0, name)
+            if method == .whole || method == .d {
+                #expect(result.payload.headerAreas == (method == .d ? 1 : 0), name)
+            } else {
+                #expect(result.payload.headerAreas > 0, name)
+            }
         }
     }
 
     @Test("Payload in buffers of a page is page-aligned, always")
     func aligned() throws {
-        var one = BenchCase()
-        one.packet = "imix"
-        let result = try #require(try run([one]).first)
-        #expect(result.payload.pageAligned == result.payload.packets)
-        #expect(result.payload.packets == result.verify.packets)
+        let cases = BenchMethod.allCases.map { method in
+            var one = BenchCase()
+            (one.packet, one.method) = ("imix", method)
+            return one
+        }
+        for result in try run(cases) {
+            let isWhole = result.benchCase.method == .whole
+            #expect(result.payload.pageAlignedShare == (isWhole ? 0 : 1))
+            #expect(result.payload.packets == result.verify.packets)
+        }
     }
 
     @Test("Chains count all their descriptors and bytes, used or not")

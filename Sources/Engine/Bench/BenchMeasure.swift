@@ -53,7 +53,7 @@ final class BenchMeasure {
             lanes[index].verifier = nil
         }
         payload.headerAreas = PayloadPlaces.areas(
-            of: headerStarts, byteCount: testbed.benchCase.slotSize)
+            of: headerStarts, byteCount: testbed.benchCase.headerPlaceByteCount)
     }
 
     /// A pass that is thrown away, and the start of the timed ones.
@@ -160,7 +160,9 @@ final class BenchMeasure {
                 / Double(max(1, counters.bursts - before.bursts)),
             fallback: Self.difference(counters.fallback, before.fallback, \.name),
             dropped: Self.difference(counters.dropped, before.dropped, \.name),
-            claimRetries: counters.claimRetries - before.claimRetries, verify: verification,
+            claimRetries: counters.claimRetries - before.claimRetries,
+            skippedBuffers: counters.skippedBuffers - before.skippedBuffers,
+            misfits: counters.misfits - before.misfits, verify: verification,
             memory: testbed.memory, bufferUse: bufferUse(counters), payload: payload,
             notes: testbed.notes)
     }

@@ -122,6 +122,10 @@ public struct BenchResult: Sendable {
     public var dropped: [String: UInt64]
     /// Claim retries of the timed passes.
     public var claimRetries: UInt64
+    /// Small buffers that method C gave back empty within a packet.
+    public var skippedBuffers: UInt64 = 0
+    /// Packets of method C whose headers took a large buffer.
+    public var misfits: UInt64 = 0
     public var verify: Verification
     public var memory: BenchMemory
     public var bufferUse = BufferUse()

@@ -30,6 +30,7 @@ struct CompareMethodsCommand: ParsableCommand {
         var request = try options.request()
         request.standard = .methods
         request.startsFromStandard = true
+        request.leavesOutContradictions = true
         let (plan, warnings) = try PlanBuilder.plan(request)
         let files = try ResultFiles(["--json": output.json, "--html": html])
         let report = try Measuring.report(of: plan, warnings: warnings, isQuiet: output.quiet)

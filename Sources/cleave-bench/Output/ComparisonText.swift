@@ -38,7 +38,8 @@ struct ComparisonText {
 
     /// What the columns stand for.
     static let methods = """
-        whole: not split
+        whole: not split; A: headers in the first descriptor of a chain; B: in a page of their own
+        C: in small buffers posted between the large ones
         D used, D net: header queue, the slot named by the used entry or in the virtio-net header
 
         """

@@ -7,17 +7,23 @@ enum ReportJSON {
     static let schema = "cleave-bench/1"
 
     /// One object and a newline.
-    /// - Parameter command: the command line that gave the report.
-    static func text(_ report: BenchReport, command: [String]) -> String {
-        JSONValue.object([
+    /// - Parameters:
+    ///   - command: the command line that gave the report.
+    ///   - claims: what was judged by it, if anything was.
+    static func text(
+        _ report: BenchReport, command: [String], claims: [Claim]? = nil
+    ) -> String {
+        var pairs: [(String, JSONValue)] = [
             ("schema", .string(schema)),
             ("machine", machine(report.machine)),
             ("mode", .string(report.mode.rawValue)),
             ("repeats", .int(report.repeats)),
             ("command", .array(command.map(JSONValue.string))),
             ("warnings", .array(report.warnings.map(JSONValue.string))),
-            ("runs", .array(report.results.map(run))),
-        ]).text + "\n"
+        ]
+        if let claims { pairs.append(("claims", .array(claims.map(claim)))) }
+        pairs.append(("runs", .array(report.results.map(run))))
+        return JSONValue.object(pairs).text + "\n"
     }
 
     static func machine(_ facts: MachineFacts) -> JSONValue {
@@ -99,6 +105,8 @@ enum ReportJSON {
             ("dropped", counts(result.dropped)),
             ("packetsPerBurst", .number(result.packetsPerBurst)),
             ("claimRetries", .unsigned(result.claimRetries)),
+            ("skippedBuffers", .unsigned(result.skippedBuffers)),
+            ("misfits", .unsigned(result.misfits)),
             (
                 "verify",
                 .object([
