@@ -61,7 +61,7 @@ struct ClaimsText {
     }
 
     private static let legend = """
-        x: ratio of cycles per packet (least of the passes) or of rates (largest), within this run.
+        x: ratio of cycles per packet (each phase's least of the passes) or of rates (largest).
         guest's core: driver and application; the device has another.
         -: nothing is claimed of it; it stands there to compare with.
 

@@ -94,7 +94,9 @@ struct ComparisonFigure {
 
     static func all(_ report: BenchReport) -> [ComparisonFigure] {
         let hasConsumer = report.results.contains { $0.consumerCyclesPerPacket.max > 0 }
-        return rates(report.mode) + cycles + (hasConsumer ? [consumer] : []) + memory + shares
+        let skips = report.results.contains { $0.skippedBuffers > 0 }
+        return rates(report.mode) + cycles + (hasConsumer ? [consumer] : [])
+            + memory + (skips ? [skipped] : []) + shares
     }
 
     private static func cycles(
@@ -119,7 +121,8 @@ struct ComparisonFigure {
     private static var cycles: [ComparisonFigure] {
         [
             cycles(
-                "device cycles", "parse, translate, check, place, publish", \.deviceCyclesPerPacket),
+                "device cycles", "parse, translate, check, place, publish",
+                \.deviceCyclesPerPacket),
             cycles("driver cycles", "refill, harvest and return", \.driverCycles.total),
             cycles("refill", "post buffers", isPart: true, \.driverCycles.refill),
             cycles("harvest", "find and check used buffers", isPart: true, \.driverCycles.harvest),
@@ -145,6 +148,14 @@ struct ComparisonFigure {
                 name: "wasted %", meaning: "of those, what is not packet",
                 text: { Numbers.percent($0.bufferUse.wastedShare) }),
         ]
+    }
+
+    private static var skipped: ComparisonFigure {
+        ComparisonFigure(
+            name: "given back empty", meaning: "small buffers in the way of payload, per packet",
+            text: {
+                Numbers.rate(Double($0.skippedBuffers) / Double(max(1, $0.packets)))
+            })
     }
 
     private static var shares: [ComparisonFigure] {

@@ -28,7 +28,7 @@ struct ReportHTML {
         ]
         let body = Markup.element("main", [:], sections.joined(separator: "\n"))
         let page = Markup.element(
-            "html", ["lang": "en", "xmlns": "http://www.w3.org/1999/xhtml"],
+            "html", ["lang": "en"],
             "\n" + Markup.element("head", [:], head) + "\n" + Markup.element("body", [:], body)
                 + "\n")
         return "<!DOCTYPE html>\n\(page)\n"

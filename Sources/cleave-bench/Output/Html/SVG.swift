@@ -7,7 +7,7 @@ enum SVG {
         Markup.element(
             "svg",
             [
-                "xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria-label": title,
+                "role": "img", "aria-label": title,
                 "viewBox": "0 0 \(number(width)) \(number(height))",
             ], body) + "\n"
     }
