@@ -25,6 +25,8 @@ struct RxDriverState {
     private let hasSplitTail: Bool
     /// What precedes a packet in its data buffers, if it has no slot of its own.
     private let prefixByteCount: Int
+    /// The chain's descriptor where its data begins: 1 if one leads for the prefix alone, else 0.
+    private let firstDataPosition: Int
     /// Headers lie behind the prefix (methods A, B, C), not in a slot.
     private let headersLead: Bool
     /// They have the chain's first descriptor to themselves (A), not the whole buffer.
@@ -70,6 +72,7 @@ struct RxDriverState {
         hasSplitTail = method != .whole && method != .headerQueue(.usedElement)
         prefixByteCount =
             netHeaderByteCount + (hasSplitTail ? NetHeaderLayout.splitTailByteCount : 0)
+        firstDataPosition = configuration.alignmentByteCount > 0 ? 1 : 0
         headersLead = hasSplitTail && !method.needsHeaderQueue
         payloadSharesChain = method == .headerDescriptor
         headerQueue = configuration.headerQueue.map { Unmanaged.passRetained($0) }
@@ -95,7 +98,10 @@ struct RxDriverState {
         _ configuration: RxDriverConfiguration, _ geometry: DriverRingGeometry
     ) {
         let data = UInt32(configuration.shape.bufferByteCount)
-        let header = UInt32(configuration.headerBufferByteCount)
+        let header = UInt32(
+            configuration.alignmentByteCount > 0
+                ? configuration.alignmentByteCount : configuration.headerBufferByteCount)
+        let headerStride = UInt32(configuration.headerBufferStride)
         var nextData: UInt32 = 0
         var nextHeader = firstHeaderUnit
         for index in 0..<geometry.size {
@@ -103,7 +109,7 @@ struct RxDriverState {
             if index < geometry.descriptorCount {
                 if geometry.isHeader(index) {
                     buffer = DriverBuffer(unit: nextHeader, byteCount: header)
-                    nextHeader += header / 64
+                    nextHeader += headerStride / 64
                 } else {
                     buffer = DriverBuffer(unit: nextData, byteCount: data)
                     nextData += data / 64
@@ -255,10 +261,12 @@ struct RxDriverState {
         }
         let bufferCount = Int(packet.bufferCount)
         if bufferCount == 0 { return failed(.numBuffers) }
+        let lead = prefix &* firstDataPosition
         let isPlaced =
             headersLead && packet.isSplit
             ? appendBehindHeaders(chain, byteCount, &packet)
-            : appendPieces(chain, 0, byteCount, prefix, &packet)
+            : appendPieces(
+                chain, firstDataPosition, byteCount &- lead, prefix &- lead, &packet)
         guard isPlaced else { return failed(.usedLength) }
         if bufferCount > 1 {
             let reason = harvestFurther(entry, bufferCount, ring, &packet)

@@ -91,6 +91,43 @@ struct BufferUseTests {
         }
     }
 
+    @Test("A driver aligns payload by a descriptor for what precedes it", arguments: [false, true])
+    func alignedByDriver(hashReport: Bool) throws {
+        let prefix = hashReport ? 28 : 20
+        let capture = ReleaseProgram.root
+            .appendingPathComponent("configs/captures/linux-mtu1500.pcap").path
+        var cases: [BenchCase] = []
+        for ring in RingFormat.allCases {
+            for buffers in BufferKind.allCases {
+                for packet in ["64", "4150", "9000", capture] {
+                    var one = BenchCase()
+                    (one.packet, one.ring, one.buffers) = (packet, ring, buffers)
+                    (one.report, one.alignsPayload) = (.netHeader, true)
+                    one.hashReport = hashReport
+                    one.consumer = buffers == .chained ? .take : .none
+                    cases.append(one)
+                }
+            }
+        }
+        for result in try run(cases) {
+            let name: Comment = "\(result.benchCase.displayName)"
+            #expect(result.verify.corrupt == 0 && result.verify.lost == 0, name)
+            #expect(result.dropped == [:], name)
+            let isSplit = result.split == result.packets
+            #expect(isSplit == (result.benchCase.packet != capture), name)
+            guard isSplit else {
+                // What is not split lies behind the same descriptor, headers first.
+                #expect(result.payload.aloneShare > 0.5 && result.payload.aloneShare < 1, name)
+                continue
+            }
+            #expect(result.payload.aloneShare == 1 && result.payload.pageAlignedShare == 1, name)
+            if result.benchCase.packet == "64" {
+                #expect(result.bufferUse.descriptorsPerPacket == 2, name)
+                #expect(result.bufferUse.bytesHeldPerPacket == Double(prefix + 4096 + 128), name)
+            }
+        }
+    }
+
     @Test("Chains count all their descriptors and bytes, used or not")
     func chains() throws {
         var one = BenchCase()

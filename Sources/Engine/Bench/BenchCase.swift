@@ -63,6 +63,9 @@ public struct BenchCase: Sendable, Equatable {
     public var tiny = false
     /// Slots are zeroed behind the headers to the end of a cache line.
     public var zeroPad = false
+    /// Method D with report `netHeader`: what precedes payload gets a descriptor of its own, so
+    /// that payload begins where its buffer begins.
+    public var alignsPayload = false
     public var consumer = PayloadConsumer.none
     /// The application reads every byte: of its copy, or where the device put it.
     public var readsPayload = false

@@ -46,6 +46,8 @@ enum ClaimCases {
         "shape: \(buffers.rawValue) \(ring.rawValue) \(report.rawValue)"
     }
 
+    static let unaligned = "page: D net"
+    static let aligned = "page: D net aligned"
     static let shared = "shared: one queue"
     static let apart = "shared: a queue each"
     static let tiny = "tiny: on"
@@ -100,7 +102,10 @@ enum ClaimCases {
                 }
             }
         }
-        return lying + consumed
+        let reported = [(unaligned, false), (aligned, true)].map { name, aligns in
+            one(name, "\(pagePacket)") { ($0.report, $0.alignsPayload) = (.netHeader, aligns) }
+        }
+        return lying + consumed + reported
     }
 
     /// Headers of every length over buffers of several.

@@ -110,7 +110,11 @@ struct ClaimJudge {
             claimed(
                 "D: payload page-aligned", "%", .equal, 100, 100 * queue.payload.pageAlignedShare),
         ]
-        return figures
+        let reports = [
+            ("D net: page-aligned", ClaimCases.unaligned),
+            ("D net, a descriptor in front for what precedes payload", ClaimCases.aligned),
+        ].map { beside($0, "%", 100 * result($1).payload.pageAlignedShare) }
+        return figures + reports
             + Self.others.flatMap { method in
                 let other = page(method)
                 let how = ClaimCases.how(method)

@@ -112,6 +112,13 @@ struct AxisOptions: ParsableArguments {
     var zeroPad: String?
 
     @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "A descriptor of its own for what precedes payload (report netHeader).",
+            discussion: "Example: --align-payload false,true", valueName: "list"))
+    var alignPayload: String?
+
+    @Option(
         help: .init(
             "What the application does with payload: none, copy or take.",
             discussion: "Example: --consumer none,copy,take", valueName: "list"))
@@ -133,6 +140,7 @@ struct AxisOptions: ParsableArguments {
             .privateHeaderQueues: privateHeaderQueues.map { [$0] } ?? [],
             .hashReport: hashReport.map { [$0] } ?? [],
             .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],
+            .alignPayload: alignPayload.map { [$0] } ?? [],
             .zeroPad: zeroPad.map { [$0] } ?? [], .consumer: consumer,
             .reads: reads.map { [$0] } ?? [],
         ]

@@ -84,6 +84,7 @@ enum ReportJSON {
             ("tiny", .bool(one.tiny)),
             ("tinyPackets", .unsigned(result.tiny)),
             ("zeroPad", .bool(one.zeroPad)),
+            ("alignPayload", .bool(one.alignsPayload)),
             ("consumer", .string(one.consumer.rawValue)),
             ("reads", .bool(one.readsPayload)),
             ("packetBytes", Int(one.packet).map(JSONValue.int) ?? .string(one.packetName)),
