@@ -8,7 +8,9 @@ import Testing
 /// The built program as a user meets it.
 @Suite("Program", .serialized)
 struct ProgramTests {
-    private static let small = ["--repeats", "1", "--packets", "2k", "--source-packets", "64"]
+    private static let small = [
+        "--repeats", "1", "--packets", "2k", "--source-packets", "64", "--verify-packets", "64",
+    ]
 
     @Test(
         "Wrong usage ends with 2 and one line that names what is wrong",

@@ -22,6 +22,12 @@ struct MeasureOptions: ParsableArguments {
 
     @Option(
         help: .init(
+            "Packets of each case compared byte for byte before timing; every source packet is.",
+            discussion: "Example: --verify-packets 100k", valueName: "count"))
+    var verifyPackets: String?
+
+    @Option(
+        help: .init(
             "Flows in generated traffic, spread over the RQs.",
             discussion: "Example: --flows 256", valueName: "count"))
     var flows: String?
@@ -49,7 +55,7 @@ struct MeasureOptions: ParsableArguments {
         var request = PlanRequest(isQuick: quick)
         let settings: [(Setting, String?)] = [
             (.repeats, repeats), (.packets, packets), (.sourcePackets, sourcePackets),
-            (.flows, flows), (.cpus, cpus), (.node, node),
+            (.verifyPackets, verifyPackets), (.flows, flows), (.cpus, cpus), (.node, node),
         ]
         request.settings = settings.compactMap { setting, value in
             value.map { (setting, $0) }

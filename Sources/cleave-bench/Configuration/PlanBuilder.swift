@@ -56,7 +56,8 @@ enum PlanBuilder {
         guard !reasons.isEmpty, reasons.count < cases.count else { return [] }
         cases.removeAll { $0.contradiction != nil }
         return Set(reasons).sorted().map { reason in
-            "left out (\(reasons.count { $0 == reason }) cases): \(reason)"
+            let count = reasons.count { $0 == reason }
+            return "left out (\(count) \(count == 1 ? "case" : "cases")): \(reason)"
         }
     }
 
