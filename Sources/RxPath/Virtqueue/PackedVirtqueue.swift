@@ -27,6 +27,7 @@ struct PackedVirtqueue: Virtqueue {
     /// Shadow words of the buffer taken last, without its length.
     private var taken: (list: UInt64, rest: UInt64) = (0, 0)
     private(set) var headByteCount = 0
+    private var ids: HeadSequence
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
@@ -38,7 +39,7 @@ struct PackedVirtqueue: Virtqueue {
     /// it never is.
     private static let maximumUnfinished = 1024
 
-    static var shadowEntryByteCount: Int { 16 }
+    static var shadowEntryByteCount: Int { 16 + 1 }
 
     // control path
     init(
@@ -54,6 +55,7 @@ struct PackedVirtqueue: Virtqueue {
         usesEventIndex = features.contains(.eventIndex)
         regions = memory.cache
         cursor = PackedCursor(base: addresses.base)
+        ids = HeadSequence(size: addresses.size)
         // A worker polls: kicks would be wasted.
         PackedEvent.request(areas.deviceArea, flags: PackedEvent.disable, at: cursor)
     }
@@ -77,6 +79,7 @@ struct PackedVirtqueue: Virtqueue {
         let limit = min(count, room / Buffer.descriptorCount)
         let segmentsOut = segments.base + segments.count
         let shadowOut = shadow + 2 &* usedCount
+        var ids = ids
         var place = cursor
         var taken = 0
         while taken < limit {
@@ -102,9 +105,11 @@ struct PackedVirtqueue: Virtqueue {
             (segmentsOut + part).initialize(to: last)
             shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
             shadowOut[2 &* taken &+ 1] = id | usedFlags | Self.lengthAndWrite(byteCount)
+            ids.note(UInt32(truncatingIfNeeded: id &>> 32), step: Buffer.descriptorCount)
             taken &+= 1
             place = next.next(size: size)
         }
+        self.ids = ids
         segments.count &+= taken &* Buffer.descriptorCount
         endRun(at: place, taken, descriptorCount: Buffer.descriptorCount)
         return taken
@@ -204,6 +209,15 @@ struct PackedVirtqueue: Virtqueue {
         shadow[2 &* usedCount] = taken.list
         shadow[2 &* usedCount &+ 1] = taken.rest | Self.lengthAndWrite(byteCount)
         usedCount &+= 1
+        ids.interrupt()
+    }
+
+    @inline(__always) var headsAreInSequence: Bool { ids.isUnbroken }
+    func head(ofUsed index: Int) -> Int {
+        Int(UInt16(truncatingIfNeeded: shadow[2 &* index &+ 1] &>> 32))
+    }
+    var headMarks: UnsafeMutablePointer<UInt8> {
+        UnsafeMutableRawPointer(shadow + 2 &* size).assumingMemoryBound(to: UInt8.self)
     }
 
     /// WRITE says that there are bytes.
@@ -243,6 +257,7 @@ struct PackedVirtqueue: Virtqueue {
     mutating func publish() {
         publishedCount = takenCount
         walkedCount = 0
+        ids.begin()
         if usedCount == 0 { return }
         let first = cursor.moved(back: takenCount, size: size)
         // Plain stores: the driver looks at none of these before the first.
