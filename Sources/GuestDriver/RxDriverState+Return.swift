@@ -75,6 +75,7 @@ extension RxDriverState {
             headerQueue.unsafelyUnwrapped._withUnsafeGuaranteedRef {
                 $0.retire(first: Int(range.first), count: Int(range.count))
             }
+            retiredSlotCount &+= UInt64(range.count)
             index &+= 1
         }
         slotRangeCount = 0

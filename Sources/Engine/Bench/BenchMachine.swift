@@ -23,7 +23,7 @@ struct BenchMachine {
         if let node = plan.node {
             do { try topology.validate(node: node) } catch { throw EngineError("\(error)") }
         }
-        for one in plan.cases where one.rqs > cpus.count {
+        for one in plan.cases where plan.mode == .threads && one.rqs > cpus.count {
             throw EngineError(
                 "\(one.displayName): \(one.rqs) RQs, but only \(cpus.count) CPUs can be used "
                     + "(\(CPUSet(cpus)))")

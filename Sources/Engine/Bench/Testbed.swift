@@ -35,7 +35,8 @@ final class Testbed {
                 features: benchCase.hashReport ? .hashReport : [],
                 spareBuffers: benchCase.consumer == .take
                     ? benchCase.ringSize / shape.chainLength * shape.chainLength : 0,
-                burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount)
+                burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount,
+                alignsPayload: benchCase.alignsPayload)
             let slotBytes = benchCase.slotSize * benchCase.slots
             let space = try GuestSpace(
                 byteCount: benchCase.rqs * (driverConfiguration.guestByteCount + 8192)

@@ -1,6 +1,6 @@
 // Grammar of a configuration (YAML):
 //
-//   mode: turns | threads          repeats, packets, source-packets, flows: NUMBER
+//   mode: turns | threads          repeats, packets, source-packets, verify-packets, flows: NUMBER
 //   cpus: LIST                     node: NUMBER
 //   defaults: { AXIS: VALUE | [VALUE, ...], ... }
 //   cases: [ { name: TEXT, AXIS: VALUE | [VALUE, ...], ... }, ... ]
