@@ -51,7 +51,7 @@ public struct RxCounters: Sendable, Equatable {
         calls = block.read(.calls)
         claimRetries = block.read(.claimRetries)
         tinyBuffers = block.read(.tinyBuffers)
-        fault = QueueFault(rawValue: UInt8(truncatingIfNeeded: block.read(.fault))) ?? .none
+        fault = block.fault
         for reason in FallbackReason.allCases {
             let count = block.readFallback(reason)
             if count > 0 { fallback[reason] = count }
