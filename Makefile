@@ -18,7 +18,7 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
     -Xlinker --version-script=Sources/CCleave/cleave.map
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings lib install clean needed
+.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib install clean needed
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -26,6 +26,7 @@ help:
 	@echo 'make test         style, unit and stress tests, ThreadSanitizer'
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
+	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
 	@echo 'make install      the same with header, cleave.pc and man page (PREFIX= DESTDIR=)'
 	@echo 'make format       rewrite sources in house style; make lint only checks'
@@ -89,6 +90,11 @@ install: lib
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
 	    Sources/CCleave/cleave.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/cleave.pc
 	install -m 644 Sources/CCleave/libcleave.3 $(DESTDIR)$(PREFIX)/share/man/man3
+
+# JSON=FILE writes the figures there too. FILE is relative to the top.
+bench-dpdk: lib
+	@.ci/require libdpdk-dev gcc pkg-config
+	$(MAKE) --no-print-directory -C Benchmarks dpdk $(if $(JSON),JSON=$(abspath $(JSON)))
 
 bench-rings:
 	@.ci/require --optional $(RIVALS) pkg-config

@@ -87,6 +87,11 @@ let package = Package(
             name: "StressTests",
             dependencies: ["Engine", "GuestDriver", "RxPath", "Rings", "Host", "TestSupport"],
             swiftSettings: cold),
+        .testTarget(
+            name: "CAPITests",
+            dependencies: [
+                "CleaveCAPI", "CCleave", "GuestDriver", "RxPath", "Host", "TestSupport",
+            ], swiftSettings: cold),
         .testTarget(name: "TidyTests", swiftSettings: cold),
         .testTarget(
             name: "BenchTests",
