@@ -17,6 +17,8 @@ extension cleave_counters {
         calls = counters.calls
         claim_retries = counters.claimRetries
         tiny_buffers = counters.tinyBuffers
+        skipped_buffers = counters.skippedBuffers
+        misfits = counters.misfits
         withUnsafeMutableBytes(of: &fallback) { bytes in
             for (reason, count) in counters.fallback {
                 Self.put(count, Int(reason.rawValue), bytes)

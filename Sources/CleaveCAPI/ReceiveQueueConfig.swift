@@ -28,6 +28,7 @@ struct ReceiveQueuePlan {
         guard config.flags & ~Self.knownFlags == 0 else {
             throw .invalid("flags 0x\(String(config.flags, radix: 16)) has unknown bits")
         }
+        guard config.reserved == 0 else { throw .invalid("reserved is not 0") }
         func has(_ flag: cleave_rq_flags) -> Bool { config.flags & flag.rawValue != 0 }
         let (method, headerQueue) = try Self.method(config, memory)
         let burst = config.burst == 0 ? 32 : Int(config.burst)
@@ -61,8 +62,14 @@ struct ReceiveQueuePlan {
     ) throws(Refusal) -> (RxMethod, HeaderQueueObject?) {
         switch config.method {
         case CLEAVE_METHOD_WHOLE.rawValue: return (.whole, nil)
-        case CLEAVE_METHOD_A.rawValue, CLEAVE_METHOD_B.rawValue, CLEAVE_METHOD_C.rawValue:
-            throw .unsupported("methods A, B and C are reserved")
+        case CLEAVE_METHOD_A.rawValue: return (.headerDescriptor, nil)
+        case CLEAVE_METHOD_B.rawValue: return (.headerPage, nil)
+        case CLEAVE_METHOD_C.rawValue:
+            let small = config.header_buffer_size == 0 ? 128 : Int(config.header_buffer_size)
+            guard (64...1 << 20).contains(small) else {
+                throw .invalid("header_buffer_size \(small) is not between 64 and 1048576")
+            }
+            return (.alternating(headerBufferByteCount: small), nil)
         case CLEAVE_METHOD_D.rawValue: break
         default: throw .invalid("method \(config.method) is none")
         }

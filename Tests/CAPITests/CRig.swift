@@ -42,15 +42,16 @@ final class CRig {
 
     /// - Parameter context: nil for one of its own.
     init(
-        ring: RingFormat = .split, size: Int = 16, splits: Bool = false,
+        ring: RingFormat = .split, size: Int = 16, method: RxMethod = .whole,
         shape: BufferShape = .mergeable(bufferByteCount: 2048),
         context callbacks: cleave_context_config? = nil
     ) throws {
         var configuration = RxDriverConfiguration(
-            ringSize: size, ring: ring, shape: shape,
-            method: splits ? .headerQueue(.usedElement) : .whole)
+            ringSize: size, ring: ring, shape: shape, method: method)
         let space = try GuestSpace(byteCount: configuration.guestByteCount + 128 * 64 + 65536)
-        let slots = try splits ? DriverHeaderQueue(slotSize: 128, slotCount: 64, in: space) : nil
+        let slots =
+            try method.needsHeaderQueue
+            ? DriverHeaderQueue(slotSize: 128, slotCount: 64, in: space) : nil
         configuration.headerQueue = slots
         driver = try RxDriver(configuration, in: space)
         self.space = space
@@ -69,7 +70,7 @@ final class CRig {
             }
         }
         if let slots { headerQueue = try makeHeaderQueue(slots.layout) }
-        fillConfig(ring: ring, size: size, shape: shape)
+        fillConfig(ring: ring, size: size, shape: shape, method)
         driver.refill()
     }
 
@@ -101,7 +102,9 @@ final class CRig {
         return try made { cleave_header_queue_create(memory, &config, $0) }
     }
 
-    private func fillConfig(ring: RingFormat, size: Int, shape: BufferShape) {
+    private func fillConfig(
+        ring: RingFormat, size: Int, shape: BufferShape, _ method: RxMethod
+    ) {
         let queue = driver.virtqueue
         config.struct_size = UInt32(MemoryLayout<cleave_rq_config>.size)
         config.features =
@@ -112,10 +115,17 @@ final class CRig {
         config.device_area = host(queue.deviceArea)
         config.last_avail = queue.base
         config.last_used = queue.base
-        if headerQueue != nil {
-            config.method = CLEAVE_METHOD_D.rawValue
-            config.header_queue = headerQueue
-        }
+        config.header_queue = headerQueue
+        let number =
+            switch method {
+            case .whole: CLEAVE_METHOD_WHOLE
+            case .headerDescriptor: CLEAVE_METHOD_A
+            case .headerPage: CLEAVE_METHOD_B
+            case .alternating: CLEAVE_METHOD_C
+            case .headerQueue: CLEAVE_METHOD_D
+            }
+        config.method = number.rawValue
+        if method == .headerQueue(.netHeader) { config.report = 1 }
     }
 
     /// Makes the RQ from `config`.

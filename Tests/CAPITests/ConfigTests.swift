@@ -7,13 +7,24 @@ import Testing
 
 extension CFunctions {
     @Suite("Configurations") struct ConfigTests {
-        private typealias Change = (inout cleave_rq_config, CRig) -> Void
+        private typealias Change = @Sendable (inout cleave_rq_config, CRig) -> Void
 
         /// What may not be asked of an RQ, what it gives, and a part of the sentence.
         private static let refused: [(change: Change, result: Int32, words: String)] = [
             ({ config, _ in config.flags = 1 << 5 }, -EINVAL, "flags 0x20"),
-            ({ config, _ in config.method = 1 }, -ENOTSUP, "A, B and C"),
-            ({ config, _ in config.method = 3 }, -ENOTSUP, "A, B and C"),
+            (
+                { config, _ in
+                    config.method = 2
+                    config.features &= ~(1 << 15)
+                }, -EINVAL, "MRG_RXBUF"
+            ),
+            (
+                { config, _ in
+                    config.method = 3
+                    config.header_buffer_size = 63
+                }, -EINVAL, "size 63"
+            ),
+            ({ config, _ in config.reserved = 1 }, -EINVAL, "reserved"),
             ({ config, _ in config.method = 5 }, -EINVAL, "method 5"),
             ({ config, _ in config.report = 2 }, -EINVAL, "report 2"),
             ({ config, _ in config.header_queue = nil }, -EINVAL, "header_queue is NULL"),
@@ -62,7 +73,7 @@ extension CFunctions {
         @Test("Whatever cannot be is refused by name, and leaves nothing behind")
         func refusals() throws {
             for (change, result, words) in Self.refused {
-                let rig = try CRig(splits: true)
+                let rig = try CRig(method: .headerQueue(.usedElement))
                 change(&rig.config, rig)
                 var rq: Handle?
                 #expect(cleave_rq_create(rig.memory, &rig.config, &rq) == result, "\(words)")
@@ -76,8 +87,8 @@ extension CFunctions {
 
         @Test("A header queue of another guest is refused")
         func isolation() throws {
-            let mine = try CRig(splits: true)
-            let theirs = try CRig(splits: true)
+            let mine = try CRig(method: .headerQueue(.usedElement))
+            let theirs = try CRig(method: .headerQueue(.usedElement))
             mine.config.header_queue = theirs.headerQueue
             var rq: Handle?
             #expect(cleave_rq_create(mine.memory, &mine.config, &rq) == -EINVAL)
@@ -122,7 +133,9 @@ extension CFunctions {
             #expect(memory == nil)
             var host: UnsafeMutableRawPointer?
             let start = GuestSpace.guestBase.rawValue
-            for (address, size) in [(0, 1), (start, .max), (.max, .max), (start - 1, 2)] {
+            for (address, size) in [
+                (UInt64(0), UInt64(1)), (start, .max), (.max, .max), (start - 1, 2),
+            ] {
                 #expect(cleave_memory_translate(rig.memory, address, size, &host) == -EINVAL)
             }
             #expect(cleave_memory_translate(rig.memory, start, 1, nil) == -EINVAL)

@@ -9,7 +9,7 @@ extension CFunctions {
     /// Callers that do what the header forbids: every one gets an errno, none a trap.
     @Suite("Hostile caller") struct HostileCallerTests {
         /// Every function that takes a handle, called on one handle; with NULL for all else.
-        private static let calls: [(name: String, call: (Handle?) -> Int32)] = [
+        private static let calls: [(name: String, call: @Sendable (Handle?) -> Int32)] = [
             ("context_destroy", { cleave_context_destroy($0) }),
             ("memory_create", { cleave_memory_create($0, nil, nil) }),
             ("memory_destroy", { cleave_memory_destroy($0) }),
@@ -56,7 +56,7 @@ extension CFunctions {
 
         @Test("A handle of another type is refused")
         func types() throws {
-            let rig = try CRig(splits: true)
+            let rig = try CRig(method: .headerQueue(.usedElement))
             let rq = try rig.attach()
             let handles: [(prefix: String, handle: Handle?)] = [
                 ("context_", rig.context), ("memory_", rig.memory), ("rq_", rq),
@@ -76,7 +76,7 @@ extension CFunctions {
 
         @Test("Nothing goes before what was made from it, and nothing goes twice")
         func order() throws {
-            let rig = try CRig(splits: true)
+            let rig = try CRig(method: .headerQueue(.usedElement))
             let rq = try rig.attach()
             #expect(cleave_context_destroy(rig.context) == -EBUSY)
             #expect(lastError(rig.context) == "1 objects made from it are left")

@@ -1,6 +1,7 @@
 import CCleave
 import Glibc
 import GuestDriver
+import Host
 import RxPath
 import TestSupport
 import Testing
@@ -27,10 +28,19 @@ extension CFunctions {
 
         @Test(
             "Packets arrive as they were given, in pieces or not",
-            arguments: RingFormat.allCases, [false, true])
-        func roundTrip(ring: RingFormat, splits: Bool) throws {
+            arguments: RingFormat.allCases,
+            [
+                RxMethod.whole, .headerDescriptor, .headerPage,
+                .alternating(headerBufferByteCount: 128), .headerQueue(.usedElement),
+                .headerQueue(.netHeader),
+            ])
+        func roundTrip(ring: RingFormat, method: RxMethod) throws {
             var random = SeededRandom(seed: 5)
-            let rig = try CRig(ring: ring, size: 64, splits: splits)
+            let rig = try CRig(
+                ring: ring, size: 64, method: method,
+                shape: method == .headerDescriptor
+                    ? .chained(bufferByteCount: 2048, packetByteCount: 8000)
+                    : .mergeable(bufferByteCount: 2048))
             rig.config.burst = 7
             let rq = try rig.attach()
             let (frames, set) = traffic(&random, count: 300)
@@ -57,7 +67,7 @@ extension CFunctions {
             #expect(wasPartial)
             #expect(rig.driver.fault == .none)
             #expect(rig.counters.packets == 300)
-            #expect((rig.counters.split > 0) == splits)
+            #expect((rig.counters.split > 0) == (method != .whole))
             #expect(packets.allSatisfy { $0.flags == 0 })
         }
 
@@ -90,11 +100,10 @@ extension CFunctions {
         func notification() throws {
             for usesDescriptor in [false, true] {
                 let rig = try CRig()
-                let descriptor = eventfd(0, Int32(EFD_NONBLOCK))
-                defer { close(descriptor) }
+                let event = try EventDescriptor()
                 if usesDescriptor {
                     rig.config.flags = CLEAVE_RQ_CALL_FD.rawValue
-                    rig.config.call_fd = descriptor
+                    rig.config.call_fd = event.fileDescriptor
                 }
                 let rq = try rig.attach()
                 rig.driver.setInterrupts(true)
@@ -104,8 +113,7 @@ extension CFunctions {
                 var events: UInt32 = 0
                 #expect(cleave_rq_enqueue_burst(rq, &packets, 1, &events) == 1)
                 #expect(events == (usesDescriptor ? 0 : CLEAVE_EVENT_CALL.rawValue))
-                var value: UInt64 = 0
-                #expect((read(descriptor, &value, 8) == 8) == usesDescriptor)
+                #expect(event.drain() == usesDescriptor)
             }
         }
 
@@ -153,7 +161,7 @@ extension CFunctions {
 
         @Test("Header queues are shared, and tell what is claimed")
         func headerQueue() throws {
-            let rig = try CRig(splits: true)
+            let rig = try CRig(method: .headerQueue(.usedElement))
             let rq = try rig.attach()
             let set = PacketSet()
             for number in 0..<5 { set.add(TestFrames.tcp4(TestFrames.payload(99, seed: number))) }

@@ -21,13 +21,13 @@ SAME(context_size, sizeof(cleave_context_config), 40);
 SAME(memory_size, sizeof(cleave_memory_config), 16);
 SAME(header_queue_size, sizeof(cleave_header_queue_config), 32);
 SAME(status_size, sizeof(cleave_header_queue_status), 24);
-SAME(rq_size, sizeof(cleave_rq_config), 80);
+SAME(rq_size, sizeof(cleave_rq_config), 88);
 SAME(rq_areas, offsetof(cleave_rq_config, descriptor_area), 32);
 SAME(rq_indices, offsetof(cleave_rq_config, last_avail), 56);
 SAME(rq_header_queue, offsetof(cleave_rq_config, header_queue), 72);
 SAME(engine_size, sizeof(cleave_engine_config), 32);
-SAME(counters_size, sizeof(cleave_counters), 368);
-SAME(counters_dropped, offsetof(cleave_counters, dropped), 224);
+SAME(counters_size, sizeof(cleave_counters), 384);
+SAME(counters_dropped, offsetof(cleave_counters, dropped), 240);
 
 static int failures;
 

@@ -164,12 +164,13 @@ int cleave_header_queue_get_status(
 
 /* ---- Receive queue (RQ): a virtqueue whose buffers the device fills ------------------------- */
 
-/* Where headers go. A to C are reserved: -ENOTSUP. */
+/* Where headers go. A, B and C report a split in 8 bytes behind the net header: le32 0, le16 bytes
+ * of headers, le16 1 (all 0 if the packet is whole). */
 enum cleave_method {
     CLEAVE_METHOD_WHOLE = 0, /* nowhere: headers and payload together */
-    CLEAVE_METHOD_A = 1,     /* first descriptor of a chain of two */
-    CLEAVE_METHOD_B = 2,     /* a buffer of their own in front of the payload's */
-    CLEAVE_METHOD_C = 3,     /* small and large mergeable buffers alternately */
+    CLEAVE_METHOD_A = 1,     /* first descriptor of a chain, payload from the second on */
+    CLEAVE_METHOD_B = 2,     /* a buffer of their own in front of the payload's; MRG_RXBUF */
+    CLEAVE_METHOD_C = 3,     /* as B, small and large buffers alternately; MRG_RXBUF */
     CLEAVE_METHOD_D = 4      /* a slot of the header queue */
 };
 
@@ -211,6 +212,8 @@ typedef struct cleave_rq_config {
     int32_t call_fd;          /* eventfd; stays the caller's */
     int32_t node;
     cleave_header_queue *header_queue; /* method D needs one, of the same memory */
+    uint32_t header_buffer_size; /* method C: up to so many bytes a buffer is small; 0 = 128 */
+    uint32_t reserved;           /* 0 */
 } cleave_rq_config;
 
 /* Attaches to a virtqueue. Kicks are switched off: the caller polls by enqueueing. */
@@ -274,7 +277,7 @@ typedef struct cleave_counters {
     uint32_t fault;         /* why the virtqueue is broken: cleave_fault_name; 0 = it is not */
     uint64_t packets;       /* delivered */
     uint64_t bytes;         /* of those, headers included, net headers not */
-    uint64_t split;         /* delivered with their headers in a slot */
+    uint64_t split;         /* delivered with their headers in a place of their own */
     uint64_t tiny;          /* delivered in a slot entirely */
     uint64_t buffers;       /* used */
     uint64_t slots;         /* claimed */
@@ -283,6 +286,8 @@ typedef struct cleave_counters {
     uint64_t calls;         /* times the driver had asked to be called */
     uint64_t claim_retries; /* slot claims that another RQ won */
     uint64_t tiny_buffers;  /* given back unused: too small for a net header */
+    uint64_t skipped_buffers; /* method C: small ones given back empty within a packet */
+    uint64_t misfits;       /* method C: headers in a large buffer */
     uint64_t fallback[16];  /* delivered whole although the queue splits: cleave_fallback_name */
     uint64_t dropped[16];   /* cleave_drop_name */
     uint64_t busy_cycles;   /* an engine's thread, in turns that did something; else 0 */
