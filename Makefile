@@ -18,7 +18,7 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
     -Xlinker --version-script=Sources/CCleave/cleave.map
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib install clean needed
+.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib install install-files clean needed
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -49,6 +49,8 @@ test: needed
 	@echo '== release build (its machine code is tested below)'
 	$(SWIFT) build -c release --product cleave-bench
 	$(SWIFT) build -c release --product hot-loop-probe
+	@echo '== C library'
+	$(MAKE) --no-print-directory lib
 	@echo '== tests'
 	$(SWIFT) test
 	@echo '== ThreadSanitizer'
@@ -79,6 +81,10 @@ lib: needed
 	@.ci/pack-library .build-lib/release $(LIBRARY) $(VERSION) Sources/CCleave/cleave.map
 
 install: lib
+	@$(MAKE) --no-print-directory install-files
+
+# Of what `make lib` built.
+install-files:
 	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig \
 	    $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 Sources/CCleave/include/cleave.h $(DESTDIR)$(PREFIX)/include

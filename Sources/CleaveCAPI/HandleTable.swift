@@ -5,7 +5,7 @@
 //   bits 18-63  generation of the slot, from 1
 //
 // A slot: +0 key, the handle that is alive in it, or 0; +8 busy, not 0 while a call is under way;
-// +16 the object; +24 the generation used last.
+// +16 the object; +24 the generation used last; +32 closing, not 0 while somebody wants to destroy.
 //
 // A call on a packet path takes `busy`, one compare-and-swap. Everything else finds the object
 // under one lock and keeps it alive by a reference.
@@ -30,6 +30,8 @@ struct HandleSlot {
     @inline(__always) var key: SharedWord64 { SharedWord64(memory) }
     @inline(__always) var busy: SharedWord64 { SharedWord64(memory + 8) }
 
+    @inline(__always) var closing: SharedWord64 { SharedWord64(memory + 32) }
+
     /// Meaningful while `busy` is held, or under the table's lock.
     @inline(__always)
     var object: UnsafeMutableRawPointer? {
@@ -52,6 +54,7 @@ struct HandleSlot {
     func enter(_ handle: UInt64) -> Int32 {
         // [C1 acquire <- insert's release of the key: the object was made before]
         if key.loadAcquire() != handle { return Refusal.stale }
+        if closing.load() != 0 { return Refusal.busy }
         // [C2 acquire <- leave: what an earlier call, on whatever thread, did]
         if !busy.compareExchange(expected: 0, desired: 1).exchanged { return Refusal.busy }
         if key.load() == handle { return 0 }
@@ -59,6 +62,22 @@ struct HandleSlot {
         leave()
         return Refusal.stale
     }
+
+    /// Takes the slot of a live handle to destroy it: a call under way is waited for a moment, new
+    /// ones are turned away meanwhile, so that it does end.
+    func enterToClose() -> Bool {
+        closing.store(1)
+        defer { closing.store(0) }
+        for _ in 0..<Self.maximumYields {
+            // [C2 acquire <- leave]
+            if busy.compareExchange(expected: 0, desired: 1).exchanged { return true }
+            PinnedThread.yield()
+        }
+        return false
+    }
+
+    /// How often a destroyer lets other threads run before it gives up.
+    private static let maximumYields = 10_000
 
     /// Ends the call.
     @inline(__always)
@@ -132,9 +151,13 @@ final class HandleTable: @unchecked Sendable {
             }
             for handle in handles {
                 let bits = UInt64(UInt(bitPattern: handle))
-                let result = HandleSlot(bits).enter(bits)
-                if result != 0 { throw refuse(result, "another call on it is under way") }
-                entered.append(HandleSlot(bits))
+                let slot = HandleSlot(bits)
+                // Keys change under the lock alone.
+                if slot.key.load() != bits { throw refuse(Refusal.stale, "destroyed meanwhile") }
+                if !slot.enterToClose() {
+                    throw refuse(Refusal.busy, "another call on it is under way")
+                }
+                entered.append(slot)
             }
             let objects = entered.compactMap { slot in
                 slot.object.map { Unmanaged<HandleObject>.fromOpaque($0).takeUnretainedValue() }

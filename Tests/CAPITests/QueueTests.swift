@@ -49,7 +49,7 @@ extension CFunctions {
             var done = 0
             var wasPartial = false
             while done < packets.count {
-                let wanted = min(random.int(1...40), packets.count - done)
+                let wanted = min(random.int(1...100), packets.count - done)
                 var events: UInt32 = 0
                 let count = packets.withUnsafeMutableBufferPointer {
                     cleave_rq_enqueue_burst(rq, $0.baseAddress! + done, UInt32(wanted), &events)

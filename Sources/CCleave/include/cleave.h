@@ -30,7 +30,8 @@
  *
  * THREADS
  *   cleave_*_create, _destroy, _counters,      any thread, at any time; a destroy that meets a call
- *   _last_error, _translate, names, versions   under way on its handle returns -EBUSY
+ *   _last_error, _translate, names, versions   under way on its handle waits a moment for its end,
+ *                                              then returns -EBUSY
  *   cleave_rq_enqueue_burst, cleave_rq_stop,   any thread, one at a time per handle; a second one is
  *   cleave_lane_* but counters, the header     refused with -EBUSY, never made to wait
  *   queue's status, cleave_engine_start,
