@@ -32,7 +32,7 @@
  *   cleave_*_create, _destroy, _counters,      any thread, at any time; a destroy that meets a call
  *   _last_error, _translate, names, versions   under way on its handle waits a moment for its end,
  *                                              then returns -EBUSY
- *   cleave_rq_enqueue_burst, cleave_rq_stop,   any thread, one at a time per handle; a second one is
+ *   cleave_rq_enqueue_burst, cleave_rq_stop,   any thread, one at a time per handle; a second is
  *   cleave_lane_* but counters, the header     refused with -EBUSY, never made to wait
  *   queue's status, cleave_engine_start,
    _drain, _stop
@@ -184,7 +184,7 @@ enum cleave_report {
 enum cleave_rq_flags {
     CLEAVE_RQ_CALL_FD = 1 << 0, /* call_fd is valid: the driver is called through it */
     CLEAVE_RQ_NODE = 1 << 1,    /* node is valid: private memory lies there */
-    CLEAVE_RQ_DROP = 1 << 2,    /* too few buffers: drop the packet, do not leave it to the caller */
+    CLEAVE_RQ_DROP = 1 << 2,    /* too few buffers: drop the packet, not leave it to the caller */
     CLEAVE_RQ_TINY = 1 << 3,    /* method D: packets that fit a slot go there entirely */
     CLEAVE_RQ_ZERO_PAD = 1 << 4 /* method D: zero a slot's last line behind the headers */
 };

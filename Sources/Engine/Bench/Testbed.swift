@@ -32,7 +32,7 @@ final class Testbed {
             let driverConfiguration = RxDriverConfiguration(
                 ringSize: benchCase.ringSize, ring: benchCase.ring, shape: shape,
                 method: benchCase.rxMethod,
-                features: benchCase.hashReport ? .hashReport : [],
+                features: benchCase.features,
                 spareBuffers: benchCase.consumer == .take
                     ? benchCase.ringSize / shape.chainLength * shape.chainLength : 0,
                 burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount,
@@ -118,6 +118,13 @@ final class Testbed {
 }
 
 extension BenchCase {
+    /// Those beyond what the buffers' shape asks for.
+    var features: VirtioFeatures {
+        var features: VirtioFeatures = hashReport ? .hashReport : []
+        if inOrder { features.insert(.inOrder) }
+        return features
+    }
+
     var rxMethod: RxMethod {
         switch method {
         case .whole: .whole

@@ -62,6 +62,9 @@ public struct VirtioFeatures: OptionSet, Sendable, Hashable {
     public static let indirectDescriptors = VirtioFeatures(rawValue: 1 << 28)
     /// VIRTIO_F_EVENT_IDX: notification thresholds in place of flags.
     public static let eventIndex = VirtioFeatures(rawValue: 1 << 29)
+    /// VIRTIO_F_IN_ORDER: buffers are used in the order in which they were offered, and one used
+    /// entry may stand for several.
+    public static let inOrder = VirtioFeatures(rawValue: 1 << 35)
     /// VIRTIO_NET_F_HASH_REPORT: 20-byte virtio-net header.
     public static let hashReport = VirtioFeatures(rawValue: 1 << 57)
 }

@@ -12,6 +12,7 @@ enum Axis: String, CaseIterable {
     case bufferSize = "buffer-size"
     case headerBuffer = "header-buffer"
     case privateHeaderQueues = "private-header-queues"
+    case inOrder = "in-order"
     case hashReport = "hash-report"
     case splitThreshold = "split-threshold"
     case tiny
@@ -36,6 +37,7 @@ enum Axis: String, CaseIterable {
         case .bufferSize: one.bufferByteCount = try value.count(kilo: 1024)
         case .headerBuffer: one.headerBufferByteCount = try value.count(kilo: 1024)
         case .privateHeaderQueues: one.sharedHeaderQueue = try !value.bool()
+        case .inOrder: one.inOrder = try value.bool()
         case .hashReport: one.hashReport = try value.bool()
         case .splitThreshold: one.splitThreshold = try value.count(kilo: 1024)
         case .tiny: one.tiny = try value.bool()
@@ -61,6 +63,7 @@ enum Axis: String, CaseIterable {
             [.a, .c].contains(one.method) ? "header buffer \(one.headerBufferByteCount)" : nil
         case .privateHeaderQueues:
             one.method == .d ? (one.sharedHeaderQueue ? "shared" : "private") : nil
+        case .inOrder: one.inOrder ? "in order" : "any order"
         case .hashReport: one.hashReport ? "hash" : "no hash"
         case .splitThreshold: one.method != .whole ? "threshold \(one.splitThreshold)" : nil
         case .tiny: one.method == .d ? (one.tiny ? "tiny" : "no tiny") : nil
