@@ -35,7 +35,7 @@ struct SourceLimitTests {
         }
     }
 
-    @Test("A sum of segments beyond 32 bits is too long, not short")
+    @Test("E14: segments whose lengths pass 32 bits together are too long, not short")
     func lengthsDoNotWrap() throws {
         let rig = try EvilRig()
         rig.post(0)

@@ -25,22 +25,26 @@ struct PackedHostileTests {
         }
     }
 
-    @Test("B28, B33: descriptors that become available again and change all the time")
-    func endless() throws {
+    @Test(
+        "B22, B28, B33: descriptors that become available again and change all the time",
+        arguments: [RxMethod.whole, .headerQueue(.netHeader), .headerQueue(.usedElement)])
+    func endless(method: RxMethod) throws {
         let size = 5
         let guest = try EvilGuest()
         let ring = PackedEvilRing(guest, size: size, at: EvilRig.ringAddress)
         let base = Int(bitPattern: guest.pointer(ring.descriptorRing))
         let flipper = Flipper { random in
             let bits = random.next()
-            let offset = base + Int(bits % UInt64(size)) * 16
-            guard let place = UnsafeMutableRawPointer(bitPattern: offset) else { return }
+            let index = bits % UInt64(size)
+            let address = base + Int(index) * 16
+            guard let place = UnsafeMutableRawPointer(bitPattern: address) else { return }
             SharedWord64(place).store(
                 random.chance(3) ? UInt64.max - 60 : EvilRig.page(Int(bits >> 8 & 7)))
             let owner: UInt64 = bits >> 12 & 1 == 0 ? 0x80 : 0x8000
-            let kind = UInt64(random.chance(80) ? write : write | next)
-            let length: UInt64 = random.chance(2) ? 0xffff_ffff : 700
-            let id = random.chance(2) ? 9 : bits >> 16 & 3
+            let kind = UInt64(
+                random.chance(80) ? write : random.pick([write | next, DescriptorFlags.indirect]))
+            let length: UInt64 = random.chance(2) ? 0xffff_ffff : 704
+            let id = random.chance(2) ? 9 : index
             SharedWord64(place + 8).store(length | id << 32 | (owner | kind) << 48)
         }
         defer { flipper.finish() }
@@ -52,9 +56,11 @@ struct PackedHostileTests {
         while queues < 100 || (faults.count < 3 && queues < 3000) {
             queues += 1
             let rig = try PackedRig(
-                size: size, start: queues % (2 * size), guest: guest, arenas: arenas)
+                size: size, features: [.mergeableBuffers, .indirectDescriptors], method: method,
+                slots: (128, 8), start: queues % (2 * size), guest: guest, arenas: arenas)
             for _ in 0..<20 {
                 let before = rig.queue.counters.buffers
+                rig.headers?.setTail(UInt32(rig.queue.counters.slots) &+ 8)
                 rig.enqueue(packets + packets + packets)
                 #expect(rig.queue.counters.buffers - before <= size)
             }
