@@ -183,10 +183,12 @@ struct HostileBufferTests {
         expectBroken(merged, .range)
     }
 
-    @Test("B20: a chain of more than 2^32 bytes is fine: no sum of lengths is ever narrowed")
-    func hugeChain() throws {
+    @Test(
+        "B20: a chain of more than 2^32 bytes is fine: no sum of lengths is ever narrowed",
+        arguments: RingFormat.allCases)
+    func hugeChain(format: RingFormat) throws {
         let guest = try EvilGuest([(0x1_0000, 64 << 20)])
-        let rig = try RingFormat.split.rig(size: 128, features: [], guest: guest)
+        let rig = try format.rig(size: 128, features: [], guest: guest)
         rig.post((0..<128).map { _ in Self.page(0, 48 << 20) }, id: 0)
         expectDelivered(rig)
     }
