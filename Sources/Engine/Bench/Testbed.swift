@@ -35,7 +35,7 @@ final class Testbed {
                 features: benchCase.hashReport ? .hashReport : [],
                 spareBuffers: benchCase.consumer == .take
                     ? benchCase.ringSize / shape.chainLength * shape.chainLength : 0,
-                burst: benchCase.burst)
+                burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount)
             let slotBytes = benchCase.slotSize * benchCase.slots
             let space = try GuestSpace(
                 byteCount: benchCase.rqs * (driverConfiguration.guestByteCount + 8192)
@@ -72,10 +72,11 @@ final class Testbed {
             self.space = space
             headerQueues = deviceQueues
             driverHeaderQueues = driverQueues
+            let spareBytes = driverConfiguration.spareBuffers * shape.bufferByteCount
             memory = BenchMemory(
-                dataBytes: benchCase.rqs * benchCase.ringSize / shape.chainLength
-                    * shape.chainLength * shape.bufferByteCount,
-                headerBytes: queueCount * slotBytes)
+                dataBytes: benchCase.rqs * (driverConfiguration.dataByteCount - spareBytes),
+                headerBytes: queueCount * slotBytes
+                    + benchCase.rqs * driverConfiguration.headerByteCount)
         } catch { throw EngineError("\(benchCase.displayName): \(error)") }
         sources = Self.steer(pool, rqs: benchCase.rqs)
         var notes: [String] = []
@@ -119,6 +120,9 @@ extension BenchCase {
     var rxMethod: RxMethod {
         switch method {
         case .whole: .whole
+        case .a: .headerDescriptor
+        case .b: .headerPage
+        case .c: .alternating(headerBufferByteCount: headerBufferByteCount)
         case .d: .headerQueue(report)
         }
     }

@@ -10,6 +10,7 @@ enum Axis: String, CaseIterable {
     case slotSize = "slot-size"
     case slots
     case bufferSize = "buffer-size"
+    case headerBuffer = "header-buffer"
     case privateHeaderQueues = "private-header-queues"
     case hashReport = "hash-report"
     case splitThreshold = "split-threshold"
@@ -32,6 +33,7 @@ enum Axis: String, CaseIterable {
         case .slotSize: one.slotSize = try value.count(kilo: 1024)
         case .slots: one.slots = try value.count(kilo: 1024)
         case .bufferSize: one.bufferByteCount = try value.count(kilo: 1024)
+        case .headerBuffer: one.headerBufferByteCount = try value.count(kilo: 1024)
         case .privateHeaderQueues: one.sharedHeaderQueue = try !value.bool()
         case .hashReport: one.hashReport = try value.bool()
         case .splitThreshold: one.splitThreshold = try value.count(kilo: 1024)
@@ -52,10 +54,12 @@ enum Axis: String, CaseIterable {
         case .slotSize: one.method == .d ? "slot \(one.slotSize)" : nil
         case .slots: one.method == .d ? "\(one.slots) slots" : nil
         case .bufferSize: one.buffers == .single ? nil : "buffer \(one.bufferByteCount)"
+        case .headerBuffer:
+            [.a, .c].contains(one.method) ? "header buffer \(one.headerBufferByteCount)" : nil
         case .privateHeaderQueues:
             one.method == .d ? (one.sharedHeaderQueue ? "shared" : "private") : nil
         case .hashReport: one.hashReport ? "hash" : "no hash"
-        case .splitThreshold: one.method == .d ? "threshold \(one.splitThreshold)" : nil
+        case .splitThreshold: one.method != .whole ? "threshold \(one.splitThreshold)" : nil
         case .tiny: one.method == .d ? (one.tiny ? "tiny" : "no tiny") : nil
         case .zeroPad: one.method == .d ? (one.zeroPad ? "padded" : "unpadded") : nil
         case .consumer: one.consumer == .none ? "no consumer" : one.consumer.rawValue
