@@ -30,6 +30,7 @@ struct PackedVirtqueue: Virtqueue {
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
+    private(set) var emptyCount = 0
     /// How often the list at `cursor` was found without its end.
     private var unfinishedCount = 0
     var fault = QueueFault.none
@@ -165,6 +166,7 @@ struct PackedVirtqueue: Virtqueue {
             regions: regions, walkedCount: walkedCount)
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
+        emptyCount &+= walked.emptyCount
         headByteCount = walked.headByteCount
         return judge(walked)
     }
@@ -245,6 +247,7 @@ struct PackedVirtqueue: Virtqueue {
     mutating func publish() {
         publishedCount = takenCount
         walkedCount = 0
+        emptyCount = 0
         if usedCount == 0 { return }
         let first = cursor.moved(back: takenCount, size: size)
         // Plain stores: the driver looks at none of these before the first.

@@ -101,8 +101,27 @@ struct HostileBufferTests {
                         $0 == position ? PostedPiece(address, 0) : Self.page($0, 700)
                     }, id: 0)
                 expectDelivered(rig)
+                #expect(rig.queue.counters.emptyDescriptors == 1)
             }
         }
+    }
+
+    @Test(
+        "B15: empty descriptors count once the packet is there, in tables too",
+        arguments: RingFormat.allCases)
+    func countedOnce(format: RingFormat) throws {
+        let rig = try format.rig(features: [.mergeableBuffers, .indirectDescriptors])
+        let table = EvilRig.page(16)
+        let pieces = [Self.page(0, 0), Self.page(0, 500), Self.page(1, 0), Self.page(1, 0)]
+        rig.describeTable(table, pieces)
+        rig.postTable(table, length: 64)
+        let packet = TestFrames.tcp4(TestFrames.payload(1000))
+        for _ in 0..<5 { #expect(rig.enqueue([packet]).result.consumed == 0) }
+        #expect(rig.queue.counters.emptyDescriptors == 0)
+        rig.post(1)
+        #expect(rig.enqueue([packet]).fates == [true])
+        #expect(rig.queue.counters.emptyDescriptors == 3)
+        #expect(rig.reports.map(\.length) == [500, 566])
     }
 
     @Test(
@@ -116,6 +135,7 @@ struct HostileBufferTests {
                 rig.post(1)
                 expectDelivered(rig, [0, 1066])
                 #expect(rig.queue.counters.tinyBuffers == 1)
+                #expect(rig.queue.counters.emptyDescriptors == 0)
             }
         }
     }
@@ -184,13 +204,32 @@ struct HostileBufferTests {
     }
 
     @Test(
-        "B20: a chain of more than 2^32 bytes is fine: no sum of lengths is ever narrowed",
+        "B20: a chain of more than 2^32 bytes breaks the queue, one of 2^32 is fine",
         arguments: RingFormat.allCases)
     func hugeChain(format: RingFormat) throws {
         let guest = try EvilGuest([(0x1_0000, 64 << 20)])
-        let rig = try format.rig(size: 128, features: [], guest: guest)
-        rig.post((0..<128).map { _ in Self.page(0, 48 << 20) }, id: 0)
-        expectDelivered(rig)
+        let half = Self.page(0, 32 << 20)
+        for (count, rest) in [(128, 0), (128, 1), (127, (32 << 20) + 1), (256, 0)] {
+            for isTable in [false, true] {
+                let rig = try format.rig(
+                    size: 256, features: .indirectDescriptors, guest: guest)
+                guest.fill(EvilRig.ringAddress, 0x2000, with: 0)
+                let last = rest > 0 ? [Self.page(0, rest)] : []
+                let pieces = Array(repeating: half, count: count) + last
+                let table: UInt64 = 0x200_0000
+                if isTable {
+                    rig.describeTable(table, pieces)
+                    rig.postTable(table, length: 16 * pieces.count)
+                } else {
+                    rig.post(pieces, id: 0)
+                }
+                if count == 128 && rest == 0 {
+                    expectDelivered(rig)
+                } else {
+                    expectBroken(rig, .overflow, "\(count) x 32 MiB and \(rest)")
+                }
+            }
+        }
     }
 
     private static let methods: [RxMethod] = [
