@@ -16,10 +16,10 @@ extension BurstPlan {
             let firstSegment = list.count
             let firstUsed = ring.usedCount
             let parts = needs + index &* Method.partCount
-            let wanted = (packetCount &- index) &* Method.bufferCount
-            var taken = ring.takeRun(parts, wanted, &list, Method.Buffer.self)
+            let left = (packetCount &- index) &* Method.bufferCount
+            var taken = ring.takeRun(parts, left, &list, Method.Buffer.self)
             if Method.bufferCount == 2 && taken & 1 != 0 {
-                // Half a packet: the next buffer is for `reserveOne` to judge, with this one.
+                // Half a packet: for `reserveOne` to judge, both of it.
                 taken &-= 1
                 ring.rewind(toUsed: firstUsed &+ taken)
                 list.count &-= 1
@@ -34,10 +34,9 @@ extension BurstPlan {
             if index == packetCount { break }
             var rare = ring
             segments = list
-            let goesOn = reserveOne(packets + index, totalNeed(index, method), &rare, method)
-            ring = rare
-            list = segments
-            if !goesOn { break }
+            let isTaken = reserveOne(packets + index, totalNeed(index, method), &rare, method)
+            (ring, list) = (rare, segments)
+            if !isTaken { break }
             index &+= 1
         }
         queue = ring
@@ -88,10 +87,9 @@ extension BurstPlan {
         if packet.pointee.fate.isDropped { return true }
         let firstSegment = segments.count
         let isFresh = queue.isFresh
-        var firstUsed = queue.usedCount
         let misfitsBefore = misfitCount
-        var skipped = 0
-        var left = need
+        var firstUsed = queue.usedCount
+        var (skipped, left) = (0, need)
         while true {
             let isFirst = queue.usedCount == firstUsed
             let segmentsBefore = segments.count
@@ -106,10 +104,7 @@ extension BurstPlan {
                 firstUsed = queue.usedCount
                 continue
             }
-            if part.room == 0 {
-                segments.count = segmentsBefore
-                skipped &+= 1
-            }
+            if part.room == 0 { (segments.count, skipped) = (segmentsBefore, skipped &+ 1) }
             // All but the last are filled to their full length, as far as the method allows.
             queue.use(part.room)
             left &-= part.room
@@ -121,13 +116,21 @@ extension BurstPlan {
         }
         queue.use(left)
         skippedCount &+= skipped
-        let isRunLike = !(Method.leadsWithHeaders && packet.pointee.isSplit)
+        note(packet, firstSegment, firstUsed: firstUsed, usedCount: queue.usedCount, method)
+        return true
+    }
+
+    /// Records where one packet goes.
+    private func note<Method: PlacementMethod>(
+        _ packet: UnsafeMutablePointer<PlannedPacket>, _ firstSegment: Int, firstUsed: Int,
+        usedCount: Int, _ method: Method.Type
+    ) {
+        let isSplitAsOne = Method.leadsWithHeaders && packet.pointee.isSplit
         packet.pointee.reserve(
             firstSegment: firstSegment, firstUsed: firstUsed,
-            bufferCount: queue.usedCount &- firstUsed,
-            isSimple: packet.pointee.refCount == 1 && isRunLike
+            bufferCount: usedCount &- firstUsed,
+            isSimple: packet.pointee.refCount == 1 && !isSplitAsOne
                 && segments.count &- firstSegment <= 1)
-        return true
     }
 
     /// A buffer that is of no use at the start of a packet, since what precedes it does not fit.

@@ -98,22 +98,20 @@ struct SplitVirtqueue: Virtqueue {
             if head > mask { break }
             var descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
             var part = taken &* Buffer.descriptorCount
-            var byteCount = 0
+            var byteCount = needs[part]
             if Buffer.hasTwoDescriptors {
-                byteCount = needs[part]
                 guard descriptor.isLinkedWritable, descriptor.tag <= mask,
-                    let segment = region.segment(descriptor, holding: byteCount)
+                    let first = region.segment(descriptor, holding: byteCount)
                 else { break }
-                (segmentsOut + part).initialize(to: segment)
-                descriptor = Descriptor(
-                    readingOnce: descriptors + Int(descriptor.tag) &* 16)
+                (segmentsOut + part).initialize(to: first)
+                descriptor = Descriptor(readingOnce: descriptors + Int(descriptor.tag) &* 16)
                 part &+= 1
+                byteCount &+= needs[part]
             }
             guard descriptor.isSingleWritable,
-                let segment = region.segment(descriptor, holding: needs[part])
+                let last = region.segment(descriptor, holding: needs[part])
             else { break }
-            (segmentsOut + part).initialize(to: segment)
-            byteCount &+= needs[part]
+            (segmentsOut + part).initialize(to: last)
             shadowOut[taken] = UInt64(head) | UInt64(truncatingIfNeeded: byteCount) &<< 32
             taken &+= 1
         }
