@@ -11,7 +11,8 @@ public struct ReceivedPiece: BitwiseCopyable, Sendable {
 /// One packet as harvested. Valid until the burst is finished.
 @frozen
 public struct ReceivedPacket: BitwiseCopyable, Sendable {
-    /// Packet headers in their slot; meaningful if `headerLength` is not 0.
+    /// Packet headers, where they lie apart; if `headerLength` is 0, the start of the packet's first
+    /// buffer, with the virtio-net header.
     // SAFETY: guest memory that the driver owns until it retires the slot.
     public nonisolated(unsafe) var headers: UnsafeRawPointer
     /// Bytes of headers in the slot; 0 = the packet lies whole in its pieces.

@@ -17,13 +17,13 @@ struct RxDriverState {
     private let burst: Int
     private let pieceCapacity: Int
     private let isMergeable: Bool
-    private let netHeaderByteCount: Int
+    let netHeaderByteCount: Int
     /// A `SplitTail` follows the virtio-net header in data buffers.
-    private let hasSplitTail: Bool
+    let hasSplitTail: Bool
     /// What precedes a packet in its data buffers, if it has no slot of its own.
-    private let prefixByteCount: Int
+    let prefixByteCount: Int
     /// Headers lie behind the prefix (methods A, B, C), not in a slot.
-    private let headersLead: Bool
+    let headersLead: Bool
     /// They have the chain's first descriptor to themselves (A), not the whole buffer.
     private let payloadSharesChain: Bool
     let headerQueue: Unmanaged<DriverHeaderQueue>?

@@ -58,6 +58,7 @@ enum HostileCatalogue {
         .init("B32", .packed, "reserved values in an event word"),
         .init("B33", .packed, "a descriptor rewritten after it became available"),
         .init("B35", .both, "kicks without buffers"),
+        .init("B37", .both, "checksum and segmentation that lie"),
     ]
 
     static let placement: [HostileCase] = [

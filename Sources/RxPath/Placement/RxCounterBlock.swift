@@ -5,7 +5,7 @@ import Rings
 struct RxCounterBlock: BitwiseCopyable {
     static let fallbackStart = 16
     static let dropStart = 24
-    static let wordCount = 32
+    static let wordCount = 40
     static let byteCount = CacheLine.roundedUp(wordCount * 8)
 
     /// Word numbers below `fallbackStart`.

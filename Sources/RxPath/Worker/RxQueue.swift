@@ -134,6 +134,7 @@ public final class RxQueue: @unchecked Sendable {
             throw RxPathError("methods B and C need mergeable buffers (MRG_RXBUF)")
         }
         try configuration.splitPolicy.check()
+        try configuration.features.check()
         try configuration.headerQueue?.check(belongsTo: configuration.memory)
         self.configuration = configuration
         switch configuration.virtqueue.format {

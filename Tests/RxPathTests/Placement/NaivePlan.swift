@@ -10,6 +10,7 @@ struct NaiveRules {
     let ringSize: Int
     let slotSize: Int
     let policy: SplitPolicy
+    let features: VirtioFeatures
     let dropsOnShortage: Bool
 
     /// Bytes of packet that a slot holds.
@@ -33,6 +34,11 @@ struct NaiveRules {
     /// What the packet alone decides.
     func intent(_ packet: PacketPool.Packet) -> NaiveIntent {
         let count = packet.bytes.count
+        if let offloads = packet.source.offloads,
+            let reason = NaiveOffload.refusal(offloads, packet.bytes, features)
+        {
+            return .drop(reason)
+        }
         if count < 14 { return .drop(.runt) }
         if count > 65589 { return .drop(.tooLong) }
         if method == .whole { return .whole(nil) }

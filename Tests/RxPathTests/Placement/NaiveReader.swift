@@ -15,7 +15,7 @@ func check(_ holds: Bool, _ otherwise: @autoclosure () -> String) throws {
 /// One packet as a driver finds it.
 struct ReadPacket {
     var bytes: [UInt8] = []
-    /// As it stands in memory, but for `hdr_len` and `num_buffers`, which were checked.
+    /// As it stands in memory.
     var netHeader: [UInt8] = []
     var slot: Int?
     /// Headers that lie apart; 0 = not split.
@@ -184,7 +184,6 @@ struct NaiveReader {
         }
         try check(count == 1 || entries[count - 1].used.length > 0, "an empty last buffer")
         entries.removeFirst(count)
-        for index in [2, 3, 10, 11] { packet.netHeader[index] = 0 }
     }
 
     /// After the last packet nothing is left but buffers that were of no use.

@@ -8,6 +8,13 @@ struct PacketPool {
         var bytes: [UInt8]
         /// Where it splits; 0 = not.
         var headerLength: Int
+
+        /// The same packet with offloads.
+        func with(_ offloads: PacketOffloads) -> Packet {
+            var packet = self
+            packet.source.offloads = offloads
+            return packet
+        }
     }
 
     let packets: [Packet]

@@ -33,6 +33,8 @@ final class PlacementTrial {
     private let layout: ReaderLayout
     private let rules: NaiveRules
     private let burst: Int
+    /// Packets in a hundred that bring offloads.
+    private let offloadPercent: Int
     private var claimed: UInt32 = 0
     private(set) var expected = RxCounters()
 
@@ -62,6 +64,8 @@ final class PlacementTrial {
         var features: VirtioFeatures = mergeable ? [.mergeableBuffers] : []
         if random.chance(50) { features.insert(.hashReport) }
         if random.chance(60) { features.insert(.indirectDescriptors) }
+        features.formUnion(NaiveOffload.features(&random))
+        offloadPercent = random.pick([0, 0, 30, 100])
         burst = random.pick([1, 2, 7, 32, 32])
         let slots = (size: 64 << random.int(0...3), count: 1 << random.int(0...6))
         let headers =
@@ -84,7 +88,7 @@ final class PlacementTrial {
         rules = NaiveRules(
             method: method, netHeaderByteCount: layout.netHeaderByteCount, mergeable: mergeable,
             ringSize: size, slotSize: slots.size, policy: policy,
-            dropsOnShortage: shortage == .drop)
+            features: features, dropsOnShortage: shortage == .drop)
         driver = NaiveDriver(
             ring, guest, allowsIndirect: features.contains(.indirectDescriptors),
             data: Self.data, lengths: Self.lengths(method, mergeable, &random))
@@ -135,7 +139,7 @@ final class PlacementTrial {
     }
 
     func run(rounds: Int, pool: PacketPool) throws {
-        var pending: [Int] = []
+        var pending: [PacketPool.Packet] = []
         for _ in 0..<rounds {
             driver.post(random.int(0...rules.ringSize), &random)
             if let headers = layout.headers, random.chance(60) {
@@ -143,18 +147,23 @@ final class PlacementTrial {
                 headers.setTail(claimed &+ UInt32(headers.layout.slotCount))
             }
             let count = random.int(0...40)
-            while pending.count < count { pending.append(random.int(0...pool.packets.count - 1)) }
+            while pending.count < count { pending.append(draw(pool)) }
             image.capture()
-            let packets = pending.prefix(burst).map { pool.packets[$0] }
+            let packets = Array(pending.prefix(burst))
             let free = layout.headers.map { Int($0.tail &- claimed) } ?? 0
             let plan = NaivePlan(rules, packets, driver.outstanding, slots: free)
-            let outcome = port.enqueue(
-                pending.map { pool.packets[$0].source }, to: queue)
+            let outcome = port.enqueue(pending.map(\.source), to: queue)
             try judge(outcome, packets, plan)
             pending.removeFirst(outcome.fates.count)
             // A port may lose patience with a packet that cannot be delivered.
             if outcome.fates.isEmpty && !pending.isEmpty { pending.removeFirst() }
         }
+    }
+
+    private func draw(_ pool: PacketPool) -> PacketPool.Packet {
+        let packet = random.pick(pool.packets)
+        guard random.chance(offloadPercent) else { return packet }
+        return packet.with(NaiveOffload.draw(packet.bytes, &random))
     }
 
     private func judge(
@@ -190,8 +199,13 @@ final class PlacementTrial {
         try check(found.bytes == packet.bytes, "corrupt packet of \(packet.bytes.count)")
         try check(found.headerLength == fate.headerLength, "split at \(found.headerLength)")
         try check(found.lengths == fate.lengths, "used \(found.lengths), not \(fate.lengths)")
-        try check(found.hdrLen == fate.headerLength, "hdr_len \(found.hdrLen)")
-        try check(found.netHeader.allSatisfy { $0 == 0 }, "net header \(found.netHeader)")
+        var netHeader = NaiveOffload.netHeader(
+            packet.source.offloads, rules.features, split: fate.headerLength,
+            headerLength: packet.headerLength)
+        netHeader.numBuffers = UInt16(fate.lengths.count)
+        let isRight = Self.bytes(netHeader, layout.netHeaderByteCount) == found.netHeader
+        try check(isRight, "net header \(found.netHeader), not \(netHeader)")
+        if netHeader.flags != 0 || netHeader.hashReport != 0 { offloadCount += 1 }
         if fate.isSplit && rules.method.needsHeaderQueue {
             let count = UInt32(layout.headers?.layout.slotCount ?? 1)
             try check(found.slot == Int(claimed % count), "slot \(found.slot ?? -1), \(claimed)")
@@ -210,6 +224,24 @@ final class PlacementTrial {
         if let reason = fate.fallback { expected.fallback[reason, default: 0] += 1 }
         expected.skippedBuffers += UInt64(fate.skipped)
         if fate.isMisfit { expected.misfits += 1 }
+    }
+
+    /// Net headers that said more than nothing.
+    private(set) var offloadCount = 0
+
+    /// Field by field, as virtio lists them.
+    private static func bytes(_ header: NetHeader, _ count: Int) -> [UInt8] {
+        func little(_ value: some FixedWidthInteger, _ count: Int) -> [UInt8] {
+            (0..<count).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
+        }
+        var bytes = [header.flags, header.gsoType]
+        for field in [
+            header.hdrLen, header.gsoSize, header.csumStart, header.csumOffset, header.numBuffers,
+        ] {
+            bytes += little(field, 2)
+        }
+        bytes += little(header.hashValue, 4) + little(header.hashReport, 2) + [0, 0]
+        return Array(bytes.prefix(count))
     }
 
     private func judgeCounters() throws {

@@ -13,6 +13,7 @@ struct PlacementTwinTests {
         let guest = try EvilGuest(PlacementTrial.regions)
         let arenas = ArenaSupply()
         var total = RxCounters()
+        var offloads = 0
         for part in 0..<4 {
             let pool = PacketPool(seed: UInt64(part), count: 300)
             try withEvery(Axis("seed", part * 1000..<part * 1000 + 100)) { seed in
@@ -20,11 +21,14 @@ struct PlacementTwinTests {
                     kind, seed: UInt64(seed), guest: guest, arenas: arenas)
                 try trial.run(rounds: 6, pool: pool)
                 total = total + trial.expected
+                offloads += trial.offloadCount
             }
         }
         // The trials are worth something only if everything happened.
-        #expect(total.packets > 1000 && total.tinyBuffers > 10)
-        var reasons: Set<DropReason> = [.runt, .tooLong, .noBuffer, .tooManyBuffers]
+        #expect(total.packets > 1000 && total.tinyBuffers > 10 && offloads > 300)
+        var reasons: Set<DropReason> = [
+            .runt, .tooLong, .noBuffer, .tooManyBuffers, .badOffload, .offloadNotNegotiated,
+        ]
         if !["headerPage", "alternating"].contains(kind.method) { reasons.insert(.bufferTooSmall) }
         for reason in reasons { #expect(total.dropped[reason, default: 0] > 5, "\(reason)") }
         if kind.method == "whole" { return }
