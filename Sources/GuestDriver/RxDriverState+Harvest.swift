@@ -33,7 +33,7 @@ extension RxDriverState {
         let byteCount = used.isFull ? capacity(chain) : used.byteCount
         let first = pointer(bufferAt[chain])
         var packet = ReceivedPacket(
-            headers: first, headerLength: 0, bufferCount: 1,
+            netHeader: first, headers: first, headerLength: 0, bufferCount: 1,
             firstPiece: UInt16(truncatingIfNeeded: pieceCount), pieceCount: 0, dataByteCount: 0)
         var prefix = 0
         if slot >= 0 {
@@ -107,6 +107,7 @@ extension RxDriverState {
         if slot >= slotCount { return false }
         let start = slotPointer(slot)
         let netHeader = NetHeader(load: start, byteCount: netHeaderByteCount)
+        packet.netHeader = start
         packet.headers = start + netHeaderByteCount
         packet.headerLength = netHeader.hdrLen
         if isMergeable { packet.bufferCount = netHeader.numBuffers }

@@ -39,6 +39,14 @@ public final class HeaderQueue: @unchecked Sendable {
 
     deinit { privateWords.deallocate() }
 
+    /// A queue belongs to one guest: its slots are written on behalf of nobody else.
+    func check(belongsTo guest: GuestMemory) throws(RxPathError) {
+        guard guest === memory else {
+            throw RxPathError(
+                "the header queue lies in another guest's memory than the virtqueue")
+        }
+    }
+
     /// Slots claimed since creation, by all RQs together.
     public var claimedCount: UInt64 { claimer.head.load() }
     /// Whether the driver moved the tail to where it cannot be; the queue's RQs go on unsplit.

@@ -33,6 +33,7 @@ struct PackedVirtqueue: Virtqueue {
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
+    private(set) var emptyCount = 0
     /// How often the list at `cursor` was found without its end.
     private var unfinishedCount = 0
     var fault = QueueFault.none
@@ -166,6 +167,7 @@ struct PackedVirtqueue: Virtqueue {
             regions: regions, walkedCount: walkedCount)
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
+        emptyCount &+= walked.emptyCount
         headByteCount = walked.headByteCount
         return judge(walked)
     }
@@ -270,6 +272,7 @@ struct PackedVirtqueue: Virtqueue {
     mutating func publish() {
         publishedCount = takenCount
         walkedCount = 0
+        emptyCount = 0
         if usedCount == 0 { return }
         if hasBatches {
             joinBatches()

@@ -30,6 +30,8 @@ public enum QueueFault: UInt8, Sendable, CaseIterable {
     case unfinishedList
     /// A head (split) or buffer id (packed) was offered again before it was used.
     case duplicateHead
+    /// A chain holds more than 2^32 bytes.
+    case overflow
 
     /// The name in reports.
     public var name: String { String(describing: self) }

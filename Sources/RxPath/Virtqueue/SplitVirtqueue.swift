@@ -30,6 +30,7 @@ struct SplitVirtqueue: Virtqueue {
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
+    private(set) var emptyCount = 0
     var fault = QueueFault.none
 
     static var shadowEntryByteCount: Int { 8 + 1 }
@@ -150,6 +151,7 @@ struct SplitVirtqueue: Virtqueue {
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
         headByteCount = walked.headByteCount
+        emptyCount &+= walked.emptyCount
         if walked.fetch.isBroken { return broken(walked.fault) }
         if walked.fetch.isBuffer { nextAvail = nextAvail &+ 1 }
         return walked.fetch
@@ -217,6 +219,7 @@ struct SplitVirtqueue: Virtqueue {
     mutating func publish() {
         publishedFrom = nextUsed
         walkedCount = 0
+        emptyCount = 0
         if usedCount == 0 { return }
         if hasBatches {
             joinBatches()

@@ -29,6 +29,9 @@ protocol Virtqueue: BitwiseCopyable {
     var isFresh: Bool { get }
     /// Used entries shadowed in this burst.
     var usedCount: Int { get }
+    /// Empty descriptors passed over in this burst, in buffers that were not empty altogether; a
+    /// buffer that was given back and taken again counts twice.
+    var emptyCount: Int { get }
 
     /// Learns how many buffers the driver has posted, if fewer than `count` are known of.
     mutating func refresh(_ count: Int)
