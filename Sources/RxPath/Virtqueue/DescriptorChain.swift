@@ -19,13 +19,25 @@ struct WalkedChain: BitwiseCopyable {
     init(last: Descriptor) { self.last = last }
 }
 
-/// A bounded walk over one receive chain: NEXT links in a ring, and one level of INDIRECT.
+/// What a device does with the buffers of a queue.
+enum BufferAccess: BitwiseCopyable {
+    /// Receive queues: the device writes.
+    case writable
+    /// Transmit queues: the device reads.
+    case readable
+
+    /// WRITE, as it must be in every descriptor.
+    @inline(__always) var flag: UInt16 { self == .writable ? DescriptorFlags.write : 0 }
+}
+
+/// A bounded walk over one chain: NEXT links in a ring, and one level of INDIRECT.
 ///
 /// Nothing is written while walking, so a chain that turns out to be a lie half way has had no
 /// effect. Each descriptor is read once.
 struct DescriptorChain<Links: DescriptorLinks> {
     private var links: Links
     private let allowsIndirect: Bool
+    private let access: BufferAccess
     private var regions: RegionCache
     /// Descriptors visited, those of an indirect table included.
     private var visited = 0
@@ -36,9 +48,13 @@ struct DescriptorChain<Links: DescriptorLinks> {
     private var emptyCount = 0
     private var fault = QueueFault.none
 
-    private init(_ links: Links, allowsIndirect: Bool, regions: RegionCache, budget: Int) {
+    private init(
+        _ links: Links, allowsIndirect: Bool, access: BufferAccess, regions: RegionCache,
+        budget: Int
+    ) {
         self.links = links
         self.allowsIndirect = allowsIndirect
+        self.access = access
         self.regions = regions
         self.budget = budget
     }
@@ -49,15 +65,17 @@ struct DescriptorChain<Links: DescriptorLinks> {
     /// memory.
     /// - Parameters:
     ///   - segments: its pieces are appended to a copy, as far as the first `need` bytes reach.
+    ///   - access: what every descriptor must allow.
     ///   - walkedCount: descriptors walked before in this burst.
     @inline(never)
     static func walk(
         _ links: Links, from first: Descriptor, need: Int, into segments: SegmentList,
-        allowsIndirect: Bool, regions: RegionCache, walkedCount: Int
+        allowsIndirect: Bool, access: BufferAccess = .writable, regions: RegionCache,
+        walkedCount: Int
     ) -> WalkedChain {
         // Tables of empty descriptors could otherwise make one turn cost the square of the size.
         var chain = DescriptorChain(
-            links, allowsIndirect: allowsIndirect, regions: regions,
+            links, allowsIndirect: allowsIndirect, access: access, regions: regions,
             budget: 1024 &+ 4 &* links.count &- walkedCount)
         var list = segments
         var walked = WalkedChain(last: first)
@@ -153,7 +171,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
     private mutating func append(
         _ descriptor: Descriptor, _ need: Int, _ segments: inout SegmentList
     ) -> BufferFetch {
-        if descriptor.flags & DescriptorFlags.write == 0 { return broken(.direction) }
+        if descriptor.flags & DescriptorFlags.write != access.flag { return broken(.direction) }
         var left = descriptor.byteCount
         if UInt64.max &- descriptor.address < UInt64(left) { return broken(.range) }
         var address = descriptor.address
