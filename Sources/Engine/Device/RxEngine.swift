@@ -26,16 +26,18 @@ public final class RxEngine: @unchecked Sendable {
     ///   - plan: CPU and node of each RQ.
     ///   - ringCapacity: references that each submission ring and each completion ring holds, a
     ///     power of two.
+    ///   - arenas: where the RQs' memory comes from.
     public init(
         queues: [RxQueueConfiguration], plan: QueuePlan,
-        ringCapacity: Int = RxEngine.defaultRingCapacity
+        ringCapacity: Int = RxEngine.defaultRingCapacity, arenas: ArenaSource = .system
     ) throws(EngineError) {
         guard queues.count == plan.places.count, !queues.isEmpty else {
             throw EngineError("\(queues.count) RQs, but places for \(plan.places.count)")
         }
         var lanes: [RxLane] = []
         for (queue, place) in zip(queues, plan.places) {
-            lanes.append(try RxLane(queue, node: place.node, ringCapacity: ringCapacity))
+            lanes.append(
+                try RxLane(queue, node: place.node, ringCapacity: ringCapacity, arenas: arenas))
         }
         self.lanes = lanes
         self.plan = plan
@@ -99,10 +101,21 @@ public final class RxEngine: @unchecked Sendable {
         lanes[rq].port.pointee.submissions.push(refs, count: count)
     }
 
+    /// How many of `count` references `submit` would take now: for packets of several references,
+    /// which must not be cut.
+    public func room(_ rq: Int, _ count: Int) -> Int {
+        lanes[rq].port.pointee.submissions.reserve(count)
+    }
+
     /// Takes up to `count` completed references of RQ `rq`.
     public func reap(_ rq: Int, into refs: UnsafeMutablePointer<PacketRef>, count: Int) -> Int {
         lanes[rq].port.pointee.completions.pop(into: refs, count: count)
     }
+
+    /// Whether threads run.
+    public var isRunning: Bool { !threads.isEmpty }
+    /// Where the virtqueue of RQ `rq` can be resumed; only while the engine is not running.
+    public func base(_ rq: Int) -> UInt16 { lanes[rq].worker.queue.base }
 
     /// A snapshot of RQ `rq`'s counters.
     public func counters(_ rq: Int) -> RxCounters { lanes[rq].worker.queue.counters }

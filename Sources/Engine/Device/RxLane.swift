@@ -23,16 +23,18 @@ final class RxLane: @unchecked Sendable {
     /// Empty turns after which a thread lets others run: on a shared core, whoever feeds it.
     private static let turnsBeforeYield = 256
 
-    init(_ queue: RxQueueConfiguration, node: Int?, ringCapacity: Int) throws(EngineError) {
+    init(
+        _ queue: RxQueueConfiguration, node: Int?, ringCapacity: Int, arenas: ArenaSource
+    ) throws(EngineError) {
         guard ringCapacity > 0, ringCapacity & (ringCapacity - 1) == 0 else {
             throw EngineError("submission ring of \(ringCapacity): need a power of two")
         }
         let ringByteCount = SPSCRing<PacketRef>.byteCount(capacity: ringCapacity)
         do {
-            arena = try MemoryArena(
-                byteCount: 2 * ringByteCount + queue.arenaByteCount + RxWorker.arenaByteCount
+            arena = try arenas.make(
+                2 * ringByteCount + queue.arenaByteCount + RxWorker.arenaByteCount
                     + 8 * CacheLine.byteCount,
-                node: node, name: "rq")
+                node, "rq")
             submissionRing = SPSCRing(
                 memory: try arena.allocate(byteCount: ringByteCount), capacity: ringCapacity)
             let completionRing = SPSCRing<PacketRef>(
