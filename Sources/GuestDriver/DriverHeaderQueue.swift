@@ -56,6 +56,19 @@ public final class DriverHeaderQueue: @unchecked Sendable {
 
     deinit { words.deallocate() }
 
+    /// Before the device is asked to reset the queue: takes every slot back. Nobody may retire
+    /// until `finishReset`.
+    public func prepareReset() { tail.storeRelease(0) }  // [H1]
+
+    /// After the device has reset the queue: gives all slots again. The caller has harvested what
+    /// was reported before the reset, has done with those slots, and retires none of them.
+    public func finishReset() {
+        for group in 0..<groupCount {
+            SharedWord64(words + group * Self.wordStride).store(group == 0 ? Self.passed : 0)
+        }
+        tail.storeRelease(UInt32(layout.slotCount))  // [H1]
+    }
+
     /// The memory of slot `index`, below slotCount.
     @inline(__always)
     func pointer(_ index: Int) -> UnsafeRawPointer {

@@ -27,6 +27,16 @@ public struct EventDescriptor: ~Copyable, Sendable {
         while write(fileDescriptor, &one, 8) < 0 && cleave_errno() == EINTR {}
     }
 
+    /// Waits for a signal, here or at another descriptor, and leaves it pending.
+    /// - Parameters:
+    ///   - other: a descriptor beside this one; negative for none.
+    ///   - nanoseconds: how long at most; the kernel's timer slack comes on top.
+    /// - Returns: whether there is one.
+    @discardableResult
+    public func wait(orAt other: Int32 = -1, nanoseconds: UInt64) -> Bool {
+        cleave_event_wait(fileDescriptor, other, nanoseconds) != 0
+    }
+
     /// Takes all pending signals.
     /// - Returns: whether there was one.
     @discardableResult

@@ -59,6 +59,15 @@ public struct SharedWord32: @unchecked Sendable {
     @inlinable public func storeRelease(_ value: UInt32) {
         cell.pointee.store(value, ordering: .releasing)
     }
+
+    /// Acquires, and is not reordered before an earlier `storeSequential` of this thread.
+    @inlinable public func loadSequential() -> UInt32 {
+        cell.pointee.load(ordering: .sequentiallyConsistent)
+    }
+    /// Releases, and is visible to all before a later `loadSequential` of this thread reads.
+    @inlinable public func storeSequential(_ value: UInt32) {
+        cell.pointee.store(value, ordering: .sequentiallyConsistent)
+    }
 }
 
 /// A shared 64-bit word, such as a descriptor's half, a claim cursor or a retire bitmap.

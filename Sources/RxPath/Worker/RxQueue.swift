@@ -96,6 +96,11 @@ public final class RxQueue: @unchecked Sendable {
         if configuration.method != .whole && configuration.headerQueue == nil {
             throw RxPathError("method D needs a header queue")
         }
+        if let headerQueue = configuration.headerQueue, headerQueue.memory !== configuration.memory
+        {
+            throw RxPathError(
+                "the header queue belongs to another device: its memory table is not the RQ's")
+        }
         try configuration.splitPolicy.check()
         self.configuration = configuration
         switch configuration.virtqueue.format {

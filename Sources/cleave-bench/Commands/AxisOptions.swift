@@ -78,6 +78,18 @@ struct AxisOptions: ParsableArguments {
     var privateHeaderQueues: String?
 
     @Option(
+        help: .init(
+            "RQs that share a header queue: all, node, private, or groups as in 0-1/2-3.",
+            discussion: "Example: --sharing all,node,private", valueName: "list"))
+    var sharing: [String] = []
+
+    @Option(
+        help: .init(
+            "Percent of the other RQs' flows that go to RQ 0 as well.",
+            discussion: "Example: --imbalance 0,50", valueName: "list"))
+    var imbalance: [String] = []
+
+    @Option(
         defaultAsFlag: "true",
         help: .init(
             "Report RSS hashes: a virtio-net header of 20 bytes.",
@@ -117,6 +129,7 @@ struct AxisOptions: ParsableArguments {
             .ringSize: ringSize, .burst: burst, .rqs: rqs, .slotSize: slotSize, .slots: slots,
             .bufferSize: bufferSize,
             .privateHeaderQueues: privateHeaderQueues.map { [$0] } ?? [],
+            .sharing: sharing, .imbalance: imbalance,
             .hashReport: hashReport.map { [$0] } ?? [],
             .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],
             .zeroPad: zeroPad.map { [$0] } ?? [], .consumer: consumer,

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Engine
+import Host
 
 /// Runs a plan and prints its report.
 struct RunCommand: ParsableCommand {
@@ -41,10 +42,12 @@ struct RunCommand: ParsableCommand {
         let jsonFile = try Self.open(json)
         let csvFile = try Self.open(csv)
 
+        do { try StopSignal.catchSignals() } catch { throw Failure.run("\(error)") }
         var report = try measure(plan)
         report.warnings = warnings + report.warnings
         try print(report, json: jsonFile, csv: csvFile)
         if let failure = Self.verificationFailure(report) { throw failure }
+        if let interruption = report.interruption { throw Failure.run("\(interruption)") }
     }
 
     private static func open(_ path: String?) throws(Failure) -> ResultFile? {
@@ -75,7 +78,10 @@ struct RunCommand: ParsableCommand {
 
     private func measure(_ plan: BenchPlan) throws(Failure) -> BenchReport {
         let runner: BenchRunner
-        do { runner = try BenchRunner(plan) } catch { throw .usage(error.description) }
+        do { runner = try BenchRunner(plan) } catch {
+            throw StopSignal.received == nil
+                ? .usage(error.description) : .run(error.description)
+        }
         let line = ProgressLine(isQuiet: quiet)
         defer { line.clear() }
         do { return try runner.run(progress: line.show) } catch {

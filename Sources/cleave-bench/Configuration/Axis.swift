@@ -11,6 +11,7 @@ enum Axis: String, CaseIterable {
     case slots
     case bufferSize = "buffer-size"
     case privateHeaderQueues = "private-header-queues"
+    case sharing, imbalance
     case hashReport = "hash-report"
     case splitThreshold = "split-threshold"
     case tiny
@@ -33,6 +34,11 @@ enum Axis: String, CaseIterable {
         case .slots: one.slots = try value.count(kilo: 1024)
         case .bufferSize: one.bufferByteCount = try value.count(kilo: 1024)
         case .privateHeaderQueues: one.sharedHeaderQueue = try !value.bool()
+        case .sharing:
+            do { one.sharing = try HeaderQueueSharing(parsing: value.text) } catch {
+                throw SettingError(problem: error.description)
+            }
+        case .imbalance: one.imbalance = try value.count(kilo: 1000)
         case .hashReport: one.hashReport = try value.bool()
         case .splitThreshold: one.splitThreshold = try value.count(kilo: 1024)
         case .tiny: one.tiny = try value.bool()
@@ -53,7 +59,18 @@ enum Axis: String, CaseIterable {
         case .slots: one.method == .d ? "\(one.slots) slots" : nil
         case .bufferSize: one.buffers == .single ? nil : "buffer \(one.bufferByteCount)"
         case .privateHeaderQueues:
-            one.method == .d ? (one.sharedHeaderQueue ? "shared" : "private") : nil
+            switch one.sharing {
+            case .all where one.method == .d: "shared"
+            case .perRQ where one.method == .d: "private"
+            default: nil
+            }
+        case .sharing:
+            switch one.sharing {
+            case .perNode where one.method == .d, .groups where one.method == .d:
+                "groups \(one.sharing)"
+            default: nil
+            }
+        case .imbalance: one.rqs == 1 ? nil : "imbalance \(one.imbalance)"
         case .hashReport: one.hashReport ? "hash" : "no hash"
         case .splitThreshold: one.method == .d ? "threshold \(one.splitThreshold)" : nil
         case .tiny: one.method == .d ? (one.tiny ? "tiny" : "no tiny") : nil

@@ -16,6 +16,8 @@ enum ReportJSON {
             ("repeats", .int(report.repeats)),
             ("command", .array(command.map(JSONValue.string))),
             ("warnings", .array(report.warnings.map(JSONValue.string))),
+            ("queuePlan", PlacementText.json(report)),
+            ("interrupted", report.interruption.map { .string($0.description) } ?? .null),
             ("runs", .array(report.results.map(run))),
         ]).text + "\n"
     }
@@ -69,6 +71,8 @@ enum ReportJSON {
             ("burst", .int(one.burst)),
             ("rqs", .int(one.rqs)),
             ("sharedHeaderQueue", .bool(one.sharedHeaderQueue)),
+            ("sharing", .string(one.sharing.description)),
+            ("imbalance", .int(one.imbalance)),
             ("slotSize", .int(one.slotSize)),
             ("slots", .int(one.slots)),
             ("bufferBytes", .int(one.bufferByteCount)),
