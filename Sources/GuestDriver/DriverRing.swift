@@ -1,28 +1,60 @@
 import RxPath
 
-/// What a driver's ring is made from.
+/// Which chains a driver posts, and what its ring is made from.
+///
+/// Descriptors are counted chain after chain. Some of them are for header buffers, which stay with
+/// their chain: the first of each (method A), or every other chain (method C).
 struct DriverRingGeometry {
     let size: Int
     /// Descriptors of each chain.
     let chainLength: Int
+    /// Chains that can be posted at once.
+    let chainCount: Int
     let features: VirtioFeatures
     /// Used entries name header slots (`usedElement`).
     let namesSlots: Bool
+    /// Each that many descriptors, the first is for a header buffer; 0 = none is.
+    private let headerStride: Int
 
-    init(_ configuration: RxDriverConfiguration) throws(RxPathError) {
+    init(_ configuration: RxDriverConfiguration) {
         size = configuration.ringSize
-        chainLength = configuration.shape.chainLength
         features = configuration.allFeatures
         namesSlots = configuration.method == .headerQueue(.usedElement)
-        try VirtqueueAddresses.check(size: size, configuration.ring)
-        guard chainLength > 0, chainLength <= size else {
-            throw RxPathError(
-                "a chain of \(chainLength) descriptors does not fit a ring of \(size)")
+        let dataLength = configuration.shape.chainLength
+        switch configuration.method {
+        case .headerDescriptor:
+            chainLength = dataLength + 1
+            chainCount = max(0, size) / chainLength
+            headerStride = chainLength
+        case .alternating:
+            chainLength = dataLength
+            // A pair for a pair, also where the ring comes round.
+            chainCount = max(0, size) / chainLength & ~1
+            headerStride = 2
+        case .whole, .headerPage, .headerQueue:
+            chainLength = dataLength
+            chainCount = max(0, size) / chainLength
+            headerStride = 0
         }
     }
 
-    /// Chains that can be posted at once.
-    var chainCount: Int { size / chainLength }
+    func check(_ format: RingFormat) throws(RxPathError) {
+        try VirtqueueAddresses.check(size: size, format)
+        guard chainCount > 0 else {
+            throw RxPathError(
+                headerStride == 2
+                    ? "small and large buffers in turn do not fit a ring of \(size)"
+                    : "a chain of \(chainLength) descriptors does not fit a ring of \(size)")
+        }
+    }
+
+    /// Whether descriptor `index` is for a header buffer.
+    func isHeader(_ index: Int) -> Bool { headerStride > 0 && index % headerStride == 0 }
+
+    var descriptorCount: Int { chainCount * chainLength }
+    var headerBufferCount: Int {
+        headerStride == 0 ? 0 : descriptorCount / headerStride
+    }
 }
 
 /// One used entry as the device wrote it; none of it is checked.

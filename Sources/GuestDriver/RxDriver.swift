@@ -21,11 +21,14 @@ public struct RxDriverConfiguration: Sendable {
     public var spareBuffers: Int
     /// Most packets harvested at once.
     public var burst: Int
+    /// Bytes of the buffers that are meant for headers: the first descriptor of a chain (method A),
+    /// every other buffer (method C). A multiple of 64.
+    public var headerBufferByteCount: Int
 
     public init(
         ringSize: Int, ring: RingFormat = .split, shape: BufferShape, method: RxMethod,
         headerQueue: DriverHeaderQueue? = nil, features: VirtioFeatures = [],
-        spareBuffers: Int = 0, burst: Int = 32
+        spareBuffers: Int = 0, burst: Int = 32, headerBufferByteCount: Int = 128
     ) {
         self.ringSize = ringSize
         self.ring = ring
@@ -35,16 +38,44 @@ public struct RxDriverConfiguration: Sendable {
         self.features = features
         self.spareBuffers = spareBuffers
         self.burst = burst
+        self.headerBufferByteCount = headerBufferByteCount
     }
 
     /// All features that the device must be made with.
     public var allFeatures: VirtioFeatures { features.union(shape.features) }
 
-    /// Guest memory that the driver takes: data buffers, and the ring with its alignment.
-    public var guestByteCount: Int { dataByteCount + 32 * ringSize + 3 * 4096 }
+    /// Guest memory that the driver takes: buffers, and the ring with its alignment.
+    public var guestByteCount: Int { bufferMemoryByteCount + 32 * ringSize + 3 * 4096 }
     /// Guest memory in data buffers.
     public var dataByteCount: Int {
-        (ringSize / shape.chainLength * shape.chainLength + spareBuffers) * shape.bufferByteCount
+        let geometry = DriverRingGeometry(self)
+        let posted = geometry.descriptorCount - geometry.headerBufferCount
+        return (posted + spareBuffers) * shape.bufferByteCount
+    }
+    /// Guest memory in header buffers that are posted among the data buffers (methods A and C).
+    public var headerByteCount: Int {
+        DriverRingGeometry(self).headerBufferCount * headerBufferByteCount
+    }
+    var bufferMemoryByteCount: Int { dataByteCount + headerByteCount }
+
+    func check() throws(RxPathError) {
+        try shape.check()
+        guard burst > 0, spareBuffers >= 0 else {
+            throw RxPathError("driver burst must be positive and spare buffers not negative")
+        }
+        if method.needsHeaderQueue, headerQueue == nil {
+            throw RxPathError("method D needs a header queue")
+        }
+        if method.needsMergeableBuffers, !shape.features.contains(.mergeableBuffers) {
+            throw RxPathError("methods B and C need mergeable buffers")
+        }
+        guard headerBufferByteCount >= 64, headerBufferByteCount <= 1 << 20,
+            headerBufferByteCount % 64 == 0
+        else {
+            throw RxPathError(
+                "header buffers of \(headerBufferByteCount) bytes: need a multiple of 64, "
+                    + "64 to 1048576")
+        }
     }
 }
 
@@ -65,16 +96,11 @@ public final class RxDriver: @unchecked Sendable {
     /// Cuts ring and buffers from `space`; nothing is posted yet.
     /// - Throws: `RxPathError` if the geometry does not hold or memory runs out.
     public init(_ configuration: RxDriverConfiguration, in space: GuestSpace) throws(RxPathError) {
-        try configuration.shape.check()
-        guard configuration.burst > 0, configuration.spareBuffers >= 0 else {
-            throw RxPathError("driver burst must be positive and spare buffers not negative")
-        }
-        if case .headerQueue = configuration.method, configuration.headerQueue == nil {
-            throw RxPathError("method D needs a header queue")
-        }
-        let geometry = try DriverRingGeometry(configuration)
-        let data = try space.allocate(
-            byteCount: configuration.dataByteCount, alignment: 4096)
+        try configuration.check()
+        let geometry = DriverRingGeometry(configuration)
+        try geometry.check(configuration.ring)
+        let buffers = try space.allocate(
+            byteCount: configuration.bufferMemoryByteCount, alignment: 4096)
         let state = UnsafeMutablePointer<RxDriverState>.allocate(capacity: 1)
         do {
             body =
@@ -86,7 +112,7 @@ public final class RxDriver: @unchecked Sendable {
             state.deallocate()
             throw error
         }
-        state.initialize(to: RxDriverState(configuration, geometry, data: data))
+        state.initialize(to: RxDriverState(configuration, geometry, buffers))
         self.configuration = configuration
         self.space = space
         self.state = state

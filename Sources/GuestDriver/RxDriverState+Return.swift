@@ -6,9 +6,20 @@ struct SlotRange: BitwiseCopyable {
     var count: UInt32
 }
 
-/// Data buffer numbers, oldest first, in fixed memory.
+/// One buffer: where it begins, in units of 64 bytes from the driver's first, and its bytes.
+struct DriverBuffer: BitwiseCopyable {
+    var unit: UInt32
+    var byteCount: UInt32
+
+    /// No buffer: the application has it.
+    static var none: DriverBuffer { DriverBuffer(unit: .max, byteCount: 0) }
+    @inline(__always) var isNone: Bool { byteCount == 0 }
+    @inline(__always) var offset: Int { Int(unit) &* 64 }
+}
+
+/// Data buffers, oldest first, in fixed memory.
 struct BufferFIFO: BitwiseCopyable {
-    private let storage: UnsafeMutablePointer<UInt32>
+    private let storage: UnsafeMutablePointer<DriverBuffer>
     private let capacity: Int
     private var head = 0
     private(set) var count = 0
@@ -22,7 +33,7 @@ struct BufferFIFO: BitwiseCopyable {
     func free() { storage.deallocate() }
 
     @inline(__always)
-    mutating func push(_ buffer: UInt32) {
+    mutating func push(_ buffer: DriverBuffer) {
         var index = head &+ count
         if index >= capacity { index &-= capacity }
         storage[index] = buffer
@@ -30,7 +41,7 @@ struct BufferFIFO: BitwiseCopyable {
     }
 
     @inline(__always)
-    mutating func pop() -> UInt32? {
+    mutating func pop() -> DriverBuffer? {
         if count == 0 { return nil }
         let buffer = storage[head]
         head = head &+ 1 == capacity ? 0 : head &+ 1
@@ -82,14 +93,16 @@ extension RxDriverState {
         burstChainCount = 0
     }
 
-    /// The application keeps the buffers of a chain.
+    /// The application keeps the data buffers of a chain; header buffers stay.
     @inline(__always)
     private mutating func take(_ chain: Int) {
         var position = 0
         while position < chainLength {
             let index = chain &* chainLength &+ position
-            taken.push(bufferAt[index])
-            bufferAt[index] = .max
+            if bufferAt[index].unit < firstHeaderUnit {
+                taken.push(bufferAt[index])
+                bufferAt[index] = .none
+            }
             position &+= 1
         }
     }

@@ -17,17 +17,24 @@ struct RxDriverState {
     private let burst: Int
     private let pieceCapacity: Int
     private let isMergeable: Bool
-    private let splits: Bool
-    private let reportsInUsedElement: Bool
     private let netHeaderByteCount: Int
+    /// A `SplitTail` follows the virtio-net header in data buffers.
+    private let hasSplitTail: Bool
+    /// What precedes a packet in its data buffers, if it has no slot of its own.
+    private let prefixByteCount: Int
+    /// Headers lie behind the prefix (methods A, B, C), not in a slot.
+    private let headersLead: Bool
+    /// They have the chain's first descriptor to themselves (A), not the whole buffer.
+    private let payloadSharesChain: Bool
     let headerQueue: Unmanaged<DriverHeaderQueue>?
     let slotCount: Int
     private let slotSize: Int
 
-    private let data: GuestBlock
-    private let bufferByteCount: Int
-    /// Buffer number at each descriptor.
-    let bufferAt: UnsafeMutablePointer<UInt32>
+    private let buffers: GuestBlock
+    /// Header buffers begin here.
+    let firstHeaderUnit: UInt32
+    /// The buffer at each descriptor.
+    let bufferAt: UnsafeMutablePointer<DriverBuffer>
     /// Chains that are not posted; a chain in use by the harvested burst is not among them.
     let freeChains: UnsafeMutablePointer<UInt16>
     var freeChainCount: Int
@@ -43,11 +50,12 @@ struct RxDriverState {
     var slotRangeCount = 0
 
     init(
-        _ configuration: RxDriverConfiguration, _ geometry: DriverRingGeometry, data: GuestBlock
+        _ configuration: RxDriverConfiguration, _ geometry: DriverRingGeometry,
+        _ buffers: GuestBlock
     ) {
         chainLength = geometry.chainLength
         chainCount = geometry.chainCount
-        self.data = data
+        self.buffers = buffers
         burst = configuration.burst
         pieceCapacity = max(geometry.size, configuration.burst)
         packets = .allocate(capacity: burst)
@@ -55,13 +63,15 @@ struct RxDriverState {
         isMergeable = configuration.allFeatures.contains(.mergeableBuffers)
         netHeaderByteCount =
             NetHeaderLayout(hashReport: configuration.allFeatures.contains(.hashReport)).byteCount
-        splits = configuration.method != .whole
-        reportsInUsedElement = configuration.method == .headerQueue(.usedElement)
+        let method = configuration.method
+        hasSplitTail = method != .whole && method != .headerQueue(.usedElement)
+        prefixByteCount =
+            netHeaderByteCount + (hasSplitTail ? NetHeaderLayout.splitTailByteCount : 0)
+        headersLead = hasSplitTail && !method.needsHeaderQueue
+        payloadSharesChain = method == .headerDescriptor
         headerQueue = configuration.headerQueue.map { Unmanaged.passRetained($0) }
         slotCount = configuration.headerQueue?.layout.slotCount ?? 0
         slotSize = configuration.headerQueue?.layout.slotSize ?? 0
-        bufferByteCount = configuration.shape.bufferByteCount
-        let buffers = data.byteCount / bufferByteCount
         bufferAt = .allocate(capacity: geometry.size)
         freeChains = .allocate(capacity: chainCount)
         isPosted = .allocate(capacity: chainCount)
@@ -69,12 +79,39 @@ struct RxDriverState {
         burstChains = .allocate(capacity: chainCount)
         slotRanges = .allocate(capacity: burst)
         freeChainCount = chainCount
-        spares = BufferFIFO(capacity: buffers)
-        taken = BufferFIFO(capacity: buffers)
+        firstHeaderUnit = UInt32(configuration.dataByteCount / 64)
+        let dataBufferCount = configuration.dataByteCount / configuration.shape.bufferByteCount
+        spares = BufferFIFO(capacity: dataBufferCount)
+        taken = BufferFIFO(capacity: dataBufferCount)
         for chain in 0..<chainCount { freeChains[chain] = UInt16(chain) }
-        for index in 0..<geometry.size { bufferAt[index] = .max }
-        for index in 0..<(chainCount * chainLength) { bufferAt[index] = UInt32(index) }
-        for index in (chainCount * chainLength)..<buffers { spares.push(UInt32(index)) }
+        layBuffers(configuration, geometry)
+    }
+
+    /// Gives every descriptor its first buffer; data buffers beyond those are spares.
+    private mutating func layBuffers(
+        _ configuration: RxDriverConfiguration, _ geometry: DriverRingGeometry
+    ) {
+        let data = UInt32(configuration.shape.bufferByteCount)
+        let header = UInt32(configuration.headerBufferByteCount)
+        var nextData: UInt32 = 0
+        var nextHeader = firstHeaderUnit
+        for index in 0..<geometry.size {
+            var buffer = DriverBuffer.none
+            if index < geometry.descriptorCount {
+                if geometry.isHeader(index) {
+                    buffer = DriverBuffer(unit: nextHeader, byteCount: header)
+                    nextHeader += header / 64
+                } else {
+                    buffer = DriverBuffer(unit: nextData, byteCount: data)
+                    nextData += data / 64
+                }
+            }
+            (bufferAt + index).initialize(to: buffer)
+        }
+        while nextData < firstHeaderUnit {
+            spares.push(DriverBuffer(unit: nextData, byteCount: data))
+            nextData += data / 64
+        }
     }
 
     func free() {
@@ -97,8 +134,8 @@ struct RxDriverState {
     }
 
     @inline(__always)
-    private func pointer(buffer: UInt32) -> UnsafeMutableRawPointer {
-        data.pointer + Int(buffer) &* bufferByteCount
+    private func pointer(_ buffer: DriverBuffer) -> UnsafeRawPointer {
+        UnsafeRawPointer(buffers.pointer + buffer.offset)
     }
 
     // MARK: Refill
@@ -135,14 +172,15 @@ struct RxDriverState {
         var position = 0
         while position < chainLength {
             let index = chain &* chainLength &+ position
-            if bufferAt[index] == .max {
+            if bufferAt[index].isNone {
                 guard let spare = spares.pop() else { return false }
                 bufferAt[index] = spare
             }
+            let buffer = bufferAt[index]
             ring.pointee.write(
                 chain: chain, position: position,
-                address: data.address.advanced(by: Int(bufferAt[index]) &* bufferByteCount),
-                byteCount: bufferByteCount)
+                address: buffers.address.advanced(by: buffer.offset),
+                byteCount: Int(buffer.byteCount))
             position &+= 1
         }
         return true
@@ -178,33 +216,36 @@ struct RxDriverState {
         let slot = used.slot
         let chain = used.head
         guard accept(chain) else { return failed(.usedID) }
-        let first = pointer(buffer: bufferAt[chain])
+        let first = pointer(bufferAt[chain])
         var packet = ReceivedPacket(
-            headers: UnsafeRawPointer(first), headerLength: 0, bufferCount: 1,
+            headers: first, headerLength: 0, bufferCount: 1,
             firstPiece: UInt16(truncatingIfNeeded: pieceCount), pieceCount: 0, dataByteCount: 0)
-        let prefix: Int
+        var prefix = 0
         if slot >= 0 {
             guard readSlotHeader(slot, &packet) else { return failed(.slot) }
-            prefix = 0
         } else {
             if byteCount == 0 {
                 emptyBufferCount &+= 1
                 return 1
             }
-            prefix = splits && !reportsInUsedElement ? netHeaderByteCount &+ 8 : netHeaderByteCount
+            prefix = prefixByteCount
             if byteCount < prefix { return failed(.usedLength) }
             guard readDataHeader(first, &packet) else { return failed(.slot) }
         }
-        let buffers = Int(packet.bufferCount)
-        if buffers == 0 { return failed(.numBuffers) }
-        guard appendPieces(chain, byteCount, prefix, &packet) else { return failed(.usedLength) }
-        if buffers > 1 {
-            let reason = harvestFurther(entry, buffers, ring, &packet)
+        let bufferCount = Int(packet.bufferCount)
+        if bufferCount == 0 { return failed(.numBuffers) }
+        let isPlaced =
+            headersLead && packet.isSplit
+            ? appendBehindHeaders(chain, byteCount, &packet)
+            : appendPieces(chain, 0, byteCount, prefix, &packet)
+        guard isPlaced else { return failed(.usedLength) }
+        if bufferCount > 1 {
+            let reason = harvestFurther(entry, bufferCount, ring, &packet)
             if reason != .none { return failed(reason) }
         }
         (packets + packetCount).initialize(to: packet)
         packetCount &+= 1
-        return buffers
+        return bufferCount
     }
 
     /// The second and later buffers of a packet.
@@ -216,7 +257,11 @@ struct RxDriverState {
         for offset in 1..<count {
             guard let used = ring.pointee.used(entry &+ offset) else { return .numBuffers }
             guard used.slot < 0, accept(used.head) else { return .usedID }
-            guard appendPieces(used.head, used.byteCount, 0, &packet) else { return .usedLength }
+            // Method C gives small buffers back empty.
+            if used.byteCount == 0 { continue }
+            guard appendPieces(used.head, 0, used.byteCount, 0, &packet) else {
+                return .usedLength
+            }
         }
         return .none
     }
@@ -252,40 +297,60 @@ struct RxDriverState {
     /// Net header, and the tail that names a slot (`netHeader`), at the start of a data buffer.
     @inline(__always)
     private mutating func readDataHeader(
-        _ start: UnsafeMutableRawPointer, _ packet: inout ReceivedPacket
+        _ start: UnsafeRawPointer, _ packet: inout ReceivedPacket
     ) -> Bool {
         if isMergeable {
             packet.bufferCount = NetHeader(load: start, byteCount: netHeaderByteCount).numBuffers
         }
-        if !splits || reportsInUsedElement { return true }
+        if !hasSplitTail { return true }
         let tail = SplitTail(load: start + netHeaderByteCount)
         if !tail.isSplit { return true }
+        packet.headerLength = tail.headerLength
+        if headersLead {
+            packet.headers = start + prefixByteCount
+            return tail.headerLength != 0 && tail.slot == 0
+        }
         if Int(tail.slot) >= slotCount || tail.headerLength == 0
             || Int(tail.headerLength) > slotSize
         {
             return false
         }
         packet.headers = slotPointer(Int(tail.slot))
-        packet.headerLength = tail.headerLength
         noteSlot(Int(tail.slot))
         return true
     }
 
-    /// Adds the pieces of a chain of which `byteCount` bytes were written.
+    /// Adds the payload of a first buffer that begins with prefix and headers: what lies in the
+    /// chain's further descriptors, if payload shares it; otherwise there is none.
+    @inline(__always)
+    private mutating func appendBehindHeaders(
+        _ head: Int, _ byteCount: Int, _ packet: inout ReceivedPacket
+    ) -> Bool {
+        let lead = prefixByteCount &+ Int(packet.headerLength)
+        let payload = byteCount &- lead
+        if payload < 0 || lead > Int(bufferAt[head].byteCount) { return false }
+        if payload == 0 { return true }
+        return payloadSharesChain && appendPieces(head, 1, payload, 0, &packet)
+    }
+
+    /// Adds the pieces of a chain of which `byteCount` bytes were written from descriptor number
+    /// `first` on.
     @inline(__always)
     private mutating func appendPieces(
-        _ head: Int, _ byteCount: Int, _ prefix: Int, _ packet: inout ReceivedPacket
+        _ head: Int, _ first: Int, _ byteCount: Int, _ prefix: Int,
+        _ packet: inout ReceivedPacket
     ) -> Bool {
         var left = byteCount
         var skip = prefix
-        var position = 0
+        var position = first
         repeat {
             if position == chainLength || pieceCount == pieceCapacity { return left == 0 }
-            let here = left < bufferByteCount ? left : bufferByteCount
-            let start = UnsafeRawPointer(pointer(buffer: bufferAt[head &+ position]))
+            let buffer = bufferAt[head &+ position]
+            let here = min(left, Int(buffer.byteCount))
             (pieces + pieceCount).initialize(
                 to: ReceivedPiece(
-                    pointer: start + skip, byteCount: UInt32(truncatingIfNeeded: here &- skip)))
+                    pointer: pointer(buffer) + skip,
+                    byteCount: UInt32(truncatingIfNeeded: here &- skip)))
             pieceCount &+= 1
             packet.pieceCount &+= 1
             packet.dataByteCount &+= UInt32(truncatingIfNeeded: here &- skip)

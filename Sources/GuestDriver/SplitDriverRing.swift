@@ -22,7 +22,6 @@ struct SplitDriverRing: DriverRing {
     private var pendingCount = 0
 
     init(_ geometry: DriverRingGeometry, in space: GuestSpace) throws(RxPathError) {
-        try VirtqueueAddresses.check(size: geometry.size, .split)
         let size = geometry.size
         let table = try space.allocate(
             byteCount: SplitLayout.descriptorTableByteCount(size: size), alignment: 4096)

@@ -65,7 +65,8 @@ struct PackedDifferentialTests {
         .chained(bufferByteCount: 512, packetByteCount: 3000), .single(packetByteCount: 3000),
     ]
     private static let methods: [RxMethod] = [
-        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement),
+        .whole, .headerDescriptor, .headerPage, .alternating(headerBufferByteCount: 128),
+        .headerQueue(.netHeader), .headerQueue(.usedElement),
     ]
 
     private static func packet(_ random: inout SeededRandom) -> SourcePacket {
@@ -87,8 +88,9 @@ struct PackedDifferentialTests {
         let arenas = ArenaSupply()
         for seed in group * 40..<group * 40 + 40 {
             var random = SeededRandom(seed: UInt64(seed))
-            let shape = random.pick(Self.shapes)
             let method = random.pick(Self.methods)
+            let shape = random.pick(
+                method.needsMergeableBuffers ? Array(Self.shapes.prefix(2)) : Self.shapes)
             var features: VirtioFeatures = random.chance(50) ? .eventIndex : []
             if random.chance(30) { features.insert(.hashReport) }
             let burst = random.int(1...40)
@@ -97,7 +99,7 @@ struct PackedDifferentialTests {
             for ring in RingFormat.allCases {
                 let space = try GuestSpace(byteCount: 2 << 20, pages: .small)
                 var headerQueue: DriverHeaderQueue?
-                if method != .whole {
+                if method.needsHeaderQueue {
                     headerQueue = try DriverHeaderQueue(slotSize: 128, slotCount: 64, in: space)
                 }
                 let configuration = RxDriverConfiguration(

@@ -6,6 +6,12 @@ import RxPath
 public enum BenchMethod: String, Sendable, CaseIterable, Codable {
     /// No split: the baseline.
     case whole
+    /// Method A: the first descriptor of a chain.
+    case a
+    /// Method B: the first of a packet's pages.
+    case b
+    /// Method C: small buffers between the large ones.
+    case c
     /// Method D: the header queue.
     case d
 }
@@ -49,6 +55,8 @@ public struct BenchCase: Sendable, Equatable {
     public var imbalance = 0
     /// Bytes of a data buffer (not for `single`, which is as large as the packet asks for).
     public var bufferByteCount = 4096
+    /// Bytes of the buffers meant for headers (methods A and C).
+    public var headerBufferByteCount = 128
     /// HASH_REPORT: a virtio-net header of 20 bytes in place of 12.
     public var hashReport = false
     /// Packets up to this many bytes are not split; 0 = all are.
@@ -102,6 +110,17 @@ public struct BenchCase: Sendable, Equatable {
                 throw EngineError(
                     "buffer size \(bufferByteCount) is not a multiple of 64 from 64 to 1048576")
             }
+        }
+        if buffers != .mergeable && (method == .b || method == .c) {
+            throw EngineError(
+                "method \(method.rawValue) needs mergeable buffers, not \(buffers.rawValue)")
+        }
+        guard headerBufferByteCount >= 64, headerBufferByteCount <= 1 << 20,
+            headerBufferByteCount % 64 == 0
+        else {
+            throw EngineError(
+                "header buffer size \(headerBufferByteCount) is not a multiple of 64 from 64 to "
+                    + "1048576")
         }
         guard (0...SplitPolicy.maximumThreshold).contains(splitThreshold) else {
             throw EngineError(

@@ -13,7 +13,7 @@ struct BenchVerifier {
     private let placesTiny: Bool
 
     init(_ benchCase: BenchCase) {
-        splits = benchCase.method == .d
+        splits = benchCase.method != .whole
         placesTiny = benchCase.tiny
     }
 

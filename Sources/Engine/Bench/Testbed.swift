@@ -43,7 +43,7 @@ final class Testbed {
                 features: benchCase.hashReport ? .hashReport : [],
                 spareBuffers: benchCase.consumer == .take
                     ? benchCase.ringSize / shape.chainLength * shape.chainLength : 0,
-                burst: benchCase.burst)
+                burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount)
             let guest = try GuestLayout(
                 benchCase, places: plan.places, rqByteCount: driverConfiguration.guestByteCount)
             let drivers = try (0..<benchCase.rqs).map { rq in
@@ -66,10 +66,11 @@ final class Testbed {
                 idle: idle)
             self.drivers = drivers
             self.guest = guest
+            let spareBytes = driverConfiguration.spareBuffers * shape.bufferByteCount
             memory = BenchMemory(
-                dataBytes: benchCase.rqs * benchCase.ringSize / shape.chainLength
-                    * shape.chainLength * shape.bufferByteCount,
-                headerBytes: guest.driverQueues.count * benchCase.slotSize * benchCase.slots)
+                dataBytes: benchCase.rqs * (driverConfiguration.dataByteCount - spareBytes),
+                headerBytes: guest.driverQueues.count * benchCase.slotSize * benchCase.slots
+                    + benchCase.rqs * driverConfiguration.headerByteCount)
         } catch { throw EngineError("\(benchCase.displayName): \(error)") }
         sources = try Self.steer(benchCase, pools, plan, tableSize: indirectionSize)
         queuePlan = plan
@@ -125,6 +126,9 @@ extension BenchCase {
     var rxMethod: RxMethod {
         switch method {
         case .whole: .whole
+        case .a: .headerDescriptor
+        case .b: .headerPage
+        case .c: .alternating(headerBufferByteCount: headerBufferByteCount)
         case .d: .headerQueue(report)
         }
     }

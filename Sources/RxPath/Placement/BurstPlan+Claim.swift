@@ -19,11 +19,11 @@ extension BurstPlan {
         return claim
     }
 
-    private func countPlannedSplits() -> Int {
+    func countPlannedSplits() -> Int {
         var count = 0
         var index = 0
         while index < plannedCount {
-            count &+= packets[index].takesSlot ? 1 : 0
+            count &+= packets[index].isSplit ? 1 : 0
             index &+= 1
         }
         return count
@@ -37,13 +37,13 @@ extension BurstPlan {
     ) {
         var first = 0
         var slotsLeft = slotCount
-        while !packets[first].takesSlot || slotsLeft > 0 {
-            if packets[first].takesSlot { slotsLeft &-= 1 }
+        while !packets[first].isSplit || slotsLeft > 0 {
+            if packets[first].isSplit { slotsLeft &-= 1 }
             first &+= 1
         }
         // In a uniform burst the second words were not written.
-        let place = isUniform ? packets[first].uniform(first) : packets[first]
-        if isUniform { noteRun(0, first, firstSegment: 0, firstUsed: 0) }
+        let place = isUniform ? packets[first].uniform(first, method) : packets[first]
+        if isUniform { noteRun(0, first, firstSegment: 0, firstUsed: 0, method) }
         queue.rewind(toUsed: place.firstUsed)
         segments.count = place.firstSegment
         let reason = claimer.isBroken ? FallbackReason.headerQueueBroken : FallbackReason.noSlot
@@ -52,10 +52,10 @@ extension BurstPlan {
             if packets[index].fate.dependsOnBuffers {
                 packets[index].settle(packets[index].fate.undropped, keepsSplit: true)
             }
-            if packets[index].takesSlot {
+            if packets[index].isSplit {
                 let run = refs + packets[index].firstRef
-                needs[index] = need(
-                    Self.byteCount(run, packets[index].refCount), headerLength: 0, method)
+                let byteCount = Self.byteCount(run, packets[index].refCount)
+                setNeed(index, need(byteCount, headerLength: 0, method), method)
                 packets[index].settle(PlannedPacket.Fate(reason), keepsSplit: false)
             }
             index &+= 1

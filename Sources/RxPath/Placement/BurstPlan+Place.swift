@@ -19,7 +19,7 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     let report: Report
 }
 
-/// Where a packet of one source segment and one buffer segment goes.
+/// Where a packet of one source segment goes whose buffers are as in a run.
 private struct SimplePlace: BitwiseCopyable {
     let headerLength: UInt16
     let bufferCount: UInt16
@@ -28,11 +28,13 @@ private struct SimplePlace: BitwiseCopyable {
 
     /// Number `index` of a uniform burst.
     @inline(__always)
-    init(headerLength: UInt16, uniform index: Int) {
+    init<Method: PlacementMethod>(
+        headerLength: UInt16, uniform index: Int, _ method: Method.Type
+    ) {
         self.headerLength = headerLength
-        bufferCount = 1
-        usedIndex = index
-        segmentIndex = index
+        bufferCount = UInt16(truncatingIfNeeded: Method.bufferCount)
+        usedIndex = index &* Method.bufferCount
+        segmentIndex = index &* Method.partCount
     }
 
     @inline(__always)
@@ -77,10 +79,11 @@ extension BurstPlan {
         var index = 0
         while index < count {
             let source = refs[index]
-            let place = SimplePlace(headerLength: packets[index].headerLength, uniform: index)
+            let place = SimplePlace(
+                headerLength: packets[index].headerLength, uniform: index, method)
             if Method.splits {
                 placeSplitSimple(place, source, slot & constants.slotMask, constants, method)
-                slot = slot &+ 1
+                if Method.claimsSlots { slot = slot &+ 1 }
             } else {
                 placeWholeSimple(place, source, constants, method)
             }
@@ -102,13 +105,13 @@ extension BurstPlan {
         var slot = firstSlot
         var index = 0
         while index < plannedCount {
-            let packet = isUniform ? packets[index].uniform(index) : packets[index]
+            let packet = isUniform ? packets[index].uniform(index, method) : packets[index]
             index &+= 1
             placed.refs = packet.firstRef &+ packet.refCount
-            if Method.splits && packet.takesSlot {
+            if Method.splits && packet.isSplit {
                 placed.bytes &+= placeSplit(
                     packet, refs, slot & constants.slotMask, constants, method)
-                slot = slot &+ 1
+                if Method.claimsSlots { slot = slot &+ 1 }
             } else {
                 if packet.fate != .deliver && countFate(packet, refs, counters) { continue }
                 placed.bytes &+= placeWhole(packet, refs, constants, method)
@@ -165,7 +168,7 @@ extension BurstPlan {
         _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) -> Int {
         let headerLength = packet.headerLength
-        if padMask != 0 {
+        if Method.claimsSlots && padMask != 0 {
             let used = Method.slotByteCount(
                 headerLength: Int(headerLength), netHeader: netHeaderByteCount)
             (constants.slots + Int(slot) &* constants.slotSize + used)
@@ -179,7 +182,10 @@ extension BurstPlan {
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.bufferCount)
         let tail = SplitTail(slot: slot, headerLength: headerLength)
-        let headers = writeSlotPrefix(SimplePlace(packet), slot, constants, method)
+        // Where headers lead, reserve has cut the gap behind them out of the segments.
+        let headers =
+            Method.claimsSlots
+            ? writeSlotPrefix(SimplePlace(packet), slot, constants, method) : nil
         return placeScattered(packet, refs, prefix, netHeader, tail, headers)
     }
 
@@ -198,7 +204,7 @@ extension BurstPlan {
         return start + constants.netHeaderByteCount
     }
 
-    /// One source segment, at most one buffer segment.
+    /// One source segment, buffers as in a run.
     @inline(__always)
     private func placeSplitSimple<Report: UsedSlotReport, Method: PlacementMethod>(
         _ place: SimplePlace, _ source: PacketRef, _ slot: UInt32,
@@ -206,19 +212,23 @@ extension BurstPlan {
     ) {
         let netHeaderByteCount = constants.netHeaderByteCount
         let headerLength = Int(place.headerLength)
-        copyBytes(
-            writeSlotPrefix(place, slot, constants, method), source.pointer, headerLength)
-        let target = constants.segments[place.segmentIndex].pointer
+        let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
+        let segments = constants.segments + place.segmentIndex
+        let first = segments[0].pointer
+        let headers =
+            Method.claimsSlots
+            ? writeSlotPrefix(place, slot, constants, method) : first + prefix
+        copyBytes(headers, source.pointer, headerLength)
         if !Method.reportsInUsedElement {
             NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
-                .store(to: target, byteCount: netHeaderByteCount)
+                .store(to: first, byteCount: netHeaderByteCount)
             SplitTail(slot: slot, headerLength: place.headerLength)
-                .store(to: target + netHeaderByteCount)
+                .store(to: first + netHeaderByteCount)
         }
         let payload = Int(source.byteCount) &- headerLength
         if payload > 0 {
-            let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
-            copyBytes(target + prefix, source.pointer + headerLength, payload)
+            let target = Method.leadsWithHeaders ? segments[1].pointer : first + prefix
+            copyBytes(target, source.pointer + headerLength, payload)
         }
     }
 
@@ -238,9 +248,13 @@ extension BurstPlan {
             if prefix > netHeaderByteCount { tail.store(to: scratch + netHeaderByteCount) }
             target.write(scratch, prefix)
         }
-        if let headerTarget { source.copy(to: headerTarget, Int(packet.headerLength)) }
         let byteCount = Self.byteCount(run, packet.refCount)
-        target.write(from: &source, byteCount &- Int(packet.headerLength))
+        var left = byteCount
+        if let headerTarget {
+            source.copy(to: headerTarget, Int(packet.headerLength))
+            left &-= Int(packet.headerLength)
+        }
+        target.write(from: &source, left)
         return byteCount
     }
 

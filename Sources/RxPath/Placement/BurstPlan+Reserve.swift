@@ -15,14 +15,26 @@ extension BurstPlan {
         while index < packetCount {
             let firstSegment = list.count
             let firstUsed = ring.usedCount
-            let run = ring.takeRun(needs + index, packetCount &- index, &list)
+            let parts = needs + index &* Method.partCount
+            let wanted = (packetCount &- index) &* Method.bufferCount
+            var taken = ring.takeRun(parts, wanted, &list, Method.Buffer.self)
+            if Method.bufferCount == 2 && taken & 1 != 0 {
+                // Half a packet: the next buffer is for `reserveOne` to judge, with this one.
+                taken &-= 1
+                ring.rewind(toUsed: firstUsed &+ taken)
+                list.count &-= 1
+            }
+            let run = taken / Method.bufferCount
             isUniform = run == packetCount && hasSingleRefs && firstUsed == 0
-            if !isUniform { noteRun(index, run, firstSegment: firstSegment, firstUsed: firstUsed) }
+            if !isUniform {
+                noteRun(index, run, firstSegment: firstSegment, firstUsed: firstUsed, method)
+            }
+            if Method.skipsSmallBuffers { noteMisfits(list.base + firstSegment, run) }
             index &+= run
             if index == packetCount { break }
             var rare = ring
             segments = list
-            let goesOn = reserveOne(packets + index, needs[index], &rare, method)
+            let goesOn = reserveOne(packets + index, totalNeed(index, method), &rare, method)
             ring = rare
             list = segments
             if !goesOn { break }
@@ -42,58 +54,130 @@ extension BurstPlan {
 
     /// Records where a run's packets go.
     @inline(__always)
-    func noteRun(_ first: Int, _ count: Int, firstSegment: Int, firstUsed: Int) {
+    func noteRun<Method: PlacementMethod>(
+        _ first: Int, _ count: Int, firstSegment: Int, firstUsed: Int, _ method: Method.Type
+    ) {
         var offset = 0
         while offset < count {
             let packet = packets + (first &+ offset)
             packet.pointee.reserve(
-                firstSegment: firstSegment &+ offset, firstUsed: firstUsed &+ offset,
-                bufferCount: 1, isSimple: packet.pointee.refCount == 1)
+                firstSegment: firstSegment &+ offset &* Method.partCount,
+                firstUsed: firstUsed &+ offset &* Method.bufferCount,
+                bufferCount: Method.bufferCount, isSimple: packet.pointee.refCount == 1)
             offset &+= 1
         }
     }
 
+    /// Counts the large buffers that took headers in a run of method C.
+    @inline(__always)
+    private mutating func noteMisfits(_ segments: UnsafePointer<Segment>, _ count: Int) {
+        var index = 0
+        while index < count {
+            misfitCount &+= Int(segments[2 &* index].byteCount) > smallLimit ? 1 : 0
+            index &+= 1
+        }
+    }
+
     /// One packet in any number of buffers and pieces of buffers.
-    /// - Returns: whether to go on with the next packet; if not, this one was left untouched.
+    /// - Returns: whether to go on with the next packet; if not, no buffer was taken for this one.
     @inline(never)
     private mutating func reserveOne<Queue: Virtqueue, Method: PlacementMethod>(
         _ packet: UnsafeMutablePointer<PlannedPacket>, _ need: Int, _ queue: inout Queue,
         _ method: Method.Type
     ) -> Bool {
         if packet.pointee.fate.isDropped { return true }
-        let split = packet.pointee.headerLength != 0
-        // A buffer that holds less than this at the start of a packet is of no use at all.
-        let least = max(1, Method.prefixByteCount(split: split, netHeader: netHeaderByteCount))
         let firstSegment = segments.count
         let isFresh = queue.isFresh
         var firstUsed = queue.usedCount
+        let misfitsBefore = misfitCount
+        var skipped = 0
         var left = need
-        var fetch = queue.take(left, &segments)
-        while fetch.isBuffer && fetch.byteCount < left {
-            if queue.usedCount == firstUsed && fetch.byteCount < least {
+        while true {
+            let isFirst = queue.usedCount == firstUsed
+            let segmentsBefore = segments.count
+            let part = takePart(packet, left, isFirst: isFirst, &queue, method)
+            guard part.fetch.isBuffer else {
+                misfitCount = misfitsBefore
+                return fallShort(packet, part.fetch, firstUsed, firstSegment, isFresh, &queue)
+            }
+            if part.room >= left { break }
+            if isFirst && isTiny(part.fetch, packet.pointee, method) {
                 if !giveBackTiny(&queue, firstSegment) { return false }
                 firstUsed = queue.usedCount
-            } else {
-                // All but the last are filled to their full length.
-                queue.use(fetch.byteCount)
-                left &-= fetch.byteCount
-                let count = queue.usedCount &- firstUsed
-                if !isMergeable || count == queue.size {
-                    let reason = isMergeable ? DropReason.tooManyBuffers : .bufferTooSmall
-                    return drop(reason, packet, firstUsed, firstSegment, &queue)
-                }
+                continue
             }
-            fetch = queue.take(left, &segments)
-        }
-        guard fetch.isBuffer else {
-            return fallShort(packet, fetch, firstUsed, firstSegment, isFresh, &queue)
+            if part.room == 0 {
+                segments.count = segmentsBefore
+                skipped &+= 1
+            }
+            // All but the last are filled to their full length, as far as the method allows.
+            queue.use(part.room)
+            left &-= part.room
+            if !isMergeable || queue.usedCount &- firstUsed == queue.size {
+                misfitCount = misfitsBefore
+                let reason = isMergeable ? DropReason.tooManyBuffers : .bufferTooSmall
+                return drop(reason, packet, firstUsed, firstSegment, &queue)
+            }
         }
         queue.use(left)
+        skippedCount &+= skipped
+        let isRunLike = !(Method.leadsWithHeaders && packet.pointee.isSplit)
         packet.pointee.reserve(
             firstSegment: firstSegment, firstUsed: firstUsed,
             bufferCount: queue.usedCount &- firstUsed,
-            isSimple: packet.pointee.refCount == 1 && segments.count &- firstSegment <= 1)
+            isSimple: packet.pointee.refCount == 1 && isRunLike
+                && segments.count &- firstSegment <= 1)
         return true
+    }
+
+    /// A buffer that is of no use at the start of a packet, since what precedes it does not fit.
+    private func isTiny<Method: PlacementMethod>(
+        _ fetch: BufferFetch, _ packet: PlannedPacket, _ method: Method.Type
+    ) -> Bool {
+        let prefix = Method.prefixByteCount(
+            split: packet.headerLength != 0, netHeader: netHeaderByteCount)
+        return fetch.byteCount < max(1, prefix)
+    }
+
+    /// Takes the next buffer for a packet of which `left` bytes have no place yet.
+    /// - Returns: the buffer, and how many bytes of the packet it takes; 0 to skip it.
+    private mutating func takePart<Queue: Virtqueue, Method: PlacementMethod>(
+        _ packet: UnsafeMutablePointer<PlannedPacket>, _ left: Int, isFirst: Bool,
+        _ queue: inout Queue, _ method: Method.Type
+    ) -> (fetch: BufferFetch, room: Int) {
+        let isSplit = Method.leadsWithHeaders && packet.pointee.headerLength != 0
+        if isSplit && isFirst { return takeLead(packet, left, &queue, method) }
+        let fetch = queue.take(left, &segments)
+        let skips =
+            Method.skipsSmallBuffers && isSplit && fetch.isBuffer && fetch.byteCount < left
+            && fetch.byteCount <= smallLimit
+        return (fetch, skips ? 0 : fetch.byteCount)
+    }
+
+    /// Takes the first buffer of a packet whose headers go to its start, and cuts out what is to
+    /// stay unused between headers and payload. The packet goes whole if they do not fit apart.
+    private mutating func takeLead<Queue: Virtqueue, Method: PlacementMethod>(
+        _ packet: UnsafeMutablePointer<PlannedPacket>, _ left: Int, _ queue: inout Queue,
+        _ method: Method.Type
+    ) -> (fetch: BufferFetch, room: Int) {
+        let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
+        let lead = prefix &+ Int(packet.pointee.headerLength)
+        let firstSegment = segments.count
+        let fetch = queue.take(Method.partsAreBuffers ? lead : .max, &segments)
+        if !fetch.isBuffer || fetch.byteCount < prefix { return (fetch, fetch.byteCount) }
+        let border = Method.partsAreBuffers ? fetch.byteCount : queue.headByteCount
+        if border < lead {
+            packet.pointee.settle(PlannedPacket.Fate(.headerTooLong), keepsSplit: false)
+            return (fetch, fetch.byteCount)
+        }
+        if !Method.partsAreBuffers && fetch.byteCount == border && left > lead {
+            packet.pointee.settle(PlannedPacket.Fate(.noPayloadDescriptor), keepsSplit: false)
+            return (fetch, fetch.byteCount)
+        }
+        if Method.skipsSmallBuffers && fetch.byteCount > smallLimit { misfitCount &+= 1 }
+        let gap = border &- lead
+        segments.cut(from: firstSegment, at: lead, gap: gap)
+        return (fetch, fetch.byteCount &- gap)
     }
 
     /// The ring ran dry, lied, or offered more pieces than a burst has room for.

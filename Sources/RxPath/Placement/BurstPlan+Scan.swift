@@ -37,7 +37,7 @@ extension BurstPlan {
         let room = slotSize &- Method.slotByteCount(headerLength: 0, netHeader: netHeaderByteCount)
         let prefix = Method.prefixByteCount(split: Method.splits, netHeader: netHeaderByteCount)
         let packetsOut = packets + packetCount
-        let needsOut = needs + packetCount
+        let needsOut = needs + packetCount &* Method.partCount
         var found = 0
         while found < limit {
             let ref = refs[first &+ found]
@@ -45,13 +45,21 @@ extension BurstPlan {
             var length = 0
             if Method.splits {
                 length = HeaderParser.fastLength(ref.pointer, byteCount: Int(ref.byteCount))
-                if length == 0 || length > room { break }
+                if length == 0 || Method.claimsSlots && length > room { break }
             }
+            let payload = Int(ref.byteCount) &- length
+            // A second buffer for nothing.
+            if Method.partsAreBuffers && payload == 0 { break }
             (packetsOut + found).initialize(
                 to: PlannedPacket(
                     headerLength: UInt16(truncatingIfNeeded: length), fate: .deliver,
                     firstRef: first &+ found, refCount: 1))
-            needsOut[found] = prefix &+ Int(ref.byteCount) &- length
+            if Method.leadsWithHeaders {
+                needsOut[2 &* found] = prefix &+ length
+                needsOut[2 &* found &+ 1] = payload
+            } else {
+                needsOut[found] = prefix &+ payload
+            }
             found &+= 1
         }
         packetCount &+= found
@@ -84,11 +92,12 @@ extension BurstPlan {
             headerLength: verdict.headerLength, fate: verdict.fate, firstRef: firstRef,
             refCount: length)
         (packets + packetCount).initialize(to: packet)
-        needs[packetCount] =
+        let need =
             verdict.fate.isDropped
             ? .max : need(Int(byteCount), headerLength: Int(verdict.headerLength), method)
+        setNeed(packetCount, need, method)
         packetCount &+= 1
-        splitCount &+= packet.takesSlot ? 1 : 0
+        splitCount &+= packet.isSplit ? 1 : 0
         return length
     }
 
@@ -105,7 +114,22 @@ extension BurstPlan {
     ) -> Int {
         let isSplit = Method.splits && headerLength != 0
         let prefix = Method.prefixByteCount(split: isSplit, netHeader: netHeaderByteCount)
-        return prefix &+ byteCount &- (Method.splits ? headerLength : 0)
+        return prefix &+ byteCount &- (Method.claimsSlots ? headerLength : 0)
+    }
+
+    /// Notes the bytes of a packet that no run of two parts may take.
+    @inline(__always)
+    func setNeed<Method: PlacementMethod>(_ index: Int, _ need: Int, _ method: Method.Type) {
+        if Method.partCount == 2 { needs[2 &* index] = .max }
+        needs[Method.partCount &* (index &+ 1) &- 1] = need
+    }
+
+    /// Bytes that packet `index` puts into its data buffers, whatever their parts.
+    @inline(__always)
+    func totalNeed<Method: PlacementMethod>(_ index: Int, _ method: Method.Type) -> Int {
+        let last = needs[Method.partCount &* (index &+ 1) &- 1]
+        if Method.partCount == 1 || needs[2 &* index] == .max { return last }
+        return needs[2 &* index] &+ last
     }
 
     private mutating func judge<Method: PlacementMethod>(
@@ -123,9 +147,8 @@ extension BurstPlan {
         let split = HeaderParser.parse(segments: refs, segmentCount: count, scratch: scratch)
         let length = Int(split.byteCount)
         if length == 0 { return Self.whole(.notSplittable) }
-        if Method.slotByteCount(headerLength: length, netHeader: netHeaderByteCount) > slotSize {
-            return Self.whole(.headerTooLong)
-        }
+        let slotBytes = Method.slotByteCount(headerLength: length, netHeader: netHeaderByteCount)
+        if Method.claimsSlots && slotBytes > slotSize { return Self.whole(.headerTooLong) }
         return Verdict(headerLength: split.byteCount, fate: .deliver)
     }
 

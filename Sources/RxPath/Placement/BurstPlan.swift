@@ -17,7 +17,9 @@ struct BurstPlan: BitwiseCopyable {
     static let maximumTinyStreak = 64
 
     let packets: UnsafeMutablePointer<PlannedPacket>
-    /// Bytes that each packet puts into its data buffers; `Int.max` if it is dropped.
+    /// Bytes that each packet puts into its data buffers; `Int.max` if it is dropped. Methods of two
+    /// parts have two entries for each packet: headers and what precedes them, and payload; or
+    /// `Int.max`, so that no run takes it, and the sum.
     let needs: UnsafeMutablePointer<Int>
     /// For parsing packets whose headers lie in several segments.
     let scratch: UnsafeMutableRawPointer
@@ -32,8 +34,8 @@ struct BurstPlan: BitwiseCopyable {
     var hasTiny = false
     /// Scan found one reference in each packet.
     var hasSingleRefs = true
-    /// Packet i is planned into segment i with used entry i, one of each, from one reference: its
-    /// second word was not written, `PlannedPacket.uniform` gives it.
+    /// Packet i is planned as number i of a run, from one reference: its second word was not
+    /// written, `PlannedPacket.uniform` gives it.
     var isUniform = false
 
     /// Most packets to take at once.
@@ -54,11 +56,16 @@ struct BurstPlan: BitwiseCopyable {
     var tinyStreak = 0
     /// This burst gave a buffer back with length 0.
     var sawTiny = false
+    /// Buffers up to this many bytes are small ones (method C).
+    let smallLimit: Int
+    /// Small buffers skipped in this burst, and large ones that took headers.
+    var skippedCount = 0
+    var misfitCount = 0
 
     /// Bytes of memory that `init` lays the plan over.
     static func byteCount(burst: Int, queueSize: Int) -> Int {
         CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
-            + CacheLine.roundedUp(burst * MemoryLayout<Int>.stride)
+            + CacheLine.roundedUp(2 * burst * MemoryLayout<Int>.stride)
             + CacheLine.roundedUp(HeaderParser.scratchByteCount)
             + segmentCapacity(queueSize) * MemoryLayout<Segment>.stride
     }
@@ -70,13 +77,14 @@ struct BurstPlan: BitwiseCopyable {
     /// - Parameters:
     ///   - memory: `byteCount(burst:queueSize:)` bytes on a cache line.
     ///   - slotRoom: packet bytes that a slot can hold under the queue's method.
+    ///   - smallLimit: bytes of method C's small buffers.
     init(
         memory: UnsafeMutableRawPointer, burst: Int, queueSize: Int, features: VirtioFeatures,
-        dropsOnShortage: Bool, policy: SplitPolicy, slotRoom: Int
+        dropsOnShortage: Bool, policy: SplitPolicy, slotRoom: Int, smallLimit: Int
     ) {
         let needsOffset = CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
         let scratchOffset =
-            needsOffset + CacheLine.roundedUp(burst * MemoryLayout<Int>.stride)
+            needsOffset + CacheLine.roundedUp(2 * burst * MemoryLayout<Int>.stride)
         packets = memory.assumingMemoryBound(to: PlannedPacket.self)
         needs = (memory + needsOffset).assumingMemoryBound(to: Int.self)
         scratch = memory + scratchOffset
@@ -90,6 +98,7 @@ struct BurstPlan: BitwiseCopyable {
         tinyLimit = policy.placesTinyPackets ? UInt32(max(0, slotRoom)) : 0
         closerLimit = max(tinyLimit, UInt32(policy.threshold))
         padMask = policy.zeroPads ? 63 : 0
+        self.smallLimit = smallLimit
         netHeaderByteCount =
             NetHeaderLayout(hashReport: features.contains(.hashReport)).byteCount
     }

@@ -1,8 +1,24 @@
 /// Where a packet's parts go: the compile-time policy that scan, reserve and place are
 /// specialised for. Everything static, so that a specialisation holds no trace of the others.
+///
+/// A split packet's headers lie in one of three places: nowhere of their own (`WholePlacement`),
+/// at the start of its first buffer (`leadsWithHeaders`: A, B, C), or in a slot of the header
+/// queue (`claimsSlots`: D).
 protocol PlacementMethod {
     /// Headers go to a slot of the header queue where they can.
-    static var splits: Bool { get }
+    static var claimsSlots: Bool { get }
+    /// Headers go to the start of the packet's first buffer, and payload behind a border: the end
+    /// of that buffer's first descriptor, or of the buffer.
+    static var leadsWithHeaders: Bool { get }
+    /// The border is the end of the first buffer, not of its first descriptor; with it go as many
+    /// used entries per split packet as there are parts.
+    static var partsAreBuffers: Bool { get }
+    /// Buffers of up to `smallLimit` bytes that do not hold the rest of a payload are given back
+    /// empty within the packet.
+    static var skipsSmallBuffers: Bool { get }
+
+    /// What one buffer of a run is made of (`Virtqueue.takeRun`).
+    associatedtype Buffer: RunBuffer
 
     /// Bytes at the start of the first data buffer, before any byte of the packet.
     /// - Parameter netHeader: bytes of the virtio-net header, by negotiated features.
@@ -15,25 +31,65 @@ protocol PlacementMethod {
     static var reportsInUsedElement: Bool { get }
 }
 
-/// No split: virtio-net header and packet lie together in the data buffers.
-enum WholePlacement: PlacementMethod {
-    @inline(__always) static var splits: Bool { false }
+extension PlacementMethod {
+    /// Headers lie apart from payload where they can.
+    @inline(__always) static var splits: Bool { claimsSlots || leadsWithHeaders }
+    /// Pieces of buffer that a packet of a run takes, and entries of `BurstPlan.needs`.
+    @inline(__always) static var partCount: Int { leadsWithHeaders ? 2 : 1 }
+    /// Buffers that a packet of a run takes.
+    @inline(__always) static var bufferCount: Int { partsAreBuffers ? partCount : 1 }
+
+    @inline(__always) static var leadsWithHeaders: Bool { false }
+    @inline(__always) static var claimsSlots: Bool { false }
+    @inline(__always) static var partsAreBuffers: Bool { false }
+    @inline(__always) static var skipsSmallBuffers: Bool { false }
     @inline(__always) static var reportsInUsedElement: Bool { false }
     @inline(__always)
-    static func prefixByteCount(split: Bool, netHeader: Int) -> Int { netHeader }
-    @inline(__always)
     static func slotByteCount(headerLength: Int, netHeader: Int) -> Int { 0 }
+
+    /// With the tail that says whether the packet is split, and how long its headers are.
+    @inline(__always)
+    static func prefixByteCount(split: Bool, netHeader: Int) -> Int {
+        netHeader &+ NetHeaderLayout.splitTailByteCount
+    }
+}
+
+/// No split: virtio-net header and packet lie together in the data buffers.
+enum WholePlacement: PlacementMethod {
+    typealias Buffer = OneDescriptor
+    @inline(__always)
+    static func prefixByteCount(split: Bool, netHeader: Int) -> Int { netHeader }
+}
+
+/// Method A: headers in the first descriptor of a chain, the rest of which stays unused; payload
+/// from the second on.
+enum HeaderDescriptorPlacement: PlacementMethod {
+    typealias Buffer = TwoDescriptors
+    @inline(__always) static var leadsWithHeaders: Bool { true }
+}
+
+/// Method B: headers in the first of a packet's buffers, the rest of which stays unused; payload
+/// from the second on.
+enum HeaderPagePlacement: PlacementMethod {
+    typealias Buffer = OneDescriptor
+    @inline(__always) static var leadsWithHeaders: Bool { true }
+    @inline(__always) static var partsAreBuffers: Bool { true }
+}
+
+/// Method C: as B, over small and large buffers in turn; small ones in the way of payload are
+/// skipped.
+enum AlternatingPlacement: PlacementMethod {
+    typealias Buffer = OneDescriptor
+    @inline(__always) static var leadsWithHeaders: Bool { true }
+    @inline(__always) static var partsAreBuffers: Bool { true }
+    @inline(__always) static var skipsSmallBuffers: Bool { true }
 }
 
 /// Method D, the slot named in the net header: an 8-byte tail follows it in the data buffer, split
 /// or not, and then the payload.
 enum NetHeaderReportPlacement: PlacementMethod {
-    @inline(__always) static var splits: Bool { true }
-    @inline(__always) static var reportsInUsedElement: Bool { false }
-    @inline(__always)
-    static func prefixByteCount(split: Bool, netHeader: Int) -> Int {
-        netHeader &+ NetHeaderLayout.splitTailByteCount
-    }
+    typealias Buffer = OneDescriptor
+    @inline(__always) static var claimsSlots: Bool { true }
     @inline(__always)
     static func slotByteCount(headerLength: Int, netHeader: Int) -> Int { headerLength }
 }
@@ -41,7 +97,8 @@ enum NetHeaderReportPlacement: PlacementMethod {
 /// Method D, the slot named in the used entry: net header and packet headers lie in the slot, the
 /// payload starts at offset 0 of the data buffer.
 enum UsedElementReportPlacement: PlacementMethod {
-    @inline(__always) static var splits: Bool { true }
+    typealias Buffer = OneDescriptor
+    @inline(__always) static var claimsSlots: Bool { true }
     @inline(__always) static var reportsInUsedElement: Bool { true }
     @inline(__always)
     static func prefixByteCount(split: Bool, netHeader: Int) -> Int { split ? 0 : netHeader }

@@ -5,7 +5,8 @@
 public enum FallbackReason: UInt8, CaseIterable, Sendable {
     /// No header slot was free.
     case noSlot
-    /// The headers (and what goes in front of them) are longer than a slot.
+    /// The headers (and what goes in front of them) are longer than the slot, descriptor or buffer
+    /// they were to go to.
     case headerTooLong
     /// Not TCP or UDP over IPv4 or IPv6, a fragment, an unknown extension header...
     case notSplittable
@@ -13,6 +14,8 @@ public enum FallbackReason: UInt8, CaseIterable, Sendable {
     case belowThreshold
     /// The driver moved the tail to where it cannot be.
     case headerQueueBroken
+    /// The buffer has one descriptor only, none for payload (method A).
+    case noPayloadDescriptor
 
     /// The name in reports.
     public var name: String { String(describing: self) }

@@ -12,7 +12,7 @@ struct PlannedPacket: BitwiseCopyable {
 
     /// After scan.
     /// - Parameters:
-    ///   - headerLength: exact L2 to L4 headers, if they are to go to a header slot; 0 = whole.
+    ///   - headerLength: exact L2 to L4 headers, if they are to lie apart; 0 = whole.
     ///   - firstRef: number of its first reference in the burst.
     ///   - refCount: its source segments.
     @inline(__always)
@@ -29,7 +29,7 @@ struct PlannedPacket: BitwiseCopyable {
     ///   - firstSegment: number of the first of its buffers' segments in the burst.
     ///   - firstUsed: number of the first of its used entries in the burst.
     ///   - bufferCount: buffers it takes, 1 to 32768; `num_buffers` when they are mergeable.
-    ///   - isSimple: one source segment and at most one buffer segment: the fast way.
+    ///   - isSimple: one source segment, and buffers as in a run: the fast way.
     @inline(__always)
     mutating func reserve(
         firstSegment: Int, firstUsed: Int, bufferCount: Int, isSimple: Bool
@@ -41,9 +41,11 @@ struct PlannedPacket: BitwiseCopyable {
 
     /// This packet as number `index` of a uniform burst.
     @inline(__always)
-    func uniform(_ index: Int) -> PlannedPacket {
+    func uniform<Method: PlacementMethod>(_ index: Int, _ method: Method.Type) -> PlannedPacket {
         var packet = self
-        packet.reserve(firstSegment: index, firstUsed: index, bufferCount: 1, isSimple: true)
+        packet.reserve(
+            firstSegment: index &* Method.partCount, firstUsed: index &* Method.bufferCount,
+            bufferCount: Method.bufferCount, isSimple: true)
         return packet
     }
 
@@ -57,8 +59,8 @@ struct PlannedPacket: BitwiseCopyable {
     @inline(__always) var isSimple: Bool { Int64(bitPattern: reserved) < 0 }
 
     @inline(__always) var fate: Fate { Fate(code: UInt8(truncatingIfNeeded: scanned &>> 16)) }
-    /// Headers go to a slot.
-    @inline(__always) var takesSlot: Bool { headerLength != 0 && !fate.isDropped }
+    /// Headers go to a place of their own.
+    @inline(__always) var isSplit: Bool { headerLength != 0 && !fate.isDropped }
 
     /// The packet goes whole after all, or is dropped, or (`.deliver`) neither.
     mutating func settle(_ fate: Fate, keepsSplit: Bool) {

@@ -11,7 +11,7 @@ struct RxCounterBlock: BitwiseCopyable {
     /// Word numbers below `fallbackStart`.
     enum Word: Int {
         case packets, bytes, split, buffers, bursts, emptyTurns, calls, claimRetries, tinyBuffers
-        case slots, tiny, fault
+        case slots, tiny, fault, skippedBuffers, misfits
     }
 
     private let base: UnsafeMutableRawPointer

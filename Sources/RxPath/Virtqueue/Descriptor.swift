@@ -38,8 +38,13 @@ struct Descriptor: BitwiseCopyable {
     @inline(__always) var tag: UInt16 { UInt16(truncatingIfNeeded: rest &>> 48) }
 
     /// Device-writable, neither chained nor indirect: the shape of nearly every receive buffer.
-    @inline(__always) var isSingleWritable: Bool {
+    @inline(__always) var isSingleWritable: Bool { kind == DescriptorFlags.write }
+    /// Device-writable, and another descriptor follows.
+    @inline(__always) var isLinkedWritable: Bool {
+        kind == DescriptorFlags.write | DescriptorFlags.next
+    }
+
+    @inline(__always) private var kind: UInt16 {
         flags & (DescriptorFlags.next | DescriptorFlags.write | DescriptorFlags.indirect)
-            == DescriptorFlags.write
     }
 }

@@ -9,6 +9,8 @@ struct WalkedChain: BitwiseCopyable {
     var visited = 0
     /// Descriptors in the ring itself.
     var listCount = 0
+    /// Bytes of the first descriptor that is not empty.
+    var headByteCount = 0
     /// The last one of those.
     var last: Descriptor
 
@@ -28,6 +30,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
     /// Most descriptors this walk may visit.
     private let budget: Int
     private var byteCount = 0
+    private var headByteCount = 0
     private var fault = QueueFault.none
 
     private init(_ links: Links, allowsIndirect: Bool, regions: RegionCache, budget: Int) {
@@ -59,6 +62,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
         walked.fault = chain.fault
         walked.segmentCount = list.count
         walked.visited = chain.visited
+        walked.headByteCount = chain.headByteCount
         return walked
     }
 
@@ -147,6 +151,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
         var left = descriptor.byteCount
         if UInt64.max &- descriptor.address < UInt64(left) { return broken(.range) }
         var address = descriptor.address
+        if byteCount == 0 { headByteCount = Int(left) }
         // An empty descriptor is skipped untranslated: its address may be anything.
         while left > 0 {
             guard let piece = regions.prefix(address, left) else { return broken(.range) }

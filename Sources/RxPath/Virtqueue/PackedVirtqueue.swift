@@ -26,6 +26,7 @@ struct PackedVirtqueue: Virtqueue {
     private var publishedCount = 0
     /// Shadow words of the buffer taken last, without its length.
     private var taken: (list: UInt64, rest: UInt64) = (0, 0)
+    private(set) var headByteCount = 0
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
@@ -67,44 +68,78 @@ struct PackedVirtqueue: Virtqueue {
 
     /// A loop of its own without a call in it, for the reason given at the split ring's.
     @inline(__always)
-    mutating func takeRun(
-        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList
+    mutating func takeRun<Buffer: RunBuffer>(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
+        _ buffer: Buffer.Type
     ) -> Int {
         let region = regions.last
         let limit = min(
-            min(count, size &- takenCount), segments.capacity &- segments.count)
+            count,
+            min(size &- takenCount, segments.capacity &- segments.count) / Buffer.descriptorCount)
         let segmentsOut = segments.base + segments.count
         let shadowOut = shadow + 2 &* usedCount
-        let judged =
-            PackedLayout.ownerFlags | DescriptorFlags.next | DescriptorFlags.write
-            | DescriptorFlags.indirect
         var place = cursor
         var taken = 0
         while taken < limit {
-            let slot = ring + place.offset &* PackedLayout.descriptorByteCount
+            let usedFlags = UInt64(place.usedFlags) &<< 48
+            var next = place
             // [V4 acquire <- the driver's release of the word: the address, and lists behind it]
-            let rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
-            let flags = UInt16(truncatingIfNeeded: rest &>> 48)
-            let byteCount = rest & 0xffff_ffff
+            var rest = restWord(next).loadAcquire()
+            var part = taken &* Buffer.descriptorCount
+            var byteCount = 0
+            if Buffer.hasTwoDescriptors {
+                byteCount = needs[part]
+                guard Self.kind(rest) == next.availableFlags | Self.linked,
+                    let segment = segment(next, rest, holding: byteCount, region)
+                else { break }
+                (segmentsOut + part).initialize(to: segment)
+                part &+= 1
+                next.advance(by: 1, size: size)
+                rest = restWord(next).load()
+            }
             let id = rest & 0xffff_0000_0000
-            let need = needs[taken]
-            guard flags & judged == place.availableFlags | DescriptorFlags.write,
-                id < UInt64(truncatingIfNeeded: size) &<< 32, Int(byteCount) >= need,
-                let pointer = region.translate(SharedWord64(slot).load(), byteCount)
+            guard Self.kind(rest) == next.availableFlags | DescriptorFlags.write,
+                id < UInt64(truncatingIfNeeded: size) &<< 32,
+                let segment = segment(next, rest, holding: needs[part], region)
             else { break }
-            (segmentsOut + taken).initialize(
-                to: Segment(pointer: pointer, byteCount: UInt32(truncatingIfNeeded: byteCount)))
-            shadowOut[2 &* taken] = 0
-            shadowOut[2 &* taken &+ 1] =
-                id | UInt64(place.usedFlags) &<< 48 | Self.lengthAndWrite(need)
+            (segmentsOut + part).initialize(to: segment)
+            byteCount &+= needs[part]
+            shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
+            shadowOut[2 &* taken &+ 1] = id | usedFlags | Self.lengthAndWrite(byteCount)
             taken &+= 1
-            place.advance(by: 1, size: size)
+            next.advance(by: 1, size: size)
+            place = next
         }
         cursor = place
-        takenCount &+= taken
+        takenCount &+= taken &* Buffer.descriptorCount
         usedCount &+= taken
-        segments.count &+= taken
+        segments.count &+= taken &* Buffer.descriptorCount
         return taken
+    }
+
+    private static var linked: UInt16 { DescriptorFlags.write | DescriptorFlags.next }
+
+    /// The flags that decide whether a descriptor is available and plain.
+    @inline(__always)
+    private static func kind(_ rest: UInt64) -> UInt16 {
+        UInt16(truncatingIfNeeded: rest &>> 48)
+            & (PackedLayout.ownerFlags | linked | DescriptorFlags.indirect)
+    }
+
+    @inline(__always)
+    private func restWord(_ place: PackedCursor) -> SharedWord64 {
+        SharedWord64(
+            ring + place.offset &* PackedLayout.descriptorByteCount + PackedLayout.restOffset)
+    }
+
+    /// The segment of the descriptor at `place`, if one region holds it and it holds `need` bytes.
+    @inline(__always)
+    private func segment(
+        _ place: PackedCursor, _ rest: UInt64, holding need: Int, _ region: MemoryRegion
+    ) -> Segment? {
+        let address = SharedWord64(ring + place.offset &* PackedLayout.descriptorByteCount).load()
+        return region.segment(
+            Descriptor(address: address, packedRest: rest), holding: need)
     }
 
     @inline(__always)
@@ -120,6 +155,7 @@ struct PackedVirtqueue: Virtqueue {
             let pointer = regions.translate(descriptor.address, descriptor.byteCount)
         {
             accept(id: descriptor.tag, listCount: 1)
+            headByteCount = Int(descriptor.byteCount)
             segments.append(pointer, descriptor.byteCount)
             return BufferFetch(byteCount: Int(descriptor.byteCount))
         }
@@ -129,6 +165,7 @@ struct PackedVirtqueue: Virtqueue {
             regions: regions, walkedCount: walkedCount)
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
+        headByteCount = walked.headByteCount
         return judge(walked)
     }
 

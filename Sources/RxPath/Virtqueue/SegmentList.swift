@@ -4,6 +4,17 @@ struct Segment: BitwiseCopyable {
     var byteCount: UInt32
 }
 
+extension MemoryRegion {
+    /// The bytes of `descriptor` as one segment, if they are at least `need` and all lie here.
+    @inline(__always)
+    func segment(_ descriptor: Descriptor, holding need: Int) -> Segment? {
+        guard Int(descriptor.byteCount) >= need,
+            let pointer = translate(descriptor.address, UInt64(descriptor.byteCount))
+        else { return nil }
+        return Segment(pointer: pointer, byteCount: descriptor.byteCount)
+    }
+}
+
 /// The segments of a burst's buffers, in fixed memory; no growth.
 ///
 /// A value type whose storage is shared: copied into a local for a burst so that the count lives
@@ -25,6 +36,28 @@ struct SegmentList: BitwiseCopyable {
     mutating func append(_ pointer: UnsafeMutableRawPointer, _ byteCount: UInt32) {
         (base + count).initialize(to: Segment(pointer: pointer, byteCount: byteCount))
         count &+= 1
+    }
+
+    /// Takes `gap` bytes out of the segments from number `first` on, behind their first `lead`
+    /// bytes; segments may become empty. They hold at least `lead` bytes.
+    func cut(from first: Int, at lead: Int, gap: Int) {
+        var index = first
+        var before = lead
+        while before > Int(base[index].byteCount) {
+            before &-= Int(base[index].byteCount)
+            index &+= 1
+        }
+        // The segment with the border keeps its start; a gap within it ends with it.
+        var left = gap &- (Int(base[index].byteCount) &- before)
+        base[index].byteCount = UInt32(truncatingIfNeeded: before)
+        index &+= 1
+        while left > 0 && index < count {
+            let part = min(left, Int(base[index].byteCount))
+            base[index].pointer += part
+            base[index].byteCount &-= UInt32(truncatingIfNeeded: part)
+            left &-= part
+            index &+= 1
+        }
     }
 }
 

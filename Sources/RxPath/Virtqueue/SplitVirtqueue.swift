@@ -23,6 +23,7 @@ struct SplitVirtqueue: Virtqueue {
     private var publishedFrom: UInt16
     /// The head of the buffer taken last.
     private var head: UInt16 = 0
+    private(set) var headByteCount = 0
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
@@ -79,12 +80,13 @@ struct SplitVirtqueue: Virtqueue {
     /// A loop of its own without a call in it: among the rare cases of `take` the compiler keeps
     /// the cursors in memory, which cost 9 cycles per packet.
     @inline(__always)
-    mutating func takeRun(
-        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList
+    mutating func takeRun<Buffer: RunBuffer>(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
+        _ buffer: Buffer.Type
     ) -> Int {
         let region = regions.last
         let known = min(count, Int(availIndex &- nextAvail))
-        let limit = min(known, segments.capacity &- segments.count)
+        let limit = min(known, (segments.capacity &- segments.count) / Buffer.descriptorCount)
         let segmentsOut = segments.base + segments.count
         let shadowOut = shadow + usedCount
         var taken = 0
@@ -93,20 +95,30 @@ struct SplitVirtqueue: Virtqueue {
             let entry = SplitLayout.entriesOffset &+ 2 &* index
             let head = SharedWord16(availRing + entry).load()
             if head > mask { break }
-            let descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
-            let need = needs[taken]
-            guard descriptor.isSingleWritable, Int(descriptor.byteCount) >= need,
-                let pointer = region.translate(
-                    descriptor.address, UInt64(descriptor.byteCount))
+            var descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
+            var part = taken &* Buffer.descriptorCount
+            var byteCount = 0
+            if Buffer.hasTwoDescriptors {
+                byteCount = needs[part]
+                guard descriptor.isLinkedWritable, descriptor.tag <= mask,
+                    let segment = region.segment(descriptor, holding: byteCount)
+                else { break }
+                (segmentsOut + part).initialize(to: segment)
+                descriptor = Descriptor(
+                    readingOnce: descriptors + Int(descriptor.tag) &* 16)
+                part &+= 1
+            }
+            guard descriptor.isSingleWritable,
+                let segment = region.segment(descriptor, holding: needs[part])
             else { break }
-            (segmentsOut + taken).initialize(
-                to: Segment(pointer: pointer, byteCount: descriptor.byteCount))
-            shadowOut[taken] = UInt64(head) | UInt64(truncatingIfNeeded: need) &<< 32
+            (segmentsOut + part).initialize(to: segment)
+            byteCount &+= needs[part]
+            shadowOut[taken] = UInt64(head) | UInt64(truncatingIfNeeded: byteCount) &<< 32
             taken &+= 1
         }
         nextAvail = nextAvail &+ UInt16(truncatingIfNeeded: taken)
         usedCount &+= taken
-        segments.count &+= taken
+        segments.count &+= taken &* Buffer.descriptorCount
         return taken
     }
 
@@ -125,6 +137,7 @@ struct SplitVirtqueue: Virtqueue {
             let pointer = regions.translate(descriptor.address, descriptor.byteCount)
         {
             nextAvail = nextAvail &+ 1
+            headByteCount = Int(descriptor.byteCount)
             segments.append(pointer, descriptor.byteCount)
             return BufferFetch(byteCount: Int(descriptor.byteCount))
         }
@@ -134,6 +147,7 @@ struct SplitVirtqueue: Virtqueue {
             walkedCount: walkedCount)
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
+        headByteCount = walked.headByteCount
         if walked.fetch.isBroken { return broken(walked.fault) }
         if walked.fetch.isBuffer { nextAvail = nextAvail &+ 1 }
         return walked.fetch

@@ -37,13 +37,18 @@ protocol Virtqueue: BitwiseCopyable {
     /// its pieces to `segments` as far as the first `need` bytes reach.
     mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
 
-    /// Takes and uses buffers for as many of `count` packets, in order, as fit the next one each,
-    /// that buffer being one plain descriptor in the region used last: nearly all traffic.
+    /// Bytes of the first descriptor of the buffer taken last, empty ones aside.
+    var headByteCount: Int { get }
+
+    /// Takes and uses up to `count` buffers, in order, as long as each is made of plain descriptors
+    /// in the region used last and holds what is needed: nearly all traffic.
     ///
-    /// Packet i writes `needs[i]` bytes into segment i of those appended and has shadowed entry i.
-    /// - Returns: for how many packets; the next one is for `take` to judge.
-    mutating func takeRun(
-        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList
+    /// Descriptor i of the run gets `needs[i]` bytes and is segment i of those appended; buffer i
+    /// has shadowed entry i.
+    /// - Returns: how many; the next one is for `take` to judge.
+    mutating func takeRun<Buffer: RunBuffer>(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
+        _ buffer: Buffer.Type
     ) -> Int
 
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.

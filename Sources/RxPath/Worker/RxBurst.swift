@@ -31,11 +31,13 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         if queue.fault != .none { return discard(refs, count, counters) }
 
         plan.segments.count = 0
+        plan.skippedCount = 0
+        plan.misfitCount = 0
         plan.scan(refs, count, slotSize: claimer.slotSize, Method.self)
-        queue.refresh(plan.packetCount)
+        queue.refresh(plan.packetCount &* Method.bufferCount)
         plan.reserve(from: 0, &queue, Method.self)
         var claim = HeaderClaimer.Claim(first: 0, count: 0, retries: 0)
-        if Method.splits { claim = plan.claim(claimer, refs, &queue, Method.self) }
+        if Method.claimsSlots { claim = plan.claim(claimer, refs, &queue, Method.self) }
         let placed = plan.place(refs, queue, claimer, claim, counters, Method.self)
         let buffers = queue.usedCount
         if plan.sawTiny {
@@ -46,8 +48,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         state.pointee.queue = queue
         state.pointee.plan.tinyStreak = plan.tinyStreak
         state.pointee.plan.sawTiny = false
-        let tiny = Method.splits && plan.hasTiny ? plan.plannedTinyCount() : 0
-        record(placed, buffers: buffers, claim, tiny: tiny, queue.fault, counters)
+        record(placed, buffers: buffers, claim, plan, queue.fault, counters)
         return EnqueueResult(
             consumed: placed.refs, delivered: placed.packets,
             wantsCall: call(queue, state.pointee.callDescriptor, counters))
@@ -55,14 +56,23 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
 
     @inline(__always)
     private static func record(
-        _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim, tiny: Int,
+        _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim, _ plan: BurstPlan,
         _ fault: QueueFault, _ counters: RxCounterBlock
     ) {
         counters.add(.packets, placed.packets)
         counters.add(.bytes, placed.bytes)
         counters.add(.buffers, buffers)
         counters.add(placed.refs > 0 ? .bursts : .emptyTurns, 1)
-        if Method.splits {
+        if Method.leadsWithHeaders {
+            let split = plan.isUniform ? plan.plannedCount : plan.countPlannedSplits()
+            counters.add(.split, split)
+            if Method.skipsSmallBuffers {
+                counters.add(.skippedBuffers, plan.skippedCount)
+                counters.add(.misfits, plan.misfitCount)
+            }
+        }
+        if Method.claimsSlots {
+            let tiny = plan.hasTiny ? plan.plannedTinyCount() : 0
             counters.add(.split, claim.count &- tiny)
             if tiny > 0 { counters.add(.tiny, tiny) }
             counters.add(.slots, claim.count)

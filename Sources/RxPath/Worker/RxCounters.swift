@@ -6,7 +6,7 @@ public struct RxCounters: Sendable, Equatable {
     public var packets: UInt64 = 0
     /// Bytes of delivered packets, headers included, net headers not.
     public var bytes: UInt64 = 0
-    /// Packets delivered with their headers in a header slot.
+    /// Packets delivered with their headers in a place of their own.
     public var split: UInt64 = 0
     /// Packets delivered in a header slot entirely (`SplitPolicy.placesTinyPackets`); not in
     /// `split`.
@@ -25,6 +25,11 @@ public struct RxCounters: Sendable, Equatable {
     public var claimRetries: UInt64 = 0
     /// Buffers given back with length 0 because they could not hold a net header.
     public var tinyBuffers: UInt64 = 0
+    /// Small buffers that method C gave back empty within a packet, since they did not hold the
+    /// rest of its payload.
+    public var skippedBuffers: UInt64 = 0
+    /// Packets of method C whose headers went to a large buffer, there being no small one in turn.
+    public var misfits: UInt64 = 0
     /// Why the driver's virtqueue is broken, or `.none`.
     public var fault = QueueFault.none
     /// Packets placed whole although the queue splits, by reason; reasons that occurred.
@@ -51,6 +56,8 @@ public struct RxCounters: Sendable, Equatable {
         calls = block.read(.calls)
         claimRetries = block.read(.claimRetries)
         tinyBuffers = block.read(.tinyBuffers)
+        skippedBuffers = block.read(.skippedBuffers)
+        misfits = block.read(.misfits)
         fault = QueueFault(rawValue: UInt8(truncatingIfNeeded: block.read(.fault))) ?? .none
         for reason in FallbackReason.allCases {
             let count = block.readFallback(reason)
@@ -76,6 +83,8 @@ public struct RxCounters: Sendable, Equatable {
         sum.calls += right.calls
         sum.claimRetries += right.claimRetries
         sum.tinyBuffers += right.tinyBuffers
+        sum.skippedBuffers += right.skippedBuffers
+        sum.misfits += right.misfits
         if sum.fault == .none { sum.fault = right.fault }
         sum.fallback.merge(right.fallback, uniquingKeysWith: +)
         sum.dropped.merge(right.dropped, uniquingKeysWith: +)

@@ -6,12 +6,43 @@
 import Host
 import Rings
 
-/// Where headers go.
+/// Where headers go. A, B and C report a split, or that there is none, in the 8 bytes behind the
+/// virtio-net header (`SplitTail`, slot 0).
 public enum RxMethod: Sendable, Equatable {
     /// Nowhere else: packets are placed whole.
     case whole
+    /// Method A: into the first descriptor of a chain, whose rest stays unused; payload from the
+    /// second on. `used.len` counts the bytes written, not the unused rest.
+    case headerDescriptor
+    /// Method B: into the first of a packet's buffers, whose rest stays unused; payload from the
+    /// second on. Needs MRG_RXBUF, and relaxes its rule that all buffers but the last are full.
+    case headerPage
+    /// Method C: as B, over small and large buffers that the driver posts in turn. Small ones that
+    /// do not hold the rest of a payload are given back within the packet, with length 0.
+    /// `headerBufferByteCount`: the size up to which a buffer is a small one.
+    case alternating(headerBufferByteCount: Int)
     /// Method D: into the header queue, reported in one of two ways.
     case headerQueue(HeaderReport)
+
+    /// Whether RQs of this method claim slots.
+    public var needsHeaderQueue: Bool {
+        if case .headerQueue = self { return true }
+        return false
+    }
+
+    /// Whether a split packet takes several buffers, which only MRG_RXBUF can tell a driver.
+    public var needsMergeableBuffers: Bool {
+        switch self {
+        case .headerPage, .alternating: true
+        case .whole, .headerDescriptor, .headerQueue: false
+        }
+    }
+
+    /// Bytes up to which a buffer is one for headers; 0 where there is no such thing.
+    var smallBufferByteCount: Int {
+        if case .alternating(let byteCount) = self { return byteCount }
+        return 0
+    }
 }
 
 /// What happens to packets for which the driver has posted too few buffers.
@@ -29,7 +60,7 @@ public struct RxQueueConfiguration: Sendable {
     public var memory: GuestMemory
     public var method: RxMethod
     /// The queue to claim slots from; several RQs of one device may share it. Needed by
-    /// `.headerQueue`, ignored by `.whole`.
+    /// `.headerQueue`, ignored by the others.
     public var headerQueue: HeaderQueue?
     /// Which packets are split; ignored by `.whole`.
     public var splitPolicy: SplitPolicy
@@ -93,13 +124,18 @@ public final class RxQueue: @unchecked Sendable {
             throw RxPathError(
                 "burst \(configuration.burst) is not between 1 and \(Self.maximumBurst)")
         }
-        if configuration.method != .whole && configuration.headerQueue == nil {
+        if configuration.method.needsHeaderQueue && configuration.headerQueue == nil {
             throw RxPathError("method D needs a header queue")
         }
         if let headerQueue = configuration.headerQueue, headerQueue.memory !== configuration.memory
         {
             throw RxPathError(
                 "the header queue belongs to another device: its memory table is not the RQ's")
+        }
+        if configuration.method.needsMergeableBuffers
+            && !configuration.features.contains(.mergeableBuffers)
+        {
+            throw RxPathError("methods B and C need mergeable buffers (MRG_RXBUF)")
         }
         try configuration.splitPolicy.check()
         self.configuration = configuration

@@ -32,14 +32,16 @@ struct RxQueueParts<Queue: Virtqueue> {
         plan = BurstPlan(
             memory: planMemory, burst: configuration.burst, queueSize: size,
             features: configuration.features, dropsOnShortage: configuration.shortage == .drop,
-            policy: configuration.splitPolicy, slotRoom: Self.slotRoom(configuration))
+            policy: configuration.splitPolicy, slotRoom: Self.slotRoom(configuration),
+            smallLimit: configuration.method.smallBufferByteCount)
         claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
         callDescriptor = configuration.callDescriptor
     }
 
     /// Packet bytes that a slot holds under the configuration's method; 0 without a header queue.
     private static func slotRoom(_ configuration: RxQueueConfiguration) -> Int {
-        guard let headerQueue = configuration.headerQueue else { return 0 }
+        guard let headerQueue = configuration.headerQueue, configuration.method.needsHeaderQueue
+        else { return 0 }
         let netHeader = NetHeaderLayout(hashReport: configuration.features.contains(.hashReport))
         let taken =
             configuration.method == .headerQueue(.usedElement)
@@ -66,6 +68,9 @@ struct RxQueueParts<Queue: Virtqueue> {
     func body(_ method: RxMethod) -> RxQueueBody {
         switch method {
         case .whole: body(WholePlacement.self)
+        case .headerDescriptor: body(HeaderDescriptorPlacement.self)
+        case .headerPage: body(HeaderPagePlacement.self)
+        case .alternating: body(AlternatingPlacement.self)
         case .headerQueue(.netHeader): body(NetHeaderReportPlacement.self)
         case .headerQueue(.usedElement): body(UsedElementReportPlacement.self)
         }

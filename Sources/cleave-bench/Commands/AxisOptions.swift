@@ -5,8 +5,9 @@ import ArgumentParser
 struct AxisOptions: ParsableArguments {
     @Option(
         help: .init(
-            "Where headers go: whole (no split) or d (header queue).",
-            discussion: "Example: --method whole,d", valueName: "list"))
+            "Where headers go: whole (nowhere else), a (first descriptor), b (first page), "
+                + "c (small buffers in turn) or d (header queue).",
+            discussion: "Example: --method whole,a,d", valueName: "list"))
     var method: [String] = []
 
     @Option(
@@ -71,6 +72,12 @@ struct AxisOptions: ParsableArguments {
     var bufferSize: [String] = []
 
     @Option(
+        help: .init(
+            "Bytes of the buffers meant for headers (methods a and c), a multiple of 64.",
+            discussion: "Example: --header-buffer 128,256", valueName: "list"))
+    var headerBuffer: [String] = []
+
+    @Option(
         defaultAsFlag: "true",
         help: .init(
             "A header queue for each RQ instead of one for all.",
@@ -98,7 +105,7 @@ struct AxisOptions: ParsableArguments {
 
     @Option(
         help: .init(
-            "Packets up to this many bytes are not split (method d); 0 splits all.",
+            "Packets up to this many bytes are not split; 0 splits all.",
             discussion: "Example: --split-threshold 0,256", valueName: "list"))
     var splitThreshold: [String] = []
 
@@ -127,7 +134,7 @@ struct AxisOptions: ParsableArguments {
         let given: [Axis: [String]] = [
             .packet: packet, .method: method, .report: report, .ring: ring, .buffers: buffers,
             .ringSize: ringSize, .burst: burst, .rqs: rqs, .slotSize: slotSize, .slots: slots,
-            .bufferSize: bufferSize,
+            .bufferSize: bufferSize, .headerBuffer: headerBuffer,
             .privateHeaderQueues: privateHeaderQueues.map { [$0] } ?? [],
             .sharing: sharing, .imbalance: imbalance,
             .hashReport: hashReport.map { [$0] } ?? [],

@@ -10,6 +10,7 @@ enum Axis: String, CaseIterable {
     case slotSize = "slot-size"
     case slots
     case bufferSize = "buffer-size"
+    case headerBuffer = "header-buffer"
     case privateHeaderQueues = "private-header-queues"
     case sharing, imbalance
     case hashReport = "hash-report"
@@ -33,6 +34,7 @@ enum Axis: String, CaseIterable {
         case .slotSize: one.slotSize = try value.count(kilo: 1024)
         case .slots: one.slots = try value.count(kilo: 1024)
         case .bufferSize: one.bufferByteCount = try value.count(kilo: 1024)
+        case .headerBuffer: one.headerBufferByteCount = try value.count(kilo: 1024)
         case .privateHeaderQueues: one.sharedHeaderQueue = try !value.bool()
         case .sharing:
             do { one.sharing = try HeaderQueueSharing(parsing: value.text) } catch {
@@ -58,6 +60,8 @@ enum Axis: String, CaseIterable {
         case .slotSize: one.method == .d ? "slot \(one.slotSize)" : nil
         case .slots: one.method == .d ? "\(one.slots) slots" : nil
         case .bufferSize: one.buffers == .single ? nil : "buffer \(one.bufferByteCount)"
+        case .headerBuffer:
+            [.a, .c].contains(one.method) ? "header buffer \(one.headerBufferByteCount)" : nil
         case .privateHeaderQueues:
             switch one.sharing {
             case .all where one.method == .d: "shared"
@@ -72,7 +76,7 @@ enum Axis: String, CaseIterable {
             }
         case .imbalance: one.rqs == 1 ? nil : "imbalance \(one.imbalance)"
         case .hashReport: one.hashReport ? "hash" : "no hash"
-        case .splitThreshold: one.method == .d ? "threshold \(one.splitThreshold)" : nil
+        case .splitThreshold: one.method != .whole ? "threshold \(one.splitThreshold)" : nil
         case .tiny: one.method == .d ? (one.tiny ? "tiny" : "no tiny") : nil
         case .zeroPad: one.method == .d ? (one.zeroPad ? "padded" : "unpadded") : nil
         case .consumer: one.consumer == .none ? "no consumer" : one.consumer.rawValue

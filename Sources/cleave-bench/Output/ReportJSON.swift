@@ -76,6 +76,7 @@ enum ReportJSON {
             ("slotSize", .int(one.slotSize)),
             ("slots", .int(one.slots)),
             ("bufferBytes", .int(one.bufferByteCount)),
+            ("headerBufferBytes", .int(one.headerBufferByteCount)),
             ("hashReport", .bool(one.hashReport)),
             ("splitThreshold", .int(one.splitThreshold)),
             ("tiny", .bool(one.tiny)),

@@ -49,7 +49,8 @@ struct ReportText {
     private func cells(of result: BenchResult, hasConsumer: Bool) -> [String] {
         let fallbacks = result.fallback.values.reduce(0, &+)
         let drops = result.dropped.values.reduce(0, &+)
-        let usesQueue = result.memory.headerBytes > 0
+        let splits = result.benchCase.method != .whole
+        let hasHeaders = result.memory.headerBytes > 0
         var cells = [
             result.benchCase.displayName, Numbers.rate(result.mpps.median),
             Numbers.rate(result.gbps.median), Numbers.cycles(result.deviceCyclesPerPacket),
@@ -57,11 +58,11 @@ struct ReportText {
         ]
         if hasConsumer { cells.append(Numbers.cycles(result.consumerCyclesPerPacket.median)) }
         return cells + [
-            usesQueue ? Numbers.percent(result.split, of: result.packets) : "-",
-            usesQueue ? Numbers.percent(fallbacks, of: result.packets) : "-",
+            splits ? Numbers.percent(result.split, of: result.packets) : "-",
+            splits ? Numbers.percent(fallbacks, of: result.packets) : "-",
             "\(drops)",
-            usesQueue ? Numbers.rate(Double(result.memory.headerBytes) / 1024) : "-",
-            usesQueue ? Numbers.fixed(result.memory.headerPercent, 1) : "-",
+            hasHeaders ? Numbers.rate(Double(result.memory.headerBytes) / 1024) : "-",
+            hasHeaders ? Numbers.fixed(result.memory.headerPercent, 1) : "-",
             "\(result.verify.packets)/\(result.verify.corrupt + result.verify.lost)",
         ]
     }
@@ -125,8 +126,9 @@ struct ReportText {
             rate: median of \(who); cycles: TSC ticks per packet, median (min-max) of the passes.
             device: parse, translate, check, place, publish; driver: harvest, retire headers, \
             post buffers.
-            split: headers in a slot; fallb.: placed whole though split was on; headers: slots, \
-            and their share of data memory;
+            split: headers in a place of their own; fallb.: placed whole though split was on; \
+            headers: memory of slots
+            or header buffers, and its share of data memory;
             verified: packets compared with their source byte by byte before timing / corrupt or \
             lost.
 

@@ -14,6 +14,7 @@ struct HostilePlacementTests {
     private static func need(_ method: RxMethod, _ count: Int) -> Int {
         switch method {
         case .whole: count + 12
+        case .headerDescriptor, .headerPage, .alternating: count + 20
         case .headerQueue(.netHeader): count - 54 + 20
         case .headerQueue(.usedElement): count - 54
         }
