@@ -117,6 +117,13 @@ public struct SharedWord64: @unchecked Sendable {
         cell.pointee.wrappingAdd(amount, ordering: .relaxed)
     }
 
+    /// Adds, in any thread; orders both ways.
+    /// - Returns: the value before.
+    @inlinable
+    public func fetchAddOrdered(_ amount: UInt64) -> UInt64 {
+        cell.pointee.wrappingAdd(amount, ordering: .acquiringAndReleasing).oldValue
+    }
+
     /// Sets bits; orders both ways.
     /// - Returns: the value before.
     @inlinable

@@ -63,11 +63,13 @@ final class EngineGuest: @unchecked Sendable {
     /// - Parameter spares: drivers beyond one for each RQ, numbered behind those.
     init(
         rqs: Int, ring: RingFormat = .split, method: RxMethod, slots: Int = 64,
-        ringSize: Int = 64, spares: Int = 0, idle: IdlePolicy = .pause
+        slotReturn: SlotReturn = .tail, ringSize: Int = 64, spares: Int = 0,
+        idle: IdlePolicy = .pause
     ) throws {
         let space = try GuestSpace(
             byteCount: (rqs + spares) * (ringSize * 4096 + 65536) + slots * 128 + 65536)
-        let headerQueue = try DriverHeaderQueue(slotSize: 128, slotCount: slots, in: space)
+        let headerQueue = try DriverHeaderQueue(
+            slotSize: 128, slotCount: slots, slotReturn: slotReturn, in: space)
         let deviceQueue = try HeaderQueue(headerQueue.layout, memory: space.memory)
         let drivers = try (0..<rqs + spares).map { _ in
             try RxDriver(

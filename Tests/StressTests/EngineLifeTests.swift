@@ -20,14 +20,19 @@ struct EngineLifeTests {
     /// - Parameter reset: slots claimed when the header queue was last reset.
     private func expectAllSlotsBack(_ guest: EngineGuest, since reset: UInt64 = 0) {
         #expect(guest.engine.unreportedSlots(of: guest.deviceQueue) == 0)
+        #expect(guest.deviceQueue.duplicateCount == 0)
         let claimed = Int(guest.deviceQueue.claimedCount - reset)
-        let waiting = claimed % guest.headerQueue.groupSize
+        let isByTail = guest.headerQueue.layout.slotReturn == .tail
+        let waiting = isByTail ? claimed % guest.headerQueue.groupSize : 0
         #expect(guest.deviceQueue.freeCount == guest.headerQueue.layout.slotCount - waiting)
     }
 
-    @Test("A paused RQ takes nothing, the other goes on; resumed, it loses nothing")
-    func pause() throws {
-        let guest = try EngineGuest(rqs: 2, method: .headerQueue(.usedElement))
+    @Test(
+        "A paused RQ takes nothing, the other goes on; resumed, it loses nothing",
+        arguments: SlotReturn.allCases)
+    func pause(_ slotReturn: SlotReturn) throws {
+        let guest = try EngineGuest(
+            rqs: 2, method: .headerQueue(.usedElement), slotReturn: slotReturn)
         let engine = guest.engine
         var port = Port(guest)
         let drivers = try (0..<2).map { try DriverThread(guest, rq: $0, until: 3_000) }
@@ -72,11 +77,13 @@ struct EngineLifeTests {
         #expect(guest.engine.turn(0) == 5)
     }
 
-    @Test("A reset RQ goes on over another virtqueue; every slot it had comes back")
-    func reset() throws {
+    @Test(
+        "A reset RQ goes on over another virtqueue; every slot it had comes back",
+        arguments: SlotReturn.allCases)
+    func reset(_ slotReturn: SlotReturn) throws {
         let rounds = 6
         let guest = try EngineGuest(
-            rqs: 2, method: .headerQueue(.usedElement), spares: rounds)
+            rqs: 2, method: .headerQueue(.usedElement), slotReturn: slotReturn, spares: rounds)
         let engine = guest.engine
         var port = Port(guest)
         let other = try DriverThread(guest, rq: 0, until: .max)
@@ -116,11 +123,13 @@ struct EngineLifeTests {
         expectAllSlotsBack(guest)
     }
 
-    @Test("RQs are removed and added; what was not delivered comes back marked")
-    func removeAndAdd() throws {
+    @Test(
+        "RQs are removed and added; what was not delivered comes back marked",
+        arguments: SlotReturn.allCases)
+    func removeAndAdd(_ slotReturn: SlotReturn) throws {
         let rounds = 6
         let guest = try EngineGuest(
-            rqs: 2, method: .headerQueue(.netHeader), spares: rounds)
+            rqs: 2, method: .headerQueue(.netHeader), slotReturn: slotReturn, spares: rounds)
         let engine = guest.engine
         var port = Port(guest)
         let other = try DriverThread(guest, rq: 0, until: .max)
@@ -161,9 +170,12 @@ struct EngineLifeTests {
         expectAllSlotsBack(guest)
     }
 
-    @Test("A header queue is reset while both its RQs run, broken by its driver or not")
-    func headerQueueReset() throws {
-        let guest = try EngineGuest(rqs: 2, method: .headerQueue(.usedElement))
+    @Test(
+        "A header queue is reset while both its RQs run, broken by its driver or not",
+        arguments: SlotReturn.allCases)
+    func headerQueueReset(_ slotReturn: SlotReturn) throws {
+        let guest = try EngineGuest(
+            rqs: 2, method: .headerQueue(.usedElement), slotReturn: slotReturn)
         let engine = guest.engine
         var port = Port(guest)
         try engine.start()

@@ -49,6 +49,8 @@ public struct BenchCase: Sendable, Equatable {
     public var slotSize = 128
     /// Slots of each header queue.
     public var slots = 256
+    /// How slots go back to the device.
+    public var slotReturn = SlotReturn.tail
     /// Which RQs claim from one header queue.
     public var sharing = HeaderQueueSharing.all
     /// Percent of the other RQs' entries in the indirection table that name RQ 0 instead.

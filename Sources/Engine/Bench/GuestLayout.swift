@@ -23,7 +23,8 @@ struct GuestLayout {
         let homes = (0..<groupCount).map { group in
             groups.firstIndex(of: group).map { places[$0].node } ?? nil
         }
-        let slotByteCount = benchCase.slotSize * benchCase.slots + 1024
+        let slotByteCount =
+            (benchCase.slotSize + HeaderQueueLayout.returnEntryByteCount) * benchCase.slots + 1024
         var byteCounts: [(node: Int?, byteCount: Int)] = []
         func add(_ node: Int?, _ byteCount: Int) {
             if let index = byteCounts.firstIndex(where: { $0.node == node }) {
@@ -43,7 +44,8 @@ struct GuestLayout {
             for home in homes {
                 let space = Self.space(on: home, of: spaces)
                 let queue = try DriverHeaderQueue(
-                    slotSize: benchCase.slotSize, slotCount: benchCase.slots, in: space)
+                    slotSize: benchCase.slotSize, slotCount: benchCase.slots,
+                    slotReturn: benchCase.slotReturn, in: space)
                 driverQueues.append(queue)
                 deviceQueues.append(
                     try HeaderQueue(queue.layout, memory: space.memory, node: home))

@@ -79,6 +79,9 @@ public struct QueuePlan: Sendable, Equatable, CustomStringConvertible {
         places = Array(repeating: Place(cpu: nil, node: node), count: max(0, rqs))
     }
 
+    /// The places as given, unchecked: for whoever knows them.
+    public init(places: [Place]) { self.places = places }
+
     /// Checks a number of RQs alone: what a configuration file or a command line can get wrong.
     public static func check(rqs: Int) throws(EngineError) {
         guard (1...maximumRQs).contains(rqs) else {

@@ -31,7 +31,12 @@ public final class HeaderQueue: @unchecked Sendable {
         let parts = try layout.map(in: memory)
         self.layout = layout
         self.memory = memory
-        let words = try PrivateWords(byteCount: 2 * CacheLine.byteCount, node: node)
+        let ring = try layout.mapReturnRing(in: memory)
+        let ownByteCount = 2 * CacheLine.byteCount
+        let words = try PrivateWords(
+            byteCount: ownByteCount
+                + (ring == nil ? 0 : ReturnRing.hostByteCount(slotCount: layout.slotCount)),
+            node: node)
         privateWords = words
         origin = SharedWord64(words.base + CacheLine.byteCount + 8)
         claimedEarlier = SharedWord64(words.base + CacheLine.byteCount + 16)
@@ -42,12 +47,16 @@ public final class HeaderQueue: @unchecked Sendable {
             head: SharedWord64(words.base),
             brokenWord: SharedWord32(words.base + CacheLine.byteCount),
             slotShift: UInt32(layout.slotSize.trailingZeroBitCount),
-            slotCount: UInt32(layout.slotCount))
+            slotCount: UInt32(layout.slotCount),
+            returns: ring.map {
+                ReturnRing(
+                    entries: $0, slotCount: layout.slotCount, memory: words.base + ownByteCount)
+            } ?? .none(words.base))
         SharedWord32(parts.control + HeaderQueueLayout.headOffset).store(0)
     }
 
-    /// Back to the beginning: head 0, not broken. The driver stored tail 0 before it asked for
-    /// this, and stores the slots' number when it is done. Only while every RQ that is linked to
+    /// Back to the beginning: head 0, not broken. The driver stored tail 0, or zeroed its return
+    /// ring, before it asked for this, and stores the slots' number when it is done. Only while every RQ that is linked to
     /// the queue stands at a turn boundary.
     public func reset() {
         claimedEarlier.store(claimedCount)
@@ -57,6 +66,17 @@ public final class HeaderQueue: @unchecked Sendable {
         claimer.publicHead.store(0)
         claimer.brokenWord.store(0)
         claimer.head.store(start)
+        if layout.slotReturn == .ring {
+            claimer.returns.ready.store(start)
+            claimer.returns.taken.store(0)
+            for slot in 0..<layout.slotCount { claimer.returns.mark(UInt32(slot)).store(0) }
+        }
+    }
+
+    /// Return-ring entries that named a slot which the device had already: 0 with a driver that
+    /// works.
+    public var duplicateCount: UInt64 {
+        layout.slotReturn == .ring ? claimer.returns.duplicates.load() : 0
     }
 
     /// Asks the kernel where the device's own words lie; nil if no node was named for them.
@@ -70,6 +90,10 @@ public final class HeaderQueue: @unchecked Sendable {
     public var isBroken: Bool { claimer.isBroken }
     /// Slots the device may claim now: a snapshot that other threads may change at once.
     public var freeCount: Int {
+        if layout.slotReturn == .ring {
+            let stock = claimer.returns.ready.loadAcquire() &- claimer.head.load()  // [H4]
+            return Int(truncatingIfNeeded: stock) + claimer.postedCount()
+        }
         // [H1 acquire <- the driver's release of tail]
         let tail = claimer.tail.loadAcquire()
         let free = tail &- UInt32(truncatingIfNeeded: claimer.head.load())

@@ -92,6 +92,12 @@ struct AxisOptions: ParsableArguments {
 
     @Option(
         help: .init(
+            "How slots go back (method d): tail (in order) or ring (out of order).",
+            discussion: "Example: --slot-return tail,ring", valueName: "list"))
+    var slotReturn: [String] = []
+
+    @Option(
+        help: .init(
             "Percent of the other RQs' flows that go to RQ 0 as well.",
             discussion: "Example: --imbalance 0,50", valueName: "list"))
     var imbalance: [String] = []
@@ -136,7 +142,7 @@ struct AxisOptions: ParsableArguments {
             .ringSize: ringSize, .burst: burst, .rqs: rqs, .slotSize: slotSize, .slots: slots,
             .bufferSize: bufferSize, .headerBuffer: headerBuffer,
             .privateHeaderQueues: privateHeaderQueues.map { [$0] } ?? [],
-            .sharing: sharing, .imbalance: imbalance,
+            .sharing: sharing, .imbalance: imbalance, .slotReturn: slotReturn,
             .hashReport: hashReport.map { [$0] } ?? [],
             .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],
             .zeroPad: zeroPad.map { [$0] } ?? [], .consumer: consumer,

@@ -13,6 +13,7 @@ enum Axis: String, CaseIterable {
     case headerBuffer = "header-buffer"
     case privateHeaderQueues = "private-header-queues"
     case sharing, imbalance
+    case slotReturn = "slot-return"
     case hashReport = "hash-report"
     case splitThreshold = "split-threshold"
     case tiny
@@ -41,6 +42,7 @@ enum Axis: String, CaseIterable {
                 throw SettingError(problem: error.description)
             }
         case .imbalance: one.imbalance = try value.count(kilo: 1000)
+        case .slotReturn: one.slotReturn = try value.choice()
         case .hashReport: one.hashReport = try value.bool()
         case .splitThreshold: one.splitThreshold = try value.count(kilo: 1024)
         case .tiny: one.tiny = try value.bool()
@@ -74,6 +76,7 @@ enum Axis: String, CaseIterable {
                 "groups \(one.sharing)"
             default: nil
             }
+        case .slotReturn: one.method == .d ? "return \(one.slotReturn.rawValue)" : nil
         case .imbalance: one.rqs == 1 ? nil : "imbalance \(one.imbalance)"
         case .hashReport: one.hashReport ? "hash" : "no hash"
         case .splitThreshold: one.method != .whole ? "threshold \(one.splitThreshold)" : nil

@@ -73,6 +73,7 @@ enum ReportJSON {
             ("sharedHeaderQueue", .bool(one.sharedHeaderQueue)),
             ("sharing", .string(one.sharing.description)),
             ("imbalance", .int(one.imbalance)),
+            ("slotReturn", .string(one.slotReturn.rawValue)),
             ("slotSize", .int(one.slotSize)),
             ("slots", .int(one.slots)),
             ("bufferBytes", .int(one.bufferByteCount)),

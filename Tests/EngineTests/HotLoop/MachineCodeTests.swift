@@ -29,6 +29,8 @@ import Testing
 
         private static let methods = [
             "WholePlacement", "NetHeaderReportPlacement", "UsedElementReportPlacement",
+            "OutOfOrder<RxPath.NetHeaderReportPlacement>",
+            "OutOfOrder<RxPath.UsedElementReportPlacement>",
         ]
 
         /// The closure number `closure` in `function`, specialised for `types`.
