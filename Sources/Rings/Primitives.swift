@@ -93,6 +93,11 @@ public struct SharedWord64: @unchecked Sendable {
         cell.pointee.store(value, ordering: .sequentiallyConsistent)
     }
 
+    /// Acquires, and is not reordered before an earlier `storeSequential` of this thread.
+    @inlinable public func loadSequential() -> UInt64 {
+        cell.pointee.load(ordering: .sequentiallyConsistent)
+    }
+
     /// Adds to a word that only this thread writes: no read-modify-write instruction is needed,
     /// readers may lag.
     @inlinable

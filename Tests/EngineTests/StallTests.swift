@@ -1,5 +1,5 @@
-// An RQ whose driver stops harvesting: what that does to the others, with either way of giving slots
-// back, beside the model. Single-threaded, so every figure is exact.
+// An RQ whose driver stops harvesting: what that does to the others, with either way of giving
+// slots back, beside the model. Single-threaded, so every figure is exact.
 import RxPath
 import Testing
 

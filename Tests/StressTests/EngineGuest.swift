@@ -60,11 +60,13 @@ final class EngineGuest: @unchecked Sendable {
     let memory: GuestMemory
     let frames = Frames.mixed
 
-    /// - Parameter spares: drivers beyond one for each RQ, numbered behind those.
+    /// - Parameters:
+    ///   - spares: drivers beyond one for each RQ, numbered behind those.
+    ///   - kick: the eventfd of the RQs' kicks.
     init(
         rqs: Int, ring: RingFormat = .split, method: RxMethod, slots: Int = 64,
         slotReturn: SlotReturn = .tail, ringSize: Int = 64, spares: Int = 0,
-        idle: IdlePolicy = .pause
+        idle: IdlePolicy = .pause, kick: Int32 = -1
     ) throws {
         let space = try GuestSpace(
             byteCount: (rqs + spares) * (ringSize * 4096 + 65536) + slots * 128 + 65536)
@@ -80,7 +82,9 @@ final class EngineGuest: @unchecked Sendable {
         }
         memory = space.memory
         let queues = drivers.prefix(rqs).map {
-            Self.configuration($0, space.memory, deviceQueue)
+            var queue = Self.configuration($0, space.memory, deviceQueue)
+            queue.kickDescriptor = kick
+            return queue
         }
         engine = try RxEngine(
             queues: queues, plan: QueuePlan(unpinned: rqs), ringCapacity: 128, idle: idle)

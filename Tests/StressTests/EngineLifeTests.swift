@@ -242,4 +242,56 @@ struct EngineLifeTests {
         engine.stop()
         #expect(port.misplaced == 0)
     }
+
+    @Test(
+        "A thread that sleeps for want of buffers wakes by the kick that it asked for",
+        arguments: RingFormat.allCases)
+    func kick(_ ring: RingFormat) throws {
+        let idle = IdlePolicy(.park, turnsBeforePark: 3, wakeMicroseconds: 60_000_000)
+        let kick = try EventDescriptor()
+        let guest = try EngineGuest(
+            rqs: 1, ring: ring, method: .headerQueue(.usedElement), idle: idle,
+            kick: kick.fileDescriptor)
+        var port = Port(guest)
+        let driver = guest.drivers[0]
+        try guest.engine.start()
+        // Twice what the ring holds, all of it waiting for buffers.
+        #expect(port.submit(0, upTo: 15) == 15)
+        var kicks = 0
+        var harvested = 0
+        var patience = Patience()
+        for round in 0..<200 where harvested < 15 * 12 {
+            // In every other round the thread has had the time to fall asleep.
+            let parks = guest.engine.parks(0).count
+            while round % 2 == 0 && guest.engine.parks(0).count == parks && parks == 0 {
+                if !patience.wait(after: 0) { break }
+            }
+            let posted = driver.refill()
+            if posted.wantsKick {
+                kick.signal()
+                kicks += 1
+            }
+            var rest = Patience()
+            while harvested < port.submitted[0] {
+                let count = driver.harvest()
+                harvested += count
+                driver.finish()
+                let progress = count + port.reap(0)
+                let refilled = driver.refill()
+                if refilled.wantsKick {
+                    kick.signal()
+                    kicks += 1
+                }
+                if !rest.wait(after: progress) { break }
+            }
+            while port.reaped[0] < port.submitted[0] {
+                if !rest.wait(after: port.reap(0)) { break }
+            }
+            _ = port.submit(0, upTo: port.submitted[0] + 15)
+        }
+        guest.engine.stop()
+        #expect(harvested >= 15 * 12 && kicks > 0)
+        #expect(guest.engine.parks(0).late == 0 && driver.fault == .none)
+        withExtendedLifetime(kick) {}
+    }
 }

@@ -142,15 +142,20 @@ final class RxLane: @unchecked Sendable {
     /// - Returns: whether something came; false when the time was up.
     @inline(never)
     private func park(_ worker: RxWorker) -> Bool {
+        let kick = worker.queue.configuration.kickDescriptor
         words.announceSleep()
+        if kick >= 0 { worker.queue.askForKicks(true) }
         var returned = worker.turn()
-        if returned > 0 || words.request.load() != Order.run {
-            words.endSleep()
-            return true
+        var wasWoken = true
+        if returned == 0 && words.request.load() == Order.run {
+            words.parks.addSingleWriter(1)
+            wasWoken = wake.wait(orAt: kick, nanoseconds: UInt64(idle.wakeMicroseconds) * 1000)
         }
-        words.parks.addSingleWriter(1)
-        let wasWoken = wake.wait(nanoseconds: UInt64(idle.wakeMicroseconds) * 1000)
         words.endSleep()
+        if kick >= 0 {
+            worker.queue.askForKicks(false)
+            EventDescriptor.drain(kick)
+        }
         if !wake.drain() && !wasWoken {
             returned = worker.turn()
             if returned > 0 { words.lateWakes.addSingleWriter(1) }

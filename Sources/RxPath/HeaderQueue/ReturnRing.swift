@@ -1,15 +1,15 @@
-// The out-of-order return: slots come back by index through a ring in guest memory, so that one that
-// is held holds up no other.
+// The out-of-order return: slots come back by index through a ring in guest memory, so that one
+// that is held holds up no other.
 //
-//   driver            guest memory              host memory
-//   appends --H1--> | return ring | --intake--> | stock: validated slots | --claim (one CAS)--> worker
-//                   lap | slot      one worker    each at most once                  marks <--report
-//                                   at a time
+//   driver             guest memory               host memory
+//   appends --[H1]--> | return ring | --intake--> | stock: validated slots | --claim, one CAS
+//                      lap | slot     one worker    each at most once          --> worker
+//                                     at a time     marks <-- report ---------------/
 //
 // Exclusivity must not rest on the ring, which a driver may fill with one slot twice. It rests on
 // the marks: a slot is marked from its intake until the worker that claimed it has written it. An
-// index that is marked already is skipped and counted. Intake is done by one worker at a time, so a
-// mark is tested and set without a read-modify-write; whoever finds the lock taken does without.
+// index that is marked already is skipped and counted. Intake is done by one worker at a time, so
+// a mark is tested and set without a read-modify-write; whoever finds the lock taken does without.
 
 import Rings
 

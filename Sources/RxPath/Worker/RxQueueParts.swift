@@ -6,6 +6,7 @@ import Rings
 struct RxQueueBody {
     let enqueue: (UnsafeMutablePointer<PacketRef>, Int) -> EnqueueResult
     let base: () -> UInt16
+    let askForKicks: (Bool) -> Void
 }
 
 /// The checked parts of an RQ over one ring format, before its method is chosen.
@@ -97,7 +98,8 @@ struct RxQueueParts<Queue: Virtqueue> {
                 callDescriptor: callDescriptor))
         return RxQueueBody(
             enqueue: { RxBurst<Queue, Method>.place($0, $1, state) },
-            base: { state.pointee.queue.base })
+            base: { state.pointee.queue.base },
+            askForKicks: { state.pointee.queue.askForKicks($0) })
     }
 
     private static func allocate(

@@ -59,7 +59,7 @@ enum ReportJSON {
         ])
     }
 
-    private static func run(_ result: BenchResult) -> JSONValue {
+    static func run(_ result: BenchResult) -> JSONValue {
         let one = result.benchCase
         return .object([
             ("name", .string(one.displayName)),

@@ -38,7 +38,6 @@ private final class RingRig {
         UInt32(truncatingIfNeeded: place / UInt64(slotCount) + 1) & 0xffff
     }
 
-
     deinit { memory.deallocate() }
 
     private func address(_ place: UInt64) -> UInt64 {
