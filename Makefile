@@ -6,8 +6,19 @@ SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sourc
 NEEDED := pkg-config libnuma-dev
 RIVALS := g++ libdpdk-dev libboost-dev
 
+# The C library: everything it needs of Swift is inside. lld, because it exports nothing beyond the
+# map; nodelete, because the Swift runtime cannot be unloaded.
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+BINUTILS_STRIP ?= strip
+LIBRARY := .build/lib
+LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -static-stdlib \
+    -Xswiftc -use-ld=lld -Xlinker -soname=libcleave.so.0 -Xlinker -z -Xlinker nodelete \
+    -Xlinker --version-script=Sources/CCleave/cleave.map
+
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings clean needed
+.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib install install-files clean needed
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -15,6 +26,9 @@ help:
 	@echo 'make test         style, unit and stress tests, ThreadSanitizer'
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
+	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
+	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
+	@echo 'make install      the same with header, cleave.pc and man page (PREFIX= DESTDIR=)'
 	@echo 'make format       rewrite sources in house style; make lint only checks'
 	@echo 'make docs         DocC pages in .build/docs'
 	@echo 'make clean        remove everything built'
@@ -35,6 +49,8 @@ test: needed
 	@echo '== release build (its machine code is tested below)'
 	$(SWIFT) build -c release --product cleave-bench
 	$(SWIFT) build -c release --product hot-loop-probe
+	@echo '== C library'
+	$(MAKE) --no-print-directory lib
 	@echo '== tests'
 	$(SWIFT) test
 	@echo '== ThreadSanitizer'
@@ -59,10 +75,37 @@ docs: needed
 	    --target Engine --output-path .build/docs --transform-for-static-hosting \
 	    --warnings-as-errors
 
+lib: needed
+	$(LIBRARY_BUILD) --product cleave
+	$(LIBRARY_BUILD) --product cleave-static
+	@.ci/pack-library .build-lib/release $(LIBRARY) $(VERSION) Sources/CCleave/cleave.map
+
+install: lib
+	@$(MAKE) --no-print-directory install-files
+
+# Of what `make lib` built.
+install-files:
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig \
+	    $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 644 Sources/CCleave/include/cleave.h $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(LIBRARY)/libcleave.so.$(VERSION) $(DESTDIR)$(LIBDIR)
+	$(BINUTILS_STRIP) --strip-unneeded $(DESTDIR)$(LIBDIR)/libcleave.so.$(VERSION)
+	ln -sf libcleave.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libcleave.so.0
+	ln -sf libcleave.so.0 $(DESTDIR)$(LIBDIR)/libcleave.so
+	install -m 644 $(LIBRARY)/libcleave.a $(DESTDIR)$(LIBDIR)
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
+	    Sources/CCleave/cleave.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/cleave.pc
+	install -m 644 Sources/CCleave/libcleave.3 $(DESTDIR)$(PREFIX)/share/man/man3
+
+# JSON=FILE writes the figures there too. FILE is relative to the top.
+bench-dpdk: lib
+	@.ci/require libdpdk-dev gcc pkg-config
+	$(MAKE) --no-print-directory -C Benchmarks dpdk $(if $(JSON),JSON=$(abspath $(JSON)))
+
 bench-rings:
 	@.ci/require --optional $(RIVALS) pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
 clean:
-	rm -rf .build .build-tsan
+	rm -rf .build .build-tsan .build-lib
 	$(MAKE) --no-print-directory -C Benchmarks clean

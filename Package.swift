@@ -11,6 +11,9 @@ let package = Package(
             name: "Cleave", targets: ["Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host"]),
         .library(name: "Rings", targets: ["Rings"]),
         .library(name: "GuestDriver", targets: ["GuestDriver"]),
+        // The C library, shared and static: `make install` builds and installs both.
+        .library(name: "cleave", type: .dynamic, targets: ["CleaveCAPI"]),
+        .library(name: "cleave-static", type: .static, targets: ["CleaveCAPI"]),
         .executable(name: "cleave-bench", targets: ["cleave-bench"]),
     ],
     dependencies: [
@@ -37,6 +40,11 @@ let package = Package(
         .target(
             name: "Engine",
             dependencies: ["CHost", "Rings", "Host", "RxPath", "GuestDriver", "Ports"],
+            swiftSettings: hot),
+        // Floor 6: the C library. The header is the contract; the compiler checks it.
+        .target(name: "CCleave", exclude: ["cleave.map", "cleave.pc.in", "libcleave.3"]),
+        .target(
+            name: "CleaveCAPI", dependencies: ["CCleave", "Engine", "RxPath", "Rings", "Host"],
             swiftSettings: hot),
         // Executables: parsing and printing.
         .executableTarget(
@@ -79,6 +87,11 @@ let package = Package(
             name: "StressTests",
             dependencies: ["Engine", "GuestDriver", "RxPath", "Rings", "Host", "TestSupport"],
             swiftSettings: cold),
+        .testTarget(
+            name: "CAPITests",
+            dependencies: [
+                "CleaveCAPI", "CCleave", "GuestDriver", "RxPath", "Host", "TestSupport",
+            ], swiftSettings: cold),
         .testTarget(name: "TidyTests", swiftSettings: cold),
         .testTarget(
             name: "BenchTests",

@@ -91,8 +91,18 @@ int cleave_thread_start(
         result = set == NULL ? ENOMEM : pthread_attr_setaffinity_np(&attributes, byte_count, set);
     }
     if (result == 0) {
+        // A program's signal handlers run on its own threads, not on ours; faults stay deliverable.
+        sigset_t blocked, before;
+        sigfillset(&blocked);
+        sigdelset(&blocked, SIGSEGV);
+        sigdelset(&blocked, SIGBUS);
+        sigdelset(&blocked, SIGFPE);
+        sigdelset(&blocked, SIGILL);
+        sigdelset(&blocked, SIGTRAP);
+        pthread_sigmask(SIG_SETMASK, &blocked, &before);
         // The affinity is applied before `body`; a refused one leaves no thread behind.
         result = pthread_create(thread, &attributes, body, argument);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
     if (set != NULL) {
         CPU_FREE(set);

@@ -3,7 +3,8 @@ import RxPath
 /// Which chains a driver posts, and what its ring is made from.
 ///
 /// Descriptors are counted chain after chain. Some of them are for header buffers, which stay with
-/// their chain: the first of each (method A), or every other chain (method C).
+/// their chain: the first of each (method A, or D with aligned payload), or every other chain
+/// (method C).
 struct DriverRingGeometry {
     let size: Int
     /// Descriptors of each chain.
@@ -22,7 +23,7 @@ struct DriverRingGeometry {
         namesSlots = configuration.method == .headerQueue(.usedElement)
         let dataLength = configuration.shape.chainLength
         switch configuration.method {
-        case .headerDescriptor:
+        case _ where configuration.hasLeadDescriptor:
             chainLength = dataLength + 1
             chainCount = max(0, size) / chainLength
             headerStride = chainLength
@@ -31,7 +32,7 @@ struct DriverRingGeometry {
             // A pair for a pair, also where the ring comes round.
             chainCount = max(0, size) / chainLength & ~1
             headerStride = 2
-        case .whole, .headerPage, .headerQueue:
+        case .whole, .headerDescriptor, .headerPage, .headerQueue:
             chainLength = dataLength
             chainCount = max(0, size) / chainLength
             headerStride = 0

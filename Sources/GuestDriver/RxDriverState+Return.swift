@@ -73,6 +73,9 @@ extension RxDriverState {
         headerQueue.unsafelyUnwrapped._withUnsafeGuaranteedRef {
             $0.retire(slotRanges, count: slotRangeCount)
         }
+        for index in 0..<slotRangeCount {
+            retiredSlotCount &+= UInt64(slotRanges[index].count)
+        }
         slotRangeCount = 0
     }
 

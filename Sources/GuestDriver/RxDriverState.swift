@@ -12,6 +12,9 @@ struct RxDriverState {
     private(set) var pieceCount = 0
     private(set) var harvestedCount: UInt64 = 0
     private(set) var emptyBufferCount: UInt64 = 0
+    private(set) var postedDescriptorCount: UInt64 = 0
+    private(set) var postedByteCount: UInt64 = 0
+    var retiredSlotCount: UInt64 = 0
     private(set) var fault = DriverFault.none
 
     private let burst: Int
@@ -22,6 +25,8 @@ struct RxDriverState {
     private let hasSplitTail: Bool
     /// What precedes a packet in its data buffers, if it has no slot of its own.
     private let prefixByteCount: Int
+    /// The chain's descriptor where its data begins: 1 if one leads for the prefix alone, else 0.
+    private let firstDataPosition: Int
     /// Headers lie behind the prefix (methods A, B, C), not in a slot.
     private let headersLead: Bool
     /// They have the chain's first descriptor to themselves (A), not the whole buffer.
@@ -67,6 +72,7 @@ struct RxDriverState {
         hasSplitTail = method != .whole && method != .headerQueue(.usedElement)
         prefixByteCount =
             netHeaderByteCount + (hasSplitTail ? NetHeaderLayout.splitTailByteCount : 0)
+        firstDataPosition = configuration.alignmentByteCount > 0 ? 1 : 0
         headersLead = hasSplitTail && !method.needsHeaderQueue
         payloadSharesChain = method == .headerDescriptor
         headerQueue = configuration.headerQueue.map { Unmanaged.passRetained($0) }
@@ -92,7 +98,10 @@ struct RxDriverState {
         _ configuration: RxDriverConfiguration, _ geometry: DriverRingGeometry
     ) {
         let data = UInt32(configuration.shape.bufferByteCount)
-        let header = UInt32(configuration.headerBufferByteCount)
+        let header = UInt32(
+            configuration.alignmentByteCount > 0
+                ? configuration.alignmentByteCount : configuration.headerBufferByteCount)
+        let headerStride = UInt32(configuration.headerBufferStride)
         var nextData: UInt32 = 0
         var nextHeader = firstHeaderUnit
         for index in 0..<geometry.size {
@@ -100,7 +109,7 @@ struct RxDriverState {
             if index < geometry.descriptorCount {
                 if geometry.isHeader(index) {
                     buffer = DriverBuffer(unit: nextHeader, byteCount: header)
-                    nextHeader += header / 64
+                    nextHeader += headerStride / 64
                 } else {
                     buffer = DriverBuffer(unit: nextData, byteCount: data)
                     nextData += data / 64
@@ -138,6 +147,16 @@ struct RxDriverState {
         UnsafeRawPointer(buffers.pointer + buffer.offset)
     }
 
+    /// Bytes from the start of the buffer in which `pointer` lies, of data and header buffers that
+    /// large.
+    func bufferOffset(
+        of pointer: UnsafeRawPointer, dataBuffer: Int, headerBuffer: Int
+    ) -> Int {
+        let offset = UnsafeRawPointer(buffers.pointer).distance(to: pointer)
+        let headers = Int(firstHeaderUnit) * 64
+        return offset < headers ? offset % dataBuffer : (offset - headers) % headerBuffer
+    }
+
     // MARK: Refill
 
     @inline(__always)
@@ -145,35 +164,42 @@ struct RxDriverState {
         _ ring: UnsafeMutablePointer<Ring>
     ) -> (posted: Int, wantsKick: Bool) {
         var posted = 0
+        var byteCount = 0
         // Chains without buffers stay, in order.
         var kept = 0
         var index = 0
         while index < freeChainCount {
             let chain = freeChains[index]
             index &+= 1
-            if fill(Int(chain), ring) {
+            let filled = fill(Int(chain), ring)
+            if filled > 0 {
                 ring.pointee.post(chain: Int(chain))
                 isPosted[Int(chain)] = 1
                 posted &+= 1
+                byteCount &+= filled
             } else {
                 freeChains[kept] = chain
                 kept &+= 1
             }
         }
         freeChainCount = kept
+        postedDescriptorCount &+= UInt64(truncatingIfNeeded: posted &* chainLength)
+        postedByteCount &+= UInt64(truncatingIfNeeded: byteCount)
         return (posted, ring.pointee.publish())
     }
 
     /// Writes a chain's descriptors, with spare buffers in the place of taken ones.
+    /// - Returns: bytes of the chain; 0 if there are too few buffers.
     @inline(__always)
     private mutating func fill<Ring: DriverRing>(
         _ chain: Int, _ ring: UnsafeMutablePointer<Ring>
-    ) -> Bool {
+    ) -> Int {
         var position = 0
+        var byteCount = 0
         while position < chainLength {
             let index = chain &* chainLength &+ position
             if bufferAt[index].isNone {
-                guard let spare = spares.pop() else { return false }
+                guard let spare = spares.pop() else { return 0 }
                 bufferAt[index] = spare
             }
             let buffer = bufferAt[index]
@@ -181,9 +207,10 @@ struct RxDriverState {
                 chain: chain, position: position,
                 address: buffers.address.advanced(by: buffer.offset),
                 byteCount: Int(buffer.byteCount))
+            byteCount &+= Int(buffer.byteCount)
             position &+= 1
         }
-        return true
+        return byteCount
     }
 
     // MARK: Harvest
@@ -234,10 +261,12 @@ struct RxDriverState {
         }
         let bufferCount = Int(packet.bufferCount)
         if bufferCount == 0 { return failed(.numBuffers) }
+        let lead = prefix &* firstDataPosition
         let isPlaced =
             headersLead && packet.isSplit
             ? appendBehindHeaders(chain, byteCount, &packet)
-            : appendPieces(chain, 0, byteCount, prefix, &packet)
+            : appendPieces(
+                chain, firstDataPosition, byteCount &- lead, prefix &- lead, &packet)
         guard isPlaced else { return failed(.usedLength) }
         if bufferCount > 1 {
             let reason = harvestFurther(entry, bufferCount, ring, &packet)

@@ -1,11 +1,11 @@
 import Glibc
 
 /// A mutex for the control path.
-final class Lock: @unchecked Sendable {
+public final class Lock: @unchecked Sendable {
     // SAFETY: a pthread mutex needs a stable address, which a heap cell of our own gives it.
     private let cell = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
 
-    init() {
+    public init() {
         cell.initialize(to: pthread_mutex_t())
         pthread_mutex_init(cell, nil)
     }
@@ -16,7 +16,8 @@ final class Lock: @unchecked Sendable {
         cell.deallocate()
     }
 
-    func withLock<Value, Failure: Error>(
+    /// Runs `body` while no other thread does so under this lock.
+    public func withLock<Value, Failure: Error>(
         _ body: () throws(Failure) -> Value
     ) throws(Failure) -> Value {
         pthread_mutex_lock(cell)

@@ -25,7 +25,8 @@ public final class MemoryArena: @unchecked Sendable {
     /// The memfd (size sealed) to share it by, nil for private memory; owned by the arena.
     public let fileDescriptor: Int32?
 
-    private let mapping: Mapping
+    private let mapping: Mapping?
+    private let foreign: ForeignMemory?
     private let lock = Lock()
     private var used = 0
 
@@ -70,7 +71,35 @@ public final class MemoryArena: @unchecked Sendable {
         fallback = log.sentence(got: kind)
         self.node = log.isUnbound ? nil : node
         fileDescriptor = mapping.fileDescriptor
-        self.mapping = mapping
+        self.mapping = consume mapping
+        foreign = nil
+    }
+
+    /// Hands out memory that somebody else provides; it is zeroed first.
+    /// - Parameters:
+    ///   - memory: aligned to 128 bytes, readable and writable until `release`.
+    ///   - byteCount: at least 1.
+    ///   - release: takes `memory` back when the arena ends, on whatever thread that is.
+    public init(
+        memory: UnsafeMutableRawPointer, byteCount: Int,
+        release: @escaping @Sendable (UnsafeMutableRawPointer) -> Void
+    ) throws(HostError) {
+        guard byteCount >= 1, UInt(bitPattern: memory) % 128 == 0 else {
+            throw HostError(
+                "memory arena",
+                "needs at least 1 byte, aligned to 128, not \(byteCount) bytes "
+                    + "at 0x\(String(UInt(bitPattern: memory), radix: 16))")
+        }
+        memory.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+        base = memory
+        self.byteCount = byteCount
+        mappedByteCount = byteCount
+        pageKind = .small
+        fallback = nil
+        node = nil
+        fileDescriptor = nil
+        mapping = nil
+        foreign = ForeignMemory(memory: memory, release: release)
     }
 
     /// Takes `byteCount` zeroed bytes; they live as long as the arena and are never given back
@@ -173,6 +202,31 @@ public final class MemoryArena: @unchecked Sendable {
                 "only \(covered) of \(mapping.byteCount) bytes are in huge pages")
         }
         return .transparent
+    }
+}
+
+/// Memory that goes back to whoever provided it.
+private struct ForeignMemory: ~Copyable {
+    let memory: UnsafeMutableRawPointer
+    let release: @Sendable (UnsafeMutableRawPointer) -> Void
+
+    deinit { release(memory) }
+}
+
+/// Where arenas come from: the operating system, or a program's own allocator.
+public struct ArenaSource: Sendable {
+    /// Makes an arena of `byteCount` bytes on `node` (nil = anywhere); `name` is for its owner.
+    public let make:
+        @Sendable (_ byteCount: Int, _ node: Int?, _ name: String) throws(HostError) -> MemoryArena
+
+    public init(
+        _ make: @escaping @Sendable (Int, Int?, String) throws(HostError) -> MemoryArena
+    ) { self.make = make }
+
+    /// Anonymous memory of the best pages there are.
+    public static let system = ArenaSource {
+        (byteCount, node, name) throws(HostError) in
+        try MemoryArena(byteCount: byteCount, node: node, name: name)
     }
 }
 

@@ -1,7 +1,7 @@
 // A capture is read whole, checked whole, and replayed from memory: the file is never touched
 // while packets move. Every length in it is a claim by whoever wrote it, so each is compared
 // with the bytes that are really there before it is used.
-import Foundation
+import Glibc
 
 /// The packets of a pcap or pcapng file, in file order.
 ///
@@ -101,7 +101,7 @@ extension CaptureFile {
             let got = bytes.withUnsafeMutableBytes { buffer in
                 // SAFETY: `filled` is less than the buffer's count, so it has a base address,
                 // and the length ends with the buffer.
-                Foundation.read(descriptor, buffer.baseAddress! + filled, buffer.count - filled)
+                Glibc.read(descriptor, buffer.baseAddress! + filled, buffer.count - filled)
             }
             if got < 0 && errno == EINTR { continue }
             guard got >= 0 else { throw systemError(path, "cannot read") }
@@ -112,7 +112,7 @@ extension CaptureFile {
         return bytes
     }
 
-    private static func systemError(_ path: String, _ what: String) -> CaptureError {
+    static func systemError(_ path: String, _ what: String) -> CaptureError {
         CaptureError(file: path, problem: "\(what): \(String(cString: strerror(errno)))")
     }
 

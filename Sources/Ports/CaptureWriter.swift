@@ -1,4 +1,4 @@
-import Foundation
+import Glibc
 
 /// Writes packets as a capture file, to export a generated mix or to build a test input.
 ///
@@ -38,11 +38,19 @@ public struct CaptureWriter: Sendable {
 
     /// Writes `packets` to `path`, replacing what is there.
     public func write(_ packets: [CaptureFile.Packet], path: String) throws(CaptureError) {
-        do {
-            try Data(encode(packets)).write(to: URL(fileURLWithPath: path))
-        } catch {
-            throw CaptureError(
-                file: path, problem: "cannot write: \(error.localizedDescription)")
+        let bytes = encode(packets)
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw CaptureFile.systemError(path, "cannot write") }
+        defer { close(descriptor) }
+        var done = 0
+        while done < bytes.count {
+            let count = bytes.withUnsafeBytes { buffer in
+                // SAFETY: `done` is less than the buffer's count, so it has a base address.
+                Glibc.write(descriptor, buffer.baseAddress! + done, buffer.count - done)
+            }
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else { throw CaptureFile.systemError(path, "cannot write") }
+            done += count
         }
     }
 

@@ -1,4 +1,4 @@
-import Foundation
+import Glibc
 import Host
 
 /// Why there are no packets to replay: one clear line.
@@ -39,7 +39,7 @@ public enum PacketInput: Equatable, Sendable {
         do throws(TrafficProfileError) {
             self = .profile(try TrafficProfile.parse(spec))
         } catch {
-            guard !FileManager.default.fileExists(atPath: spec) else {
+            guard access(spec, F_OK) != 0 else {
                 self = .capture(spec)
                 return
             }

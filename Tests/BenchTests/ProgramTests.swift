@@ -1,3 +1,4 @@
+import Engine
 import Foundation
 import Ports
 import Testing
@@ -7,7 +8,9 @@ import Testing
 /// The built program as a user meets it.
 @Suite("Program", .serialized)
 struct ProgramTests {
-    private static let small = ["--repeats", "1", "--packets", "2k", "--source-packets", "64"]
+    private static let small = [
+        "--repeats", "1", "--packets", "2k", "--source-packets", "64", "--verify-packets", "64",
+    ]
 
     @Test(
         "Wrong usage ends with 2 and one line that names what is wrong",
@@ -46,7 +49,10 @@ struct ProgramTests {
 
     @Test("Help is no error, and shows every axis with an example")
     func help() throws {
-        for arguments in [["--help"], ["run", "--help"], ["help", "inspect"], ["list", "-h"]] {
+        for arguments in [
+            ["--help"], ["run", "--help"], ["help", "inspect"], ["list", "-h"],
+            ["compare-methods", "--help"], ["claims", "--help"],
+        ] {
             let outcome = try Program.run(arguments)
             #expect(outcome.exitCode == 0)
             #expect(outcome.error == "")
@@ -113,6 +119,45 @@ struct ProgramTests {
             with: Data(contentsOf: URL(fileURLWithPath: json)))
         let interrupted = (object as? [String: Any])?["interrupted"] as? String
         #expect(interrupted?.hasPrefix("interrupted by SIG\(signal)") == true)
+    }
+
+    @Test("Methods side by side: a table, JSON and a page of one run")
+    func compare() throws {
+        let scratch = try Scratch()
+        let (json, html) = ("\(scratch.path)/a.json", "\(scratch.path)/a.html")
+        let outcome = try Program.run(
+            ["compare-methods", "--packet", "64,1500", "--json", json, "--html", html]
+                + Self.small)
+        #expect(outcome.exitCode == 0, "\(outcome.error)")
+        #expect(outcome.output.contains("\n64 B\n  Mpps "))
+        #expect(outcome.output.contains("\n1500 B\n  Mpps "))
+        let object = try JSONSerialization.jsonObject(
+            with: Data(contentsOf: URL(fileURLWithPath: json)))
+        let runs = try #require((object as? [String: Any])?["runs"] as? [[String: Any]])
+        #expect(runs.count == 2 * 2 * (BenchMethod.allCases.count + 1))
+        #expect(Set(runs.compactMap { $0["ring"] as? String }) == ["split", "packed"])
+        let page = try String(contentsOfFile: html, encoding: .utf8)
+        #expect(page.contains("compare-methods --packet 64,1500"))
+        let same = try Program.run(["compare-methods", "--html", json, "--json", json])
+        #expect(same.exitCode == 2)
+        #expect(same.error.contains("--json and --html both name"))
+    }
+
+    @Test("Claims are measured and judged, for people and as JSON")
+    func claims() throws {
+        let scratch = try Scratch()
+        let json = "\(scratch.path)/a.json"
+        let outcome = try Program.run(["claims", "--json", json] + Self.small)
+        #expect(outcome.exitCode == 0, "\(outcome.error)")
+        #expect(outcome.output.contains(" of 9 claims hold"))
+        let object = try JSONSerialization.jsonObject(
+            with: Data(contentsOf: URL(fileURLWithPath: json)))
+        let claims = try #require((object as? [String: Any])?["claims"] as? [[String: Any]])
+        #expect(claims.compactMap { $0["id"] as? Int } == Array(1...9))
+        // Those that depend on no clock hold on any machine, in any build.
+        for claim in claims where ![1, 3].contains(claim["id"] as? Int) {
+            #expect(claim["holds"] as? Bool == true, "\(claim)")
+        }
     }
 
     @Test("A file that could not be filled is not left behind")

@@ -117,7 +117,9 @@ struct PlanTests {
         let cpu = CPUSet.allowed().cpus[0]
         #expect(text { $0.cpus = [4095] }.contains("4095"))
         #expect(text { $0.node = 999 }.contains("999"))
+        // In turns one thread does the work of all RQs, so that only threads need CPUs.
         let many = text {
+            $0.mode = .threads
             $0.cpus = [cpu]
             $0.cases[0].rqs = 2
             $0.mode = .threads

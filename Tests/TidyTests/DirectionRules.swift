@@ -3,7 +3,7 @@
 enum DirectionRules {
     /// Floors of the building; a target names only targets of lower floors.
     static let floors: [String: Int] = [
-        "CHost": 1, "CNuma": 1,
+        "CHost": 1, "CNuma": 1, "CCleave": 1,
         "Rings": 2, "Host": 2,
         "RxPath": 3,
         "Ports": 4, "GuestDriver": 4, "VhostUser": 4, "Profiling": 4,

@@ -6,8 +6,10 @@ enum HotPathRules {
     /// declaration that follows, behind code for that line.
     static let marker = "// control path"
 
-    /// Modules of the data plane do without Foundation altogether.
-    static let withoutFoundation: Set<String> = ["Rings", "Host", "RxPath", "GuestDriver"]
+    /// Modules of the data plane, and all that libcleave is linked from, do without Foundation.
+    static let withoutFoundation: Set<String> = [
+        "Rings", "Host", "RxPath", "GuestDriver", "Ports", "Engine", "CleaveCAPI",
+    ]
     static let hotModules: Set<String> = ["Rings", "RxPath"]
 
     private struct Ban {

@@ -33,7 +33,8 @@ int cleave_thread_set_name(const char *name);
 /// Reads the calling thread's name; `byte_count` of at least 16.
 int cleave_thread_get_name(char *name, size_t byte_count);
 
-/// Starts a joinable thread that never runs outside `cpu` (any CPU when negative).
+/// Starts a joinable thread that never runs outside `cpu` (any CPU when negative) and handles no
+/// signals but those of its own faults.
 int cleave_thread_start(
     pthread_t *thread, int cpu, void *(*body)(void *), void *argument);
 

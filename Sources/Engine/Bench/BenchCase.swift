@@ -67,7 +67,12 @@ public struct BenchCase: Sendable, Equatable {
     public var tiny = false
     /// Slots are zeroed behind the headers to the end of a cache line.
     public var zeroPad = false
+    /// Method D with report `netHeader`: what precedes payload gets a descriptor of its own, so
+    /// that payload begins where its buffer begins.
+    public var alignsPayload = false
     public var consumer = PayloadConsumer.none
+    /// The application reads every byte: of its copy, or where the device put it.
+    public var readsPayload = false
 
     public init() {}
 
@@ -80,12 +85,28 @@ public struct BenchCase: Sendable, Equatable {
         set { sharing = newValue ? .all : .perRQ }
     }
 
+    /// Bytes of the place that one packet's headers get; 0 if they get none.
+    var headerPlaceByteCount: Int {
+        switch method {
+        case .whole: 0
+        case .a, .c: headerBufferByteCount
+        case .b: bufferByteCount
+        case .d: slotSize
+        }
+    }
+
     /// The name in tables: the user's, or the axes that matter.
     public var displayName: String {
         if !name.isEmpty { return name }
         let how = effectiveReport.map { "\(method.rawValue)/\($0.rawValue)" } ?? method.rawValue
         let kind = ring == .split ? "" : " \(ring.rawValue)"
         return "\(packet) \(how) \(buffers.rawValue)\(kind)"
+    }
+
+    /// Which of two axes rules the other out, whatever their sizes; nil if none does.
+    public var contradiction: String? {
+        guard buffers != .mergeable, method == .b || method == .c else { return nil }
+        return "method \(method.rawValue) needs mergeable buffers, not \(buffers.rawValue)"
     }
 
     /// Checks every axis.
@@ -113,10 +134,7 @@ public struct BenchCase: Sendable, Equatable {
                     "buffer size \(bufferByteCount) is not a multiple of 64 from 64 to 1048576")
             }
         }
-        if buffers != .mergeable && (method == .b || method == .c) {
-            throw EngineError(
-                "method \(method.rawValue) needs mergeable buffers, not \(buffers.rawValue)")
-        }
+        if let contradiction { throw EngineError(contradiction) }
         guard headerBufferByteCount >= 64, headerBufferByteCount <= 1 << 20,
             headerBufferByteCount % 64 == 0
         else {

@@ -43,7 +43,8 @@ final class Testbed {
                 features: benchCase.hashReport ? .hashReport : [],
                 spareBuffers: benchCase.consumer == .take
                     ? benchCase.ringSize / shape.chainLength * shape.chainLength : 0,
-                burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount)
+                burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount,
+                alignsPayload: benchCase.alignsPayload)
             let guest = try GuestLayout(
                 benchCase, places: plan.places, rqByteCount: driverConfiguration.guestByteCount)
             let drivers = try (0..<benchCase.rqs).map { rq in

@@ -17,6 +17,7 @@ public final class RxEngine: @unchecked Sendable {
     private var isStarted = false
     private let ringCapacity: Int
     private let idle: IdlePolicy
+    private let arenas: ArenaSource
     private var removed = RxCounters()
     /// Slots that RQs reported which were reset or removed, by header queue.
     private var removedSlots: [ObjectIdentifier: UInt64] = [:]
@@ -31,9 +32,11 @@ public final class RxEngine: @unchecked Sendable {
     ///   - ringCapacity: references that each submission ring and each completion ring holds, a
     ///     power of two.
     ///   - idle: what threads do while there is nothing to do.
+    ///   - arenas: where the RQs' memory comes from.
     public init(
         queues: [RxQueueConfiguration], plan: QueuePlan,
-        ringCapacity: Int = RxEngine.defaultRingCapacity, idle: IdlePolicy = .pause
+        ringCapacity: Int = RxEngine.defaultRingCapacity, idle: IdlePolicy = .pause,
+        arenas: ArenaSource = .system
     ) throws(EngineError) {
         guard queues.count == plan.places.count, !queues.isEmpty else {
             throw EngineError("\(queues.count) RQs, but places for \(plan.places.count)")
@@ -41,6 +44,7 @@ public final class RxEngine: @unchecked Sendable {
         try QueuePlan.check(rqs: queues.count)
         self.ringCapacity = ringCapacity
         self.idle = idle
+        self.arenas = arenas
         table = .allocate(capacity: QueuePlan.maximumRQs)
         table.initialize(repeating: nil, count: QueuePlan.maximumRQs)
         for (queue, place) in zip(queues, plan.places) { _ = try add(queue, at: place) }
@@ -72,7 +76,8 @@ public final class RxEngine: @unchecked Sendable {
         }
         let lane: RxLane
         do throws(EngineError) {
-            lane = try RxLane(queue, place: place, ringCapacity: ringCapacity, idle: idle)
+            lane = try RxLane(
+                queue, place: place, ringCapacity: ringCapacity, idle: idle, arenas: arenas)
         } catch { throw EngineError("RQ \(rq): \(error)") }
         if isStarted { try start(lane, rq) }
         table[rq] = lane
@@ -212,12 +217,23 @@ public final class RxEngine: @unchecked Sendable {
         lane(rq).submit(refs, count: count)
     }
 
+    /// How many of `count` references `submit` would take now: for packets of several references,
+    /// which must not be cut.
+    public func room(_ rq: Int, _ count: Int) -> Int {
+        lane(rq).port.pointee.submissions.reserve(count)
+    }
+
     /// Takes up to `count` completed references of RQ `rq`.
     public func reap(_ rq: Int, into refs: UnsafeMutablePointer<PacketRef>, count: Int) -> Int {
         lane(rq).port.pointee.completions.pop(into: refs, count: count)
     }
 
     // MARK: Observation
+
+    /// Whether threads run.
+    public var isRunning: Bool { isStarted }
+    /// Where the virtqueue of RQ `rq` can be resumed; only while nobody turns it.
+    public func base(_ rq: Int) -> UInt16 { lane(rq).worker.queue.base }
 
     /// A snapshot of RQ `rq`'s counters, over all its resets.
     public func counters(_ rq: Int) -> RxCounters { lane(rq).counters }
@@ -236,7 +252,7 @@ public final class RxEngine: @unchecked Sendable {
     public func memoryResidence() -> [PageResidence] {
         rqs.flatMap { rq in
             let lane = lane(rq)
-            return lane.arenas.map {
+            return lane.memories.map {
                 $0.residence("RQ \(rq): rings and counters", node: lane.place.node)
             }
         }

@@ -25,6 +25,7 @@ final class RxLane: @unchecked Sendable {
     private let completionRing: SPSCRing<PacketRef>
     private let words: LaneWords
     private let idle: IdlePolicy
+    private let arenas: ArenaSource
     /// Wakes the thread, for packets and for orders.
     private let wake: EventDescriptor
     private var thread: PinnedThread?
@@ -46,7 +47,8 @@ final class RxLane: @unchecked Sendable {
     private static let holdNanoseconds: UInt64 = 100_000_000
 
     init(
-        _ queue: RxQueueConfiguration, place: QueuePlan.Place, ringCapacity: Int, idle: IdlePolicy
+        _ queue: RxQueueConfiguration, place: QueuePlan.Place, ringCapacity: Int,
+        idle: IdlePolicy, arenas: ArenaSource
     ) throws(EngineError) {
         guard ringCapacity > 0, ringCapacity & (ringCapacity - 1) == 0 else {
             throw EngineError("submission ring of \(ringCapacity): need a power of two")
@@ -54,12 +56,13 @@ final class RxLane: @unchecked Sendable {
         try idle.validate()
         self.place = place
         self.idle = idle
+        self.arenas = arenas
         let ringByteCount = SPSCRing<PacketRef>.byteCount(capacity: ringCapacity)
         do {
             wake = try EventDescriptor()
-            arena = try MemoryArena(
-                byteCount: 2 * ringByteCount + LaneWords.byteCount + Self.queueByteCount(queue),
-                node: place.node, name: "rq")
+            arena = try arenas.make(
+                2 * ringByteCount + LaneWords.byteCount + Self.queueByteCount(queue),
+                place.node, "rq")
             submissionRing = SPSCRing(
                 memory: try arena.allocate(byteCount: ringByteCount), capacity: ringCapacity)
             completionRing = SPSCRing<PacketRef>(
@@ -228,8 +231,7 @@ final class RxLane: @unchecked Sendable {
     /// ring. The lane must be held.
     func replace(_ queue: RxQueueConfiguration) throws(EngineError) {
         do {
-            let arena = try MemoryArena(
-                byteCount: Self.queueByteCount(queue), node: place.node, name: "rq")
+            let arena = try arenas.make(Self.queueByteCount(queue), place.node, "rq")
             let replacement = try RxWorker(
                 queue: RxQueue(queue, in: arena), submissions: submissionRing.makeConsumer(),
                 completions: completionRing.makeProducer(), in: arena)
@@ -260,7 +262,7 @@ final class RxLane: @unchecked Sendable {
     var cycles: (busy: UInt64, idle: UInt64) { (words.busyCycles.load(), words.idleCycles.load()) }
     var parks: (count: UInt64, late: UInt64) { (words.parks.load(), words.lateWakes.load()) }
     var fallbacks: [String] { ([arena] + laterArenas).compactMap(\.fallback) }
-    var arenas: [MemoryArena] { [arena] + laterArenas }
+    var memories: [MemoryArena] { [arena] + laterArenas }
     var headerQueue: HeaderQueue? { worker.queue.configuration.headerQueue }
 }
 

@@ -104,8 +104,9 @@ extension BurstPlan {
         return placed
     }
 
-    /// Any burst.
-    @inline(__always)
+    /// Any burst. Not inlined: with it a burst's code outgrows what the compiler joins, and other
+    /// parts of it would become calls.
+    @inline(never)
     private func placeMixed<Report: UsedSlotReport, Method: PlacementMethod>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ firstSlot: UInt32,
         _ constants: PlaceConstants<Report>, _ counters: RxCounterBlock, _ method: Method.Type

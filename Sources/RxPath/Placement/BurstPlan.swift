@@ -17,9 +17,9 @@ struct BurstPlan: BitwiseCopyable {
     static let maximumTinyStreak = 64
 
     let packets: UnsafeMutablePointer<PlannedPacket>
-    /// Bytes that each packet puts into its data buffers; `Int.max` if it is dropped. Methods of two
-    /// parts have two entries for each packet: headers and what precedes them, and payload; or
-    /// `Int.max`, so that no run takes it, and the sum.
+    /// Bytes that each packet puts into its data buffers; `Int.max` if it is dropped. Methods of
+    /// two parts have two entries for each packet: headers and what precedes them, and payload;
+    /// or `Int.max`, so that no run takes it, and the sum.
     let needs: UnsafeMutablePointer<Int>
     /// For parsing packets whose headers lie in several segments.
     let scratch: UnsafeMutableRawPointer

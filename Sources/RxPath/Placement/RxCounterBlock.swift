@@ -30,6 +30,10 @@ struct RxCounterBlock: BitwiseCopyable {
     func set(_ word: Word, _ value: Int) { self.word(word.rawValue).store(UInt64(value)) }
     func read(_ word: Word) -> UInt64 { self.word(word.rawValue).load() }
 
+    var fault: QueueFault {
+        QueueFault(rawValue: UInt8(truncatingIfNeeded: read(.fault))) ?? .none
+    }
+
     func addFallback(_ index: Int) { word(Self.fallbackStart &+ index).addSingleWriter(1) }
     func addDrop(_ index: Int) { word(Self.dropStart &+ index).addSingleWriter(1) }
     func readFallback(_ reason: FallbackReason) -> UInt64 {

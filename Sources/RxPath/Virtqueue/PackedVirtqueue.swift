@@ -28,6 +28,7 @@ struct PackedVirtqueue: Virtqueue {
     /// Shadow words of the buffer taken last, without its length.
     private var taken: (list: UInt64, rest: UInt64) = (0, 0)
     private(set) var headByteCount = 0
+    private var ids: HeadSequence
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
@@ -39,7 +40,7 @@ struct PackedVirtqueue: Virtqueue {
     /// it never is.
     private static let maximumUnfinished = 1024
 
-    static var shadowEntryByteCount: Int { 16 }
+    static var shadowEntryByteCount: Int { 16 + 1 }
 
     // control path
     init(
@@ -55,6 +56,7 @@ struct PackedVirtqueue: Virtqueue {
         usesEventIndex = features.contains(.eventIndex)
         regions = memory.cache
         cursor = PackedCursor(base: addresses.base)
+        ids = HeadSequence(size: addresses.size)
         // A worker polls: kicks would be wasted.
         deviceArea = areas.deviceArea
         PackedEvent.request(deviceArea, flags: PackedEvent.disable, at: cursor)
@@ -75,11 +77,11 @@ struct PackedVirtqueue: Virtqueue {
         _ buffer: Buffer.Type
     ) -> Int {
         let region = regions.last
-        let limit = min(
-            count,
-            min(size &- takenCount, segments.capacity &- segments.count) / Buffer.descriptorCount)
+        let room = min(size &- takenCount, segments.capacity &- segments.count)
+        let limit = min(count, room / Buffer.descriptorCount)
         let segmentsOut = segments.base + segments.count
         let shadowOut = shadow + 2 &* usedCount
+        var ids = ids
         var place = cursor
         var taken = 0
         while taken < limit {
@@ -88,45 +90,42 @@ struct PackedVirtqueue: Virtqueue {
             // [V4 acquire <- the driver's release of the word: the address, and lists behind it]
             var rest = restWord(next).loadAcquire()
             var part = taken &* Buffer.descriptorCount
-            var byteCount = 0
+            var byteCount = needs[part]
             if Buffer.hasTwoDescriptors {
-                byteCount = needs[part]
-                guard Self.kind(rest) == next.availableFlags | Self.linked,
-                    let segment = segment(next, rest, holding: byteCount, region)
+                guard let head = segment(next, rest, Self.linked, holding: byteCount, region)
                 else { break }
-                (segmentsOut + part).initialize(to: segment)
+                (segmentsOut + part).initialize(to: head)
                 part &+= 1
-                next.advance(by: 1, size: size)
+                byteCount &+= needs[part]
+                next = place.next(size: size)
                 rest = restWord(next).load()
             }
             let id = rest & 0xffff_0000_0000
-            guard Self.kind(rest) == next.availableFlags | DescriptorFlags.write,
-                id < UInt64(truncatingIfNeeded: size) &<< 32,
-                let segment = segment(next, rest, holding: needs[part], region)
+            guard id < UInt64(truncatingIfNeeded: size) &<< 32,
+                let last = segment(next, rest, Self.single, holding: needs[part], region)
             else { break }
-            (segmentsOut + part).initialize(to: segment)
-            byteCount &+= needs[part]
+            (segmentsOut + part).initialize(to: last)
             shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
             shadowOut[2 &* taken &+ 1] = id | usedFlags | Self.lengthAndWrite(byteCount)
+            ids.note(UInt32(truncatingIfNeeded: id &>> 32), step: Buffer.descriptorCount)
             taken &+= 1
-            next.advance(by: 1, size: size)
-            place = next
+            place = next.next(size: size)
         }
-        cursor = place
-        takenCount &+= taken &* Buffer.descriptorCount
-        usedCount &+= taken
+        self.ids = ids
         segments.count &+= taken &* Buffer.descriptorCount
+        endRun(at: place, taken, descriptorCount: Buffer.descriptorCount)
         return taken
     }
 
-    private static var linked: UInt16 { DescriptorFlags.write | DescriptorFlags.next }
-
-    /// The flags that decide whether a descriptor is available and plain.
     @inline(__always)
-    private static func kind(_ rest: UInt64) -> UInt16 {
-        UInt16(truncatingIfNeeded: rest &>> 48)
-            & (PackedLayout.ownerFlags | linked | DescriptorFlags.indirect)
+    private mutating func endRun(at place: PackedCursor, _ count: Int, descriptorCount: Int) {
+        cursor = place
+        takenCount &+= count &* descriptorCount
+        usedCount &+= count
     }
+
+    private static var single: UInt16 { DescriptorFlags.write }
+    private static var linked: UInt16 { DescriptorFlags.write | DescriptorFlags.next }
 
     @inline(__always)
     private func restWord(_ place: PackedCursor) -> SharedWord64 {
@@ -134,14 +133,18 @@ struct PackedVirtqueue: Virtqueue {
             ring + place.offset &* PackedLayout.descriptorByteCount + PackedLayout.restOffset)
     }
 
-    /// The segment of the descriptor at `place`, if one region holds it and it holds `need` bytes.
+    /// The segment of the descriptor at `place`, if that is available, of that `kind`, holds `need`
+    /// bytes and lies in the region.
     @inline(__always)
     private func segment(
-        _ place: PackedCursor, _ rest: UInt64, holding need: Int, _ region: MemoryRegion
+        _ place: PackedCursor, _ rest: UInt64, _ kind: UInt16, holding need: Int,
+        _ region: MemoryRegion
     ) -> Segment? {
+        let judged = PackedLayout.ownerFlags | Self.linked | DescriptorFlags.indirect
+        let flags = UInt16(truncatingIfNeeded: rest &>> 48)
+        if flags & judged != place.availableFlags | kind { return nil }
         let address = SharedWord64(ring + place.offset &* PackedLayout.descriptorByteCount).load()
-        return region.segment(
-            Descriptor(address: address, packedRest: rest), holding: need)
+        return region.segment(address, rest & 0xffff_ffff, holding: need)
     }
 
     @inline(__always)
@@ -208,6 +211,15 @@ struct PackedVirtqueue: Virtqueue {
         shadow[2 &* usedCount] = taken.list
         shadow[2 &* usedCount &+ 1] = taken.rest | Self.lengthAndWrite(byteCount)
         usedCount &+= 1
+        ids.interrupt()
+    }
+
+    @inline(__always) var headsAreInSequence: Bool { ids.isUnbroken }
+    func head(ofUsed index: Int) -> Int {
+        Int(UInt16(truncatingIfNeeded: shadow[2 &* index &+ 1] &>> 32))
+    }
+    var headMarks: UnsafeMutablePointer<UInt8> {
+        UnsafeMutableRawPointer(shadow + 2 &* size).assumingMemoryBound(to: UInt8.self)
     }
 
     /// WRITE says that there are bytes.
@@ -247,6 +259,7 @@ struct PackedVirtqueue: Virtqueue {
     mutating func publish() {
         publishedCount = takenCount
         walkedCount = 0
+        ids.begin()
         if usedCount == 0 { return }
         let first = cursor.moved(back: takenCount, size: size)
         // Plain stores: the driver looks at none of these before the first.

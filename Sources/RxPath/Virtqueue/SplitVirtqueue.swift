@@ -24,12 +24,13 @@ struct SplitVirtqueue: Virtqueue {
     /// The head of the buffer taken last.
     private var head: UInt16 = 0
     private(set) var headByteCount = 0
+    private var heads: HeadSequence
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
     var fault = QueueFault.none
 
-    static var shadowEntryByteCount: Int { 8 }
+    static var shadowEntryByteCount: Int { 8 + 1 }
 
     // control path
     init(
@@ -48,6 +49,7 @@ struct SplitVirtqueue: Virtqueue {
         nextAvail = addresses.base
         availIndex = addresses.base
         nextUsed = addresses.base
+        heads = HeadSequence(size: addresses.size)
         publishedFrom = addresses.base
         // A worker polls: kicks would be wasted.
         SharedWord16(usedRing + SplitLayout.flagsOffset).store(usedNoNotify)
@@ -89,6 +91,7 @@ struct SplitVirtqueue: Virtqueue {
         let limit = min(known, (segments.capacity &- segments.count) / Buffer.descriptorCount)
         let segmentsOut = segments.base + segments.count
         let shadowOut = shadow + usedCount
+        var heads = heads
         var taken = 0
         while taken < limit {
             let index = Int((nextAvail &+ UInt16(truncatingIfNeeded: taken)) & mask)
@@ -97,27 +100,27 @@ struct SplitVirtqueue: Virtqueue {
             if head > mask { break }
             var descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
             var part = taken &* Buffer.descriptorCount
-            var byteCount = 0
+            var byteCount = needs[part]
             if Buffer.hasTwoDescriptors {
-                byteCount = needs[part]
                 guard descriptor.isLinkedWritable, descriptor.tag <= mask,
-                    let segment = region.segment(descriptor, holding: byteCount)
+                    let first = region.segment(descriptor, holding: byteCount)
                 else { break }
-                (segmentsOut + part).initialize(to: segment)
-                descriptor = Descriptor(
-                    readingOnce: descriptors + Int(descriptor.tag) &* 16)
+                (segmentsOut + part).initialize(to: first)
+                descriptor = Descriptor(readingOnce: descriptors + Int(descriptor.tag) &* 16)
                 part &+= 1
+                byteCount &+= needs[part]
             }
             guard descriptor.isSingleWritable,
-                let segment = region.segment(descriptor, holding: needs[part])
+                let last = region.segment(descriptor, holding: needs[part])
             else { break }
-            (segmentsOut + part).initialize(to: segment)
-            byteCount &+= needs[part]
+            (segmentsOut + part).initialize(to: last)
             shadowOut[taken] = UInt64(head) | UInt64(truncatingIfNeeded: byteCount) &<< 32
+            heads.note(UInt32(head), step: Buffer.descriptorCount)
             taken &+= 1
         }
         nextAvail = nextAvail &+ UInt16(truncatingIfNeeded: taken)
         usedCount &+= taken
+        self.heads = heads
         segments.count &+= taken &* Buffer.descriptorCount
         return taken
     }
@@ -167,6 +170,13 @@ struct SplitVirtqueue: Virtqueue {
         shadow[usedCount] =
             UInt64(head) | UInt64(UInt32(truncatingIfNeeded: byteCount)) &<< 32
         usedCount &+= 1
+        heads.interrupt()
+    }
+
+    @inline(__always) var headsAreInSequence: Bool { heads.isUnbroken }
+    func head(ofUsed index: Int) -> Int { Int(UInt16(truncatingIfNeeded: shadow[index])) }
+    var headMarks: UnsafeMutablePointer<UInt8> {
+        UnsafeMutableRawPointer(shadow + size).assumingMemoryBound(to: UInt8.self)
     }
 
     /// Heads need 15 bits, so the upper half of `id` is free: slot + 1, 0 = no slot.
@@ -194,6 +204,7 @@ struct SplitVirtqueue: Virtqueue {
     mutating func publish() {
         publishedFrom = nextUsed
         walkedCount = 0
+        heads.begin()
         if usedCount == 0 { return }
         let entries = (usedRing + SplitLayout.entriesOffset)
         let start = Int(nextUsed & mask)

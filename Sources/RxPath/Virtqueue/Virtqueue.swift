@@ -7,11 +7,11 @@
 /// A burst: `refresh` once; `take` buffers, `use` each with its length; on a shortfall `rewind`;
 /// then `publish` once, and `wantsCall` decides on the one notification.
 protocol Virtqueue: BitwiseCopyable {
-    /// Bytes of private memory per entry in which used entries are shadowed.
+    /// Bytes of private memory per entry: a used entry's shadow, and a mark.
     static var shadowEntryByteCount: Int { get }
 
     /// Activates a queue: checks size, alignment and range of its areas.
-    /// - Parameter shadow: `shadowEntryByteCount` bytes for each of `addresses.size` entries,
+    /// - Parameter shadow: `shadowEntryByteCount` zeroed bytes for each of `addresses.size` entries,
     ///   owned by the caller.
     // control path
     init(
@@ -57,6 +57,13 @@ protocol Virtqueue: BitwiseCopyable {
     /// Names header slots in shadowed used entries.
     associatedtype SlotReport: UsedSlotReport
     var slotReport: SlotReport { get }
+
+    /// No head was offered out of turn in this burst, so none was offered twice.
+    var headsAreInSequence: Bool { get }
+    /// Head (split) or buffer id (packed) in shadowed entry `index`; below `size`.
+    func head(ofUsed index: Int) -> Int
+    /// `size` bytes, all 0.
+    var headMarks: UnsafeMutablePointer<UInt8> { get }
 
     /// Untakes the buffers of all shadowed entries from number `usedCount` on. Every buffer taken
     /// since then must have been used.

@@ -55,7 +55,8 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
             wantsCall: call(queue, state.pointee.callDescriptor, counters))
     }
 
-    @inline(__always)
+    /// Not inlined, as `placeMixed`.
+    @inline(never)
     private static func record(
         _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim, _ plan: BurstPlan,
         _ fault: QueueFault, _ counters: RxCounterBlock

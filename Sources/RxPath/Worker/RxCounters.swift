@@ -58,7 +58,7 @@ public struct RxCounters: Sendable, Equatable {
         tinyBuffers = block.read(.tinyBuffers)
         skippedBuffers = block.read(.skippedBuffers)
         misfits = block.read(.misfits)
-        fault = QueueFault(rawValue: UInt8(truncatingIfNeeded: block.read(.fault))) ?? .none
+        fault = block.fault
         for reason in FallbackReason.allCases {
             let count = block.readFallback(reason)
             if count > 0 { fallback[reason] = count }

@@ -172,6 +172,9 @@ public final class RxQueue: @unchecked Sendable {
     /// Where a stopped queue is resumed (`VirtqueueAddresses.base`).
     public var base: UInt16 { body.base() }
 
+    /// Why the driver's virtqueue is broken, or `.none`: one word, cheap enough for every burst.
+    public var fault: QueueFault { block.fault }
+
     /// A snapshot.
     public var counters: RxCounters { RxCounters(block) }
 }

@@ -130,10 +130,24 @@ struct AxisOptions: ParsableArguments {
     var zeroPad: String?
 
     @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "A descriptor of its own for what precedes payload (report netHeader).",
+            discussion: "Example: --align-payload false,true", valueName: "list"))
+    var alignPayload: String?
+
+    @Option(
         help: .init(
             "What the application does with payload: none, copy or take.",
             discussion: "Example: --consumer none,copy,take", valueName: "list"))
     var consumer: [String] = []
+
+    @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "The application reads every byte of payload, of its copy or in place.",
+            discussion: "Example: --reads false,true", valueName: "list"))
+    var reads: String?
 
     /// The values of every axis that was given.
     func values() throws(Failure) -> [Axis: [String]] {
@@ -145,7 +159,9 @@ struct AxisOptions: ParsableArguments {
             .sharing: sharing, .imbalance: imbalance, .slotReturn: slotReturn,
             .hashReport: hashReport.map { [$0] } ?? [],
             .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],
+            .alignPayload: alignPayload.map { [$0] } ?? [],
             .zeroPad: zeroPad.map { [$0] } ?? [], .consumer: consumer,
+            .reads: reads.map { [$0] } ?? [],
         ]
         var values: [Axis: [String]] = [:]
         for axis in Axis.allCases {

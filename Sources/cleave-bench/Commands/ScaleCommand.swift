@@ -9,7 +9,7 @@ struct ScaleCommand: ParsableCommand {
         commandName: "scale",
         abstract: "Measure RQs that share a header queue against RQs with one each; stall curves.",
         discussion: """
-            Runs \(ScaleCommand.relativePath) unless told otherwise. Every case is measured in \
+            Runs \(DefaultConfiguration.scale.relativePath) unless told otherwise. Every case is measured in \
             turns: one thread works for all RQs, burst by burst, so that the claims of the others \
             come in between; this gives the cost of each RQ whatever the number of CPUs. Cases \
             for which there are CPUs are measured with threads as well.
@@ -24,15 +24,8 @@ struct ScaleCommand: ParsableCommand {
               cleave-bench scale --stall-only
             """)
 
-    static let relativePath = "configs/bench/scale.yaml"
-
     @OptionGroup var options: PlanOptions
-
-    @Option(
-        help: .init(
-            "Write the report as JSON (schema \(ScaleReport.schema)); - is standard output.",
-            discussion: "Example: --json scale.json", valueName: "file"))
-    var json: String?
+    @OptionGroup var output: OutputOptions
 
     @Flag(help: "Only the stall curves.")
     var stallOnly = false
@@ -40,49 +33,23 @@ struct ScaleCommand: ParsableCommand {
     @Flag(help: "No stall curves.")
     var noStall = false
 
-    @Flag(help: "Only the tables: no progress, machine facts or legend.")
-    var quiet = false
-
-    @Flag(help: "No colours; NO_COLOR in the environment does the same.")
-    var noColor = false
-
     func run() throws {
         if stallOnly && noStall {
             throw Failure.usage("--stall-only and --no-stall leave nothing to measure")
         }
         var request = try options.request()
-        if request.configurationPath == nil && request.axes.isEmpty {
-            request.configurationPath = try Self.standardPath()
-        }
+        request.standard = .scale
         let (plan, warnings) = try PlanBuilder.plan(request)
-        let file = try json.map { path throws(Failure) in try ResultFile(path: path) }
-        do { try StopSignal.catchSignals() } catch { throw Failure.run("\(error)") }
-
+        let files = try ResultFiles(["--json": output.json])
         var report = ScaleReport(machine: MachineFacts.current(), warnings: warnings)
         if !stallOnly { try measure(plan, into: &report) }
         if !noStall && StopSignal.received == nil { report.stall = try Self.stallCurves() }
-        if let file { try file.fill(report.json(command: CommandLine.arguments)) }
-        if file?.isStandardOutput != true {
-            let style = Style(stream: .output, isAllowed: !noColor)
-            try Stream.output.write(report.text(style: style, isQuiet: quiet))
-        }
+        try files.fill(
+            { _ in report.json(command: CommandLine.arguments) },
+            table: report.text(style: output.style, isQuiet: output.quiet))
         for part in report.parts {
-            if let failure = RunCommand.verificationFailure(part) { throw failure }
+            if let failure = Measuring.failure(part) { throw failure }
         }
-        if let signal = StopSignal.received {
-            throw Failure.run("interrupted by \(StopSignal.name(signal)), drained")
-        }
-    }
-
-    /// The configuration beside the default one.
-    private static func standardPath() throws(Failure) -> String {
-        guard let path = DefaultConfiguration.find() else {
-            throw .usage(
-                "\(relativePath) is neither in the current directory nor above the program: "
-                    + "name a configuration or axes")
-        }
-        return path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
-            .joined(separator: "/") + "/scale.yaml"
     }
 
     private func measure(_ plan: BenchPlan, into report: inout ScaleReport) throws(Failure) {
@@ -107,11 +74,7 @@ struct ScaleCommand: ParsableCommand {
     }
 
     private func measured(_ plan: BenchPlan) throws(Failure) -> BenchReport {
-        let runner: BenchRunner
-        do { runner = try BenchRunner(plan) } catch { throw .usage(error.description) }
-        let line = ProgressLine(isQuiet: quiet)
-        defer { line.clear() }
-        do { return try runner.run(progress: line.show) } catch { throw .run(error.description) }
+        try Measuring.report(of: plan, warnings: [], isQuiet: output.quiet)
     }
 
     private static func stallCurves() throws(Failure) -> [StallPoint] {

@@ -18,7 +18,8 @@ enum Axis: String, CaseIterable {
     case splitThreshold = "split-threshold"
     case tiny
     case zeroPad = "zero-pad"
-    case consumer
+    case alignPayload = "align-payload"
+    case consumer, reads
 
     /// Puts a value on this axis of a case.
     /// - Throws: a sentence that starts with the value and says what was expected.
@@ -47,7 +48,9 @@ enum Axis: String, CaseIterable {
         case .splitThreshold: one.splitThreshold = try value.count(kilo: 1024)
         case .tiny: one.tiny = try value.bool()
         case .zeroPad: one.zeroPad = try value.bool()
+        case .alignPayload: one.alignsPayload = try value.bool()
         case .consumer: one.consumer = try value.choice()
+        case .reads: one.readsPayload = try value.bool()
         }
     }
 
@@ -82,7 +85,11 @@ enum Axis: String, CaseIterable {
         case .splitThreshold: one.method != .whole ? "threshold \(one.splitThreshold)" : nil
         case .tiny: one.method == .d ? (one.tiny ? "tiny" : "no tiny") : nil
         case .zeroPad: one.method == .d ? (one.zeroPad ? "padded" : "unpadded") : nil
+        case .alignPayload:
+            one.effectiveReport == .netHeader
+                ? (one.alignsPayload ? "aligned" : "unaligned") : nil
         case .consumer: one.consumer == .none ? "no consumer" : one.consumer.rawValue
+        case .reads: one.readsPayload ? "read" : "not read"
         }
     }
 }

@@ -5,6 +5,7 @@ import Host
 enum Setting: String, CaseIterable {
     case mode, repeats, packets
     case sourcePackets = "source-packets"
+    case verifyPackets = "verify-packets"
     case flows, cpus, node
     case rqCPUs = "rq-cpus"
     case oversubscribe, idle
@@ -20,6 +21,7 @@ enum Setting: String, CaseIterable {
         case .repeats: plan.repeats = try value.count(kilo: 1000)
         case .packets: plan.packetsPerRepeat = try value.count(kilo: 1000)
         case .sourcePackets: plan.sourcePackets = try value.count(kilo: 1000)
+        case .verifyPackets: plan.verifyPackets = try value.count(kilo: 1000)
         case .flows: plan.flows = try value.count(kilo: 1000)
         case .cpus:
             do { plan.cpus = try CPUSet(parsing: value.text).cpus } catch {

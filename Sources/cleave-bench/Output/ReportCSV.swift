@@ -13,17 +13,19 @@ enum ReportCSV {
         [
             "name", "mode", "method", "report", "ring", "buffers", "ringSize", "burst", "rqs",
             "sharedHeaderQueue", "slotSize", "slots", "bufferBytes", "hashReport", "consumer",
-            "packetBytes",
+            "reads", "packetBytes",
         ]
         + [
             "mpps", "gbps", "deviceCyclesPerPacket", "driverCyclesPerPacket",
-            "consumerCyclesPerPacket",
+            "consumerCyclesPerPacket", "driverRefillCycles", "driverHarvestCycles",
+            "driverReturnCycles",
         ]
         .flatMap { ["\($0)Median", "\($0)Min", "\($0)Max"] }
         + [
             "packets", "split", "fallback", "fallbackReasons", "dropped", "droppedReasons",
             "claimRetries", "verifiedPackets", "corrupt", "lost", "dataBytes", "headerBytes",
-            "headerPercent", "notes",
+            "headerPercent", "descriptorsPerPacket", "bytesHeldPerPacket", "wastedShare",
+            "payloadAloneShare", "pageAlignedShare", "headerAreas", "notes",
         ]
 
     private static func fields(of result: BenchResult, mode: BenchMode) -> [String] {
@@ -33,11 +35,12 @@ enum ReportCSV {
             one.effectiveReport?.rawValue ?? "", one.ring.rawValue, one.buffers.rawValue,
             "\(one.ringSize)", "\(one.burst)", "\(one.rqs)", "\(one.sharedHeaderQueue)",
             "\(one.slotSize)", "\(one.slots)", "\(one.bufferByteCount)", "\(one.hashReport)",
-            one.consumer.rawValue, one.packetName,
+            one.consumer.rawValue, "\(one.readsPayload)", one.packetName,
         ]
         let spreads = [
             result.mpps, result.gbps, result.deviceCyclesPerPacket, result.driverCyclesPerPacket,
-            result.consumerCyclesPerPacket,
+            result.consumerCyclesPerPacket, result.driverCycles.refill,
+            result.driverCycles.harvest, result.driverCycles.giveBack,
         ].flatMap { [number($0.median), number($0.min), number($0.max)] }
         let counts = [
             "\(result.packets)", "\(result.split)", "\(result.fallback.values.reduce(0, &+))",
@@ -45,6 +48,10 @@ enum ReportCSV {
             reasons(result.dropped), "\(result.claimRetries)", "\(result.verify.packets)",
             "\(result.verify.corrupt)", "\(result.verify.lost)", "\(result.memory.dataBytes)",
             "\(result.memory.headerBytes)", number(result.memory.headerPercent),
+            number(result.bufferUse.descriptorsPerPacket),
+            number(result.bufferUse.bytesHeldPerPacket), number(result.bufferUse.wastedShare),
+            number(result.payload.aloneShare), number(result.payload.pageAlignedShare),
+            "\(result.payload.headerAreas)",
             result.notes.joined(separator: "; "),
         ]
         return axes + spreads + counts

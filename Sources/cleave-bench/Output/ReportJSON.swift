@@ -7,9 +7,13 @@ enum ReportJSON {
     static let schema = "cleave-bench/1"
 
     /// One object and a newline.
-    /// - Parameter command: the command line that gave the report.
-    static func text(_ report: BenchReport, command: [String]) -> String {
-        JSONValue.object([
+    /// - Parameters:
+    ///   - command: the command line that gave the report.
+    ///   - claims: what was judged by it, if anything was.
+    static func text(
+        _ report: BenchReport, command: [String], claims: [Claim]? = nil
+    ) -> String {
+        var pairs: [(String, JSONValue)] = [
             ("schema", .string(schema)),
             ("machine", machine(report.machine)),
             ("mode", .string(report.mode.rawValue)),
@@ -18,8 +22,10 @@ enum ReportJSON {
             ("warnings", .array(report.warnings.map(JSONValue.string))),
             ("queuePlan", PlacementText.json(report)),
             ("interrupted", report.interruption.map { .string($0.description) } ?? .null),
-            ("runs", .array(report.results.map(run))),
-        ]).text + "\n"
+        ]
+        if let claims { pairs.append(("claims", .array(claims.map(claim)))) }
+        pairs.append(("runs", .array(report.results.map(run))))
+        return JSONValue.object(pairs).text + "\n"
     }
 
     static func machine(_ facts: MachineFacts) -> JSONValue {
@@ -83,19 +89,30 @@ enum ReportJSON {
             ("tiny", .bool(one.tiny)),
             ("tinyPackets", .unsigned(result.tiny)),
             ("zeroPad", .bool(one.zeroPad)),
+            ("alignPayload", .bool(one.alignsPayload)),
             ("consumer", .string(one.consumer.rawValue)),
+            ("reads", .bool(one.readsPayload)),
             ("packetBytes", Int(one.packet).map(JSONValue.int) ?? .string(one.packetName)),
             ("mpps", spread(result.mpps)),
             ("gbps", spread(result.gbps)),
             ("deviceCyclesPerPacket", spread(result.deviceCyclesPerPacket)),
             ("driverCyclesPerPacket", spread(result.driverCyclesPerPacket)),
             ("consumerCyclesPerPacket", spread(result.consumerCyclesPerPacket)),
+            ("driverCycles", phases(result.driverCycles)),
+            ("descriptorsPerPacket", .number(result.bufferUse.descriptorsPerPacket)),
+            ("bytesHeldPerPacket", .number(result.bufferUse.bytesHeldPerPacket)),
+            ("wastedShare", .number(result.bufferUse.wastedShare)),
+            ("payloadAloneShare", .number(result.payload.aloneShare)),
+            ("pageAlignedShare", .number(result.payload.pageAlignedShare)),
+            ("headerAreas", .int(result.payload.headerAreas)),
             ("packets", .unsigned(result.packets)),
             ("split", .unsigned(result.split)),
             ("fallback", counts(result.fallback)),
             ("dropped", counts(result.dropped)),
             ("packetsPerBurst", .number(result.packetsPerBurst)),
             ("claimRetries", .unsigned(result.claimRetries)),
+            ("skippedBuffers", .unsigned(result.skippedBuffers)),
+            ("misfits", .unsigned(result.misfits)),
             (
                 "verify",
                 .object([
@@ -113,6 +130,13 @@ enum ReportJSON {
                 ])
             ),
             ("notes", .array(result.notes.map(JSONValue.string))),
+        ])
+    }
+
+    private static func phases(_ cycles: DriverCycles) -> JSONValue {
+        .object([
+            ("refill", spread(cycles.refill)), ("harvest", spread(cycles.harvest)),
+            ("return", spread(cycles.giveBack)), ("total", spread(cycles.total)),
         ])
     }
 

@@ -7,6 +7,11 @@ struct ReportText {
     var isQuiet = false
 
     func text(_ report: BenchReport) -> String {
+        frame(report, table: table(report), legend: legend(report))
+    }
+
+    /// A table with what belongs above and below it; the legend not if the table stands alone.
+    func frame(_ report: BenchReport, table: String, legend: String) -> String {
         var sections: [String] = []
         if !isQuiet {
             let passes = report.repeats == 1 ? "1 timed pass" : "\(report.repeats) timed passes"
@@ -17,11 +22,10 @@ struct ReportText {
                 + MachineText.warnings(report.warnings, style)
             sections.append(lines.map { $0 + "\n" }.joined())
         }
-        sections.append(table(report))
-        let details =
-            report.results.flatMap(details(of:)) + notes(report.results) + counters(report)
-        if !details.isEmpty { sections.append(details.map { $0 + "\n" }.joined()) }
-        if !isQuiet { sections.append(legend(report)) }
+        sections.append(table)
+        let remarks = remarks(report)
+        if !remarks.isEmpty { sections.append(remarks.map { $0 + "\n" }.joined()) }
+        if !isQuiet { sections.append(legend) }
         return sections.joined(separator: "\n")
     }
 
@@ -69,6 +73,11 @@ struct ReportText {
 
     private func isBad(_ result: BenchResult) -> Bool {
         result.verify.corrupt > 0 || result.verify.lost > 0
+    }
+
+    /// What a table has no room for: reasons, failures, notes.
+    func remarks(_ report: BenchReport) -> [String] {
+        report.results.flatMap(details(of:)) + notes(report.results) + counters(report)
     }
 
     /// What a row has no room for, one line for each kind.

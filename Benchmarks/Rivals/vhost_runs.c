@@ -1,0 +1,177 @@
+// The timed loops. Only the device's call is timed: a burst of 32 between two reads of the TSC;
+// the driver's turn in between is the same virtio-user code for both.
+#include "vhost.h"
+
+#include <rte_cycles.h>
+#include <rte_ethdev.h>
+#include <rte_vhost.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Bytes of a received packet, over all its buffers, against those sent.
+static bool is_intact(const struct rte_mbuf *received, const cleave_packet *sent) {
+    const unsigned char *expected = sent->data;
+    if (received->pkt_len != sent->length) return false;
+    for (; received != NULL; received = received->next) {
+        if (memcmp(rte_pktmbuf_mtod(received, const void *), expected, received->data_len) != 0) {
+            return false;
+        }
+        expected += received->data_len;
+    }
+    return true;
+}
+
+// The driver's turn: takes `count` packets and lets virtio-user post buffers again.
+static int receive(
+    uint16_t port, const cleave_packet *sent, uint32_t count, bool verify, dpdk_tally *tally) {
+    struct rte_mbuf *received[BURST];
+    uint32_t done = 0;
+    for (unsigned attempt = 0; done < count; attempt++) {
+        if (attempt == 1000) {
+            return vhost_fail("port %u: %u of %u packets arrived", port, done, count);
+        }
+        const uint16_t got = rte_eth_rx_burst(port, 0, received, (uint16_t)(count - done));
+        for (uint16_t i = 0; verify && i < got; i++) {
+            if (!is_intact(received[i], &sent[done + i])) tally->damaged++;
+        }
+        rte_pktmbuf_free_bulk(received, got);
+        done += got;
+    }
+    return 0;
+}
+
+static int add(dpdk_tally *tally, uint64_t cycles, int count) {
+    if (count <= 0) return vhost_fail("no packet was placed (%d)", count);
+    tally->cycles += cycles;
+    tally->packets += (uint64_t)count;
+    tally->bursts++;
+    return 0;
+}
+
+int dpdk_run_enqueue(
+    dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool verify, dpdk_tally *tally) {
+    const int vid = pair->dpdk.vid;
+    for (uint32_t burst = 0; burst < bursts; burst++) {
+        const uint32_t first = dpdk_sources_next(sources);
+        const uint64_t start = rte_rdtsc();
+        const int count = rte_vhost_enqueue_burst(vid, 0, sources->mbufs + first, BURST);
+        const uint64_t end = rte_rdtsc();
+        if (add(tally, end - start, count) != 0 ||
+            receive(pair->dpdk.port, sources->packets + first, (uint32_t)count, verify, tally) !=
+                0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+// What an embedder with mbufs does before every call.
+static inline void describe(cleave_packet *packets, struct rte_mbuf *const *mbufs) {
+    for (int i = 0; i < BURST; i++) {
+        const struct rte_mbuf *mbuf = mbufs[i];
+        packets[i] = (cleave_packet){
+            .data = rte_pktmbuf_mtod(mbuf, const void *), .length = mbuf->data_len};
+        // One segment each; a chain would go into `more`.
+        if (mbuf->nb_segs != 1) packets[i].data = NULL;
+    }
+}
+
+int dpdk_run_cleave_enqueue(
+    dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool from_mbufs, bool verify,
+    dpdk_tally *tally) {
+    cleave_packet described[BURST];
+    for (uint32_t burst = 0; burst < bursts; burst++) {
+        const uint32_t first = dpdk_sources_next(sources);
+        uint32_t events = 0;
+        const uint64_t start = rte_rdtsc();
+        cleave_packet *packets = sources->packets + first;
+        if (from_mbufs) {
+            describe(described, sources->mbufs + first);
+            packets = described;
+        }
+        const int count = cleave_rq_enqueue_burst(pair->rq, packets, BURST, &events);
+        const uint64_t end = rte_rdtsc();
+        if (add(tally, end - start, count) != 0 ||
+            receive(pair->cleave.port, sources->packets + first, (uint32_t)count, verify, tally) !=
+                0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+// ---- libcleave over a guest that is not DPDK's --------------------------------------------------
+
+struct dpdk_guest {
+    cleave_memory *memory;
+    cleave_header_queue *headers;
+    cleave_rq *rq;
+};
+
+static int attach_guest(dpdk_guest *guest, const dpdk_guest_layout *layout) {
+    cleave_region region = {layout->guest_base, layout->memory_bytes, layout->memory, 0};
+    cleave_memory_config table = {sizeof table, 1, &region};
+    int result = cleave_memory_create(vhost_context, &table, &guest->memory);
+    if (result < 0) return vhost_fail_cleave("cleave_memory_create", result, vhost_context);
+    cleave_rq_config config = {
+        .struct_size = sizeof config,
+        .features = 1ull << 32 | (layout->packed ? 1ull << 34 : 0) |
+                    (layout->mergeable ? 1ull << 15 : 0),
+        .size = layout->ring_size,
+        .burst = BURST,
+        .descriptor_area = layout->descriptor_area,
+        .driver_area = layout->driver_area,
+        .device_area = layout->device_area,
+        .last_avail = layout->packed ? 0x8000 : 0,
+        .last_used = layout->packed ? 0x8000 : 0,
+    };
+    if (layout->slot_count > 0) {
+        cleave_header_queue_config headers = {
+            .struct_size = sizeof headers,
+            .slot_size = layout->slot_size,
+            .slot_count = layout->slot_count,
+            .slots = layout->slots,
+            .control = layout->control,
+        };
+        result = cleave_header_queue_create(guest->memory, &headers, &guest->headers);
+        if (result < 0) {
+            return vhost_fail_cleave("cleave_header_queue_create", result, guest->memory);
+        }
+        config.method = CLEAVE_METHOD_D;
+        config.header_queue = guest->headers;
+    }
+    result = cleave_rq_create(guest->memory, &config, &guest->rq);
+    return result < 0 ? vhost_fail_cleave("cleave_rq_create", result, guest->memory) : 0;
+}
+
+dpdk_guest *dpdk_guest_create(const dpdk_guest_layout *layout) {
+    dpdk_guest *guest = calloc(1, sizeof *guest);
+    if (guest == NULL) return NULL;
+    if (attach_guest(guest, layout) == 0) return guest;
+    dpdk_guest_destroy(guest);
+    return NULL;
+}
+
+void dpdk_guest_destroy(dpdk_guest *guest) {
+    if (guest == NULL) return;
+    cleave_rq_destroy(guest->rq);
+    cleave_header_queue_destroy(guest->headers);
+    cleave_memory_destroy(guest->memory);
+    free(guest);
+}
+
+int dpdk_run_guest_enqueue(
+    dpdk_guest *guest, dpdk_sources *sources, uint32_t bursts, dpdk_guest_turn turn,
+    void *context, dpdk_tally *tally) {
+    for (uint32_t burst = 0; burst < bursts; burst++) {
+        const uint32_t first = dpdk_sources_next(sources);
+        uint32_t events = 0;
+        const uint64_t start = rte_rdtsc();
+        const int count =
+            cleave_rq_enqueue_burst(guest->rq, sources->packets + first, BURST, &events);
+        const uint64_t end = rte_rdtsc();
+        if (add(tally, end - start, count) != 0) return -1;
+        turn(context, first, (uint32_t)count);
+    }
+    return 0;
+}

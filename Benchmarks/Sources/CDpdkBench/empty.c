@@ -1,0 +1,1 @@
+#include "dpdk_bench.h"

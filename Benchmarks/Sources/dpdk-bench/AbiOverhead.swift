@@ -1,0 +1,101 @@
+import CDpdkBench
+import GuestDriver
+import Host
+import RxPath
+
+/// What a burst costs through the C functions, beside the same burst through the Swift class: equal
+/// guests, 64-byte packets placed whole.
+struct AbiOverhead: Encodable, CustomStringConvertible {
+    let ring = "split"
+    let packetBytes = 64
+    /// Cycles per burst of 32.
+    let swift: Figures
+    let c: Figures
+    /// Of the medians, cycles per burst.
+    var difference: Double { c.median - swift.median }
+
+    var description: String {
+        let parts = [("C", c), ("Swift", swift)].map { name, figures in
+            "\(name) \(Report.figures(figures))"
+        }
+        return "A burst of 32 x 64 B, cycles: \(parts.joined(separator: ", ")); "
+            + "the C call costs \(Report.number(difference)) more "
+            + "(of the minima: \(Report.number(c.min - swift.min)))"
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case ring, packetBytes, swift, c, difference
+    }
+
+    func encode(to encoder: Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(ring, forKey: .ring)
+        try container.encode(packetBytes, forKey: .packetBytes)
+        try container.encode(swift, forKey: .swift)
+        try container.encode(c, forKey: .c)
+        try container.encode(difference, forKey: .difference)
+    }
+
+    static func measure(repeats: Int) throws -> AbiOverhead {
+        let shape = Shape(ring: .split, isMergeable: true, ringSize: 256)
+        guard let sources = dpdk_sources_create(64, 1024) else { throw Failure.ofRival }
+        defer { dpdk_sources_destroy(sources) }
+        let throughC = try GuestRig(shape, largestPacket: 64, splits: false)
+        let throughSwift = try SwiftRig(shape, sources, count: 1024)
+        var swift: [Double] = []
+        var c: [Double] = []
+        let bursts: UInt32 = 4096
+        for round in 0...repeats {
+            var tally = dpdk_tally()
+            try check(throughC.run(sources, bursts: bursts, &tally))
+            let cycles = throughSwift.run(bursts: Int(bursts))
+            if round == 0 { continue }
+            c.append(Double(tally.cycles) / Double(bursts))
+            swift.append(Double(cycles) / Double(bursts))
+        }
+        return AbiOverhead(swift: Figures(swift), c: Figures(c))
+    }
+}
+
+/// The same guest with the Swift class as its device.
+private final class SwiftRig {
+    private let rig: GuestRig
+    private let queue: RxQueue
+    private let arena: MemoryArena
+    private let refs: UnsafeMutablePointer<PacketRef>
+    private let count: Int
+    private var next = 0
+
+    init(_ shape: Shape, _ sources: OpaquePointer, count: Int) throws {
+        rig = try GuestRig(shape, largestPacket: 64, splits: false, attaches: false)
+        let configuration = RxQueueConfiguration(
+            virtqueue: rig.driver.virtqueue, features: .mergeableBuffers, memory: rig.space.memory,
+            method: .whole)
+        arena = try MemoryArena(byteCount: configuration.arenaByteCount)
+        queue = try RxQueue(configuration, in: arena)
+        refs = .allocate(capacity: count)
+        self.count = count
+        for index in 0..<count {
+            guard let packet = dpdk_sources_packet(sources, UInt32(index)) else { continue }
+            (refs + index).initialize(to: PacketRef(packet, byteCount: 64))
+        }
+    }
+
+    deinit {
+        refs.deallocate()
+    }
+
+    /// - Returns: cycles of the device's side.
+    func run(bursts: Int) -> UInt64 {
+        var cycles: UInt64 = 0
+        for _ in 0..<bursts {
+            let first = next
+            next = next + 32 == count ? 0 : next + 32
+            let start = CycleClock.now()
+            let result = queue.enqueue(refs + first, count: 32)
+            cycles &+= CycleClock.now() &- start
+            rig.takeTurn(first, result.delivered)
+        }
+        return cycles
+    }
+}

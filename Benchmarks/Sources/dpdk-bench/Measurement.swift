@@ -1,0 +1,135 @@
+import CDpdkBench
+import RxPath
+
+/// Cycles per packet of one contender: what its runs amount to.
+struct Figures: Encodable {
+    let median: Double
+    let min: Double
+    let max: Double
+
+    init(_ samples: [Double]) {
+        let sorted = samples.sorted()
+        let middle = sorted.count / 2
+        median = sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+        min = sorted[0]
+        max = sorted[sorted.count - 1]
+    }
+}
+
+/// Both contenders in one case.
+struct Result: Encodable {
+    let op: String
+    let ring: String
+    let buffers: String
+    let method: String
+    let packetBytes: Int
+    let ringSize: Int
+    let warm: Bool
+    let cleave: Figures
+    let dpdk: Figures
+    /// Of the medians.
+    let ratio: Double
+    /// As `cleave`, with what an embedder that has mbufs does before each call.
+    let cleaveFromMbufs: Figures?
+    let ratioFromMbufs: Double?
+}
+
+/// One way of carrying a burst, measured in turns with the others.
+struct Contender {
+    let name: String
+    let run: (_ bursts: UInt32, _ tally: inout dpdk_tally) -> Int32
+}
+
+/// Goes through a plan.
+struct Measurement {
+    let plan: Plan
+
+    func run() throws -> [Result] {
+        var results: [Result] = []
+        for shape in plan.shapes {
+            let rows = try measure(shape)
+            results += rows
+        }
+        return results
+    }
+
+    private func measure(_ shape: Shape) throws -> [Result] {
+        let buffer = shape.bufferByteCount(largestPacket: plan.largestPacket)
+        var layout = dpdk_shape(
+            packed: shape.ring == .packed, mergeable: shape.isMergeable,
+            ring_size: UInt32(shape.ringSize), buffer_bytes: UInt32(buffer),
+            packet_bytes: UInt32(plan.largestPacket))
+        guard let pair = dpdk_pair_create(&layout) else { throw Failure.ofRival }
+        defer { dpdk_pair_destroy(pair) }
+        let guest = try GuestRig(shape, largestPacket: plan.largestPacket, splits: true)
+        Report.printHeader(shape)
+        var results: [Result] = []
+        for isWarm in plan.isWarm {
+            for size in plan.sizes {
+                let rows = try enqueue(shape, pair, guest, size: size, isWarm: isWarm)
+                Report.print(rows)
+                results += rows
+            }
+        }
+        return results
+    }
+
+    private func enqueue(
+        _ shape: Shape, _ pair: OpaquePointer, _ guest: GuestRig, size: Int, isWarm: Bool
+    ) throws -> [Result] {
+        let count = Plan.sourceCount(packetBytes: size, isWarm: isWarm)
+        guard let sources = dpdk_sources_create(UInt32(size), UInt32(count)) else {
+            throw Failure.ofRival
+        }
+        defer { dpdk_sources_destroy(sources) }
+        try verify(pair, guest, sources)
+        let samples = try interleave(
+            [
+                Contender(name: "dpdk") { dpdk_run_enqueue(pair, sources, $0, false, &$1) },
+                Contender(name: "whole") {
+                    dpdk_run_cleave_enqueue(pair, sources, $0, false, false, &$1)
+                },
+                Contender(name: "mbufs") {
+                    dpdk_run_cleave_enqueue(pair, sources, $0, true, false, &$1)
+                },
+                Contender(name: "d") { guest.run(sources, bursts: $0, &$1) },
+            ], bursts: Plan.burstCount(packetBytes: size))
+        let dpdk = Figures(samples[0])
+        func result(_ method: String, _ cleave: Figures, _ mbufs: Figures?) -> Result {
+            Result(
+                op: "enqueue", ring: shape.ring.rawValue, buffers: shape.buffers, method: method,
+                packetBytes: size, ringSize: shape.ringSize, warm: isWarm, cleave: cleave,
+                dpdk: dpdk, ratio: cleave.median / dpdk.median, cleaveFromMbufs: mbufs,
+                ratioFromMbufs: mbufs.map { $0.median / dpdk.median })
+        }
+        return [
+            result("whole", Figures(samples[1]), Figures(samples[2])),
+            result("d", Figures(samples[3]), nil),
+        ]
+    }
+
+    /// Every byte of some packets, before anything is timed.
+    private func verify(
+        _ pair: OpaquePointer, _ guest: GuestRig, _ sources: OpaquePointer
+    ) throws {
+        var tally = dpdk_tally()
+        try check(dpdk_run_enqueue(pair, sources, 32, true, &tally))
+        try check(dpdk_run_cleave_enqueue(pair, sources, 32, false, true, &tally))
+        try check(dpdk_run_cleave_enqueue(pair, sources, 32, true, true, &tally))
+        guard tally.damaged == 0 else { throw Failure("\(tally.damaged) packets were damaged") }
+        try guest.verify(sources, bursts: 32)
+    }
+
+    /// Cycles per packet of each contender, `repeats` runs each, in turns; one round of warm-up.
+    private func interleave(_ contenders: [Contender], bursts: UInt32) throws -> [[Double]] {
+        var samples = [[Double]](repeating: [], count: contenders.count)
+        for round in 0...plan.repeats {
+            for (index, contender) in contenders.enumerated() {
+                var tally = dpdk_tally()
+                try check(contender.run(bursts, &tally))
+                if round > 0 { samples[index].append(Double(tally.cycles) / Double(tally.packets)) }
+            }
+        }
+        return samples
+    }
+}

@@ -1,0 +1,274 @@
+import CCleave
+import Engine
+import Glibc
+import Host
+import RxPath
+
+/// An engine and the handles of its lanes.
+final class EngineObject: HandleObject, @unchecked Sendable {
+    // SAFETY: `engine` is controlled by whoever holds the handle's slot, its lanes by whoever
+    // holds theirs; `lanes` is set before the handle is given out.
+
+    let engine: RxEngine
+    let context: ContextObject
+    fileprivate(set) var lanes: [OpaquePointer] = []
+
+    init(
+        _ memory: MemoryObject, _ plans: [ReceiveQueuePlan], _ cpus: [Int]?, ringCapacity: Int
+    ) throws(Refusal) {
+        context = memory.context
+        do {
+            let plan =
+                if let cpus {
+                    try QueuePlan(rqs: plans.count, cpus: cpus)
+                } else {
+                    QueuePlan(unpinned: plans.count)
+                }
+            engine = try RxEngine(
+                queues: plans.map(\.configuration), plan: plan, ringCapacity: ringCapacity,
+                arenas: context.arenas)
+        } catch { throw .invalid("\(error)") }
+        super.init(parents: [memory] + plans.compactMap(\.headerQueue))
+        for fallback in engine.memoryFallbacks { context.log(.warning, "RQ memory: \(fallback)") }
+        context.log(.info, "engine of \(plans.count) RQs created")
+    }
+
+    override class var type: HandleType { .engine }
+}
+
+/// The submitting side of one RQ of an engine.
+final class LaneObject: HandleObject, @unchecked Sendable {
+    // SAFETY: used by whoever holds the handle's slot; counters may be read by anyone.
+
+    private let engine: RxEngine
+    private let index: Int
+    private let burst: PacketBurst
+    private let completions: UnsafeMutablePointer<PacketRef>
+    private static let burstCount = 64
+
+    init(_ parent: EngineObject, _ index: Int) {
+        engine = parent.engine
+        self.index = index
+        burst = PacketBurst(
+            refs: .allocate(capacity: PacketBurst.refCapacity(packets: Self.burstCount)),
+            packetCapacity: Self.burstCount)
+        completions = .allocate(capacity: Self.burstCount)
+        super.init(parents: [parent])
+    }
+
+    deinit {
+        burst.refs.deallocate()
+        completions.deallocate()
+    }
+
+    override class var type: HandleType { .lane }
+
+    /// Submits packets whole, as many as the ring has room for.
+    func submit(_ packets: UnsafePointer<cleave_packet>, _ count: Int) throws(Refusal) -> Int32 {
+        var done = 0
+        while done < count {
+            let converted = burst.convert(UnsafeRawPointer(packets + done), count - done)
+            if let problem = converted.problem, done == 0, converted.packetCount == 0 {
+                throw problem
+            }
+            let room = engine.room(index, converted.refCount)
+            var refCount = 0
+            var packetCount = 0
+            for end in 1...max(1, room) where end <= room {
+                if burst.refs[end - 1].flags.contains(.more) { continue }
+                refCount = end
+                packetCount += 1
+            }
+            _ = engine.submit(index, burst.refs, count: refCount)
+            done += packetCount
+            if packetCount < converted.packetCount || packetCount == 0 { break }
+        }
+        return Int32(truncatingIfNeeded: done)
+    }
+
+    /// Takes completions; the segments of a packet count as one.
+    func reap(_ target: UnsafeMutablePointer<cleave_completion>, _ count: Int) -> Int32 {
+        var done = 0
+        while done < count {
+            let wanted = min(count - done, Self.burstCount)
+            let got = engine.reap(index, into: completions, count: wanted)
+            for number in 0..<got where !completions[number].flags.contains(.more) {
+                let ref = completions[number]
+                target[done] = cleave_completion(
+                    cookie: ref.cookie,
+                    flags: ref.flags.contains(.dropped)
+                        ? UInt16(CLEAVE_PACKET_DROPPED.rawValue) : 0)
+                done += 1
+            }
+            if got < wanted { break }
+        }
+        return Int32(truncatingIfNeeded: done)
+    }
+
+    func turn() throws(Refusal) -> Int32 {
+        if engine.isRunning { throw Refusal(Refusal.busy, "the engine's thread turns this RQ") }
+        return Int32(truncatingIfNeeded: engine.turn(index))
+    }
+
+    func base() throws(Refusal) -> UInt16 {
+        if engine.isRunning { throw Refusal(Refusal.busy, "the engine is running") }
+        return engine.base(index)
+    }
+
+    var counters: cleave_counters {
+        cleave_counters(engine.counters(index), cycles: engine.cycles(index))
+    }
+}
+
+@c @implementation
+public func cleave_engine_create(
+    _ memory: OpaquePointer!, _ config: UnsafePointer<cleave_engine_config>!,
+    _ engine: UnsafeMutablePointer<OpaquePointer?>!
+) -> Int32 {
+    control(memory, as: MemoryObject.self) { parent throws(Refusal) in
+        guard let engine else { throw .null("engine") }
+        let object = try makeEngine(config, parent)
+        let handle = try HandleTable.shared.insert(object)
+        do throws(Refusal) {
+            for index in 0..<object.engine.count {
+                object.lanes.append(try HandleTable.shared.insert(LaneObject(object, index)))
+            }
+        } catch {
+            _ = try HandleTable.shared.remove(handle, children: object.lanes)
+            throw error
+        }
+        engine.pointee = handle
+        return 0
+    }
+}
+
+private func makeEngine(
+    _ config: UnsafePointer<cleave_engine_config>?, _ memory: MemoryObject
+) throws(Refusal) -> EngineObject {
+    let configuration = try readSized(
+        config, minimum: MemoryLayout<cleave_engine_config>.size, into: cleave_engine_config(),
+        "config")
+    let count = Int(configuration.queue_count)
+    guard (1...1024).contains(count), configuration.reserved == 0 else {
+        throw .invalid("config->queue_count is \(count), not 1 to 1024, or reserved is not 0")
+    }
+    guard let queues = configuration.queues else { throw .null("config->queues") }
+    let capacity = configuration.ring_capacity == 0 ? 1024 : Int(configuration.ring_capacity)
+    guard capacity >= 64, capacity <= 1 << 20, capacity & (capacity - 1) == 0 else {
+        throw .invalid(
+            "config->ring_capacity is \(capacity), not a power of two from 64 to 1048576")
+    }
+    let stride = UnsafeRawPointer(queues).loadUnaligned(as: UInt32.self)
+    var plans: [ReceiveQueuePlan] = []
+    for index in 0..<count {
+        let bytes = UnsafeRawPointer(queues) + index * Int(stride)
+        guard bytes.loadUnaligned(as: UInt32.self) == stride else {
+            throw .invalid("config->queues[\(index)].struct_size is not that of the first")
+        }
+        let queue = try readSized(
+            bytes.assumingMemoryBound(to: cleave_rq_config.self),
+            minimum: MemoryLayout<cleave_rq_config>.size, into: cleave_rq_config(),
+            "config->queues[\(index)]")
+        do throws(Refusal) { plans.append(try ReceiveQueuePlan(queue, memory)) } catch {
+            throw Refusal(error.code, "queues[\(index)]: \(error.text)")
+        }
+    }
+    let cpus = configuration.cpus.map { cpus in (0..<count).map { Int(cpus[$0]) } }
+    return try EngineObject(memory, plans, cpus, ringCapacity: capacity)
+}
+
+@c @implementation
+public func cleave_engine_start(_ engine: OpaquePointer!) -> Int32 {
+    exclusive(engine, as: EngineObject.self) { object throws(Refusal) in
+        if object.engine.isRunning { throw Refusal(Refusal.busy, "the engine is running") }
+        do { try object.engine.start() } catch {
+            object.context.log(.error, "\(error)")
+            throw Refusal(-EAGAIN, "\(error)")
+        }
+        object.context.log(.info, "engine started")
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_engine_drain(_ engine: OpaquePointer!, _ milliseconds: UInt32) -> Int32 {
+    exclusive(engine, as: EngineObject.self) { object throws(Refusal) in
+        if object.engine.drain(seconds: Double(milliseconds) / 1000) { return 0 }
+        throw Refusal(-ETIMEDOUT, "packets were left after \(milliseconds) ms")
+    }
+}
+
+@c @implementation
+public func cleave_engine_stop(_ engine: OpaquePointer!) -> Int32 {
+    exclusive(engine, as: EngineObject.self) { object throws(Refusal) in
+        if object.engine.isRunning { object.context.log(.info, "engine stopped") }
+        object.engine.stop()
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_engine_destroy(_ engine: OpaquePointer!) -> Int32 {
+    destroy(engine, as: EngineObject.self, children: { $0.lanes }) { $0.engine.stop() }
+}
+
+@c @implementation
+public func cleave_engine_lane(
+    _ engine: OpaquePointer!, _ index: UInt32, _ lane: UnsafeMutablePointer<OpaquePointer?>!
+) -> Int32 {
+    control(engine, as: EngineObject.self) { object throws(Refusal) in
+        guard let lane else { throw .null("lane") }
+        guard Int(index) < object.lanes.count else {
+            throw .invalid("index \(index) is not below \(object.lanes.count)")
+        }
+        lane.pointee = object.lanes[Int(index)]
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_lane_submit(
+    _ lane: OpaquePointer!, _ packets: UnsafePointer<cleave_packet>!, _ count: UInt32
+) -> Int32 {
+    exclusive(lane, as: LaneObject.self) { object throws(Refusal) in
+        guard let packets else { throw .null("packets") }
+        return try object.submit(packets, Int(min(count, UInt32(Int32.max))))
+    }
+}
+
+@c @implementation
+public func cleave_lane_reap(
+    _ lane: OpaquePointer!, _ completions: UnsafeMutablePointer<cleave_completion>!,
+    _ count: UInt32
+) -> Int32 {
+    exclusive(lane, as: LaneObject.self) { object throws(Refusal) in
+        guard let completions else { throw .null("completions") }
+        return object.reap(completions, Int(min(count, UInt32(Int32.max))))
+    }
+}
+
+@c @implementation
+public func cleave_lane_turn(_ lane: OpaquePointer!) -> Int32 {
+    exclusive(lane, as: LaneObject.self) { object throws(Refusal) in try object.turn() }
+}
+
+@c @implementation
+public func cleave_lane_base(
+    _ lane: OpaquePointer!, _ base: UnsafeMutablePointer<UInt16>!
+) -> Int32 {
+    exclusive(lane, as: LaneObject.self) { object throws(Refusal) in
+        guard let base else { throw .null("base") }
+        base.pointee = try object.base()
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_lane_counters(
+    _ lane: OpaquePointer!, _ counters: UnsafeMutablePointer<cleave_counters>!
+) -> Int32 {
+    control(lane, as: LaneObject.self) { object throws(Refusal) in
+        try writeSized(object.counters, to: counters, "counters")
+        return 0
+    }
+}

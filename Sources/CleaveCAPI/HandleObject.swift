@@ -1,0 +1,99 @@
+import CCleave
+import Glibc
+import Host
+
+/// Why a call was refused: what it returns, and the sentence for `cleave_last_error`.
+struct Refusal: Error {
+    let code: Int32
+    let text: String
+
+    init(_ code: Int32, _ text: String) {
+        self.code = code
+        self.text = text
+    }
+
+    static let invalid = -EINVAL
+    static let stale = -EBADF
+    static let busy = -EBUSY
+    static let stopped = -ESHUTDOWN
+    static let unsupported = -ENOTSUP
+    static let noSlots = -ENOSPC
+
+    static func invalid(_ text: String) -> Refusal { Refusal(invalid, text) }
+    static func null(_ name: String) -> Refusal { Refusal(invalid, "\(name) is NULL") }
+    static func unsupported(_ text: String) -> Refusal { Refusal(unsupported, text) }
+}
+
+/// What a handle stands for.
+///
+/// Constant but for its error text, which has a lock, and `childCount`, which the handle table's
+/// lock guards.
+class HandleObject: @unchecked Sendable {
+    // SAFETY: see above; subclasses say how they guard what they add.
+
+    /// Objects that may not be destroyed before this one.
+    let parents: [HandleObject]
+    /// Live handles that have this object among their parents.
+    var childCount = 0
+    private let errorLock = Lock()
+    private var error = ""
+
+    init(parents: [HandleObject]) { self.parents = parents }
+
+    class var type: HandleType { .context }
+
+    /// Sentence of the last failure.
+    var lastError: String { errorLock.withLock { error } }
+
+    /// Keeps a failure's sentence and gives its code.
+    func note(_ refusal: Refusal) -> Int32 {
+        errorLock.withLock { error = refusal.text }
+        return refusal.code
+    }
+}
+
+/// A call that may run beside others on the same handle: finds the object, keeps what went wrong.
+func control<Object: HandleObject>(
+    _ handle: OpaquePointer?, as _: Object.Type,
+    _ body: (Object) throws(Refusal) -> Int32
+) -> Int32 {
+    if handle == nil { return Refusal.invalid }
+    guard let object = HandleTable.shared.find(handle) as? Object else { return Refusal.stale }
+    do { return try body(object) } catch { return object.note(error) }
+}
+
+/// A call that is alone on its handle: any other one meanwhile is refused. No lock, no reference
+/// counted, so that it costs a packet path next to nothing.
+@inline(__always)
+func exclusive<Object: HandleObject>(
+    _ handle: OpaquePointer?, as type: Object.Type,
+    _ body: (borrowing Object) throws(Refusal) -> Int32
+) -> Int32 {
+    let bits = UInt64(UInt(bitPattern: handle))
+    let kind = bits >> UInt64(CLEAVE_SLOT_BITS) & 15
+    if kind != Object.type.rawValue { return bits == 0 ? Refusal.invalid : Refusal.stale }
+    let slot = HandleSlot(bits)
+    let entered = slot.enter(bits)
+    if entered != 0 { return entered }
+    defer { slot.leave() }
+    // SAFETY: the key told type and liveness; a live slot has an object, and it stays while the
+    // slot is held.
+    let object = Unmanaged<Object>.fromOpaque(slot.object.unsafelyUnwrapped)
+    return object._withUnsafeGuaranteedRef { object in
+        do throws(Refusal) { return try body(object) } catch { return object.note(error) }
+    }
+}
+
+/// A destroy call.
+func destroy<Object: HandleObject>(
+    _ handle: OpaquePointer?, as type: Object.Type,
+    children: (Object) -> [OpaquePointer] = { _ in [] },
+    finally: (Object) -> Void = { _ in }
+) -> Int32 {
+    control(handle, as: type) { object throws(Refusal) in
+        guard let handle else { return Refusal.invalid }
+        let removed = try HandleTable.shared.remove(handle, children: children(object))
+        if let removed = removed as? Object { finally(removed) }
+        return 0
+    }
+}

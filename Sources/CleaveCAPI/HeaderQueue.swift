@@ -1,0 +1,59 @@
+import CCleave
+import RxPath
+
+/// A header queue of one guest.
+final class HeaderQueueObject: HandleObject, @unchecked Sendable {
+    // SAFETY: constant; the queue guards itself.
+
+    let memory: MemoryObject
+    let queue: HeaderQueue
+
+    init(_ memory: MemoryObject, _ layout: HeaderQueueLayout) throws(Refusal) {
+        self.memory = memory
+        do { queue = try HeaderQueue(layout, memory: memory.memory) } catch {
+            throw .invalid("\(error)")
+        }
+        super.init(parents: [memory])
+    }
+
+    override class var type: HandleType { .headerQueue }
+}
+
+@c @implementation
+public func cleave_header_queue_create(
+    _ memory: OpaquePointer!, _ config: UnsafePointer<cleave_header_queue_config>!,
+    _ queue: UnsafeMutablePointer<OpaquePointer?>!
+) -> Int32 {
+    control(memory, as: MemoryObject.self) { parent throws(Refusal) in
+        guard let queue else { throw .null("queue") }
+        let configuration = try readSized(
+            config, minimum: MemoryLayout<cleave_header_queue_config>.size,
+            into: cleave_header_queue_config(), "config")
+        guard configuration.reserved == 0 else { throw .invalid("config->reserved is not 0") }
+        let layout = HeaderQueueLayout(
+            base: try parent.guestAddress(configuration.slots, "config->slots"),
+            control: try parent.guestAddress(configuration.control, "config->control"),
+            slotSize: Int(configuration.slot_size), slotCount: Int(configuration.slot_count))
+        queue.pointee = try HandleTable.shared.insert(HeaderQueueObject(parent, layout))
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_header_queue_destroy(_ queue: OpaquePointer!) -> Int32 {
+    destroy(queue, as: HeaderQueueObject.self)
+}
+
+@c @implementation
+public func cleave_header_queue_get_status(
+    _ queue: OpaquePointer!, _ status: UnsafeMutablePointer<cleave_header_queue_status>!
+) -> Int32 {
+    exclusive(queue, as: HeaderQueueObject.self) { object throws(Refusal) in
+        var value = cleave_header_queue_status()
+        value.broken = object.queue.isBroken ? 1 : 0
+        value.claimed = object.queue.claimedCount
+        value.free = UInt64(object.queue.freeCount)
+        try writeSized(value, to: status, "status")
+        return 0
+    }
+}

@@ -1,0 +1,126 @@
+import CCleave
+import RxPath
+
+/// Virtio feature bits that this interface itself looks at.
+private enum FeatureBit {
+    static let logAll: UInt64 = 1 << 26
+    static let version1: UInt64 = 1 << 32
+    static let ringPacked: UInt64 = 1 << 34
+    /// What the receive path obeys.
+    static let obeyed: VirtioFeatures = [
+        .mergeableBuffers, .indirectDescriptors, .eventIndex, .hashReport,
+    ]
+}
+
+/// A `cleave_rq_config`, checked and translated.
+struct ReceiveQueuePlan {
+    var configuration: RxQueueConfiguration
+    /// NUMA node for private memory.
+    var node: Int?
+    /// The header queue that it is linked to.
+    var headerQueue: HeaderQueueObject?
+
+    private static let knownFlags =
+        CLEAVE_RQ_CALL_FD.rawValue | CLEAVE_RQ_NODE.rawValue | CLEAVE_RQ_DROP.rawValue
+        | CLEAVE_RQ_TINY.rawValue | CLEAVE_RQ_ZERO_PAD.rawValue
+
+    init(_ config: cleave_rq_config, _ memory: MemoryObject) throws(Refusal) {
+        guard config.flags & ~Self.knownFlags == 0 else {
+            throw .invalid("flags 0x\(String(config.flags, radix: 16)) has unknown bits")
+        }
+        guard config.reserved == 0 else { throw .invalid("reserved is not 0") }
+        func has(_ flag: cleave_rq_flags) -> Bool { config.flags & flag.rawValue != 0 }
+        let (method, headerQueue) = try Self.method(config, memory)
+        let burst = config.burst == 0 ? 32 : Int(config.burst)
+        guard (1...RxQueue.maximumBurst).contains(burst) else {
+            throw .invalid("burst \(burst) is not between 1 and \(RxQueue.maximumBurst)")
+        }
+        guard config.split_threshold <= SplitPolicy.maximumThreshold else {
+            throw .invalid("split_threshold \(config.split_threshold) is above the largest packet")
+        }
+        guard !has(CLEAVE_RQ_CALL_FD) || config.call_fd >= 0 else {
+            throw .invalid("call_fd is \(config.call_fd)")
+        }
+        guard !has(CLEAVE_RQ_NODE) || config.node >= 0 else {
+            throw .invalid("node is \(config.node)")
+        }
+        configuration = RxQueueConfiguration(
+            virtqueue: try Self.virtqueue(config, memory),
+            features: VirtioFeatures(rawValue: config.features).intersection(FeatureBit.obeyed),
+            memory: memory.memory, method: method, headerQueue: headerQueue?.queue,
+            splitPolicy: SplitPolicy(
+                threshold: Int(config.split_threshold), placesTinyPackets: has(CLEAVE_RQ_TINY),
+                zeroPads: has(CLEAVE_RQ_ZERO_PAD)),
+            burst: burst, shortage: has(CLEAVE_RQ_DROP) ? .drop : .wait,
+            callDescriptor: has(CLEAVE_RQ_CALL_FD) ? config.call_fd : -1)
+        node = has(CLEAVE_RQ_NODE) ? Int(config.node) : nil
+        self.headerQueue = headerQueue
+    }
+
+    private static func method(
+        _ config: cleave_rq_config, _ memory: MemoryObject
+    ) throws(Refusal) -> (RxMethod, HeaderQueueObject?) {
+        switch config.method {
+        case CLEAVE_METHOD_WHOLE.rawValue: return (.whole, nil)
+        case CLEAVE_METHOD_A.rawValue: return (.headerDescriptor, nil)
+        case CLEAVE_METHOD_B.rawValue: return (.headerPage, nil)
+        case CLEAVE_METHOD_C.rawValue:
+            let small = config.header_buffer_size == 0 ? 128 : Int(config.header_buffer_size)
+            guard (64...1 << 20).contains(small) else {
+                throw .invalid("header_buffer_size \(small) is not between 64 and 1048576")
+            }
+            return (.alternating(headerBufferByteCount: small), nil)
+        case CLEAVE_METHOD_D.rawValue: break
+        default: throw .invalid("method \(config.method) is none")
+        }
+        guard let handle = config.header_queue else { throw .null("header_queue") }
+        guard let queue = HandleTable.shared.find(handle) as? HeaderQueueObject else {
+            throw Refusal(Refusal.stale, "header_queue is not a live header queue")
+        }
+        guard queue.memory === memory else {
+            throw .invalid("header_queue lies in the memory of another table")
+        }
+        switch config.report {
+        case CLEAVE_REPORT_USED_ELEMENT.rawValue: return (.headerQueue(.usedElement), queue)
+        case CLEAVE_REPORT_NET_HEADER.rawValue: return (.headerQueue(.netHeader), queue)
+        default: throw .invalid("report \(config.report) is none")
+        }
+    }
+
+    private static func virtqueue(
+        _ config: cleave_rq_config, _ memory: MemoryObject
+    ) throws(Refusal) -> VirtqueueAddresses {
+        try virtqueue(
+            features: config.features, size: config.size,
+            areas: (config.descriptor_area, config.driver_area, config.device_area),
+            last: (config.last_avail, config.last_used), memory)
+    }
+
+    /// Checks what every virtqueue is described by.
+    static func virtqueue(
+        features: UInt64, size: UInt32,
+        areas: (UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?),
+        last: (avail: UInt16, used: UInt16), _ memory: MemoryObject
+    ) throws(Refusal) -> VirtqueueAddresses {
+        guard features & FeatureBit.version1 != 0 else {
+            throw .unsupported("features lack VERSION_1: legacy drivers are not served")
+        }
+        guard features & FeatureBit.logAll == 0 else {
+            throw .unsupported("features has VHOST_F_LOG_ALL: writes are not logged")
+        }
+        let format: RingFormat = features & FeatureBit.ringPacked != 0 ? .packed : .split
+        do { try VirtqueueAddresses.check(size: Int(size), format) } catch {
+            throw .invalid("\(error)")
+        }
+        guard last.avail == last.used else {
+            throw .invalid(
+                "last_avail \(last.avail) and last_used \(last.used) differ: a queue is resumed "
+                    + "without buffers in flight")
+        }
+        return VirtqueueAddresses(
+            format: format, size: Int(size),
+            descriptorArea: try memory.guestAddress(areas.0, "descriptor_area"),
+            driverArea: try memory.guestAddress(areas.1, "driver_area"),
+            deviceArea: try memory.guestAddress(areas.2, "device_area"), base: last.avail)
+    }
+}

@@ -1,0 +1,256 @@
+import CCleave
+import Glibc
+import GuestDriver
+import RxPath
+import TestSupport
+import Testing
+
+extension CFunctions {
+    @Suite("Configurations") struct ConfigTests {
+        private typealias Change = @Sendable (inout cleave_rq_config, CRig) -> Void
+
+        /// What may not be asked of an RQ, what it gives, and a part of the sentence.
+        private static let refused: [(change: Change, result: Int32, words: String)] = [
+            ({ config, _ in config.flags = 1 << 5 }, -EINVAL, "flags 0x20"),
+            (
+                { config, _ in
+                    config.method = 2
+                    config.features &= ~(1 << 15)
+                }, -EINVAL, "MRG_RXBUF"
+            ),
+            (
+                { config, _ in
+                    config.method = 3
+                    config.header_buffer_size = 63
+                }, -EINVAL, "size 63"
+            ),
+            ({ config, _ in config.reserved = 1 }, -EINVAL, "reserved"),
+            ({ config, _ in config.method = 5 }, -EINVAL, "method 5"),
+            ({ config, _ in config.report = 2 }, -EINVAL, "report 2"),
+            ({ config, _ in config.header_queue = nil }, -EINVAL, "header_queue is NULL"),
+            ({ config, rig in config.header_queue = rig.memory }, -EBADF, "header_queue"),
+            ({ config, _ in config.burst = 257 }, -EINVAL, "burst 257"),
+            ({ config, _ in config.split_threshold = .max }, -EINVAL, "split_threshold"),
+            ({ config, _ in config.size = 0 }, -EINVAL, "size 0"),
+            ({ config, _ in config.size = 12 }, -EINVAL, "size 12"),
+            ({ config, _ in config.size = .max }, -EINVAL, "4294967295"),
+            ({ config, _ in config.features = 0 }, -ENOTSUP, "VERSION_1"),
+            ({ config, _ in config.features |= 1 << 26 }, -ENOTSUP, "LOG_ALL"),
+            ({ config, _ in config.last_used = 1 }, -EINVAL, "differ"),
+            ({ config, _ in config.descriptor_area = nil }, -EINVAL, "descriptor_area is NULL"),
+            ({ config, _ in config.driver_area? += 1 }, -EINVAL, "aligned"),
+            ({ config, _ in config.device_area? += 2 }, -EINVAL, "aligned"),
+            (
+                { config, rig in
+                    config.device_area = rig.space.arena.base + rig.space.arena.byteCount
+                }, -EINVAL, "device_area is not inside"
+            ),
+            (
+                { config, rig in
+                    config.device_area = rig.space.arena.base + rig.space.arena.byteCount - 4
+                }, -EINVAL, "not in one memory region"
+            ),
+            (
+                { config, _ in
+                    config.flags = CLEAVE_RQ_CALL_FD.rawValue
+                    config.call_fd = -1
+                }, -EINVAL, "call_fd is -1"
+            ),
+            (
+                { config, _ in
+                    config.flags = CLEAVE_RQ_NODE.rawValue
+                    config.node = -1
+                }, -EINVAL, "node is -1"
+            ),
+            (
+                { config, _ in
+                    config.flags = CLEAVE_RQ_NODE.rawValue
+                    config.node = 999
+                }, -ENOMEM, "node 999"
+            ),
+        ]
+
+        @Test("Whatever cannot be is refused by name, and leaves nothing behind")
+        func refusals() throws {
+            for (change, result, words) in Self.refused {
+                let rig = try CRig(method: .headerQueue(.usedElement))
+                change(&rig.config, rig)
+                var rq: Handle?
+                #expect(cleave_rq_create(rig.memory, &rig.config, &rq) == result, "\(words)")
+                #expect(rq == nil)
+                #expect(lastError(rig.memory).contains(words), "\(lastError(rig.memory))")
+                // Nothing holds on to the memory.
+                #expect(cleave_header_queue_destroy(rig.headerQueue) == 0)
+                #expect(cleave_memory_destroy(rig.memory) == 0)
+            }
+        }
+
+        @Test("A header queue of another guest is refused")
+        func isolation() throws {
+            let mine = try CRig(method: .headerQueue(.usedElement))
+            let theirs = try CRig(method: .headerQueue(.usedElement))
+            mine.config.header_queue = theirs.headerQueue
+            var rq: Handle?
+            #expect(cleave_rq_create(mine.memory, &mine.config, &rq) == -EINVAL)
+            #expect(lastError(mine.memory).contains("another table"))
+        }
+
+        @Test("Memory tables are checked")
+        func memory() throws {
+            let rig = try CRig()
+            let good = CRig.region(rig.space)
+            var table = cleave_memory_config()
+            table.struct_size = UInt32(MemoryLayout<cleave_memory_config>.size)
+            var memory: Handle?
+            func create(_ regions: [cleave_region], count: Int? = nil) -> Int32 {
+                regions.withUnsafeBufferPointer {
+                    table.regions = $0.baseAddress
+                    table.region_count = UInt32(count ?? regions.count)
+                    return cleave_memory_create(rig.context, &table, &memory)
+                }
+            }
+            #expect(create([good], count: 0) == -EINVAL)
+            #expect(create([good], count: 65) == -EINVAL)
+            #expect(create([good, good]) == -EINVAL)
+            #expect(lastError(rig.context).contains("overlap"))
+            var bad = good
+            bad.size = 0
+            #expect(create([bad]) == -EINVAL)
+            bad.size = .max
+            #expect(create([bad]) == -EINVAL)
+            bad = good
+            bad.guest_address = .max - 5
+            #expect(create([bad]) == -EINVAL)
+            bad = good
+            bad.host = nil
+            #expect(create([bad]) == -EINVAL)
+            bad = good
+            bad.reserved = 1
+            #expect(create([bad]) == -EINVAL)
+            table.regions = nil
+            table.region_count = 1
+            #expect(cleave_memory_create(rig.context, &table, &memory) == -EINVAL)
+            #expect(memory == nil)
+            var host: UnsafeMutableRawPointer?
+            let start = GuestSpace.guestBase.rawValue
+            for (address, size) in [
+                (UInt64(0), UInt64(1)), (start, .max), (.max, .max), (start - 1, 2),
+            ] {
+                #expect(cleave_memory_translate(rig.memory, address, size, &host) == -EINVAL)
+            }
+            #expect(cleave_memory_translate(rig.memory, start, 1, nil) == -EINVAL)
+            #expect(cleave_memory_translate(rig.memory, start + 9, 5, &host) == 0)
+            #expect(host == rig.space.arena.base + 9)
+        }
+
+        @Test("Header queues are checked")
+        func headerQueues() throws {
+            let rig = try CRig()
+            var config = cleave_header_queue_config()
+            config.struct_size = UInt32(MemoryLayout<cleave_header_queue_config>.size)
+            config.slot_size = 128
+            config.slot_count = 8
+            config.slots = rig.space.arena.base
+            config.control = rig.space.arena.base + 4096
+            var queue: Handle?
+            func refused(_ change: (inout cleave_header_queue_config) -> Void) -> Bool {
+                var changed = config
+                change(&changed)
+                return cleave_header_queue_create(rig.memory, &changed, &queue) == -EINVAL
+            }
+            #expect(refused { $0.slot_size = 100 })
+            #expect(refused { $0.slot_size = .max })
+            #expect(refused { $0.slot_count = 0 })
+            #expect(refused { $0.slot_count = 3 })
+            #expect(refused { $0.slot_count = 65536 })
+            #expect(refused { $0.reserved = 1 })
+            #expect(refused { $0.slots = nil })
+            #expect(refused { $0.slots? += 8 })
+            #expect(refused { $0.control? += 64 })
+            #expect(refused { $0.control = $0.slots.map { $0 + rig.space.arena.byteCount - 128 } })
+            #expect(queue == nil)
+            #expect(cleave_header_queue_create(rig.memory, &config, &queue) == 0)
+            #expect(cleave_header_queue_destroy(queue) == 0)
+        }
+
+        @Test("The program's allocator is used, balanced, and may fail")
+        func allocator() throws {
+            let allocator = CountingAllocator()
+            for failing in [false, true] {
+                allocator.isFailing = failing
+                let rig = try CRig(context: allocator.callbacks)
+                var rq: Handle?
+                let result = cleave_rq_create(rig.memory, &rig.config, &rq)
+                #expect(result == (failing ? -ENOMEM : 0))
+                #expect(allocator.held == (failing ? 0 : 1))
+                if !failing { #expect(cleave_rq_destroy(rq) == 0) }
+                #expect(allocator.held == 0)
+            }
+            allocator.isFailing = false
+            allocator.misalignment = 8
+            let rig = try CRig(context: allocator.callbacks)
+            var rq: Handle?
+            #expect(cleave_rq_create(rig.memory, &rig.config, &rq) == -ENOMEM)
+            #expect(lastError(rig.memory).contains("aligned to 128"))
+            #expect(allocator.held == 0)
+            var half = allocator.callbacks
+            half.release = nil
+            var context: Handle?
+            #expect(cleave_context_create(&half, &context) == -EINVAL)
+            half = cleave_context_config()
+            half.struct_size = UInt32(MemoryLayout<cleave_context_config>.size)
+            half.log_level = 4
+            #expect(cleave_context_create(&half, &context) == -EINVAL)
+        }
+
+        @Test("Handles run out politely, and their places serve again")
+        func exhaustion() {
+            var contexts: [Handle] = []
+            var result: Int32 = 0
+            while result == 0 && contexts.count <= 20_000 {
+                var context: Handle?
+                result = cleave_context_create(nil, &context)
+                if let context { contexts.append(context) }
+            }
+            #expect(result == -ENOSPC)
+            #expect(contexts.count > 16_000)
+            #expect(Set(contexts).count == contexts.count)
+            for context in contexts { #expect(cleave_context_destroy(context) == 0) }
+            var again: Handle?
+            #expect(cleave_context_create(nil, &again) == 0)
+            #expect(!contexts.contains { $0 == again })
+            #expect(cleave_context_destroy(again) == 0)
+        }
+    }
+}
+
+/// Counts what it gives and gets back.
+private final class CountingAllocator {
+    var held = 0
+    var isFailing = false
+    var misalignment = 0
+
+    var callbacks: cleave_context_config {
+        var config = cleave_context_config()
+        config.struct_size = UInt32(MemoryLayout<cleave_context_config>.size)
+        config.user = Unmanaged.passUnretained(self).toOpaque()
+        config.allocate = { user, size, alignment, _ in
+            let allocator = CountingAllocator.from(user)
+            if allocator.isFailing { return nil }
+            allocator.held += 1
+            return UnsafeMutableRawPointer.allocate(byteCount: size + 128, alignment: alignment)
+                + allocator.misalignment
+        }
+        config.release = { user, memory, _ in
+            let allocator = CountingAllocator.from(user)
+            allocator.held -= 1
+            memory.map { ($0 - allocator.misalignment).deallocate() }
+        }
+        return config
+    }
+
+    private static func from(_ user: UnsafeMutableRawPointer?) -> CountingAllocator {
+        // SAFETY: the pointer above; the allocator outlives its contexts in the test.
+        Unmanaged<CountingAllocator>.fromOpaque(user!).takeUnretainedValue()
+    }
+}

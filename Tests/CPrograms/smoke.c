@@ -1,0 +1,290 @@
+/* Everything of cleave.h that can be seen from C: sizes, every function, every kind of refusal.
+ * Includes nothing of Cleave but cleave.h; compiled as C and as C++, by every compiler there is. */
+#include <cleave.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A negative array size if the layout that was published drifts. */
+#define SAME(name, left, right) typedef char name[(left) == (right) ? 1 : -1]
+SAME(packet_size, sizeof(cleave_packet), 40);
+SAME(packet_length, offsetof(cleave_packet, length), 8);
+SAME(packet_flags, offsetof(cleave_packet, flags), 12);
+SAME(packet_gso, offsetof(cleave_packet, gso_type), 17);
+SAME(packet_hash, offsetof(cleave_packet, hash_value), 24);
+SAME(packet_more, offsetof(cleave_packet, more), 32);
+SAME(segment_size, sizeof(cleave_segment), 16);
+SAME(completion_size, sizeof(cleave_completion), 4);
+SAME(region_size, sizeof(cleave_region), 32);
+SAME(context_size, sizeof(cleave_context_config), 40);
+SAME(memory_size, sizeof(cleave_memory_config), 16);
+SAME(header_queue_size, sizeof(cleave_header_queue_config), 32);
+SAME(status_size, sizeof(cleave_header_queue_status), 24);
+SAME(rq_size, sizeof(cleave_rq_config), 88);
+SAME(rq_areas, offsetof(cleave_rq_config, descriptor_area), 32);
+SAME(rq_indices, offsetof(cleave_rq_config, last_avail), 56);
+SAME(rq_header_queue, offsetof(cleave_rq_config, header_queue), 72);
+SAME(engine_size, sizeof(cleave_engine_config), 32);
+SAME(counters_size, sizeof(cleave_counters), 384);
+SAME(counters_dropped, offsetof(cleave_counters, dropped), 240);
+
+static int failures;
+
+static void expect(int line, const char *what, long long got, long long wanted) {
+    if (got == wanted) return;
+    fprintf(stderr, "smoke.c:%d: %s is %lld, not %lld\n", line, what, got, wanted);
+    failures++;
+}
+#define EXPECT(expression, wanted) expect(__LINE__, #expression, (expression), (wanted))
+
+enum { RING = 8, BUFFER = 2048 };
+static const uint64_t BASE = 1ull << 32;
+
+/* A split virtqueue, its buffers and a header queue: a guest's memory. */
+struct guest {
+    unsigned char table[16 * RING];
+    uint16_t avail[3 + RING];
+    unsigned char padding[4096 - 16 * RING - 2 * (3 + RING)];
+    uint32_t used[2 + 2 * RING];
+    unsigned char padding2[1024 - 4 * (2 + 2 * RING)];
+    unsigned char slots[RING * 128];
+    uint32_t control[64];
+    unsigned char buffers[RING][BUFFER];
+};
+
+static unsigned char memory_bytes[sizeof(struct guest) + 4096];
+
+static struct guest *fresh_guest(void) {
+    struct guest *guest =
+        (struct guest *)(((uintptr_t)memory_bytes + 4095) & ~(uintptr_t)4095);
+    int i;
+    memset(guest, 0, sizeof *guest);
+    for (i = 0; i < RING; i++) {
+        const uint64_t address = BASE + offsetof(struct guest, buffers) + (uint64_t)i * BUFFER;
+        const uint64_t rest = BUFFER | 2ull << 32; /* WRITE */
+        memcpy(guest->table + 16 * i, &address, 8);
+        memcpy(guest->table + 16 * i + 8, &rest, 8);
+        guest->avail[2 + i] = (uint16_t)i;
+    }
+    guest->avail[1] = RING;
+    guest->control[0] = RING;
+    return guest;
+}
+
+/* Ethernet, IPv4, UDP, then 100 bytes. */
+static void fill_frame(unsigned char *frame) {
+    static const unsigned char headers[42] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0,
+                                              0, 128, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0,
+                                              0, 2, 4, 0, 8, 0, 0, 108, 0, 0};
+    int i;
+    memcpy(frame, headers, sizeof headers);
+    for (i = 42; i < 142; i++) frame[i] = (unsigned char)i;
+}
+
+static int log_count;
+static void log_line(void *user, int level, const char *message) {
+    (void)level;
+    if (user == &log_count && message[0] != 0) log_count++;
+}
+static int allocated, released;
+static void *allocate(void *user, size_t size, size_t alignment, int node) {
+    (void)user;
+    (void)node;
+    /* As aligned_alloc, which C99 lacks: the block's start is kept in front. */
+    unsigned char *block = (unsigned char *)malloc(size + alignment + sizeof(void *));
+    if (block == NULL) return NULL;
+    unsigned char *place = (unsigned char *)(((uintptr_t)block + sizeof(void *) + alignment - 1) &
+                                             ~(uintptr_t)(alignment - 1));
+    memcpy(place - sizeof(void *), &block, sizeof block);
+    allocated++;
+    return place;
+}
+static void release(void *user, void *memory, size_t size) {
+    unsigned char *block;
+    (void)user;
+    (void)size;
+    memcpy(&block, (unsigned char *)memory - sizeof(void *), sizeof block);
+    free(block);
+    released++;
+}
+
+static cleave_rq_config rq_config(struct guest *guest) {
+    cleave_rq_config config;
+    memset(&config, 0, sizeof config);
+    config.struct_size = sizeof config;
+    config.features = 1ull << 32 | 1ull << 15;
+    config.size = RING;
+    config.descriptor_area = guest->table;
+    config.driver_area = guest->avail;
+    config.device_area = guest->used;
+    return config;
+}
+
+static void queue_level(cleave_memory *memory, struct guest *guest, cleave_header_queue *headers) {
+    unsigned char frame[142];
+    cleave_segment tail;
+    cleave_packet packets[2];
+    cleave_counters counters;
+    cleave_rq_config config = rq_config(guest);
+    cleave_rq *rq = NULL;
+    uint32_t events = 0;
+    uint16_t base = 0;
+    int i;
+
+    config.method = CLEAVE_METHOD_D;
+    config.header_queue = headers;
+    EXPECT(cleave_rq_create(memory, &config, &rq), 0);
+    fill_frame(frame);
+    tail.data = frame + 20;
+    tail.length = sizeof frame - 20;
+    tail.reserved = 0;
+    memset(packets, 0, sizeof packets);
+    packets[0].data = frame;
+    packets[0].length = sizeof frame;
+    packets[1].data = frame;
+    packets[1].length = 20;
+    packets[1].more = &tail;
+    packets[1].more_count = 1;
+    EXPECT(cleave_rq_enqueue_burst(rq, packets, 2, &events), 2);
+    EXPECT(events, CLEAVE_EVENT_CALL);
+    EXPECT(((uint16_t *)guest->used)[1], 2);
+    for (i = 0; i < 2; i++) {
+        uint32_t id, length;
+        memcpy(&id, (unsigned char *)guest->used + 4 + 8 * i, 4);
+        memcpy(&length, (unsigned char *)guest->used + 8 + 8 * i, 4);
+        EXPECT(id, (unsigned)i | (unsigned)(i + 1) << 16);
+        EXPECT(length, 100);
+        EXPECT(memcmp(guest->buffers[i], frame + 42, 100), 0);
+        EXPECT(memcmp(guest->slots + 128 * i + 12, frame, 42), 0);
+    }
+    EXPECT(cleave_header_queue_destroy(headers), -EBUSY);
+    memset(&counters, 0, sizeof counters);
+    counters.struct_size = sizeof counters;
+    EXPECT(cleave_rq_counters(rq, &counters), 0);
+    EXPECT(counters.packets, 2);
+    EXPECT(counters.split, 2);
+    EXPECT(counters.bytes, 284);
+    packets[0].gso_type = 1;
+    EXPECT(cleave_rq_enqueue_burst(rq, packets, 1, &events), -ENOTSUP);
+    packets[0].data = NULL;
+    EXPECT(cleave_rq_enqueue_burst(rq, packets, 1, &events), -EINVAL);
+    EXPECT(cleave_rq_stop(rq, &base), 0);
+    EXPECT(base, 2);
+    EXPECT(cleave_rq_stop(rq, &base), -ESHUTDOWN);
+    EXPECT(cleave_rq_enqueue_burst(rq, packets, 1, &events), -ESHUTDOWN);
+    EXPECT(cleave_rq_destroy(rq), 0);
+    EXPECT(cleave_rq_destroy(rq), -EBADF);
+    EXPECT(cleave_rq_enqueue_burst(rq, packets, 1, &events), -EBADF);
+}
+
+static void engine_level(cleave_memory *memory, struct guest *guest) {
+    unsigned char frame[142];
+    cleave_packet packet;
+    cleave_completion completion;
+    cleave_rq_config queue = rq_config(guest);
+    cleave_engine_config config;
+    cleave_engine *engine = NULL;
+    cleave_lane *lane = NULL;
+    uint16_t base = 0;
+
+    memset(&config, 0, sizeof config);
+    config.struct_size = sizeof config;
+    config.queue_count = 1;
+    config.queues = &queue;
+    EXPECT(cleave_engine_create(memory, &config, &engine), 0);
+    EXPECT(cleave_engine_lane(engine, 1, &lane), -EINVAL);
+    EXPECT(cleave_engine_lane(engine, 0, &lane), 0);
+    fill_frame(frame);
+    memset(&packet, 0, sizeof packet);
+    packet.data = frame;
+    packet.length = sizeof frame;
+    packet.cookie = 77;
+    EXPECT(cleave_lane_submit(lane, &packet, 1), 1);
+    EXPECT(cleave_lane_turn(lane), 1);
+    EXPECT(cleave_lane_reap(lane, &completion, 1), 1);
+    EXPECT(completion.cookie, 77);
+    EXPECT(completion.flags, 0);
+    EXPECT(memcmp(guest->buffers[0] + 12, frame, sizeof frame), 0);
+    EXPECT(cleave_engine_start(engine), 0);
+    EXPECT(cleave_engine_start(engine), -EBUSY);
+    EXPECT(cleave_lane_turn(lane), -EBUSY);
+    EXPECT(cleave_lane_submit(lane, &packet, 1), 1);
+    EXPECT(cleave_engine_drain(engine, 60000), 0);
+    EXPECT(cleave_engine_stop(engine), 0);
+    EXPECT(cleave_lane_reap(lane, &completion, 1), 1);
+    EXPECT(cleave_lane_base(lane, &base), 0);
+    EXPECT(base, 2);
+    EXPECT(cleave_engine_destroy(engine), 0);
+    EXPECT(cleave_lane_submit(lane, &packet, 1), -EBADF);
+}
+
+int main(void) {
+    struct guest *guest = fresh_guest();
+    cleave_context_config callbacks;
+    cleave_region region;
+    cleave_memory_config table;
+    cleave_header_queue_config slots;
+    cleave_header_queue_status status;
+    cleave_context *context = NULL;
+    cleave_memory *memory = NULL;
+    cleave_header_queue *headers = NULL;
+    cleave_rq *rq = NULL;
+    char text[64];
+    void *host = NULL;
+
+    EXPECT(cleave_abi_version(), (CLEAVE_ABI_MAJOR << 16 | CLEAVE_ABI_MINOR));
+    EXPECT(strncmp(cleave_version(), "0.", 2), 0);
+    EXPECT(cleave_drop_name(0) != NULL, 1);
+    EXPECT(cleave_drop_name(16) == NULL, 1);
+    EXPECT(cleave_context_create(NULL, NULL), -EINVAL);
+    memset(&callbacks, 0, sizeof callbacks);
+    EXPECT(cleave_context_create(&callbacks, &context), -EINVAL);
+    callbacks.struct_size = sizeof callbacks;
+    callbacks.log_level = CLEAVE_LOG_INFO;
+    callbacks.user = &log_count;
+    callbacks.log = log_line;
+    callbacks.allocate = allocate;
+    callbacks.release = release;
+    EXPECT(cleave_context_create(&callbacks, &context), 0);
+    region.guest_address = BASE;
+    region.size = sizeof *guest;
+    region.host = guest;
+    region.reserved = 0;
+    table.struct_size = sizeof table;
+    table.region_count = 0;
+    table.regions = &region;
+    EXPECT(cleave_memory_create(context, &table, &memory), -EINVAL);
+    EXPECT(cleave_last_error(context, text, sizeof text) > 10, 1);
+    EXPECT(strncmp(text, "config->region_count is 0", 25), 0);
+    table.region_count = 1;
+    EXPECT(cleave_memory_create((cleave_context *)(void *)guest, &table, &memory), -EBADF);
+    EXPECT(cleave_memory_create(context, &table, &memory), 0);
+    EXPECT(cleave_memory_translate(memory, BASE + 5, 7, &host), 0);
+    EXPECT((char *)host == (char *)guest + 5, 1);
+    EXPECT(cleave_memory_translate(memory, BASE + 5, sizeof *guest, &host), -EINVAL);
+    EXPECT(cleave_rq_create(memory, NULL, &rq), -EINVAL);
+    EXPECT(cleave_context_destroy(context), -EBUSY);
+    memset(&slots, 0, sizeof slots);
+    slots.struct_size = sizeof slots;
+    slots.slot_size = 128;
+    slots.slot_count = RING;
+    slots.slots = guest->slots;
+    slots.control = guest->control;
+    EXPECT(cleave_header_queue_create(memory, &slots, &headers), 0);
+    queue_level(memory, guest, headers);
+    status.struct_size = sizeof status;
+    EXPECT(cleave_header_queue_get_status(headers, &status), 0);
+    EXPECT(status.claimed, 2);
+    EXPECT(status.free, RING - 2);
+    EXPECT(cleave_header_queue_destroy(headers), 0);
+    guest = fresh_guest();
+    engine_level(memory, guest);
+    EXPECT(cleave_memory_destroy(memory), 0);
+    EXPECT(cleave_context_destroy(context), 0);
+    EXPECT(log_count > 0, 1);
+    EXPECT(allocated > 0, 1);
+    EXPECT(allocated, released);
+    if (failures == 0) printf("smoke: everything holds, libcleave %s\n", cleave_version());
+    return failures != 0;
+}
