@@ -59,6 +59,15 @@ public struct SharedWord32: @unchecked Sendable {
     @inlinable public func storeRelease(_ value: UInt32) {
         cell.pointee.store(value, ordering: .releasing)
     }
+
+    /// Acquires, and is not reordered before an earlier `storeSequential` of this thread.
+    @inlinable public func loadSequential() -> UInt32 {
+        cell.pointee.load(ordering: .sequentiallyConsistent)
+    }
+    /// Releases, and is visible to all before a later `loadSequential` of this thread reads.
+    @inlinable public func storeSequential(_ value: UInt32) {
+        cell.pointee.store(value, ordering: .sequentiallyConsistent)
+    }
 }
 
 /// A shared 64-bit word, such as a descriptor's half, a claim cursor or a retire bitmap.
@@ -84,6 +93,11 @@ public struct SharedWord64: @unchecked Sendable {
         cell.pointee.store(value, ordering: .sequentiallyConsistent)
     }
 
+    /// Acquires, and is not reordered before an earlier `storeSequential` of this thread.
+    @inlinable public func loadSequential() -> UInt64 {
+        cell.pointee.load(ordering: .sequentiallyConsistent)
+    }
+
     /// Adds to a word that only this thread writes: no read-modify-write instruction is needed,
     /// readers may lag.
     @inlinable
@@ -106,6 +120,13 @@ public struct SharedWord64: @unchecked Sendable {
     @inlinable
     public func fetchAdd(_ amount: UInt64) {
         cell.pointee.wrappingAdd(amount, ordering: .relaxed)
+    }
+
+    /// Adds, in any thread; orders both ways.
+    /// - Returns: the value before.
+    @inlinable
+    public func fetchAddOrdered(_ amount: UInt64) -> UInt64 {
+        cell.pointee.wrappingAdd(amount, ordering: .acquiringAndReleasing).oldValue
     }
 
     /// Sets bits; orders both ways.

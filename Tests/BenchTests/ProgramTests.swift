@@ -20,7 +20,16 @@ struct ProgramTests {
             ("--slot-size 100", "header slot size 100"), ("--ring-size 300", "ring size 300"),
             ("--slots 0", "header slot count 0"), ("--slots=-4", "--slots: -4 is negative"),
             ("--cpus 8191", "CPU 8191"), ("--cpus x", "--cpus: CPU list"),
-            ("--mode threads --rqs 64", "64 RQs"), ("--packet 64,,9", "a value is missing"),
+            ("--mode threads --rqs 64", "64 RQs need 64 CPUs"),
+            ("--rqs 65", "65 RQs: need 1 to 64"),
+            ("--rqs 0", "0 RQs: need 1 to 64"),
+            ("--mode threads --rq-cpus 4095", "CPU 4095: does not exist"),
+            ("--node 999", "NUMA node 999: does not exist"),
+            ("--rqs 2 --sharing 0/0-1", "RQ 0 is listed twice"),
+            ("--sharing x", "--sharing: \"x\" is not one of all, node, private"),
+            ("--imbalance 101", "imbalance 101"), ("--idle nap", "--idle: \"nap\""),
+            ("--indirection-size 3", "indirection table size 3"),
+            ("--packet 64,,9", "a value is missing"),
             ("--packet /none.pcap", "/none.pcap: No such file"),
             ("--config /none.yaml", "/none.yaml: cannot open: No such file"),
             ("--json /none/a", "/none/a: cannot open for writing"),
@@ -85,6 +94,31 @@ struct ProgramTests {
         #expect(throws: Never.self) {
             _ = try JSONSerialization.jsonObject(with: Data(alone.output.utf8))
         }
+    }
+
+    @Test(
+        "Asked to end, a run drains, prints its counters and says why", arguments: ["TERM", "INT"])
+    func interrupted(_ signal: String) throws {
+        let scratch = try Scratch()
+        let json = "\(scratch.path)/a.json"
+        // Far more passes than any test lasts. The signal goes out when the program has used a
+        // fifth of a second of its CPU: it is measuring by then.
+        let outcome = try Program.run(
+            [],
+            shell: """
+                "$0" --repeats 1000000 --packets 2k --source-packets 64 --packet 64 \
+                    --json '\(json)' & p=$!
+                until [ "$(awk '{print $14 + $15}' /proc/$p/stat)" -gt 20 ]; do :; done
+                kill -\(signal) $p; wait $p
+                """)
+        #expect(outcome.exitCode == 1, "\(outcome.error)")
+        #expect(outcome.error.contains("interrupted by SIG\(signal) after "))
+        #expect(outcome.output.contains(" steps, drained; counters:\n"))
+        #expect(outcome.output.contains("64 whole mergeable: packets "))
+        let object = try JSONSerialization.jsonObject(
+            with: Data(contentsOf: URL(fileURLWithPath: json)))
+        let interrupted = (object as? [String: Any])?["interrupted"] as? String
+        #expect(interrupted?.hasPrefix("interrupted by SIG\(signal)") == true)
     }
 
     @Test("Methods side by side: a table, JSON and a page of one run")

@@ -173,8 +173,8 @@ struct ReportTests {
 
     @Test("A packet that is wrong or lost is a failure at run time")
     func verification() throws {
-        #expect(Measuring.verificationFailure(report([try result()])) == nil)
-        let failure = Measuring.verificationFailure(report([try result(), try whole()]))
+        #expect(Measuring.failure(report([try result()])) == nil)
+        let failure = Measuring.failure(report([try result(), try whole()]))
         #expect(failure?.exitCode == 1)
         #expect(failure?.description.hasSuffix("2 corrupt and 1 lost of 4096") == true)
     }

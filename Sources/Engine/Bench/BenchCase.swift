@@ -49,8 +49,12 @@ public struct BenchCase: Sendable, Equatable {
     public var slotSize = 128
     /// Slots of each header queue.
     public var slots = 256
-    /// All RQs claim from one header queue; otherwise each has its own.
-    public var sharedHeaderQueue = true
+    /// How slots go back to the device.
+    public var slotReturn = SlotReturn.tail
+    /// Which RQs claim from one header queue.
+    public var sharing = HeaderQueueSharing.all
+    /// Percent of the other RQs' entries in the indirection table that name RQ 0 instead.
+    public var imbalance = 0
     /// Bytes of a data buffer (not for `single`, which is as large as the packet asks for).
     public var bufferByteCount = 4096
     /// Bytes of the buffers meant for headers (methods A and C).
@@ -76,6 +80,12 @@ public struct BenchCase: Sendable, Equatable {
 
     /// The report, or nil where nothing is reported.
     public var effectiveReport: HeaderReport? { method == .d ? report : nil }
+
+    /// All RQs claim from one header queue, or else each from its own.
+    public var sharedHeaderQueue: Bool {
+        get { sharing == .all }
+        set { sharing = newValue ? .all : .perRQ }
+    }
 
     /// Bytes of the place that one packet's headers get; 0 if they get none.
     var headerPlaceByteCount: Int {
@@ -111,7 +121,14 @@ public struct BenchCase: Sendable, Equatable {
             throw EngineError(
                 "burst \(burst) is not between 1 and \(RxQueue.maximumBurst)")
         }
-        guard rqs > 0, rqs <= 64 else { throw EngineError("\(rqs) RQs: need 1 to 64") }
+        try QueuePlan.check(rqs: rqs)
+        if case .groups = sharing {
+            let places = Array(repeating: QueuePlan.Place(cpu: nil, node: nil), count: rqs)
+            _ = try sharing.groupNumbers(of: places)
+        }
+        do { _ = try IndirectionTable(rqs: rqs, imbalance: imbalance) } catch {
+            throw EngineError(error.description)
+        }
         if buffers != .single {
             guard bufferByteCount >= 64, bufferByteCount <= 1 << 20, bufferByteCount % 64 == 0
             else {

@@ -91,6 +91,7 @@ final class BenchMeasure {
     private func carry(_ packets: Int) throws(EngineError) {
         let isThreaded = mode == .threads
         let limit = isThreaded ? testbed.benchCase.ringSize : testbed.benchCase.burst
+        var goal = packets
         var idleRounds = 0
         var inFlight = 0
         var returned = 0
@@ -99,7 +100,7 @@ final class BenchMeasure {
             inFlight = 0
             returned = lanes.reduce(0) { $0 + $1.returned }
             for index in lanes.indices where lanes[index].hasSource {
-                if returned < packets { lanes[index].submit(limit: limit) }
+                if returned < goal { lanes[index].submit(limit: limit) }
                 if !isThreaded { lanes[index].turnDevice() }
                 progress += lanes[index].turnDriver()
                 progress += lanes[index].reap()
@@ -108,7 +109,9 @@ final class BenchMeasure {
             idleRounds = progress == 0 ? idleRounds + 1 : 0
             if idleRounds & 1023 == 1023 { PinnedThread.yield() }
             if idleRounds > Self.maximumIdleRounds { throw stuck() }
-        } while returned < packets || inFlight > 0
+            // Whoever asks for the end gets it once everything in flight has arrived.
+            if StopSignal.received != nil { goal = 0 }
+        } while returned < goal || inFlight > 0
         // The last packets may have come back before the driver looked.
         var late = 0
         repeat {
@@ -130,6 +133,8 @@ final class BenchMeasure {
                 + "a packet may need more buffers than the ring of "
                 + "\(testbed.benchCase.ringSize) holds")
     }
+
+    var hasSamples: Bool { !samples.isEmpty }
 
     /// The figures of all timed passes.
     func result() -> BenchResult {

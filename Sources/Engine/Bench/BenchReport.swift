@@ -146,6 +146,13 @@ public struct BenchReport: Sendable {
     public var results: [BenchResult]
     /// What makes figures less certain: the machine's warnings and the plan's fallbacks.
     public var warnings: [String]
+    /// CPU and node of each RQ, in the case with the most of them.
+    public var queuePlan: QueuePlan?
+    /// Where the kernel says that the memory of that case lies.
+    public var residence: [PageResidence] = []
+    /// Who ended the benchmark before its time, if anybody did; the results are then those of the
+    /// cases that were measured at least once.
+    public var interruption: BenchInterruption?
 
     /// Whether every verification pass found every packet, whole and right.
     public var isVerified: Bool {

@@ -18,14 +18,16 @@ struct HeaderClaimer: BitwiseCopyable {
     let brokenWord: SharedWord32
     let slotShift: UInt32
     let slotCount: UInt32
+    /// Used in place of `tail` by queues whose slots come back out of order.
+    let returns: ReturnRing
 
     /// A claimer that never finds a slot, for queues that do not split.
-    /// - Parameter memory: 24 zeroed bytes that stay untouched.
+    /// - Parameter memory: zeroed bytes that stay untouched.
     static func none(_ memory: UnsafeMutableRawPointer) -> HeaderClaimer {
         HeaderClaimer(
             slots: memory, tail: SharedWord32(memory), publicHead: SharedWord32(memory),
             head: SharedWord64(memory), brokenWord: SharedWord32(memory), slotShift: 0,
-            slotCount: 0)
+            slotCount: 0, returns: .none(memory))
     }
 
     /// Attempts before a worker gives up and goes unsplit for this burst: a bound on what other

@@ -16,7 +16,16 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     let slots: UnsafeMutableRawPointer
     let slotMask: UInt32
     let slotSize: Int
+    /// The claim's slots, if they are listed.
+    let slotList: UnsafePointer<UInt16>
     let report: Report
+
+    /// The slot of the claim's number `number`, which counts from `Claim.first`.
+    @inline(__always)
+    func slot<Method: PlacementMethod>(_ number: UInt32, _ method: Method.Type) -> UInt32 {
+        Method.listsSlots
+            ? UInt32(slotList[Int(truncatingIfNeeded: number)]) : number & slotMask
+    }
 }
 
 /// Where a packet of one source segment goes whose buffers are as in a run.
@@ -57,7 +66,7 @@ extension BurstPlan {
         let constants = PlaceConstants(
             segments: segments.base, netHeaderByteCount: netHeaderByteCount, slots: claimer.slots,
             slotMask: claimer.slotCount &- 1, slotSize: claimer.slotSize,
-            report: queue.slotReport)
+            slotList: slotList, report: queue.slotReport)
         if plannedCount == 0 { return PlacedBurst() }
         if isUniform && padMask == 0 && (!Method.splits || splitCount == plannedCount) {
             return placeUniform(refs, claim.first, constants, method)
@@ -82,7 +91,7 @@ extension BurstPlan {
             let place = SimplePlace(
                 headerLength: packets[index].headerLength, uniform: index, method)
             if Method.splits {
-                placeSplitSimple(place, source, slot & constants.slotMask, constants, method)
+                placeSplitSimple(place, source, constants.slot(slot, method), constants, method)
                 if Method.claimsSlots { slot = slot &+ 1 }
             } else {
                 placeWholeSimple(place, source, constants, method)
@@ -111,7 +120,7 @@ extension BurstPlan {
             placed.refs = packet.firstRef &+ packet.refCount
             if Method.splits && packet.isSplit {
                 placed.bytes &+= placeSplit(
-                    packet, refs, slot & constants.slotMask, constants, method)
+                    packet, refs, constants.slot(slot, method), constants, method)
                 if Method.claimsSlots { slot = slot &+ 1 }
             } else {
                 if packet.fate != .deliver && countFate(packet, refs, counters) { continue }

@@ -23,6 +23,8 @@ struct BurstPlan: BitwiseCopyable {
     let needs: UnsafeMutablePointer<Int>
     /// For parsing packets whose headers lie in several segments.
     let scratch: UnsafeMutableRawPointer
+    /// Slots of the burst, where they are listed (`PlacementMethod.listsSlots`).
+    let slotList: UnsafeMutablePointer<UInt16>
     var segments: SegmentList
     /// Packets that scan found, delivered or not.
     var packetCount = 0
@@ -69,6 +71,7 @@ struct BurstPlan: BitwiseCopyable {
         CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
             + CacheLine.roundedUp(2 * burst * MemoryLayout<Int>.stride)
             + CacheLine.roundedUp(HeaderParser.scratchByteCount)
+            + CacheLine.roundedUp(burst * MemoryLayout<UInt16>.stride)
             + segmentCapacity(queueSize) * MemoryLayout<Segment>.stride
     }
 
@@ -90,7 +93,10 @@ struct BurstPlan: BitwiseCopyable {
         packets = memory.assumingMemoryBound(to: PlannedPacket.self)
         needs = (memory + needsOffset).assumingMemoryBound(to: Int.self)
         scratch = memory + scratchOffset
-        let segmentsOffset = scratchOffset + CacheLine.roundedUp(HeaderParser.scratchByteCount)
+        let listOffset = scratchOffset + CacheLine.roundedUp(HeaderParser.scratchByteCount)
+        slotList = (memory + listOffset).assumingMemoryBound(to: UInt16.self)
+        let segmentsOffset =
+            listOffset + CacheLine.roundedUp(burst * MemoryLayout<UInt16>.stride)
         segments = SegmentList(
             base: (memory + segmentsOffset).assumingMemoryBound(to: Segment.self),
             capacity: Self.segmentCapacity(queueSize))

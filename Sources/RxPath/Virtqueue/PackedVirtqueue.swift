@@ -8,6 +8,7 @@ import Rings
 struct PackedVirtqueue: Virtqueue {
     private let ring: UnsafeMutableRawPointer
     private let driverArea: UnsafeMutableRawPointer
+    private let deviceArea: UnsafeMutableRawPointer
     /// Used descriptors of this burst, `size` of them at most, ready to be copied: slot + 1, or 0,
     /// in place of the address; length 32 | id 16 | flags 16. Above the slot, in bits 48 on, stands
     /// how many descriptors the list has beyond one; masked out when copied.
@@ -60,7 +61,8 @@ struct PackedVirtqueue: Virtqueue {
         regions = memory.cache
         cursor = PackedCursor(base: addresses.base)
         // A worker polls: kicks would be wasted.
-        PackedEvent.request(areas.deviceArea, flags: PackedEvent.disable, at: cursor)
+        deviceArea = areas.deviceArea
+        PackedEvent.request(deviceArea, flags: PackedEvent.disable, at: cursor)
     }
 
     var isFresh: Bool { usedCount == 0 && walkedCount == 0 }
@@ -328,6 +330,15 @@ struct PackedVirtqueue: Virtqueue {
             SharedWord64(slot + PackedLayout.restOffset).store(shadow[2 &* index &+ 1])
             index &+= 1
         }
+    }
+
+    func askForKicks(_ wanted: Bool) {
+        let flags = wanted ? PackedEvent.enable : PackedEvent.disable
+        PackedEvent.request(deviceArea, flags: flags, at: cursor)
+        let rest =
+            ring + cursor.offset &* PackedLayout.descriptorByteCount
+            + PackedLayout.restOffset
+        _ = SharedWord64(rest).loadSequential()  // [V3]
     }
 
     @inline(__always)

@@ -253,6 +253,15 @@ struct SplitVirtqueue: Virtqueue {
         return eventCrossed(event: event, from: publishedFrom, to: nextUsed)
     }
 
+    func askForKicks(_ wanted: Bool) {
+        let flags = SharedWord16(usedRing + SplitLayout.flagsOffset)
+        if !wanted { return flags.store(usedNoNotify) }
+        let offset = SplitLayout.availEventOffset(size: size)
+        SharedWord16(usedRing + offset).store(availIndex)
+        flags.storeSequential(0)  // [V3]
+        _ = SharedWord16(availRing + SplitLayout.indexOffset).loadSequential()  // [V3]
+    }
+
     // MARK: Observation (control path)
 
     /// The next available entry to take: what a stopped queue reports as its base.

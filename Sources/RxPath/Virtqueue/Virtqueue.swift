@@ -81,6 +81,10 @@ protocol Virtqueue: BitwiseCopyable {
     /// Writes the shadowed entries to the used ring and makes them visible at once.
     mutating func publish()
 
+    /// Asks the driver to kick when it posts buffers, or not to, between two bursts. Behind asking,
+    /// the next burst sees what was posted before the driver could know.
+    func askForKicks(_ wanted: Bool)
+
     /// Whether the driver asked to be called for what the last `publish` made visible.
     func wantsCall() -> Bool
 }

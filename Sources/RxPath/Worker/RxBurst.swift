@@ -47,6 +47,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
             counters.add(.tinyBuffers, plan.tinyBufferCount(usedCount: buffers))
             plan.sawTiny = false
         }
+        if Method.listsSlots { claimer.report(plan.slotList, claim.count) }
         queue.publish()
         state.pointee.queue = queue
         state.pointee.plan.tinyStreak = plan.tinyStreak

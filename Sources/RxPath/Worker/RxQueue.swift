@@ -69,12 +69,14 @@ public struct RxQueueConfiguration: Sendable {
     public var shortage: BufferShortage
     /// eventfd that calls the driver, or -1: then the owner is only told.
     public var callDescriptor: Int32
+    /// eventfd by which the driver kicks, or -1. Needed only by owners that sleep.
+    public var kickDescriptor: Int32
 
     public init(
         virtqueue: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
         method: RxMethod, headerQueue: HeaderQueue? = nil,
         splitPolicy: SplitPolicy = SplitPolicy(), burst: Int = 32, shortage: BufferShortage = .wait,
-        callDescriptor: Int32 = -1
+        callDescriptor: Int32 = -1, kickDescriptor: Int32 = -1
     ) {
         self.virtqueue = virtqueue
         self.features = features
@@ -85,6 +87,7 @@ public struct RxQueueConfiguration: Sendable {
         self.burst = burst
         self.shortage = shortage
         self.callDescriptor = callDescriptor
+        self.kickDescriptor = kickDescriptor
     }
 }
 
@@ -128,6 +131,11 @@ public final class RxQueue: @unchecked Sendable {
         if configuration.method.needsHeaderQueue && configuration.headerQueue == nil {
             throw RxPathError("method D needs a header queue")
         }
+        if let headerQueue = configuration.headerQueue, headerQueue.memory !== configuration.memory
+        {
+            throw RxPathError(
+                "the header queue belongs to another device: its memory table is not the RQ's")
+        }
         if configuration.method.needsMergeableBuffers
             && !configuration.features.contains(.mergeableBuffers)
         {
@@ -159,6 +167,10 @@ public final class RxQueue: @unchecked Sendable {
     ) -> EnqueueResult {
         body.enqueue(refs, count)
     }
+
+    /// Asks the driver to kick when it posts buffers, or not to: before and after a sleep, by
+    /// whoever calls `enqueue`. Behind asking, the next `enqueue` sees what was posted before.
+    public func askForKicks(_ wanted: Bool) { body.askForKicks(wanted) }
 
     /// Where a stopped queue is resumed (`VirtqueueAddresses.base`).
     public var base: UInt16 { body.base() }

@@ -85,6 +85,24 @@ struct AxisOptions: ParsableArguments {
     var privateHeaderQueues: String?
 
     @Option(
+        help: .init(
+            "RQs that share a header queue: all, node, private, or groups as in 0-1/2-3.",
+            discussion: "Example: --sharing all,node,private", valueName: "list"))
+    var sharing: [String] = []
+
+    @Option(
+        help: .init(
+            "How slots go back (method d): tail (in order) or ring (out of order).",
+            discussion: "Example: --slot-return tail,ring", valueName: "list"))
+    var slotReturn: [String] = []
+
+    @Option(
+        help: .init(
+            "Percent of the other RQs' flows that go to RQ 0 as well.",
+            discussion: "Example: --imbalance 0,50", valueName: "list"))
+    var imbalance: [String] = []
+
+    @Option(
         defaultAsFlag: "true",
         help: .init(
             "IN_ORDER: one used entry may stand for several full buffers.",
@@ -146,6 +164,7 @@ struct AxisOptions: ParsableArguments {
             .bufferSize: bufferSize, .headerBuffer: headerBuffer,
             .privateHeaderQueues: privateHeaderQueues.map { [$0] } ?? [],
             .inOrder: inOrder.map { [$0] } ?? [],
+            .sharing: sharing, .imbalance: imbalance, .slotReturn: slotReturn,
             .hashReport: hashReport.map { [$0] } ?? [],
             .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],
             .alignPayload: alignPayload.map { [$0] } ?? [],

@@ -24,7 +24,7 @@ struct ClaimsCommand: ParsableCommand {
         let files = try ResultFiles(["--json": output.json])
         let report = try Measuring.report(of: plan, warnings: [], isQuiet: output.quiet)
         // Figures of damaged packets would mean nothing.
-        if let failure = Measuring.verificationFailure(report) { throw failure }
+        if let failure = Measuring.failure(report) { throw failure }
         let claims = ClaimJudge(report.results).claims
         try files.fill(
             { _ in

@@ -42,6 +42,6 @@ struct CompareMethodsCommand: ParsableCommand {
                     : ReportJSON.text(report, command: command)
             },
             table: ComparisonText(style: output.style, isQuiet: output.quiet).text(report))
-        if let failure = Measuring.verificationFailure(report) { throw failure }
+        if let failure = Measuring.failure(report) { throw failure }
     }
 }

@@ -40,6 +40,43 @@ struct MeasureOptions: ParsableArguments {
 
     @Option(
         help: .init(
+            "CPUs of the RQs' threads, RQ 0's first (default: those of --cpus behind the first).",
+            discussion: "Example: --rq-cpus 3,1", valueName: "list"))
+    var rqCpus: String?
+
+    @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "Let RQs share CPUs when there are more of them; a warning goes with it.",
+            discussion: "Example: --oversubscribe --mode threads --rqs 8", valueName: "bool"))
+    var oversubscribe: String?
+
+    @Option(
+        help: .init(
+            "What an RQ's thread does without packets: busy, pause or park.",
+            discussion: "Example: --idle park", valueName: "busy|pause|park"))
+    var idle: String?
+
+    @Option(
+        help: .init(
+            "Empty turns after which a thread sleeps (--idle park).",
+            discussion: "Example: --park-after 1k", valueName: "count"))
+    var parkAfter: String?
+
+    @Option(
+        help: .init(
+            "Longest sleep of a thread in microseconds (--idle park).",
+            discussion: "Example: --wake-latency 200", valueName: "count"))
+    var wakeLatency: String?
+
+    @Option(
+        help: .init(
+            "Entries of the RSS indirection table, a power of two.",
+            discussion: "Example: --indirection-size 256", valueName: "count"))
+    var indirectionSize: String?
+
+    @Option(
+        help: .init(
             "NUMA node of all memory (default: that of the CPU that works on it).",
             discussion: "Example: --node 0", valueName: "number"))
     var node: String?
@@ -56,6 +93,9 @@ struct MeasureOptions: ParsableArguments {
         let settings: [(Setting, String?)] = [
             (.repeats, repeats), (.packets, packets), (.sourcePackets, sourcePackets),
             (.verifyPackets, verifyPackets), (.flows, flows), (.cpus, cpus), (.node, node),
+            (.rqCPUs, rqCpus), (.oversubscribe, oversubscribe), (.idle, idle),
+            (.parkAfter, parkAfter), (.wakeLatency, wakeLatency),
+            (.indirectionSize, indirectionSize),
         ]
         request.settings = settings.compactMap { setting, value in
             value.map { (setting, $0) }

@@ -1,4 +1,5 @@
 import Engine
+import Host
 
 /// From a plan to its report.
 enum Measuring {
@@ -8,7 +9,11 @@ enum Measuring {
         of plan: BenchPlan, warnings: [String], isQuiet: Bool
     ) throws(Failure) -> BenchReport {
         let runner: BenchRunner
-        do { runner = try BenchRunner(plan) } catch { throw .usage(error.description) }
+        do { try StopSignal.catchSignals() } catch { throw .run(error.description) }
+        do { runner = try BenchRunner(plan) } catch {
+            throw StopSignal.received == nil
+                ? .usage(error.description) : .run(error.description)
+        }
         let line = ProgressLine(isQuiet: isQuiet)
         defer { line.clear() }
         do {
@@ -18,9 +23,9 @@ enum Measuring {
         } catch { throw .run(error.description) }
     }
 
-    /// Which cases lost or spoilt packets, if any did.
-    static func verificationFailure(_ report: BenchReport) -> Failure? {
-        guard !report.isVerified else { return nil }
+    /// Which cases lost or spoilt packets, or who ended the run before its time.
+    static func failure(_ report: BenchReport) -> Failure? {
+        guard !report.isVerified else { return report.interruption.map { .run("\($0)") } }
         let bad = report.results.filter { $0.verify.corrupt > 0 || $0.verify.lost > 0 }
         let list = bad.map {
             "\($0.benchCase.displayName): \($0.verify.corrupt) corrupt and "

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Engine
+import Host
 
 /// Runs a plan and prints its report.
 struct RunCommand: ParsableCommand {
@@ -33,6 +34,6 @@ struct RunCommand: ParsableCommand {
                     : ReportJSON.text(report, command: CommandLine.arguments)
             },
             table: ReportText(style: output.style, isQuiet: output.quiet).text(report))
-        if let failure = Measuring.verificationFailure(report) { throw failure }
+        if let failure = Measuring.failure(report) { throw failure }
     }
 }

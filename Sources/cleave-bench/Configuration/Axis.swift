@@ -13,6 +13,8 @@ enum Axis: String, CaseIterable {
     case headerBuffer = "header-buffer"
     case privateHeaderQueues = "private-header-queues"
     case inOrder = "in-order"
+    case sharing, imbalance
+    case slotReturn = "slot-return"
     case hashReport = "hash-report"
     case splitThreshold = "split-threshold"
     case tiny
@@ -38,6 +40,12 @@ enum Axis: String, CaseIterable {
         case .headerBuffer: one.headerBufferByteCount = try value.count(kilo: 1024)
         case .privateHeaderQueues: one.sharedHeaderQueue = try !value.bool()
         case .inOrder: one.inOrder = try value.bool()
+        case .sharing:
+            do { one.sharing = try HeaderQueueSharing(parsing: value.text) } catch {
+                throw SettingError(problem: error.description)
+            }
+        case .imbalance: one.imbalance = try value.count(kilo: 1000)
+        case .slotReturn: one.slotReturn = try value.choice()
         case .hashReport: one.hashReport = try value.bool()
         case .splitThreshold: one.splitThreshold = try value.count(kilo: 1024)
         case .tiny: one.tiny = try value.bool()
@@ -62,7 +70,19 @@ enum Axis: String, CaseIterable {
         case .headerBuffer:
             [.a, .c].contains(one.method) ? "header buffer \(one.headerBufferByteCount)" : nil
         case .privateHeaderQueues:
-            one.method == .d ? (one.sharedHeaderQueue ? "shared" : "private") : nil
+            switch one.sharing {
+            case .all where one.method == .d: "shared"
+            case .perRQ where one.method == .d: "private"
+            default: nil
+            }
+        case .sharing:
+            switch one.sharing {
+            case .perNode where one.method == .d, .groups where one.method == .d:
+                "groups \(one.sharing)"
+            default: nil
+            }
+        case .slotReturn: one.method == .d ? "return \(one.slotReturn.rawValue)" : nil
+        case .imbalance: one.rqs == 1 ? nil : "imbalance \(one.imbalance)"
         case .inOrder: one.inOrder ? "in order" : "any order"
         case .hashReport: one.hashReport ? "hash" : "no hash"
         case .splitThreshold: one.method != .whole ? "threshold \(one.splitThreshold)" : nil

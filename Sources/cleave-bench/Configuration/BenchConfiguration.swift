@@ -7,6 +7,11 @@ enum Setting: String, CaseIterable {
     case sourcePackets = "source-packets"
     case verifyPackets = "verify-packets"
     case flows, cpus, node
+    case rqCPUs = "rq-cpus"
+    case oversubscribe, idle
+    case parkAfter = "park-after"
+    case wakeLatency = "wake-latency"
+    case indirectionSize = "indirection-size"
 
     /// Puts a value into a plan.
     /// - Throws: a sentence that starts with the value and says what was expected.
@@ -24,6 +29,16 @@ enum Setting: String, CaseIterable {
             }
             if plan.cpus.isEmpty { throw SettingError(problem: "the list of CPUs is empty") }
         case .node: plan.node = try value.count(kilo: 1000)
+        case .rqCPUs:
+            do { plan.rqCPUs = try CPUSet.numbers(parsing: value.text) } catch {
+                throw SettingError(problem: error.description)
+            }
+            if plan.rqCPUs.isEmpty { throw SettingError(problem: "the list of CPUs is empty") }
+        case .oversubscribe: plan.oversubscribe = try value.bool()
+        case .idle: plan.idle.kind = try value.choice()
+        case .parkAfter: plan.idle.turnsBeforePark = try value.count(kilo: 1000)
+        case .wakeLatency: plan.idle.wakeMicroseconds = try value.count(kilo: 1000)
+        case .indirectionSize: plan.indirectionSize = try value.count(kilo: 1024)
         }
     }
 }

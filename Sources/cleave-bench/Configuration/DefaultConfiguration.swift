@@ -34,6 +34,18 @@ struct DefaultConfiguration {
                 report: [usedElement, netHeader]
             """)
 
+    /// What `scale` runs.
+    static let scale = DefaultConfiguration(
+        relativePath: "configs/bench/scale.yaml",
+        builtIn: """
+            flows: 256
+            defaults: {method: d, report: usedElement, slots: 512}
+            cases:
+              - packet: 64
+                rqs: [1, 2, 4, 8]
+                sharing: [all, private]
+            """)
+
     /// A path that leads from the current directory, or from a folder above the program.
     /// - Parameter program: the program's absolute path.
     func find(program: String? = programPath()) -> String? {

@@ -20,6 +20,8 @@ enum ReportJSON {
             ("repeats", .int(report.repeats)),
             ("command", .array(command.map(JSONValue.string))),
             ("warnings", .array(report.warnings.map(JSONValue.string))),
+            ("queuePlan", PlacementText.json(report)),
+            ("interrupted", report.interruption.map { .string($0.description) } ?? .null),
         ]
         if let claims { pairs.append(("claims", .array(claims.map(claim)))) }
         pairs.append(("runs", .array(report.results.map(run))))
@@ -63,7 +65,7 @@ enum ReportJSON {
         ])
     }
 
-    private static func run(_ result: BenchResult) -> JSONValue {
+    static func run(_ result: BenchResult) -> JSONValue {
         let one = result.benchCase
         return .object([
             ("name", .string(one.displayName)),
@@ -75,6 +77,9 @@ enum ReportJSON {
             ("burst", .int(one.burst)),
             ("rqs", .int(one.rqs)),
             ("sharedHeaderQueue", .bool(one.sharedHeaderQueue)),
+            ("sharing", .string(one.sharing.description)),
+            ("imbalance", .int(one.imbalance)),
+            ("slotReturn", .string(one.slotReturn.rawValue)),
             ("slotSize", .int(one.slotSize)),
             ("slots", .int(one.slots)),
             ("bufferBytes", .int(one.bufferByteCount)),

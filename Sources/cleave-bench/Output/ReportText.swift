@@ -17,6 +17,7 @@ struct ReportText {
             let passes = report.repeats == 1 ? "1 timed pass" : "\(report.repeats) timed passes"
             let lines =
                 MachineText.facts(report.machine)
+                + PlacementText.lines(report)
                 + ["mode     \(report.mode.rawValue), \(passes) of each case, interleaved"]
                 + MachineText.warnings(report.warnings, style)
             sections.append(lines.map { $0 + "\n" }.joined())
@@ -76,7 +77,7 @@ struct ReportText {
 
     /// What a table has no room for: reasons, failures, notes.
     func remarks(_ report: BenchReport) -> [String] {
-        report.results.flatMap(details(of:)) + notes(report.results)
+        report.results.flatMap(details(of:)) + notes(report.results) + counters(report)
     }
 
     /// What a row has no room for, one line for each kind.
@@ -112,6 +113,18 @@ struct ReportText {
             return who.count == results.count
                 ? "all cases: \(note)" : "\(who.count) of \(results.count) cases: \(note)"
         }
+    }
+
+    /// What an interrupted benchmark carried.
+    private func counters(_ report: BenchReport) -> [String] {
+        guard let interruption = report.interruption else { return [] }
+        return [style.yellow("\(interruption); counters:")]
+            + interruption.counters.map { name, counters in
+                "\(name): packets \(counters.packets), bytes \(counters.bytes), "
+                    + "split \(counters.split), fallback \(counters.fallbackTotal), "
+                    + "dropped \(counters.droppedTotal), bursts \(counters.bursts), "
+                    + "claim retries \(counters.claimRetries)"
+            }
     }
 
     private func legend(_ report: BenchReport) -> String {

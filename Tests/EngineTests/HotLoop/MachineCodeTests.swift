@@ -33,6 +33,8 @@ import Testing
         private static let methods = [
             "WholePlacement", "HeaderDescriptorPlacement", "HeaderPagePlacement",
             "AlternatingPlacement", "NetHeaderReportPlacement", "UsedElementReportPlacement",
+            "OutOfOrder<RxPath.NetHeaderReportPlacement>",
+            "OutOfOrder<RxPath.UsedElementReportPlacement>",
         ]
 
         /// The closure number `closure` in `function`, specialised for `types`.
