@@ -5,15 +5,17 @@ SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sourc
 # Debian's packages: to build, and to compare with other people's rings.
 NEEDED := pkg-config libnuma-dev
 RIVALS := g++ libdpdk-dev libboost-dev
+CHECKERS := spin gcc
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings clean needed
+.PHONY: help build bench test test-tsan format lint docs bench-rings clean needed model
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
 	@echo 'make bench        the main job on configs/bench/default.yaml (BENCH_ARGS="--json FILE")'
-	@echo 'make test         style, unit and stress tests, ThreadSanitizer'
+	@echo 'make test         all of: style, unit and stress tests, ThreadSanitizer, models, docs'
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
+	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
 	@echo 'make format       rewrite sources in house style; make lint only checks'
 	@echo 'make docs         DocC pages in .build/docs'
@@ -39,14 +41,21 @@ test: needed
 	$(SWIFT) test
 	@echo '== ThreadSanitizer'
 	$(MAKE) --no-print-directory test-tsan
+	@echo '== model of the header queue'
+	$(MAKE) --no-print-directory model
 	@echo '== documentation'
 	$(MAKE) --no-print-directory docs
-	@echo '== passed: style, release build, tests, ThreadSanitizer, documentation'
+	@echo '== passed: style, release build, tests, ThreadSanitizer, model, documentation'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
 	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(SWIFT) test --sanitize=thread \
 	    --scratch-path .build-tsan --filter RingsTests --filter StressTests
+
+# NAMES picks cases: see Tests/Models/check.
+model:
+	@.ci/require $(CHECKERS)
+	@Tests/Models/check $(NAMES)
 
 format:
 	$(SWIFT) format format --in-place --parallel --recursive $(SOURCES)
