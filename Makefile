@@ -8,7 +8,7 @@ RIVALS := g++ libdpdk-dev libboost-dev
 CHECKERS := spin gcc
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings clean needed model
+.PHONY: help build bench test test-tsan format lint docs bench-rings clean needed model test-model
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test         all of: style, unit and stress tests, ThreadSanitizer, models, docs'
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
+	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
 	@echo 'make format       rewrite sources in house style; make lint only checks'
 	@echo 'make docs         DocC pages in .build/docs'
@@ -41,11 +42,13 @@ test: needed
 	$(SWIFT) test
 	@echo '== ThreadSanitizer'
 	$(MAKE) --no-print-directory test-tsan
+	@echo '== interleavings'
+	$(MAKE) --no-print-directory test-model
 	@echo '== model of the header queue'
 	$(MAKE) --no-print-directory model
 	@echo '== documentation'
 	$(MAKE) --no-print-directory docs
-	@echo '== passed: style, release build, tests, ThreadSanitizer, model, documentation'
+	@echo '== passed: style, release build, tests, ThreadSanitizer, interleavings, model, docs'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
@@ -56,6 +59,10 @@ test-tsan: needed
 model:
 	@.ci/require $(CHECKERS)
 	@Tests/Models/check $(NAMES)
+
+# A build of its own, where each access to a shared word asks a scheduler.
+test-model: needed
+	$(SWIFT) test --package-path Tests/ModelTests --scratch-path .build-model -Xswiftc -O
 
 format:
 	$(SWIFT) format format --in-place --parallel --recursive $(SOURCES)
@@ -73,5 +80,5 @@ bench-rings:
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
 clean:
-	rm -rf .build .build-tsan
+	rm -rf .build .build-tsan .build-model
 	$(MAKE) --no-print-directory -C Benchmarks clean
