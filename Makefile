@@ -6,9 +6,10 @@ SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sourc
 NEEDED := pkg-config libnuma-dev
 RIVALS := g++ libdpdk-dev libboost-dev
 CHECKERS := spin gcc
+GUEST := qemu-system-x86 busybox-static cpio
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings clean needed model test-model
+.PHONY: help build bench test test-tsan format lint docs bench-rings clean needed model test-model numa-test
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -17,6 +18,7 @@ help:
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
 	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
+	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
 	@echo 'make format       rewrite sources in house style; make lint only checks'
 	@echo 'make docs         DocC pages in .build/docs'
@@ -46,9 +48,11 @@ test: needed
 	$(MAKE) --no-print-directory test-model
 	@echo '== model of the header queue'
 	$(MAKE) --no-print-directory model
+	@echo '== NUMA guest'
+	$(MAKE) --no-print-directory numa-test
 	@echo '== documentation'
 	$(MAKE) --no-print-directory docs
-	@echo '== passed: style, release build, tests, ThreadSanitizer, interleavings, model, docs'
+	@echo '== passed: style, release build, tests, ThreadSanitizer, interleavings, model, NUMA, docs'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
@@ -63,6 +67,11 @@ model:
 # A build of its own, where each access to a shared word asks a scheduler.
 test-model: needed
 	$(SWIFT) test --package-path Tests/ModelTests --scratch-path .build-model -Xswiftc -O
+
+# Skipped, with the reason, where QEMU or a kernel for the guest cannot be had.
+numa-test: build
+	@.ci/require --optional $(GUEST)
+	@Tests/NUMA/numa-test $(PROGRAM) .build-numa
 
 format:
 	$(SWIFT) format format --in-place --parallel --recursive $(SOURCES)
@@ -80,5 +89,5 @@ bench-rings:
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
 clean:
-	rm -rf .build .build-tsan .build-model
+	rm -rf .build .build-tsan .build-model .build-numa
 	$(MAKE) --no-print-directory -C Benchmarks clean
