@@ -39,9 +39,10 @@ function judgeReport(text,    count, parts, index_, cpu, node) {
             complain("RQ " words[1] ": planned for CPU " cpu ", runs on " cpuOf["cleave-rq" words[1]])
     }
     if (planned && planned != rqs) complain(planned " RQs are planned, not " rqs)
-    count = split(text, parts, /"misplaced":/)
+    count = split(text, parts, /"(misplaced|unknown)":/)
     for (index_ = 2; index_ <= count; index_++)
-        if (parts[index_] !~ /^0[^0-9]/) complain("the engine reports misplaced pages")
+        if (parts[index_] !~ /^0[^0-9]/)
+            complain("the engine reports pages that are misplaced, or that nobody knows of")
     if (planned && count < 2) complain("the engine does not report where its memory lies")
 }
 
