@@ -108,6 +108,9 @@ public struct ModelWord<Value: FixedWidthInteger & UnsignedInteger>: @unchecked 
     }
 
     public func fetchAdd(_ amount: Value) { _ = change(.relaxed) { $0 &+ amount } }
+    public func fetchAddOrdered(_ amount: Value) -> Value {
+        change(.acquireRelease) { $0 &+ amount }
+    }
     public func fetchOr(_ bits: Value) -> Value { change(.acquireRelease) { $0 | bits } }
 }
 
