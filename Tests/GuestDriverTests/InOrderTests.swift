@@ -42,7 +42,9 @@ struct InOrderTests {
             let base = areas.format == .split ? areas.deviceArea : areas.descriptorArea
             let offset = areas.format == .split ? 4 + 8 * index : 16 * index
             let pointer = space.memory.translate(base, byteCount: 8 * 16)! + offset
-            return (pointer.loadUnaligned(as: UInt64.self), (pointer + 8).load(as: UInt64.self))
+            return (
+                pointer.loadUnaligned(as: UInt64.self), (pointer + 8).loadUnaligned(as: UInt64.self)
+            )
         }
     }
 

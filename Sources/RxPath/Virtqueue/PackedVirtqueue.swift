@@ -250,6 +250,7 @@ struct PackedVirtqueue: Virtqueue {
     /// With the flags of its own place.
     func report(_ index: Int, as last: Int) {
         let flags: UInt64 = 0xffff &<< 48
+        shadow[2 &* index] &= ~Self.joinsNext
         shadow[2 &* index &+ 1] =
             shadow[2 &* last &+ 1] & ~flags | shadow[2 &* index &+ 1] & flags
     }
@@ -296,7 +297,7 @@ struct PackedVirtqueue: Virtqueue {
         SharedWord64(slot + PackedLayout.restOffset).storeSequential(shadow[1])
     }
 
-    private static var addressMask: UInt64 { 0x7fff_ffff_ffff }
+    private static var addressMask: UInt64 { 0xffff_ffff_ffff }
 
     /// Writes all used descriptors but the first, each list being one descriptor: in two spans at
     /// the ring's end.
