@@ -169,7 +169,12 @@ struct TxHostileTests {
             let rig = try TxRig(format, features: .indirectDescriptors)
             rig.send(
                 [txHeader() + TestFrames.udp4([1])], table: isTable, flags: DescriptorFlags.write)
-            expectBroken(rig, .direction)
+            if isTable && format == .packed {
+                // What DPDK's driver does.
+                #expect(rig.dequeue().count == 1)
+            } else {
+                expectBroken(rig, .direction)
+            }
         }
     }
 
