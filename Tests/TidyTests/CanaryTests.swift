@@ -121,7 +121,7 @@ struct CanaryTests {
         }
         let host = file("Sources/Host/A.swift", "import Foundation\nprint(a)")
         #expect(lines(HotPathRules.banned(host)) == [1])
-        #expect(HotPathRules.banned(file("Sources/Ports/A.swift", "import Foundation")).isEmpty)
+        #expect(HotPathRules.banned(file("Sources/Profiling/A.swift", "import Foundation")).isEmpty)
     }
 
     @Test("What only the control path may do")
