@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -181,6 +183,45 @@ int cleave_eventfd(void) {
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
+
+int cleave_event_wait(int fd, int other_fd, uint64_t nanoseconds) {
+    // poll ignores negative descriptors.
+    struct pollfd entries[2] = {{.fd = fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
+    const struct timespec limit = {
+        .tv_sec = (time_t)(nanoseconds / 1000000000u),
+        .tv_nsec = (long)(nanoseconds % 1000000000u)};
+    return ppoll(entries, 2, &limit, NULL) > 0;
+}
+
+// Lock-free atomics: a handler may store them and any thread may read.
+static int stop_signal;
+static unsigned stop_grace_milliseconds;
+
+static void remember_stop(int signal_number) {
+    const unsigned grace = __atomic_load_n(&stop_grace_milliseconds, __ATOMIC_RELAXED);
+    const struct itimerval limit = {
+        .it_value = {.tv_sec = grace / 1000, .tv_usec = (suseconds_t)(grace % 1000) * 1000}};
+    __atomic_store_n(&stop_signal, signal_number, __ATOMIC_RELAXED);
+    setitimer(ITIMER_REAL, &limit, NULL);
+}
+
+int cleave_stop_signal_catch(unsigned grace_milliseconds) {
+    __atomic_store_n(&stop_grace_milliseconds, grace_milliseconds, __ATOMIC_RELAXED);
+    struct sigaction action = {.sa_handler = remember_stop, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGTERM, &action, NULL) != 0 || sigaction(SIGINT, &action, NULL) != 0) {
+        return -errno;
+    }
+    // Whoever started the process may have blocked them.
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGTERM);
+    sigaddset(&wanted, SIGINT);
+    sigaddset(&wanted, SIGALRM);
+    return -pthread_sigmask(SIG_UNBLOCK, &wanted, NULL);
+}
+
+int cleave_stop_signal(void) { return __atomic_load_n(&stop_signal, __ATOMIC_RELAXED); }
 
 int cleave_cpu_brand(char *text, size_t byte_count) {
     if (byte_count < 49) {

@@ -11,6 +11,9 @@ import RxPath
 /// one mover: it resets the word, moves the tail past the group, and passes on to the next word,
 /// where it may complete that too. So there is one mover at a time and the tail never goes back.
 ///
+/// With an out-of-order return none of this is needed: retiring a burst takes tickets for as many
+/// places in the return ring, by one operation, and writes the slots there.
+///
 /// Any number of threads may retire at the same time; no slot twice.
 public final class DriverHeaderQueue: @unchecked Sendable {
     // SAFETY: constants, and words reached through explicit orderings.
@@ -26,6 +29,9 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     private let groupCount: Int
     private let full: UInt64
     private let doubleRetires: SharedWord64
+    /// The return ring, if slots come back by one, and the places given out in it.
+    private let ring: UnsafeMutableRawPointer?
+    private let tickets: SharedWord64
 
     private static let passed: UInt64 = 1 << 32
     private static let wordStride = 64
@@ -34,27 +40,61 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     /// - Parameters:
     ///   - slotSize: bytes, a power of two, 64 to 1024.
     ///   - slotCount: a power of two, 1 to 32768.
-    public init(slotSize: Int, slotCount: Int, in space: GuestSpace) throws(RxPathError) {
+    ///   - slotReturn: how slots go back.
+    public init(
+        slotSize: Int, slotCount: Int, slotReturn: SlotReturn = .tail, in space: GuestSpace
+    ) throws(RxPathError) {
         try HeaderQueueLayout.check(slotSize: slotSize, slotCount: slotCount)
         let area = try space.allocate(byteCount: slotSize * slotCount)
         let control = try space.allocate(byteCount: HeaderQueueLayout.controlByteCount)
+        let returnRing =
+            slotReturn == .tail
+            ? nil
+            : try space.allocate(byteCount: HeaderQueueLayout.returnEntryByteCount * slotCount)
+        ring = returnRing?.pointer
         layout = HeaderQueueLayout(
-            base: area.address, control: control.address, slotSize: slotSize, slotCount: slotCount)
+            base: area.address, control: control.address, slotSize: slotSize, slotCount: slotCount,
+            returnRing: returnRing?.address)
         self.space = space
         slots = area.pointer
         groupSize = min(32, max(1, slotCount / 4))
         groupCount = slotCount / groupSize
         full = (UInt64(1) << UInt64(groupSize) - 1) | Self.passed
-        let byteCount = (groupCount + 1) * Self.wordStride
+        let byteCount = (groupCount + 2) * Self.wordStride
         words = .allocate(byteCount: byteCount, alignment: Self.wordStride)
         words.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
         doubleRetires = SharedWord64(words + groupCount * Self.wordStride)
+        tickets = SharedWord64(words + (groupCount + 1) * Self.wordStride)
         tail = SharedWord32(control.pointer + HeaderQueueLayout.tailOffset)
-        SharedWord64(words).store(Self.passed)
-        tail.storeRelease(UInt32(slotCount))  // [H1]
+        giveAll()
     }
 
     deinit { words.deallocate() }
+
+    /// Before the device is asked to reset the queue: takes every slot back. Nobody may retire
+    /// until `finishReset`.
+    public func prepareReset() {
+        if let ring {
+            for place in 0..<layout.slotCount { entry(ring, place).store(0) }
+        } else {
+            tail.storeRelease(0)  // [H1]
+        }
+    }
+
+    /// After the device has reset the queue: gives all slots again. The caller has harvested what
+    /// was reported before the reset, has done with those slots, and retires none of them.
+    public func finishReset() { giveAll() }
+
+    private func giveAll() {
+        if ring != nil {
+            tickets.store(0)
+            return retire(first: 0, count: layout.slotCount)
+        }
+        for group in 0..<groupCount {
+            SharedWord64(words + group * Self.wordStride).store(group == 0 ? Self.passed : 0)
+        }
+        tail.storeRelease(UInt32(layout.slotCount))  // [H1]
+    }
 
     /// The memory of slot `index`, below slotCount.
     @inline(__always)
@@ -67,6 +107,10 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     ///
     /// At most two read-modify-writes for a burst of up to `groupSize` slots in order.
     public func retire(first: Int, count: Int) {
+        if let ring {
+            var place = takePlaces(count)
+            return post(first: first, count: count, at: &place, ring)
+        }
         var slot = first
         var left = count
         var passes = false
@@ -78,13 +122,70 @@ public final class DriverHeaderQueue: @unchecked Sendable {
             let bits = ((UInt64(1) &<< UInt64(here)) &- 1) &<< UInt64(offset)
             let found = mark(group, bits | (passes ? Self.passed : 0))
             if found & bits != 0 { doubleRetires.fetchAdd(1) }
-            passes = found | bits | (passes ? Self.passed : 0) == full
+            passes = isOldest(found | bits | (passes ? Self.passed : 0))
             if passes { moveTail(past: group) }
             left &-= here
             // The next group's first slot: where the range goes on, if it does, and where the
             // tail arrives, if it moved.
             slot = group &+ 1 == groupCount ? 0 : (group &+ 1) &* groupSize
         }
+    }
+
+    /// Gives ranges back that were retired together: with a return ring by one read-modify-write.
+    func retire(_ ranges: UnsafePointer<SlotRange>, count: Int) {
+        guard let ring else {
+            for index in 0..<count {
+                retire(first: Int(ranges[index].first), count: Int(ranges[index].count))
+            }
+            return
+        }
+        var total = 0
+        for index in 0..<count { total &+= Int(ranges[index].count) }
+        if total == 0 { return }
+        var place = takePlaces(total)
+        for index in 0..<count {
+            let range = ranges[index]
+            post(first: Int(range.first), count: Int(range.count), at: &place, ring)
+        }
+    }
+
+    /// - Returns: the first of `count` places in the return ring, free-running.
+    @inline(__always)
+    private func takePlaces(_ count: Int) -> UInt64 {
+        // [H7 both ways: whoever takes a place knows that its last entry was taken in: the slots
+        // retired since then, by whichever thread, were claimed after that]
+        tickets.fetchAddOrdered(UInt64(truncatingIfNeeded: count))
+    }
+
+    @inline(__always)
+    private func post(
+        first: Int, count: Int, at place: inout UInt64, _ ring: UnsafeMutableRawPointer
+    ) {
+        let mask = layout.slotCount &- 1
+        let shift = UInt64(layout.slotCount.trailingZeroBitCount)
+        var offset = 0
+        while offset < count {
+            let lap = UInt32(truncatingIfNeeded: (place &>> shift) &+ 1) &<< 16
+            let slot = UInt32(truncatingIfNeeded: (first &+ offset) & mask)
+            // [H1 release -> acquire in HeaderClaimer's intake: the slot is done with]
+            entry(ring, Int(place & UInt64(mask))).storeRelease(slot | lap)
+            place &+= 1
+            offset &+= 1
+        }
+    }
+
+    @inline(__always)
+    private func entry(_ ring: UnsafeMutableRawPointer, _ place: Int) -> SharedWord32 {
+        SharedWord32(ring + place &* HeaderQueueLayout.returnEntryByteCount)
+    }
+
+    /// Whether `word` is complete: all slots retired, and the tail has come this far.
+    @inline(__always)
+    private func isOldest(_ word: UInt64) -> Bool {
+        #if ModelCheck
+        if SeededBug.retireOutOfOrder.isOn { return word | Self.passed == full }
+        #endif
+        return word == full
     }
 
     /// - Returns: the word before.
@@ -98,13 +199,28 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     /// this one has passed on.
     @inline(__always)
     private func moveTail(past group: Int) {
+        #if ModelCheck
+        if SeededBug.tailBeforeReset.isOn {
+            tail.storeRelease(tail.load() &+ UInt32(truncatingIfNeeded: groupSize))  // [H1]
+            return SharedWord64(words + group &* Self.wordStride).store(0)
+        }
+        #endif
         SharedWord64(words + group &* Self.wordStride).store(0)
         // [H1 release -> acquire in HeaderClaimer.claim: the slots below are done with]
         tail.storeRelease(tail.load() &+ UInt32(truncatingIfNeeded: groupSize))
     }
 
+    #if ModelCheck
+    /// Where group `group`'s word lies, for observation.
+    func wordAddress(_ group: Int) -> UnsafeMutableRawPointer {
+        words + group &* Self.wordStride
+    }
+    #endif
+
     /// Slots retired although they were retired already: 0 unless device or consumer misbehave.
     public var doubleRetireCount: UInt64 { doubleRetires.load() }
-    /// The free-running tail as the device sees it.
-    public var currentTail: UInt32 { tail.loadAcquire() }  // [H1]
+    /// The free-running tail as the device sees it; with a return ring, the entries written.
+    public var currentTail: UInt32 {
+        ring == nil ? tail.loadAcquire() : UInt32(truncatingIfNeeded: tickets.load())  // [H1]
+    }
 }

@@ -21,18 +21,53 @@ public final class GuestSpace: Sendable {
     public let arena: MemoryArena
     /// The memory table that the device translates with.
     public let memory: GuestMemory
+    /// Guest address of the arena's first byte.
+    private let base: GuestAddress
 
     /// - Throws: `RxPathError` if the host cannot give the memory.
-    public init(
+    public convenience init(
         byteCount: Int, node: Int? = nil, pages: PagePreference = .automatic, shared: Bool = false
     ) throws(RxPathError) {
-        do {
-            arena = try MemoryArena(
-                byteCount: byteCount, node: node, pages: pages, shared: shared, name: "guest")
-        } catch { throw RxPathError("guest memory: \(error)") }
-        memory = try GuestMemory(regions: [
+        let arena = try Self.arena(byteCount, node, pages, shared: shared)
+        let memory = try GuestMemory(regions: [
             MemoryRegion(guestBase: Self.guestBase, host: arena.base, byteCount: arena.byteCount)
         ])
+        self.init(arena, memory, base: Self.guestBase)
+    }
+
+    private init(_ arena: MemoryArena, _ memory: GuestMemory, base: GuestAddress) {
+        self.arena = arena
+        self.memory = memory
+        self.base = base
+    }
+
+    /// One guest whose memory lies on several nodes: a space for each, all with the same table.
+    /// - Parameter parts: the bytes on each node; nil stands for no node in particular.
+    public static func spread(
+        over parts: [(node: Int?, byteCount: Int)], pages: PagePreference = .automatic
+    ) throws(RxPathError) -> [GuestSpace] {
+        var arenas: [(arena: MemoryArena, base: GuestAddress)] = []
+        for (index, part) in parts.enumerated() {
+            let arena = try Self.arena(part.byteCount, part.node, pages, shared: false)
+            arenas.append((arena, guestBase.advanced(by: index * regionStride)))
+        }
+        let memory = try GuestMemory(
+            regions: arenas.map {
+                MemoryRegion(guestBase: $0.base, host: $0.arena.base, byteCount: $0.arena.byteCount)
+            })
+        return arenas.map { GuestSpace($0.arena, memory, base: $0.base) }
+    }
+
+    /// Guest addresses between two regions: more than an arena may have.
+    private static let regionStride = 1 << 47
+
+    private static func arena(
+        _ byteCount: Int, _ node: Int?, _ pages: PagePreference, shared: Bool
+    ) throws(RxPathError) -> MemoryArena {
+        do {
+            return try MemoryArena(
+                byteCount: byteCount, node: node, pages: pages, shared: shared, name: "guest")
+        } catch { throw RxPathError("guest memory: \(error)") }
     }
 
     /// Cuts a zeroed block; blocks are never given back singly.
@@ -43,7 +78,7 @@ public final class GuestSpace: Sendable {
             let pointer = try arena.allocate(byteCount: byteCount, alignment: alignment)
             return GuestBlock(
                 pointer: pointer,
-                address: Self.guestBase.advanced(by: arena.base.distance(to: pointer)),
+                address: base.advanced(by: arena.base.distance(to: pointer)),
                 byteCount: byteCount)
         } catch { throw RxPathError("guest memory: \(error)") }
     }

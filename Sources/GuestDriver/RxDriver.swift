@@ -24,11 +24,16 @@ public struct RxDriverConfiguration: Sendable {
     /// Bytes of the buffers that are meant for headers: the first descriptor of a chain (method A),
     /// every other buffer (method C). A multiple of 64.
     public var headerBufferByteCount: Int
+    /// Method D with report `netHeader`: a descriptor of just the bytes that precede a packet's
+    /// data, the virtio-net header and the split tail, leads each chain, so that payload begins
+    /// where its buffer begins. Nothing to the other methods.
+    public var alignsPayload: Bool
 
     public init(
         ringSize: Int, ring: RingFormat = .split, shape: BufferShape, method: RxMethod,
         headerQueue: DriverHeaderQueue? = nil, features: VirtioFeatures = [],
-        spareBuffers: Int = 0, burst: Int = 32, headerBufferByteCount: Int = 128
+        spareBuffers: Int = 0, burst: Int = 32, headerBufferByteCount: Int = 128,
+        alignsPayload: Bool = false
     ) {
         self.ringSize = ringSize
         self.ring = ring
@@ -39,6 +44,7 @@ public struct RxDriverConfiguration: Sendable {
         self.spareBuffers = spareBuffers
         self.burst = burst
         self.headerBufferByteCount = headerBufferByteCount
+        self.alignsPayload = alignsPayload
     }
 
     /// All features that the device must be made with.
@@ -52,10 +58,21 @@ public struct RxDriverConfiguration: Sendable {
         let posted = geometry.descriptorCount - geometry.headerBufferCount
         return (posted + spareBuffers) * shape.bufferByteCount
     }
-    /// Guest memory in header buffers that are posted among the data buffers (methods A and C).
+    /// Guest memory in header buffers that are posted among the data buffers: of methods A and C,
+    /// and those that align payload.
     public var headerByteCount: Int {
-        DriverRingGeometry(self).headerBufferCount * headerBufferByteCount
+        DriverRingGeometry(self).headerBufferCount * headerBufferStride
     }
+    /// Bytes of a descriptor that aligns payload; 0 if there is none.
+    var alignmentByteCount: Int {
+        guard alignsPayload, method == .headerQueue(.netHeader) else { return 0 }
+        return NetHeaderLayout(hashReport: allFeatures.contains(.hashReport))
+            .byteCountWithSplitTail
+    }
+    /// Each chain begins with a header buffer.
+    var hasLeadDescriptor: Bool { method == .headerDescriptor || alignmentByteCount > 0 }
+    /// Bytes from one header buffer to the next.
+    var headerBufferStride: Int { alignmentByteCount > 0 ? 64 : headerBufferByteCount }
     var bufferMemoryByteCount: Int { dataByteCount + headerByteCount }
 
     func check() throws(RxPathError) {
@@ -91,7 +108,7 @@ public final class RxDriver: @unchecked Sendable {
     public var virtqueue: VirtqueueAddresses { body.addresses }
     private let space: GuestSpace
     private let body: RxDriverBody
-    private let state: UnsafeMutablePointer<RxDriverState>
+    let state: UnsafeMutablePointer<RxDriverState>
 
     /// Cuts ring and buffers from `space`; nothing is posted yet.
     /// - Throws: `RxPathError` if the geometry does not hold or memory runs out.
@@ -171,6 +188,18 @@ public final class RxDriver: @unchecked Sendable {
     public var harvestedCount: UInt64 { state.pointee.harvestedCount }
     /// The first wrong thing the device said, or `.none`; harvesting stops there.
     public var fault: DriverFault { state.pointee.fault }
+    /// Descriptors posted since creation.
+    public var postedDescriptorCount: UInt64 { state.pointee.postedDescriptorCount }
+    /// Bytes of the buffers posted since creation.
+    public var postedByteCount: UInt64 { state.pointee.postedByteCount }
+    /// Header slots retired since creation.
+    public var retiredSlotCount: UInt64 { state.pointee.retiredSlotCount }
+    /// Bytes between the start of the buffer in which a piece lies and the piece.
+    public func bufferOffset(of piece: ReceivedPiece) -> Int {
+        state.pointee.bufferOffset(
+            of: piece.pointer, dataBuffer: configuration.shape.bufferByteCount,
+            headerBuffer: configuration.headerBufferStride)
+    }
     /// Buffers used with length 0.
     public var emptyBufferCount: UInt64 { state.pointee.emptyBufferCount }
 }

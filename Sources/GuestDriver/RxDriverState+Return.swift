@@ -68,14 +68,13 @@ extension RxDriverState {
     }
 
     mutating func retire() {
-        var index = 0
-        while index < slotRangeCount {
-            let range = slotRanges[index]
-            // SAFETY: there are ranges only with a header queue, retained until `free`.
-            headerQueue.unsafelyUnwrapped._withUnsafeGuaranteedRef {
-                $0.retire(first: Int(range.first), count: Int(range.count))
-            }
-            index &+= 1
+        if slotRangeCount == 0 { return }
+        // SAFETY: there are ranges only with a header queue, retained until `free`.
+        headerQueue.unsafelyUnwrapped._withUnsafeGuaranteedRef {
+            $0.retire(slotRanges, count: slotRangeCount)
+        }
+        for index in 0..<slotRangeCount {
+            retiredSlotCount &+= UInt64(slotRanges[index].count)
         }
         slotRangeCount = 0
     }

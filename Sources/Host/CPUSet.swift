@@ -23,6 +23,13 @@ public struct CPUSet: Sendable, Hashable, CustomStringConvertible {
         self.init(try parser.parse())
     }
 
+    /// The numbers of a CPU list in the order they are written, repetitions and all: `3,0-1` is 3,
+    /// 0, 1. For plans, where the order says who gets which.
+    public static func numbers(parsing text: String) throws(HostError) -> [Int] {
+        var parser = CPUListParser(text)
+        return try parser.parse()
+    }
+
     public var isEmpty: Bool { cpus.isEmpty }
 
     public func contains(_ cpu: Int) -> Bool { cpus.contains(cpu) }

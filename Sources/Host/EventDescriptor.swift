@@ -27,10 +27,24 @@ public struct EventDescriptor: ~Copyable, Sendable {
         while write(fileDescriptor, &one, 8) < 0 && cleave_errno() == EINTR {}
     }
 
+    /// Waits for a signal, here or at another descriptor, and leaves it pending.
+    /// - Parameters:
+    ///   - other: a descriptor beside this one; negative for none.
+    ///   - nanoseconds: how long at most; the kernel's timer slack comes on top.
+    /// - Returns: whether there is one.
+    @discardableResult
+    public func wait(orAt other: Int32 = -1, nanoseconds: UInt64) -> Bool {
+        cleave_event_wait(fileDescriptor, other, nanoseconds) != 0
+    }
+
     /// Takes all pending signals.
     /// - Returns: whether there was one.
     @discardableResult
-    public func drain() -> Bool {
+    public func drain() -> Bool { Self.drain(fileDescriptor) }
+
+    /// Takes all pending signals of an eventfd that somebody else owns; it must not block.
+    @discardableResult
+    public static func drain(_ fileDescriptor: Int32) -> Bool {
         var count: UInt64 = 0
         while true {
             let result = read(fileDescriptor, &count, 8)

@@ -137,20 +137,9 @@ public final class MemoryArena: @unchecked Sendable {
     /// How many of its pages lie on which node, in pages of `residentPageByteCount`; empty where
     /// the kernel does not tell. Not cheap.
     public func residentNodes() -> [Int: Int] {
-        var counts: [Int: Int] = [:]
-        let pageCount = mappedByteCount / residentPageByteCount
-        var first = 0
-        while first < pageCount {
-            let count = min(4096, pageCount - first)
-            var pages: [UnsafeMutableRawPointer?] = (first..<first + count).map {
-                base + $0 * residentPageByteCount
-            }
-            var status = [Int32](repeating: -1, count: count)
-            guard move_pages(0, UInt(count), &pages, nil, &status, 0) == 0 else { return [:] }
-            for node in status where node >= 0 { counts[Int(node), default: 0] += 1 }
-            first += count
-        }
-        return counts
+        PageResidence.ask(
+            base, byteCount: mappedByteCount, pageByteCount: residentPageByteCount
+        ).pageCounts
     }
 
     /// Bytes of the pages that `residentNodes` counts: base pages, or the reserved huge ones.

@@ -8,6 +8,12 @@ public struct NUMANode: Sendable, Equatable {
     public let cpus: CPUSet
     /// Memory of this node in bytes.
     public let memoryBytes: Int
+
+    public init(id: Int, cpus: CPUSet, memoryBytes: Int) {
+        self.id = id
+        self.cpus = cpus
+        self.memoryBytes = memoryBytes
+    }
 }
 
 /// The machine's NUMA nodes and the distances between them, from libnuma.
@@ -22,7 +28,10 @@ public struct NUMATopology: Sendable {
     /// Row and column in the order of `nodes`.
     private let distances: [[Int]]
 
-    init(nodes: [NUMANode], distances: [[Int]], fallback: String?) {
+    /// - Parameters:
+    ///   - nodes: in ascending order, at least one.
+    ///   - distances: row and column in the order of `nodes`.
+    public init(nodes: [NUMANode], distances: [[Int]], fallback: String? = nil) {
         self.nodes = nodes
         self.distances = distances
         self.fallback = fallback
@@ -59,11 +68,20 @@ public struct NUMATopology: Sendable {
         return distances[row][column]
     }
 
-    /// - Throws: an error that lists the nodes there are, when `node` is not one of them.
+    /// - Throws: an error that lists the nodes there are, when memory cannot be had from `node`:
+    ///   it does not exist, or has none.
     public func validate(node: Int) throws(HostError) {
-        if nodes.contains(where: { $0.id == node }) { return }
-        let ids = nodes.map { String($0.id) }.joined(separator: ", ")
-        throw HostError("NUMA node \(node)", "does not exist; nodes of this machine: \(ids)")
+        func list(_ nodes: [NUMANode]) -> String {
+            nodes.map { String($0.id) }.joined(separator: ", ")
+        }
+        guard let found = nodes.first(where: { $0.id == node }) else {
+            throw HostError(
+                "NUMA node \(node)", "does not exist; nodes of this machine: \(list(nodes))")
+        }
+        if found.memoryBytes > 0 { return }
+        throw HostError(
+            "NUMA node \(node)",
+            "has no memory; nodes with memory: \(list(nodes.filter { $0.memoryBytes > 0 }))")
     }
 
     // libnuma fills caches of its own on first use, without a lock.

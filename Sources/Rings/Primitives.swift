@@ -1,6 +1,7 @@
 // The one seam for atomics: every word that two threads (or a guest and this process) share is
 // reached through one of these types. It is the only file that imports Synchronization, so a
-// scheduler of interleavings can stand in for the real thing here and nowhere else.
+// scheduler of interleavings can stand in for the real thing here and nowhere else: ModelWord.swift
+// does, in a build with the trait ModelCheck.
 //
 // Each type is a pointer to a naturally aligned word that somebody else owns: a ring's index
 // line, or guest memory. The names say the ordering on the access; there are no fences, which
@@ -9,6 +10,7 @@
 // SAFETY: `Atomic<UIntN>` has the size, stride and layout of UIntN (asserted in RingsTests), and
 // an atomic access through a pointer to it compiles to the plain instruction of that ordering.
 // The caller guarantees that the word outlives the value and is aligned to its size.
+#if !ModelCheck
 import Synchronization
 
 /// A shared 16-bit word, such as `avail.idx`.
@@ -59,6 +61,15 @@ public struct SharedWord32: @unchecked Sendable {
     @inlinable public func storeRelease(_ value: UInt32) {
         cell.pointee.store(value, ordering: .releasing)
     }
+
+    /// Acquires, and is not reordered before an earlier `storeSequential` of this thread.
+    @inlinable public func loadSequential() -> UInt32 {
+        cell.pointee.load(ordering: .sequentiallyConsistent)
+    }
+    /// Releases, and is visible to all before a later `loadSequential` of this thread reads.
+    @inlinable public func storeSequential(_ value: UInt32) {
+        cell.pointee.store(value, ordering: .sequentiallyConsistent)
+    }
 }
 
 /// A shared 64-bit word, such as a descriptor's half, a claim cursor or a retire bitmap.
@@ -82,6 +93,11 @@ public struct SharedWord64: @unchecked Sendable {
     /// Releases, and is visible to all before a later `loadSequential` of this thread reads.
     @inlinable public func storeSequential(_ value: UInt64) {
         cell.pointee.store(value, ordering: .sequentiallyConsistent)
+    }
+
+    /// Acquires, and is not reordered before an earlier `storeSequential` of this thread.
+    @inlinable public func loadSequential() -> UInt64 {
+        cell.pointee.load(ordering: .sequentiallyConsistent)
     }
 
     /// Adds to a word that only this thread writes: no read-modify-write instruction is needed,
@@ -108,6 +124,13 @@ public struct SharedWord64: @unchecked Sendable {
         cell.pointee.wrappingAdd(amount, ordering: .relaxed)
     }
 
+    /// Adds, in any thread; orders both ways.
+    /// - Returns: the value before.
+    @inlinable
+    public func fetchAddOrdered(_ amount: UInt64) -> UInt64 {
+        cell.pointee.wrappingAdd(amount, ordering: .acquiringAndReleasing).oldValue
+    }
+
     /// Sets bits; orders both ways.
     /// - Returns: the value before.
     @inlinable
@@ -115,3 +138,5 @@ public struct SharedWord64: @unchecked Sendable {
         cell.pointee.bitwiseOr(bits, ordering: .acquiringAndReleasing).oldValue
     }
 }
+
+#endif

@@ -27,7 +27,8 @@ struct CleaveBench: ParsableCommand {
             2 wrong command line, configuration or input file.
             """,
         subcommands: [
-            RunCommand.self, ListCommand.self, InspectCommand.self, MachineCommand.self,
+            RunCommand.self, CompareMethodsCommand.self, ClaimsCommand.self, ScaleCommand.self,
+            ListCommand.self, InspectCommand.self, MachineCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

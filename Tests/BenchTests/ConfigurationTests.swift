@@ -36,16 +36,16 @@ struct ConfigurationTests {
         }
     }
 
-    @Test("The built-in configuration is the default one without captures")
-    func builtIn() throws {
-        let text = DefaultConfiguration.builtIn
+    @Test("Built-in configurations are those of the files without captures", arguments: [0, 1])
+    func builtIn(_ index: Int) throws {
+        let standard = [DefaultConfiguration.bench, .methods][index]
         let builtIn = try ConfigurationReader.parse(
-            Array(text.utf8), file: "built-in", directory: "")
-        let file = try ConfigurationReader.read(
-            path: "\(packageRoot)/\(DefaultConfiguration.relativePath)")
+            Array(standard.builtIn.utf8), file: "built-in", directory: "")
+        let file = try ConfigurationReader.read(path: "\(packageRoot)/\(standard.relativePath)")
         let generated = try file.cases().filter { PacketSpec.isProfile($0.packet) }
         #expect(try builtIn.cases() == generated)
-        #expect(try file.cases().count == generated.count + 4)
+        // Two captures: each with two cases, or with all methods on both rings.
+        #expect(try file.cases().count == generated.count + [4, 24][index])
         #expect(file.plan.repeats == builtIn.plan.repeats)
     }
 
@@ -56,6 +56,7 @@ struct ConfigurationTests {
             repeats: 3
             packets: 2k
             source-packets: 100
+            verify-packets: 300
             flows: 7
             cpus: 0-1
             defaults: {ring-size: 64, burst: 8, consumer: copy}
@@ -85,6 +86,7 @@ struct ConfigurationTests {
         #expect(configuration.plan.repeats == 3)
         #expect(configuration.plan.packetsPerRepeat == 2000)
         #expect(configuration.plan.sourcePackets == 100)
+        #expect(configuration.plan.verifyPackets == 300)
         #expect(configuration.plan.flows == 7)
         #expect(configuration.plan.cpus == [0, 1])
     }
@@ -110,7 +112,7 @@ struct ConfigurationTests {
             ("cases:\n- burst: [[1]]", "f:2:11: burst: expected a single value"),
             ("cases:\n- burst: {a: 1}", "f:2:10: burst: expected a single value"),
             ("cases:\n- hash-report: maybe", "\"maybe\" is neither true nor false"),
-            ("cases:\n- method: wohle", "\"wohle\" is not one of whole, d; did you mean whole?"),
+            ("cases:\n- method: wohle", "\"wohle\" is not one of whole, a, b, c, d; did you"),
             ("cases:\n- packet: nine", "f:2:11: packet: traffic profile \"nine\""),
             ("cases:\n- packet: ../a.pcap", "f:2:11: packet: cannot open capture ../a.pcap: No"),
             ("cases:\n- packet: /", "f:2:11: packet: / is not a regular file"),

@@ -96,7 +96,7 @@ struct PlanTests {
             (.rqs, "65", "65 RQs: need 1 to 64"),
             (.bufferSize, "100", "buffer size 100 is not a multiple of 64"),
             (.bufferSize, "9999999999G", "--buffer-size: 9999999999G is more than"),
-            (.method, "x", "--method: \"x\" is not one of whole, d"),
+            (.method, "x", "--method: \"x\" is not one of whole, a, b, c, d"),
             (.ring, "packd", "--ring: \"packd\" is not "),
             (.packet, "30", "--packet: traffic profile \"30\": frame size 30"),
             (.hashReport, "", "--hash-report: \"\" is neither true nor false"),
@@ -107,6 +107,40 @@ struct PlanTests {
         }
         #expect(error?.exitCode == 2)
         #expect(error?.description.contains(expected) == true, "\(String(describing: error))")
+    }
+
+    @Test("A comparison leaves out what cannot be, and says so; a run refuses it")
+    func contradictions() throws {
+        var request = request([
+            .method: ["whole", "b", "c"], .buffers: ["mergeable", "chained"], .packet: ["64"],
+        ])
+        #expect(throws: Failure.self) { _ = try PlanBuilder.plan(request) }
+        request.leavesOutContradictions = true
+        let (plan, warnings) = try PlanBuilder.plan(request)
+        #expect(
+            plan.cases.map(\.name) == [
+                "64 whole mergeable", "64 whole chained", "64 b mergeable", "64 c mergeable",
+            ])
+        #expect(
+            warnings == [
+                "left out (1 case): method b needs mergeable buffers, not chained",
+                "left out (1 case): method c needs mergeable buffers, not chained",
+            ])
+        request.axes[.method] = ["b"]
+        request.axes[.buffers] = ["chained"]
+        let error = #expect(throws: Failure.self) { _ = try PlanBuilder.plan(request) }
+        #expect(error?.description.contains("method b needs mergeable buffers") == true)
+    }
+
+    @Test("Axes of a comparison replace those of its configuration, with every method")
+    func comparison() throws {
+        var request = request([.packet: ["1500"]])
+        request.standard = .methods
+        request.startsFromStandard = true
+        let (plan, _) = try PlanBuilder.plan(request)
+        #expect(plan.cases.count == 2 * (BenchMethod.allCases.count + 1))
+        #expect(Set(plan.cases.map(\.method)) == Set(BenchMethod.allCases))
+        #expect(plan.cases.allSatisfy { $0.packet == "1500" })
     }
 
     @Test("A product without end is refused before it is made")

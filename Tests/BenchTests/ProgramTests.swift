@@ -1,3 +1,4 @@
+import Engine
 import Foundation
 import Ports
 import Testing
@@ -7,7 +8,9 @@ import Testing
 /// The built program as a user meets it.
 @Suite("Program", .serialized)
 struct ProgramTests {
-    private static let small = ["--repeats", "1", "--packets", "2k", "--source-packets", "64"]
+    private static let small = [
+        "--repeats", "1", "--packets", "2k", "--source-packets", "64", "--verify-packets", "64",
+    ]
 
     @Test(
         "Wrong usage ends with 2 and one line that names what is wrong",
@@ -17,7 +20,16 @@ struct ProgramTests {
             ("--slot-size 100", "header slot size 100"), ("--ring-size 300", "ring size 300"),
             ("--slots 0", "header slot count 0"), ("--slots=-4", "--slots: -4 is negative"),
             ("--cpus 8191", "CPU 8191"), ("--cpus x", "--cpus: CPU list"),
-            ("--mode threads --rqs 64", "64 RQs"), ("--packet 64,,9", "a value is missing"),
+            ("--mode threads --rqs 64", "64 RQs need 64 CPUs"),
+            ("--rqs 65", "65 RQs: need 1 to 64"),
+            ("--rqs 0", "0 RQs: need 1 to 64"),
+            ("--mode threads --rq-cpus 4095", "CPU 4095: does not exist"),
+            ("--node 999", "NUMA node 999: does not exist"),
+            ("--rqs 2 --sharing 0/0-1", "RQ 0 is listed twice"),
+            ("--sharing x", "--sharing: \"x\" is not one of all, node, private"),
+            ("--imbalance 101", "imbalance 101"), ("--idle nap", "--idle: \"nap\""),
+            ("--indirection-size 3", "indirection table size 3"),
+            ("--packet 64,,9", "a value is missing"),
             ("--packet /none.pcap", "/none.pcap: No such file"),
             ("--config /none.yaml", "/none.yaml: cannot open: No such file"),
             ("--json /none/a", "/none/a: cannot open for writing"),
@@ -37,7 +49,10 @@ struct ProgramTests {
 
     @Test("Help is no error, and shows every axis with an example")
     func help() throws {
-        for arguments in [["--help"], ["run", "--help"], ["help", "inspect"], ["list", "-h"]] {
+        for arguments in [
+            ["--help"], ["run", "--help"], ["help", "inspect"], ["list", "-h"],
+            ["compare-methods", "--help"], ["claims", "--help"],
+        ] {
             let outcome = try Program.run(arguments)
             #expect(outcome.exitCode == 0)
             #expect(outcome.error == "")
@@ -78,6 +93,70 @@ struct ProgramTests {
         #expect(alone.exitCode == 0)
         #expect(throws: Never.self) {
             _ = try JSONSerialization.jsonObject(with: Data(alone.output.utf8))
+        }
+    }
+
+    @Test(
+        "Asked to end, a run drains, prints its counters and says why", arguments: ["TERM", "INT"])
+    func interrupted(_ signal: String) throws {
+        let scratch = try Scratch()
+        let json = "\(scratch.path)/a.json"
+        // Far more passes than any test lasts. The signal goes out when the program has used a
+        // fifth of a second of its CPU: it is measuring by then.
+        let outcome = try Program.run(
+            [],
+            shell: """
+                "$0" --repeats 1000000 --packets 2k --source-packets 64 --packet 64 \
+                    --json '\(json)' & p=$!
+                until [ "$(awk '{print $14 + $15}' /proc/$p/stat)" -gt 20 ]; do :; done
+                kill -\(signal) $p; wait $p
+                """)
+        #expect(outcome.exitCode == 1, "\(outcome.error)")
+        #expect(outcome.error.contains("interrupted by SIG\(signal) after "))
+        #expect(outcome.output.contains(" steps, drained; counters:\n"))
+        #expect(outcome.output.contains("64 whole mergeable: packets "))
+        let object = try JSONSerialization.jsonObject(
+            with: Data(contentsOf: URL(fileURLWithPath: json)))
+        let interrupted = (object as? [String: Any])?["interrupted"] as? String
+        #expect(interrupted?.hasPrefix("interrupted by SIG\(signal)") == true)
+    }
+
+    @Test("Methods side by side: a table, JSON and a page of one run")
+    func compare() throws {
+        let scratch = try Scratch()
+        let (json, html) = ("\(scratch.path)/a.json", "\(scratch.path)/a.html")
+        let outcome = try Program.run(
+            ["compare-methods", "--packet", "64,1500", "--json", json, "--html", html]
+                + Self.small)
+        #expect(outcome.exitCode == 0, "\(outcome.error)")
+        #expect(outcome.output.contains("\n64 B\n  Mpps "))
+        #expect(outcome.output.contains("\n1500 B\n  Mpps "))
+        let object = try JSONSerialization.jsonObject(
+            with: Data(contentsOf: URL(fileURLWithPath: json)))
+        let runs = try #require((object as? [String: Any])?["runs"] as? [[String: Any]])
+        #expect(runs.count == 2 * 2 * (BenchMethod.allCases.count + 1))
+        #expect(Set(runs.compactMap { $0["ring"] as? String }) == ["split", "packed"])
+        let page = try String(contentsOfFile: html, encoding: .utf8)
+        #expect(page.contains("compare-methods --packet 64,1500"))
+        let same = try Program.run(["compare-methods", "--html", json, "--json", json])
+        #expect(same.exitCode == 2)
+        #expect(same.error.contains("--json and --html both name"))
+    }
+
+    @Test("Claims are measured and judged, for people and as JSON")
+    func claims() throws {
+        let scratch = try Scratch()
+        let json = "\(scratch.path)/a.json"
+        let outcome = try Program.run(["claims", "--json", json] + Self.small)
+        #expect(outcome.exitCode == 0, "\(outcome.error)")
+        #expect(outcome.output.contains(" of 9 claims hold"))
+        let object = try JSONSerialization.jsonObject(
+            with: Data(contentsOf: URL(fileURLWithPath: json)))
+        let claims = try #require((object as? [String: Any])?["claims"] as? [[String: Any]])
+        #expect(claims.compactMap { $0["id"] as? Int } == Array(1...9))
+        // Those that depend on no clock hold on any machine, in any build.
+        for claim in claims where ![1, 3].contains(claim["id"] as? Int) {
+            #expect(claim["holds"] as? Bool == true, "\(claim)")
         }
     }
 

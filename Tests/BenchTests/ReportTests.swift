@@ -20,10 +20,17 @@ struct ReportTests {
             benchCase: one, uniformPacketBytes: 1500, meanPacketBytes: 1500,
             mpps: try #require(Spread([4.25, 4, 4.5])), gbps: try #require(Spread([51, 48, 54])),
             deviceCyclesPerPacket: try #require(Spread([204.6, 198.5, 230])),
-            driverCyclesPerPacket: try #require(Spread([52.25, 50, 61])),
+            driverCycles: DriverCycles(
+                refill: try #require(Spread([20])), harvest: try #require(Spread([25])),
+                giveBack: try #require(Spread([7.25])),
+                total: try #require(Spread([52.25, 50, 61]))),
             consumerCyclesPerPacket: try #require(Spread([0])),
             packets: 1000, split: 990, fallback: ["noSlot": 3, "notSplittable": 7],
             dropped: [:], claimRetries: 0, verify: verify, memory: memory, notes: [])
+        result.bufferUse = BufferUse(
+            descriptorsPerPacket: 1, bytesHeldPerPacket: 4224, wastedShare: 0.625)
+        result.payload = PayloadPlaces(
+            packets: 4096, alone: 4096, pageAligned: 2048, headerAreas: 1)
         change(&result)
         return result
     }
@@ -112,6 +119,15 @@ struct ReportTests {
         #expect(
             split["memory"] as? [String: Double]
                 == ["dataBytes": 1_048_576, "headerBytes": 32768, "headerPercent": 3.125])
+        let cycles = try #require(split["driverCycles"] as? [String: [String: Double]])
+        #expect(cycles["refill"] == ["median": 20, "min": 20, "max": 20])
+        #expect(cycles["harvest"]?["median"] == 25 && cycles["return"]?["median"] == 7.25)
+        #expect(cycles["total"] == ["median": 52.25, "min": 50, "max": 61])
+        #expect(cycles["total"] == split["driverCyclesPerPacket"] as? [String: Double])
+        let shares = ["wastedShare": 0.625, "payloadAloneShare": 1, "pageAlignedShare": 0.5]
+        for (key, share) in shares { #expect(split[key] as? Double == share, "\(key)") }
+        #expect(split["descriptorsPerPacket"] as? Double == 1)
+        #expect(split["bytesHeldPerPacket"] as? Double == 4224)
         let whole = runs[1]
         #expect(whole["report"] is NSNull)
         #expect(whole["packetBytes"] as? String == "a,b.pcap")
@@ -145,9 +161,11 @@ struct ReportTests {
         #expect(
             rows[1]
                 == "1500 d/usedElement mergeable,turns,d,usedElement,split,mergeable,256,32,1,true,"
-                + "128,64,4096,false,none,1500,4.25,4.0,4.5,51.0,48.0,54.0,204.6,198.5,230.0,"
-                + "52.25,50.0,61.0,0.0,0.0,0.0,1000,990,10,noSlot=3;notSplittable=7,0,,0,4096,0,0,"
-                + "1048576,32768,3.125,")
+                + "128,64,4096,128,false,false,none,false,1500,4.25,4.0,4.5,51.0,48.0,54.0,"
+                + "204.6,198.5,230.0,"
+                + "52.25,50.0,61.0,0.0,0.0,0.0,20.0,20.0,20.0,25.0,25.0,25.0,7.25,7.25,7.25,"
+                + "1000,990,10,noSlot=3;notSplittable=7,0,,0,0,0,4096,0,0,"
+                + "1048576,32768,3.125,1.0,4224.0,0.625,1.0,0.5,1,")
         #expect(
             rows[1].split(separator: ",", omittingEmptySubsequences: false).count
                 == ReportCSV.heading.count)
@@ -156,8 +174,8 @@ struct ReportTests {
 
     @Test("A packet that is wrong or lost is a failure at run time")
     func verification() throws {
-        #expect(RunCommand.verificationFailure(report([try result()])) == nil)
-        let failure = RunCommand.verificationFailure(report([try result(), try whole()]))
+        #expect(Measuring.failure(report([try result()])) == nil)
+        let failure = Measuring.failure(report([try result(), try whole()]))
         #expect(failure?.exitCode == 1)
         #expect(failure?.description.hasSuffix("2 corrupt and 1 lost of 4096") == true)
     }

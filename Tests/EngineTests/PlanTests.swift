@@ -7,17 +7,6 @@ import Testing
 
 @Suite("Plans that cannot be")
 struct PlanTests {
-    private func message(_ body: () throws -> Void) -> String {
-        do {
-            try body()
-            return "(no error)"
-        } catch let error as EngineError {
-            return error.description
-        } catch {
-            return "(not an EngineError: \(error))"
-        }
-    }
-
     @Test("Queue plans: no RQ, more RQs than CPUs, CPUs that are not there")
     func queuePlans() {
         let cpu = CPUSet.allowed().cpus[0]
@@ -55,6 +44,10 @@ struct PlanTests {
             Wrong("ring size 65536") { $0.ringSize = 65536 },
             Wrong("burst 0") { $0.burst = 0 }, Wrong("burst 257") { $0.burst = 257 },
             Wrong("0 RQs") { $0.rqs = 0 }, Wrong("65 RQs") { $0.rqs = 65 },
+            Wrong("RQ 1 is in none") {
+                $0.rqs = 2
+                $0.sharing = .groups([[0]])
+            }, Wrong("imbalance 101") { $0.imbalance = 101 },
             Wrong("buffer size 100") { $0.bufferByteCount = 100 },
             Wrong("buffer size 32") { $0.bufferByteCount = 32 },
             Wrong("buffer size 2097152") { $0.bufferByteCount = 1 << 21 },
@@ -106,6 +99,8 @@ struct PlanTests {
         #expect(text { $0.repeats = 0 }.contains("repeats"))
         #expect(text { $0.sourcePackets = 0 }.contains("source packets 0"))
         #expect(text { $0.flows = 0 }.contains("flows"))
+        #expect(text { $0.indirectionSize = 100 }.contains("indirection table size 100"))
+        #expect(text { $0.idle.wakeMicroseconds = 0 }.contains("wake after 0 microseconds"))
         #expect(text { $0.packetsPerRepeat = 0 }.contains("packets per repeat"))
         #expect(text { _ in } == "(no error)")
     }
@@ -122,11 +117,14 @@ struct PlanTests {
         let cpu = CPUSet.allowed().cpus[0]
         #expect(text { $0.cpus = [4095] }.contains("4095"))
         #expect(text { $0.node = 999 }.contains("999"))
+        // In turns one thread does the work of all RQs, so that only threads need CPUs.
         let many = text {
+            $0.mode = .threads
             $0.cpus = [cpu]
             $0.cases[0].rqs = 2
+            $0.mode = .threads
         }
-        #expect(many.contains("2 RQs") && many.contains("only 1 CPU"))
+        #expect(many.contains("2 RQs need 2 CPUs") && many.contains("only 1 "))
         #expect(text { $0.cases[0].packet = "nonsense" }.contains("nonsense"))
         #expect(text { $0.cases[0].packet = "none.pcap" }.contains("none.pcap"))
         let chain = text {

@@ -126,7 +126,10 @@ struct RunTests {
         for (ringSize, packet) in [(1, "64"), (2, "1500"), (4, "9000")] {
             for method in BenchMethod.allCases {
                 var one = BenchCase()
-                (one.ringSize, one.packet, one.method, one.burst) = (ringSize, packet, method, 32)
+                // Where headers lead, a packet takes twice the descriptors or more.
+                let leads = [.a, .b, .c].contains(method)
+                one.ringSize = leads ? 2 * ringSize : ringSize
+                (one.packet, one.method, one.burst) = (packet, method, 32)
                 cases.append(one)
             }
         }
@@ -139,7 +142,8 @@ struct RunTests {
 
     @Test("A packet of more buffers than the ring has is dropped, and the run ends")
     func tooManyBuffers() throws {
-        for method in BenchMethod.allCases {
+        // Two descriptors of method A are one buffer, and the device waits for another.
+        for method in BenchMethod.allCases where method != .a {
             var one = BenchCase()
             (one.ringSize, one.packet, one.method) = (2, "9000", method)
             let report = try run([one]) { _ in }

@@ -50,39 +50,61 @@ final class Frames: @unchecked Sendable {
         byteCounts: [54, 55, 64, 1500, 60, 4096, 4095, 9000, 128, 64, 4150, 256, 8246, 64, 1514])
 }
 
-/// A guest with one driver for each RQ of an engine.
+/// A guest with one driver for each RQ of an engine, and some to spare.
 final class EngineGuest: @unchecked Sendable {
     // SAFETY: constants; each driver is used by one thread at a time.
     let engine: RxEngine
     let drivers: [RxDriver]
     let headerQueue: DriverHeaderQueue
     let deviceQueue: HeaderQueue
+    let memory: GuestMemory
     let frames = Frames.mixed
 
+    /// - Parameters:
+    ///   - spares: drivers beyond one for each RQ, numbered behind those.
+    ///   - kick: the eventfd of the RQs' kicks.
     init(
         rqs: Int, ring: RingFormat = .split, method: RxMethod, slots: Int = 64,
-        ringSize: Int = 64
+        slotReturn: SlotReturn = .tail, ringSize: Int = 64, spares: Int = 0,
+        idle: IdlePolicy = .pause, kick: Int32 = -1
     ) throws {
         let space = try GuestSpace(
-            byteCount: rqs * (ringSize * 4096 + 65536) + slots * 128 + 65536)
-        let headerQueue = try DriverHeaderQueue(slotSize: 128, slotCount: slots, in: space)
+            byteCount: (rqs + spares) * (ringSize * 4096 + 65536) + slots * 128 + 65536)
+        let headerQueue = try DriverHeaderQueue(
+            slotSize: 128, slotCount: slots, slotReturn: slotReturn, in: space)
         let deviceQueue = try HeaderQueue(headerQueue.layout, memory: space.memory)
-        let drivers = try (0..<rqs).map { _ in
+        let drivers = try (0..<rqs + spares).map { _ in
             try RxDriver(
                 RxDriverConfiguration(
                     ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 4096),
                     method: method,
                     headerQueue: headerQueue, burst: 16), in: space)
         }
-        let queues = drivers.map {
-            RxQueueConfiguration(
-                virtqueue: $0.virtqueue, features: $0.configuration.allFeatures,
-                memory: space.memory, method: method, headerQueue: deviceQueue, burst: 16)
+        memory = space.memory
+        let queues = drivers.prefix(rqs).map {
+            var queue = Self.configuration($0, space.memory, deviceQueue)
+            queue.kickDescriptor = kick
+            return queue
         }
-        engine = try RxEngine(queues: queues, plan: QueuePlan(unpinned: rqs), ringCapacity: 128)
+        engine = try RxEngine(
+            queues: queues, plan: QueuePlan(unpinned: rqs), ringCapacity: 128, idle: idle)
         self.drivers = drivers
         self.headerQueue = headerQueue
         self.deviceQueue = deviceQueue
+    }
+
+    private static func configuration(
+        _ driver: RxDriver, _ memory: GuestMemory, _ headerQueue: HeaderQueue
+    ) -> RxQueueConfiguration {
+        RxQueueConfiguration(
+            virtqueue: driver.virtqueue, features: driver.configuration.allFeatures,
+            memory: memory, method: driver.configuration.method, headerQueue: headerQueue,
+            burst: 16)
+    }
+
+    /// What an RQ over driver number `driver` is made from.
+    func configuration(driver: Int) -> RxQueueConfiguration {
+        Self.configuration(drivers[driver], memory, deviceQueue)
     }
 }
 
@@ -98,7 +120,9 @@ final class DriverThread: @unchecked Sendable {
     private(set) var corrupt = 0
     private(set) var split = 0
 
-    /// - Parameter first: packets of this RQ that were harvested before.
+    /// - Parameters:
+    ///   - rq: the driver's number, which is that of its RQ unless it is a spare one.
+    ///   - first: packets of this RQ that were harvested before.
     init(_ guest: EngineGuest, rq: Int, first: Int = 0, until end: Int) throws {
         driver = guest.drivers[rq]
         frames = guest.frames
@@ -159,7 +183,7 @@ struct Port {
 
     init(_ guest: EngineGuest) {
         self.guest = guest
-        submitted = Array(repeating: 0, count: guest.engine.count)
+        submitted = Array(repeating: 0, count: guest.drivers.count)
         reaped = submitted
     }
 
@@ -188,16 +212,23 @@ struct Port {
     /// Submits until each RQ has had `limit`, and reaps until `limit` came back of each.
     mutating func carry(upTo limit: Int) -> Bool {
         var patience = Patience()
-        while reaped.contains(where: { $0 < limit }) {
+        let rqs = guest.engine.rqs
+        while rqs.contains(where: { reaped[$0] < limit }) {
             var progress = 0
-            for rq in submitted.indices { progress += submit(rq, upTo: limit) + reap(rq) }
+            for rq in rqs { progress += submit(rq, upTo: limit) + reap(rq) }
             if !patience.wait(after: progress) { return false }
         }
         return true
     }
 
+    /// RQ `rq` starts anew.
+    mutating func forget(_ rq: Int) {
+        submitted[rq] = 0
+        reaped[rq] = 0
+    }
+
     /// Reaps what has come back already.
     mutating func reapAll() {
-        for rq in reaped.indices { while reap(rq) > 0 {} }
+        for rq in guest.engine.rqs { while reap(rq) > 0 {} }
     }
 }

@@ -9,13 +9,17 @@ import Testing
 private struct Setting: Sendable, CustomTestStringConvertible {
     var ring: RingFormat
     var method: RxMethod
-    var testDescription: String { "\(ring) \(method)" }
+    var slotReturn = SlotReturn.tail
+    var testDescription: String { "\(ring) \(method) \(slotReturn)" }
 }
 
 private let settings: [Setting] = RingFormat.allCases.flatMap { ring in
     [.whole, .headerQueue(.netHeader), .headerQueue(.usedElement)].map {
         Setting(ring: ring, method: $0)
     }
+        + HeaderReport.allCases.map {
+            Setting(ring: ring, method: .headerQueue($0), slotReturn: .ring)
+        }
 }
 
 @Suite("Engine threads end to end")
@@ -26,7 +30,7 @@ struct EngineStressTests {
         #expect(drivers.map(\.corrupt) == Array(repeating: 0, count: drivers.count))
         #expect(guest.drivers.allSatisfy { $0.fault == .none })
         #expect(guest.headerQueue.doubleRetireCount == 0)
-        #expect(!guest.deviceQueue.isBroken)
+        #expect(!guest.deviceQueue.isBroken && guest.deviceQueue.duplicateCount == 0)
         #expect(guest.engine.counters.fault == .none)
     }
 
@@ -34,7 +38,8 @@ struct EngineStressTests {
     private func everyByte(_ rqs: Int, _ setting: Setting) throws {
         let total = 4_000
         let method = setting.method
-        let guest = try EngineGuest(rqs: rqs, ring: setting.ring, method: method)
+        let guest = try EngineGuest(
+            rqs: rqs, ring: setting.ring, method: method, slotReturn: setting.slotReturn)
         var port = Port(guest)
         let drivers = try (0..<rqs).map { try DriverThread(guest, rq: $0, until: total) }
         try guest.engine.start()
@@ -53,10 +58,13 @@ struct EngineStressTests {
         #expect(method == .whole || counters.split + fallback == counters.packets)
     }
 
-    @Test("Few slots shared by two RQs: unsplit packets are as intact as split ones")
-    func fewSlots() throws {
+    @Test(
+        "Few slots shared by two RQs: unsplit packets are as intact as split ones",
+        arguments: SlotReturn.allCases)
+    func fewSlots(_ slotReturn: SlotReturn) throws {
         let total = 4_000
-        let guest = try EngineGuest(rqs: 2, method: .headerQueue(.usedElement), slots: 4)
+        let guest = try EngineGuest(
+            rqs: 2, method: .headerQueue(.usedElement), slots: 4, slotReturn: slotReturn)
         var port = Port(guest)
         let drivers = try (0..<2).map { try DriverThread(guest, rq: $0, until: total) }
         try guest.engine.start()

@@ -23,10 +23,11 @@ struct HeaderQueueStressTests {
         let findings = SharedWords(count: 4)
         let slotCount: Int
 
-        init(slotCount: Int) throws {
+        init(slotCount: Int, _ slotReturn: SlotReturn) throws {
             space = try GuestSpace(byteCount: slotCount * 128 + 8192)
             self.slotCount = slotCount
-            driverQueue = try DriverHeaderQueue(slotSize: 128, slotCount: slotCount, in: space)
+            driverQueue = try DriverHeaderQueue(
+                slotSize: 128, slotCount: slotCount, slotReturn: slotReturn, in: space)
             deviceQueue = try HeaderQueue(driverQueue.layout, memory: space.memory)
             owners = SharedWords(count: slotCount)
         }
@@ -53,9 +54,17 @@ struct HeaderQueueStressTests {
 
     @Test(
         "No slot has two owners, and none is lost",
-        arguments: [(2, 2), (3, 2), (4, 3)], [1, 2, 4, 16, 64, 256])
-    func ownership(_ threads: (claimers: Int, drivers: Int), _ slotCount: Int) throws {
-        let arena = try Arena(slotCount: slotCount)
+        arguments: [1, 2, 4, 16, 64, 256], SlotReturn.allCases)
+    func ownership(_ slotCount: Int, _ slotReturn: SlotReturn) throws {
+        for (claimers, drivers) in [(2, 2), (3, 2), (4, 3)] {
+            try ownership(slotCount, slotReturn, (claimers, drivers))
+        }
+    }
+
+    private func ownership(
+        _ slotCount: Int, _ slotReturn: SlotReturn, _ threads: (claimers: Int, drivers: Int)
+    ) throws {
+        let arena = try Arena(slotCount: slotCount, slotReturn)
         let quota = slotCount < 16 ? 1_500 : 12_000
         let byteCount = SPSCRing<Passed>.byteCount(capacity: 512)
         let memories = (0..<threads.claimers).map { _ in
@@ -86,6 +95,11 @@ struct HeaderQueueStressTests {
         for slot in 0..<slotCount where arena.owners[slot].load() != 0 {
             Issue.record("slot \(slot) still has an owner")
         }
+        #expect(arena.deviceQueue.duplicateCount == 0)
+        if slotReturn == .ring {
+            #expect(arena.deviceQueue.freeCount == slotCount)
+            return
+        }
         // Everything is retired: the tail stands behind the last whole group.
         let group = arena.driverQueue.groupSize
         #expect(Int(arena.driverQueue.currentTail) == slotCount + claimed / group * group)
@@ -96,17 +110,26 @@ struct HeaderQueueStressTests {
         _ index: Int, _ quota: Int, _ arena: Arena, _ ring: inout SPSCProducer<Passed>
     ) {
         let claimer = arena.deviceQueue.claimer
+        let list = UnsafeMutablePointer<UInt16>.allocate(capacity: 40)
+        defer { list.deallocate() }
         var random = SeededRandom(seed: UInt64(index))
         var left = quota
         var mark: UInt64 = UInt64(index) << 32
         var patience = Patience()
         while left > 0 {
-            let claim = claimer.claim(min(left, random.int(1...40)))
+            let wanted = min(left, random.int(1...40))
+            let lists = arena.driverQueue.layout.slotReturn == .ring
+            let claim = lists ? claimer.claim(wanted, into: list) : claimer.claim(wanted)
             for offset in 0..<claim.count {
-                let slot = Int(claim.first &+ UInt32(offset)) & (arena.slotCount - 1)
+                let slot =
+                    lists
+                    ? Int(list[offset])
+                    : Int(claim.first &+ UInt32(offset)) & (arena.slotCount - 1)
                 arena.change(slot, from: 0, to: UInt64(index + 1))
                 mark += 1
                 for word in 0..<16 { arena.words(slot)[word] = mark }
+                // One by one, as the drivers retire them: a slot may come round within a claim.
+                if lists { claimer.report(list + offset, 1) }
                 let passed = Passed(slot: UInt32(slot), claimer: UInt32(index), mark: mark)
                 var room = Patience()
                 while ring.reserve(1) == 0 {

@@ -22,7 +22,7 @@ enum SharingRules {
     private static var access: Regex<Substring> {
         #/
         (?: \.(?: load(?:Acquire|Sequential) | store(?:Release|Sequential)
-                 | fetchOr | compareExchange )
+                 | fetchOr | fetchAddOrdered | compareExchange )
           | (?:^|[^.\w]) fullFence )
         \(
         /#

@@ -65,6 +65,20 @@ void cleave_touch(void *address, size_t byte_count, size_t page_byte_count);
 /// Creates a non-blocking, close-on-exec eventfd.
 int cleave_eventfd(void);
 
+/// Waits until one of two descriptors (negative ones are left out) is readable or `nanoseconds`
+/// have passed: 1 when one is, else 0; an interrupted wait counts as passed.
+int cleave_event_wait(int fd, int other_fd, uint64_t nanoseconds);
+
+// MARK: signals
+
+/// From now on the first SIGTERM or SIGINT is remembered in place of ending the process, which then
+/// has `grace_milliseconds` to come to its end: after that SIGALRM ends it, and so does a second
+/// signal. Call it before there are threads: they inherit that the signals are not blocked.
+int cleave_stop_signal_catch(unsigned grace_milliseconds);
+
+/// The signal that was remembered, 0 for none.
+int cleave_stop_signal(void);
+
 // MARK: processor facts
 
 /// Writes the processor's brand string (49 bytes at most); 0 where the processor has none.

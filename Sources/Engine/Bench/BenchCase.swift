@@ -49,12 +49,18 @@ public struct BenchCase: Sendable, Equatable {
     public var slotSize = 128
     /// Slots of each header queue.
     public var slots = 256
-    /// All RQs claim from one header queue; otherwise each has its own.
-    public var sharedHeaderQueue = true
+    /// How slots go back to the device.
+    public var slotReturn = SlotReturn.tail
+    /// Which RQs claim from one header queue.
+    public var sharing = HeaderQueueSharing.all
+    /// Percent of the other RQs' entries in the indirection table that name RQ 0 instead.
+    public var imbalance = 0
     /// Bytes of a data buffer (not for `single`, which is as large as the packet asks for).
     public var bufferByteCount = 4096
     /// Bytes of the buffers meant for headers (methods A and C).
     public var headerBufferByteCount = 128
+    /// IN_ORDER: one used entry may stand for several full buffers.
+    public var inOrder = false
     /// HASH_REPORT: a virtio-net header of 20 bytes in place of 12.
     public var hashReport = false
     /// Packets up to this many bytes are not split; 0 = all are.
@@ -63,12 +69,33 @@ public struct BenchCase: Sendable, Equatable {
     public var tiny = false
     /// Slots are zeroed behind the headers to the end of a cache line.
     public var zeroPad = false
+    /// Method D with report `netHeader`: what precedes payload gets a descriptor of its own, so
+    /// that payload begins where its buffer begins.
+    public var alignsPayload = false
     public var consumer = PayloadConsumer.none
+    /// The application reads every byte: of its copy, or where the device put it.
+    public var readsPayload = false
 
     public init() {}
 
     /// The report, or nil where nothing is reported.
     public var effectiveReport: HeaderReport? { method == .d ? report : nil }
+
+    /// All RQs claim from one header queue, or else each from its own.
+    public var sharedHeaderQueue: Bool {
+        get { sharing == .all }
+        set { sharing = newValue ? .all : .perRQ }
+    }
+
+    /// Bytes of the place that one packet's headers get; 0 if they get none.
+    var headerPlaceByteCount: Int {
+        switch method {
+        case .whole: 0
+        case .a, .c: headerBufferByteCount
+        case .b: bufferByteCount
+        case .d: slotSize
+        }
+    }
 
     /// The name in tables: the user's, or the axes that matter.
     public var displayName: String {
@@ -76,6 +103,12 @@ public struct BenchCase: Sendable, Equatable {
         let how = effectiveReport.map { "\(method.rawValue)/\($0.rawValue)" } ?? method.rawValue
         let kind = ring == .split ? "" : " \(ring.rawValue)"
         return "\(packet) \(how) \(buffers.rawValue)\(kind)"
+    }
+
+    /// Which of two axes rules the other out, whatever their sizes; nil if none does.
+    public var contradiction: String? {
+        guard buffers != .mergeable, method == .b || method == .c else { return nil }
+        return "method \(method.rawValue) needs mergeable buffers, not \(buffers.rawValue)"
     }
 
     /// Checks every axis.
@@ -88,7 +121,14 @@ public struct BenchCase: Sendable, Equatable {
             throw EngineError(
                 "burst \(burst) is not between 1 and \(RxQueue.maximumBurst)")
         }
-        guard rqs > 0, rqs <= 64 else { throw EngineError("\(rqs) RQs: need 1 to 64") }
+        try QueuePlan.check(rqs: rqs)
+        if case .groups = sharing {
+            let places = Array(repeating: QueuePlan.Place(cpu: nil, node: nil), count: rqs)
+            _ = try sharing.groupNumbers(of: places)
+        }
+        do { _ = try IndirectionTable(rqs: rqs, imbalance: imbalance) } catch {
+            throw EngineError(error.description)
+        }
         if buffers != .single {
             guard bufferByteCount >= 64, bufferByteCount <= 1 << 20, bufferByteCount % 64 == 0
             else {
@@ -96,10 +136,7 @@ public struct BenchCase: Sendable, Equatable {
                     "buffer size \(bufferByteCount) is not a multiple of 64 from 64 to 1048576")
             }
         }
-        if buffers != .mergeable && (method == .b || method == .c) {
-            throw EngineError(
-                "method \(method.rawValue) needs mergeable buffers, not \(buffers.rawValue)")
-        }
+        if let contradiction { throw EngineError(contradiction) }
         guard headerBufferByteCount >= 64, headerBufferByteCount <= 1 << 20,
             headerBufferByteCount % 64 == 0
         else {

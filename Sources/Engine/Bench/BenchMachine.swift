@@ -9,6 +9,8 @@ struct BenchMachine {
     private(set) var warnings: [String] = []
     private let topology = NUMATopology.current()
     private let fixedNode: Int?
+    private let rqCPUs: [Int]
+    private let oversubscribe: Bool
 
     init(_ plan: BenchPlan) throws(EngineError) {
         let allowed = CPUSet.allowed().cpus
@@ -23,12 +25,9 @@ struct BenchMachine {
         if let node = plan.node {
             do { try topology.validate(node: node) } catch { throw EngineError("\(error)") }
         }
-        for one in plan.cases where one.rqs > cpus.count {
-            throw EngineError(
-                "\(one.displayName): \(one.rqs) RQs, but only \(cpus.count) CPUs can be used "
-                    + "(\(CPUSet(cpus)))")
-        }
         self.cpus = cpus
+        rqCPUs = plan.rqCPUs
+        oversubscribe = plan.oversubscribe
         fixedNode = plan.node
         portNode = plan.node ?? topology.node(ofCPU: cpus[0])
         if plan.mode == .threads && cpus.count == 1 {
@@ -37,28 +36,53 @@ struct BenchMachine {
                 "mode threads needs 2 CPUs and there is 1: measured in turns on one thread")
         } else {
             mode = plan.mode
-            if mode == .threads, plan.cases.contains(where: { $0.rqs >= cpus.count }) {
-                warnings.append(
-                    "port and driver share CPU \(cpus[0]) with an RQ: there are only "
-                        + "\(cpus.count) CPUs")
-            }
         }
         if let fallback = topology.fallback { warnings.append(fallback) }
+        try checkThreads(plan)
     }
 
-    /// In `threads`, RQs get the CPUs behind the port's, and that one last.
+    /// Whether there are CPUs for every case that asks for threads.
+    private mutating func checkThreads(_ plan: BenchPlan) throws(EngineError) {
+        guard plan.mode == .threads else { return }
+        var sharesPortsCPU = false
+        for one in plan.cases {
+            do {
+                let places = try threadPlan(rqs: one.rqs)
+                sharesPortsCPU =
+                    sharesPortsCPU || places.places.contains { $0.cpu == cpus[0] }
+                for warning in places.warnings where !warnings.contains(warning) {
+                    warnings.append(warning)
+                }
+            } catch { throw EngineError("\(one.displayName): \(error)") }
+        }
+        if mode == .threads && sharesPortsCPU {
+            warnings.append(
+                "port and driver share CPU \(cpus[0]) with an RQ: there are only "
+                    + "\(cpus.count) CPUs")
+        }
+    }
+
+    /// In `threads`, RQs get the CPUs that were named for them, or those behind the port's and that
+    /// one last; if they are more, they share those behind the port's.
     func queuePlan(rqs: Int) throws(EngineError) -> QueuePlan {
-        var plan: QueuePlan
         if mode == .threads {
-            plan = try QueuePlan(
-                rqs: rqs, cpus: Array(cpus.dropFirst()) + [cpus[0]], topology: topology)
-        } else {
-            plan = QueuePlan(unpinned: rqs, topology: topology)
-            for index in plan.places.indices { plan.places[index].node = portNode }
+            let plan = try threadPlan(rqs: rqs)
+            guard let fixedNode else { return plan }
+            return try plan.placed(onNode: fixedNode, topology: topology)
         }
-        if let fixedNode {
-            for index in plan.places.indices { plan.places[index].node = fixedNode }
-        }
+        var plan = QueuePlan(unpinned: rqs, topology: topology)
+        for index in plan.places.indices { plan.places[index].node = portNode }
         return plan
+    }
+
+    private func threadPlan(rqs: Int) throws(EngineError) -> QueuePlan {
+        var given = rqCPUs
+        if given.isEmpty {
+            let behind = Array(cpus.dropFirst())
+            let sharesBehind = oversubscribe && rqs > cpus.count && !behind.isEmpty
+            given = sharesBehind ? behind : behind + [cpus[0]]
+        }
+        return try QueuePlan(
+            rqs: rqs, cpus: given, topology: topology, oversubscribe: oversubscribe)
     }
 }

@@ -1,3 +1,4 @@
+import GuestDriver
 import Host
 import RxPath
 
@@ -11,6 +12,8 @@ final class BenchMeasure {
     private var verification = Verification()
     /// Counters when the timed passes began.
     private var before = RxCounters()
+    private var driversBefore = DriverCounts()
+    private var payload = PayloadPlaces()
 
     /// Rounds without a packet after which a pass is given up.
     private static let maximumIdleRounds = 50_000_000
@@ -37,19 +40,27 @@ final class BenchMeasure {
             lanes[index].verifier = BenchVerifier(testbed.benchCase)
         }
         _ = try pass(max(packets, testbed.pool.count))
+        var headerStarts: Set<UnsafeRawPointer> = []
         for index in lanes.indices {
             let part = lanes[index].verifier!.finish()
             verification.packets += part.packets
             verification.corrupt += part.corrupt
             verification.lost += part.lost
+            payload.packets += lanes[index].verifier!.places.packets
+            payload.alone += lanes[index].verifier!.places.alone
+            payload.pageAligned += lanes[index].verifier!.places.pageAligned
+            headerStarts.formUnion(lanes[index].verifier!.headerStarts)
             lanes[index].verifier = nil
         }
+        payload.headerAreas = PayloadPlaces.areas(
+            of: headerStarts, byteCount: testbed.benchCase.headerPlaceByteCount)
     }
 
     /// A pass that is thrown away, and the start of the timed ones.
     func warmUp() throws(EngineError) {
         _ = try pass(packetsPerPass / 4 + 1)
         before = testbed.engine.counters
+        driversBefore = DriverCounts(testbed.drivers)
     }
 
     /// One timed pass.
@@ -66,10 +77,7 @@ final class BenchMeasure {
         let end = CycleClock.now()
         var total = PassFigures()
         for lane in lanes {
-            total.packets += lane.figures.packets
-            total.deviceCycles += lane.figures.deviceCycles
-            total.driverCycles += lane.figures.driverCycles
-            total.consumerCycles += lane.figures.consumerCycles
+            total.add(lane.figures)
         }
         total.elapsedCycles = end - start
         if mode == .threads { total.deviceCycles = busyCycles - busyBefore }
@@ -83,6 +91,7 @@ final class BenchMeasure {
     private func carry(_ packets: Int) throws(EngineError) {
         let isThreaded = mode == .threads
         let limit = isThreaded ? testbed.benchCase.ringSize : testbed.benchCase.burst
+        var goal = packets
         var idleRounds = 0
         var inFlight = 0
         var returned = 0
@@ -91,7 +100,7 @@ final class BenchMeasure {
             inFlight = 0
             returned = lanes.reduce(0) { $0 + $1.returned }
             for index in lanes.indices where lanes[index].hasSource {
-                if returned < packets { lanes[index].submit(limit: limit) }
+                if returned < goal { lanes[index].submit(limit: limit) }
                 if !isThreaded { lanes[index].turnDevice() }
                 progress += lanes[index].turnDriver()
                 progress += lanes[index].reap()
@@ -100,7 +109,9 @@ final class BenchMeasure {
             idleRounds = progress == 0 ? idleRounds + 1 : 0
             if idleRounds & 1023 == 1023 { PinnedThread.yield() }
             if idleRounds > Self.maximumIdleRounds { throw stuck() }
-        } while returned < packets || inFlight > 0
+            // Whoever asks for the end gets it once everything in flight has arrived.
+            if StopSignal.received != nil { goal = 0 }
+        } while returned < goal || inFlight > 0
         // The last packets may have come back before the driver looked.
         var late = 0
         repeat {
@@ -123,6 +134,8 @@ final class BenchMeasure {
                 + "\(testbed.benchCase.ringSize) holds")
     }
 
+    var hasSamples: Bool { !samples.isEmpty }
+
     /// The figures of all timed passes.
     func result() -> BenchResult {
         let counters = testbed.engine.counters
@@ -142,7 +155,9 @@ final class BenchMeasure {
             uniformPacketBytes: sizes.count == 1 ? Int(sizes.first!) : nil,
             meanPacketBytes: mean, mpps: mpps, gbps: mpps.scaled(by: mean * 8 / 1000),
             deviceCyclesPerPacket: perPacket(\.deviceCycles),
-            driverCyclesPerPacket: perPacket(\.driverCycles),
+            driverCycles: DriverCycles(
+                refill: perPacket(\.refillCycles), harvest: perPacket(\.harvestCycles),
+                giveBack: perPacket(\.giveBackCycles), total: perPacket(\.driverCycles)),
             consumerCyclesPerPacket: perPacket(\.consumerCycles),
             packets: counters.packets - before.packets, split: counters.split - before.split,
             tiny: counters.tiny - before.tiny,
@@ -150,8 +165,26 @@ final class BenchMeasure {
                 / Double(max(1, counters.bursts - before.bursts)),
             fallback: Self.difference(counters.fallback, before.fallback, \.name),
             dropped: Self.difference(counters.dropped, before.dropped, \.name),
-            claimRetries: counters.claimRetries - before.claimRetries, verify: verification,
-            memory: testbed.memory, notes: testbed.notes)
+            claimRetries: counters.claimRetries - before.claimRetries,
+            skippedBuffers: counters.skippedBuffers - before.skippedBuffers,
+            misfits: counters.misfits - before.misfits, verify: verification,
+            memory: testbed.memory, bufferUse: bufferUse(counters), payload: payload,
+            notes: testbed.notes)
+    }
+
+    /// Between the passes all buffers are posted, so what was posted in them is what packets took.
+    private func bufferUse(_ counters: RxCounters) -> BufferUse {
+        let drivers = DriverCounts(testbed.drivers)
+        let packets = Double(max(1, drivers.packets - driversBefore.packets))
+        let slots = Int(drivers.slots - driversBefore.slots)
+        let held =
+            Double(drivers.bytes - driversBefore.bytes)
+            + Double(slots * testbed.benchCase.slotSize)
+        return BufferUse(
+            descriptorsPerPacket: Double(drivers.descriptors - driversBefore.descriptors)
+                / packets,
+            bytesHeldPerPacket: held / packets,
+            wastedShare: held == 0 ? 0 : 1 - Double(counters.bytes - before.bytes) / held)
     }
 
     private static func difference<Reason: Hashable>(
@@ -162,6 +195,25 @@ final class BenchMeasure {
             result[name(reason)] = count - before[reason, default: 0]
         }
         return result
+    }
+}
+
+/// What all drivers of a testbed have done.
+private struct DriverCounts {
+    var packets: UInt64 = 0
+    var descriptors: UInt64 = 0
+    var bytes: UInt64 = 0
+    var slots: UInt64 = 0
+
+    init() {}
+
+    init(_ drivers: [RxDriver]) {
+        for driver in drivers {
+            packets += driver.harvestedCount
+            descriptors += driver.postedDescriptorCount
+            bytes += driver.postedByteCount
+            slots += driver.retiredSlotCount
+        }
     }
 }
 

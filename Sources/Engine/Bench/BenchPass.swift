@@ -6,9 +6,24 @@ import RxPath
 struct PassFigures {
     var packets = 0
     var deviceCycles: UInt64 = 0
-    var driverCycles: UInt64 = 0
+    /// Cycles of the driver's three phases, the clock's own cost taken off.
+    var refillCycles: UInt64 = 0
+    var harvestCycles: UInt64 = 0
+    var giveBackCycles: UInt64 = 0
     var consumerCycles: UInt64 = 0
     var elapsedCycles: UInt64 = 0
+
+    var driverCycles: UInt64 { refillCycles &+ harvestCycles &+ giveBackCycles }
+
+    /// Adds a lane's figures; elapsed time is common to all lanes.
+    mutating func add(_ lane: PassFigures) {
+        packets += lane.packets
+        deviceCycles += lane.deviceCycles
+        refillCycles += lane.refillCycles
+        harvestCycles += lane.harvestCycles
+        giveBackCycles += lane.giveBackCycles
+        consumerCycles += lane.consumerCycles
+    }
 }
 
 /// Feeds one RQ and works as its driver, a burst at a time: the loop that both modes measure and
@@ -19,7 +34,11 @@ struct BenchLane {
     private let rq: Int
     private let burst: Int
     private let consumer: PayloadConsumer
+    private let readsPayload: Bool
+    /// Whether anything happens between harvest and return.
+    private let consumes: Bool
     private let taken: Int
+    private let readingCost = CycleClock.readingCost
     private let source: UnsafeMutableBufferPointer<PacketRef>
     private let reaped: UnsafeMutablePointer<PacketRef>
     private let application: UnsafeMutableRawBufferPointer
@@ -29,6 +48,8 @@ struct BenchLane {
     /// Reaped since `resetFigures`.
     private(set) var returned = 0
     private(set) var figures = PassFigures()
+    /// What the application made of the bytes it read: the reason to read them.
+    private(set) var readSum: UInt64 = 0
     var verifier: BenchVerifier?
 
     /// An application buffer as large as this stays in the second-level cache.
@@ -42,6 +63,8 @@ struct BenchLane {
         self.rq = rq
         burst = testbed.benchCase.burst
         consumer = testbed.benchCase.consumer
+        readsPayload = testbed.benchCase.readsPayload
+        consumes = consumer != .none || readsPayload
         taken = testbed.benchCase.ringSize / 2
         source = .allocate(capacity: testbed.sources[rq].count)
         _ = source.initialize(from: testbed.sources[rq])
@@ -92,18 +115,32 @@ struct BenchLane {
         let start = CycleClock.now()
         let count = driver.harvest()
         let harvested = CycleClock.now()
-        if count > 0 { consume() }
-        let consumed = CycleClock.now()
+        var consumed = harvested
+        if count > 0 && (consumes || verifier != nil) {
+            consume()
+            consumed = CycleClock.now()
+        }
         driver.finish(taking: consumer == .take)
+        let returned = CycleClock.now()
         driver.refill()
         let end = CycleClock.now()
         // An empty look for packets is waiting, not work.
         if count > 0 {
-            figures.driverCycles &+= (harvested &- start) &+ (end &- consumed)
+            figures.harvestCycles &+= spent(start, harvested)
             figures.consumerCycles &+= consumed &- harvested
+            figures.giveBackCycles &+= spent(consumed, returned)
+            figures.refillCycles &+= spent(returned, end)
         }
         figures.packets += count
         return count
+    }
+
+    /// Cycles between two readings without the clock's own. A phase takes some cycles for each
+    /// packet and a reading some tens for each burst, so it would weigh as much as a small phase.
+    @inline(__always)
+    private func spent(_ start: UInt64, _ end: UInt64) -> UInt64 {
+        let cycles = end &- start
+        return cycles > readingCost ? cycles &- readingCost : 0
     }
 
     @inline(__always)
@@ -115,7 +152,26 @@ struct BenchLane {
             // The application holds half a ring of buffers, and returns the oldest.
             if driver.takenCount > taken { driver.giveBack(driver.takenCount - taken) }
         }
+        if readsPayload { read() }
         if verifier != nil { verify() }
+    }
+
+    /// The application reads every byte of what it received: its copy, or where the device put it.
+    @inline(never)
+    private mutating func read() {
+        var left = 0
+        for piece in driver.pieces {
+            if consumer == .copy {
+                left &+= Int(piece.byteCount)
+            } else {
+                readSum &+= PayloadReader.sum(piece.pointer, byteCount: Int(piece.byteCount))
+            }
+        }
+        while left > 0 {
+            let count = min(left, application.count)
+            readSum &+= PayloadReader.sum(application.baseAddress!, byteCount: count)
+            left &-= count
+        }
     }
 
     @inline(never)

@@ -1,4 +1,5 @@
 // control path
+import RxPath
 
 /// How a benchmark measures.
 public enum BenchMode: String, Sendable, CaseIterable, Codable {
@@ -24,8 +25,17 @@ public struct BenchPlan: Sendable {
     public var verifyPackets = 4096
     /// CPUs to use, the first for port and driver; empty = all that are allowed.
     public var cpus: [Int] = []
+    /// CPUs of the RQs' threads, RQ 0's first; empty = those of `cpus` behind the first, and that
+    /// one last.
+    public var rqCPUs: [Int] = []
+    /// More RQs than CPUs are wanted.
+    public var oversubscribe = false
     /// NUMA node of all memory; nil = the node of the CPU that works on it.
     public var node: Int?
+    /// What the RQs' threads do while there is nothing to do.
+    public var idle = IdlePolicy.pause
+    /// Entries of the indirection table that steers packets to RQs.
+    public var indirectionSize = IndirectionTable.defaultSize
 
     public init() {}
 
@@ -40,6 +50,10 @@ public struct BenchPlan: Sendable {
         if let packetsPerRepeat, packetsPerRepeat <= 0 {
             throw EngineError("packets per repeat must be at least 1")
         }
+        do { try IndirectionTable.check(size: indirectionSize) } catch {
+            throw EngineError(error.description)
+        }
+        try idle.validate()
         for (index, one) in cases.enumerated() {
             do { try one.validate() } catch {
                 throw EngineError("case \(index + 1) (\(one.displayName)): \(error)")

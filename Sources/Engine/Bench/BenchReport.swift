@@ -41,6 +41,58 @@ public struct BenchMemory: Sendable, Codable, Equatable {
     }
 }
 
+/// Cycles per packet of the driver's side, each with the cost of reading the clock taken off.
+public struct DriverCycles: Sendable, Equatable {
+    /// Posting buffers.
+    public var refill: Spread
+    /// Finding and checking used buffers.
+    public var harvest: Spread
+    /// Retiring header slots, taking chains and buffers back.
+    public var giveBack: Spread
+    /// All three; taken pass by pass, so its median need not be the sum of theirs.
+    public var total: Spread
+}
+
+/// What receiving took of the driver's memory, in the timed passes.
+public struct BufferUse: Sendable, Equatable {
+    /// Descriptors that the driver posted for each packet it harvested.
+    public var descriptorsPerPacket = 0.0
+    /// Bytes of buffers posted and header slots retired for each packet harvested: what a packet
+    /// occupies while it is in flight, unused room included.
+    public var bytesHeldPerPacket = 0.0
+    /// The part of those bytes that is not packet, 0 to 1.
+    public var wastedShare = 0.0
+}
+
+/// Where payload lay, packet by packet, in the verification pass.
+public struct PayloadPlaces: Sendable, Equatable {
+    /// Packets with payload: bytes behind the headers that the parser finds, or any if it finds
+    /// none.
+    public var packets = 0
+    /// Of them, those in whose data buffers no byte of a virtio-net or packet header stood.
+    public var alone = 0
+    /// Of them, those whose first payload byte was at the start of a page of 4096 bytes.
+    public var pageAligned = 0
+    /// Contiguous areas that all headers seen apart from payload came in; 0 if none did.
+    public var headerAreas = 0
+
+    /// Contiguous areas that blocks of `byteCount` bytes form.
+    static func areas(of starts: Set<UnsafeRawPointer>, byteCount: Int) -> Int {
+        var areas = 0
+        var end: UnsafeRawPointer?
+        for start in starts.sorted() {
+            if start != end { areas += 1 }
+            end = start + byteCount
+        }
+        return areas
+    }
+
+    /// `alone` as a part of 1.
+    public var aloneShare: Double { Double(alone) / Double(max(1, packets)) }
+    /// `pageAligned` as a part of 1.
+    public var pageAlignedShare: Double { Double(pageAligned) / Double(max(1, packets)) }
+}
+
 /// The figures of one case.
 public struct BenchResult: Sendable {
     public var benchCase: BenchCase
@@ -54,8 +106,8 @@ public struct BenchResult: Sendable {
     public var gbps: Spread
     /// Cycles per packet of the RQs' threads in turns that delivered.
     public var deviceCyclesPerPacket: Spread
-    /// Cycles per packet of harvest, retire and refill.
-    public var driverCyclesPerPacket: Spread
+    /// Cycles per packet of the driver, by phase.
+    public var driverCycles: DriverCycles
     /// Cycles per packet of the payload consumer.
     public var consumerCyclesPerPacket: Spread
     /// Packets delivered in the timed passes.
@@ -70,10 +122,19 @@ public struct BenchResult: Sendable {
     public var dropped: [String: UInt64]
     /// Claim retries of the timed passes.
     public var claimRetries: UInt64
+    /// Small buffers that method C gave back empty within a packet.
+    public var skippedBuffers: UInt64 = 0
+    /// Packets of method C whose headers took a large buffer.
+    public var misfits: UInt64 = 0
     public var verify: Verification
     public var memory: BenchMemory
+    public var bufferUse = BufferUse()
+    public var payload = PayloadPlaces()
     /// Things a reader should know about this case, such as what memory fell back to.
     public var notes: [String]
+
+    /// Cycles per packet of harvest, return and refill together.
+    public var driverCyclesPerPacket: Spread { driverCycles.total }
 }
 
 /// A whole benchmark.
@@ -85,6 +146,13 @@ public struct BenchReport: Sendable {
     public var results: [BenchResult]
     /// What makes figures less certain: the machine's warnings and the plan's fallbacks.
     public var warnings: [String]
+    /// CPU and node of each RQ, in the case with the most of them.
+    public var queuePlan: QueuePlan?
+    /// Where the kernel says that the memory of that case lies.
+    public var residence: [PageResidence] = []
+    /// Who ended the benchmark before its time, if anybody did; the results are then those of the
+    /// cases that were measured at least once.
+    public var interruption: BenchInterruption?
 
     /// Whether every verification pass found every packet, whole and right.
     public var isVerified: Bool {

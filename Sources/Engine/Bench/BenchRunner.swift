@@ -23,21 +23,22 @@ public final class BenchRunner: @unchecked Sendable {
         mode = machine.mode
         cpu = machine.cpus[0]
         warnings = machine.warnings
-        var pools: [String: PacketPool] = [:]
+        var pools: [String: [Int?: PacketPool]] = [:]
         var measures: [BenchMeasure] = []
         for one in plan.cases {
-            let pool: PacketPool
-            if let known = pools[one.packet] {
-                pool = known
-            } else {
-                do {
-                    pool = try PacketPool.load(
-                        one.packet, count: plan.sourcePackets, flows: plan.flows,
-                        node: machine.portNode)
-                } catch { throw EngineError("\(error)") }
-                pools[one.packet] = pool
+            if let interruption = BenchInterruption(done: 0, total: 0, measures) {
+                throw EngineError(interruption.description)
             }
-            let testbed = try Testbed(one, pool: pool, plan: try machine.queuePlan(rqs: one.rqs))
+            let queuePlan = try machine.queuePlan(rqs: one.rqs)
+            for node in Set(queuePlan.places.map(\.node)) where pools[one.packet]?[node] == nil {
+                do {
+                    pools[one.packet, default: [:]][node] = try PacketPool.load(
+                        one.packet, count: plan.sourcePackets, flows: plan.flows, node: node)
+                } catch { throw EngineError("\(error)") }
+            }
+            let testbed = try Testbed(
+                one, pools: pools[one.packet] ?? [:], plan: queuePlan, idle: plan.idle,
+                indirectionSize: plan.indirectionSize)
             measures.append(
                 BenchMeasure(testbed, mode: mode, packetsPerPass: plan.packetsPerRepeat))
         }
@@ -53,27 +54,39 @@ public final class BenchRunner: @unchecked Sendable {
         let outcome = Outcome()
         do {
             let thread = try PinnedThread(name: "cleave-bench", cpu: cpu) {
-                do throws(EngineError) { try self.steps(progress) } catch { outcome.error = error }
+                do throws(EngineError) {
+                    outcome.interruption = try self.steps(progress)
+                } catch { outcome.error = error }
             }
             thread.join()
         } catch { throw EngineError("\(error)") }
         if let error = outcome.error { throw error }
         let machine = MachineFacts.current()
-        return BenchReport(
+        var report = BenchReport(
             machine: machine, mode: mode, repeats: plan.repeats,
-            results: measures.map { $0.result() }, warnings: machine.warnings + warnings)
+            results: measures.filter(\.hasSamples).map { $0.result() },
+            warnings: machine.warnings + warnings)
+        report.interruption = outcome.interruption
+        let largest = measures.max { $0.testbed.benchCase.rqs < $1.testbed.benchCase.rqs }
+        report.queuePlan = largest?.testbed.queuePlan
+        report.residence = largest?.testbed.residence ?? []
+        return report
     }
 
     private final class Outcome: @unchecked Sendable {
         // SAFETY: written by the thread, read after its join.
         var error: EngineError?
+        var interruption: BenchInterruption?
     }
 
     private func steps(
         _ progress: @Sendable (BenchProgress) -> Void
-    ) throws(EngineError) {
+    ) throws(EngineError) -> BenchInterruption? {
         let total = measures.count * (2 + plan.repeats)
         var done = 0
+        func interrupted() -> BenchInterruption? {
+            BenchInterruption(done: done, total: total, measures)
+        }
         func step(_ phase: BenchProgress.Phase, _ measure: BenchMeasure) {
             progress(
                 BenchProgress(
@@ -84,16 +97,20 @@ public final class BenchRunner: @unchecked Sendable {
         for measure in measures {
             step(.verifying, measure)
             try measure.verify(packets: plan.verifyPackets)
+            if let interruption = interrupted() { return interruption }
         }
         for measure in measures {
             step(.warmingUp, measure)
             try measure.warmUp()
+            if let interruption = interrupted() { return interruption }
         }
         for _ in 0..<plan.repeats {
             for measure in measures {
                 step(.measuring, measure)
                 try measure.measure()
+                if let interruption = interrupted() { return interruption }
             }
         }
+        return nil
     }
 }

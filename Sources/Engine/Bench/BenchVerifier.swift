@@ -9,6 +9,9 @@ struct BenchVerifier {
     private var expected: [PacketRef] = []
     private var first = 0
     private(set) var result = Verification()
+    private(set) var places = PayloadPlaces()
+    /// Where headers that came apart from payload began.
+    private(set) var headerStarts: Set<UnsafeRawPointer> = []
     private let splits: Bool
     private let placesTiny: Bool
 
@@ -33,7 +36,11 @@ struct BenchVerifier {
                 result.corrupt += 1
                 continue
             }
-            if !isIntact(packet, driver.pieces, expected[first]) { result.corrupt += 1 }
+            if isIntact(packet, driver.pieces, expected[first]) {
+                locate(packet, driver, expected[first])
+            } else {
+                result.corrupt += 1
+            }
             first += 1
         }
         if first > 4096 {
@@ -68,6 +75,40 @@ struct BenchVerifier {
             offset += Int(piece.byteCount)
         }
         return offset == Int(source.byteCount)
+    }
+
+    /// Counts where an intact packet's payload lies.
+    private mutating func locate(
+        _ packet: ReceivedPacket, _ driver: RxDriver, _ source: PacketRef
+    ) {
+        if packet.isSplit { headerStarts.insert(packet.headers) }
+        let split = HeaderParser.parse(source.pointer, byteCount: Int(source.byteCount))
+        let headerLength = split.isSplittable ? Int(split.byteCount) : 0
+        guard packet.byteCount > headerLength else { return }
+        places.packets += 1
+        let first = Int(packet.firstPiece)
+        let pieces = driver.pieces[first..<(first + Int(packet.pieceCount))]
+        // The first payload byte: so far into the headers' memory, or into the pieces.
+        var offset = headerLength
+        if packet.isSplit && packet.headerLength > headerLength {
+            if Self.isPageAligned(packet.headers + offset) { places.pageAligned += 1 }
+            return
+        }
+        offset -= Int(packet.headerLength)
+        if packet.isSplit, pieces.allSatisfy({ driver.bufferOffset(of: $0) == 0 }) {
+            places.alone += 1
+        }
+        for piece in pieces {
+            if offset < Int(piece.byteCount) {
+                if Self.isPageAligned(piece.pointer + offset) { places.pageAligned += 1 }
+                return
+            }
+            offset -= Int(piece.byteCount)
+        }
+    }
+
+    private static func isPageAligned(_ pointer: UnsafeRawPointer) -> Bool {
+        UInt(bitPattern: pointer) & 4095 == 0
     }
 
     private static func equal(

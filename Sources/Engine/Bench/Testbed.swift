@@ -16,71 +16,71 @@ final class Testbed {
     let sources: [[PacketRef]]
     let memory: BenchMemory
     let notes: [String]
-    private let space: GuestSpace
-    private let headerQueues: [HeaderQueue]
-    /// Header queues as the driver sees them, one for all RQs or one for each.
-    let driverHeaderQueues: [DriverHeaderQueue]
+    let guest: GuestLayout
+    /// Which CPU and node each RQ has.
+    let queuePlan: QueuePlan
+    /// Where the kernel says that the memory of all of it lies.
+    let residence: [PageResidence]
 
-    init(_ benchCase: BenchCase, pool: PacketPool, plan: QueuePlan) throws(EngineError) {
+    /// - Parameters:
+    ///   - pools: the packets in memory of each node that `plan` names.
+    ///   - indirectionSize: entries of the table that steers packets to RQs.
+    init(
+        _ benchCase: BenchCase, pools: [Int?: PacketPool], plan: QueuePlan,
+        idle: IdlePolicy = .pause, indirectionSize: Int = IndirectionTable.defaultSize
+    ) throws(EngineError) {
         self.benchCase = benchCase
+        guard let pool = pools[plan.places.first?.node ?? nil] else {
+            throw EngineError("\(benchCase.displayName): no packets on the node of RQ 0")
+        }
         self.pool = pool
         let largest = pool.refs.reduce(0) { max($0, Int($1.byteCount)) }
         let shape = Self.shape(benchCase, largestPacket: largest)
-        let queueCount =
-            benchCase.method != .d ? 0 : benchCase.sharedHeaderQueue ? 1 : benchCase.rqs
         do {
             let driverConfiguration = RxDriverConfiguration(
                 ringSize: benchCase.ringSize, ring: benchCase.ring, shape: shape,
                 method: benchCase.rxMethod,
-                features: benchCase.hashReport ? .hashReport : [],
+                features: benchCase.features,
                 spareBuffers: benchCase.consumer == .take
                     ? benchCase.ringSize / shape.chainLength * shape.chainLength : 0,
-                burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount)
-            let slotBytes = benchCase.slotSize * benchCase.slots
-            let space = try GuestSpace(
-                byteCount: benchCase.rqs * (driverConfiguration.guestByteCount + 8192)
-                    + queueCount * (slotBytes + 1024) + 4096,
-                node: plan.places.first?.node)
-            let driverQueues = try (0..<queueCount).map { _ in
-                try DriverHeaderQueue(
-                    slotSize: benchCase.slotSize, slotCount: benchCase.slots, in: space)
-            }
-            let deviceQueues = try driverQueues.map {
-                try HeaderQueue($0.layout, memory: space.memory)
-            }
-            func pick<Queue>(_ queues: [Queue], _ rq: Int) -> Queue? {
-                queues.isEmpty ? nil : queues[rq % queues.count]
-            }
+                burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount,
+                alignsPayload: benchCase.alignsPayload)
+            let guest = try GuestLayout(
+                benchCase, places: plan.places, rqByteCount: driverConfiguration.guestByteCount)
             let drivers = try (0..<benchCase.rqs).map { rq in
                 var configuration = driverConfiguration
-                configuration.headerQueue = pick(driverQueues, rq)
-                return try RxDriver(configuration, in: space)
+                configuration.headerQueue = guest.pick(guest.driverQueues, rq)
+                return try RxDriver(configuration, in: guest.space(on: plan.places[rq].node))
             }
             let queues = drivers.enumerated().map { rq, driver in
                 RxQueueConfiguration(
                     virtqueue: driver.virtqueue, features: driverConfiguration.allFeatures,
-                    memory: space.memory, method: benchCase.rxMethod,
-                    headerQueue: pick(deviceQueues, rq),
+                    memory: guest.memory, method: benchCase.rxMethod,
+                    headerQueue: guest.pick(guest.deviceQueues, rq),
                     splitPolicy: SplitPolicy(
                         threshold: benchCase.splitThreshold, placesTinyPackets: benchCase.tiny,
                         zeroPads: benchCase.zeroPad),
                     burst: benchCase.burst)
             }
             engine = try RxEngine(
-                queues: queues, plan: plan, ringCapacity: Self.ringCapacity(benchCase))
+                queues: queues, plan: plan, ringCapacity: Self.ringCapacity(benchCase),
+                idle: idle)
             self.drivers = drivers
-            self.space = space
-            headerQueues = deviceQueues
-            driverHeaderQueues = driverQueues
+            self.guest = guest
             let spareBytes = driverConfiguration.spareBuffers * shape.bufferByteCount
             memory = BenchMemory(
                 dataBytes: benchCase.rqs * (driverConfiguration.dataByteCount - spareBytes),
-                headerBytes: queueCount * slotBytes
+                headerBytes: guest.driverQueues.count * benchCase.slotSize * benchCase.slots
                     + benchCase.rqs * driverConfiguration.headerByteCount)
         } catch { throw EngineError("\(benchCase.displayName): \(error)") }
-        sources = Self.steer(pool, rqs: benchCase.rqs)
-        var notes: [String] = []
-        if let fallback = space.arena.fallback { notes.append("guest memory: \(fallback)") }
+        sources = try Self.steer(benchCase, pools, plan, tableSize: indirectionSize)
+        queuePlan = plan
+        residence =
+            engine.memoryResidence() + guest.residence()
+            + pools.sorted { ($0.key ?? -1) < ($1.key ?? -1) }
+            .map { $1.arena.residence("packets", node: $0) }
+        var notes = residence.filter { $0.misplacedCount > 0 }.map(\.description)
+        notes += guest.fallbacks.map { "guest memory: \($0)" }
         notes += Set(engine.memoryFallbacks).sorted().map { "RQ memory: \($0)" }
         if let fallback = pool.arena.fallback { notes.append("packet memory: \(fallback)") }
         for (rq, source) in sources.enumerated() where source.isEmpty {
@@ -106,17 +106,31 @@ final class Testbed {
         return 1 << (Int.bitWidth - (least - 1).leadingZeroBitCount)
     }
 
-    /// RSS: the hash picks one of 128 entries of an indirection table filled round robin.
-    private static func steer(_ pool: PacketPool, rqs: Int) -> [[PacketRef]] {
-        var sources = Array(repeating: [PacketRef](), count: rqs)
-        for (ref, hash) in zip(pool.refs, pool.hashes) {
-            sources[Int(hash & 127) % rqs].append(ref)
+    /// RSS: the hash picks an entry of the indirection table. Each RQ takes its packets from memory
+    /// of its own node.
+    private static func steer(
+        _ benchCase: BenchCase, _ pools: [Int?: PacketPool], _ plan: QueuePlan, tableSize: Int
+    ) throws(EngineError) -> [[PacketRef]] {
+        let table: IndirectionTable
+        do {
+            table = try IndirectionTable(
+                rqs: benchCase.rqs, size: tableSize, imbalance: benchCase.imbalance)
+        } catch { throw EngineError(error.description) }
+        return plan.places.enumerated().map { rq, place in
+            guard let pool = pools[place.node] else { return [] }
+            return zip(pool.refs, pool.hashes).filter { table.rq(ofHash: $1) == rq }.map(\.0)
         }
-        return sources
     }
 }
 
 extension BenchCase {
+    /// Those beyond what the buffers' shape asks for.
+    var features: VirtioFeatures {
+        var features: VirtioFeatures = hashReport ? .hashReport : []
+        if inOrder { features.insert(.inOrder) }
+        return features
+    }
+
     var rxMethod: RxMethod {
         switch method {
         case .whole: .whole

@@ -4,18 +4,23 @@ import RxPath
 
 /// The RQs of one device, each with its rings to a port, and on `start` with its pinned thread.
 ///
-/// Life: made, started, drained, stopped; or never started, and turned by its owner through
-/// `turn`. The owner's control thread calls `start`, `drain` and `stop`; `submit` and `reap` of
-/// one RQ are for one thread at a time.
+/// Life: made, started, paused, resumed, drained, stopped; or never started, and turned by its
+/// owner through `turn`. RQs come and go at any time. One control thread calls everything but
+/// `submit` and `reap`, which for one RQ are for one thread at a time: the owner sees to it that
+/// nobody submits to or reaps from an RQ that it is removing.
 public final class RxEngine: @unchecked Sendable {
-    // SAFETY: `lanes` is constant; each lane's port ends are used by one thread at a time, as
-    // documented, and its worker by the RQ's thread alone.
+    // SAFETY: `table` is changed by the control thread alone, at the place of an RQ that no other
+    // thread uses then, as documented; the rest belongs to the control thread.
 
-    private let lanes: [RxLane]
-    /// Not 0: threads end after their turn. Says nothing about other memory.
-    private let stopping: SharedWord32
-    private var threads: [PinnedThread] = []
-    public let plan: QueuePlan
+    /// The RQ of each number; nil where there is none.
+    private let table: UnsafeMutablePointer<RxLane?>
+    private var isStarted = false
+    private let ringCapacity: Int
+    private let idle: IdlePolicy
+    private let arenas: ArenaSource
+    private var removed = RxCounters()
+    /// Slots that RQs reported which were reset or removed, by header queue.
+    private var removedSlots: [ObjectIdentifier: UInt64] = [:]
 
     /// References a submission ring holds.
     public static let defaultRingCapacity = 1024
@@ -26,49 +31,155 @@ public final class RxEngine: @unchecked Sendable {
     ///   - plan: CPU and node of each RQ.
     ///   - ringCapacity: references that each submission ring and each completion ring holds, a
     ///     power of two.
+    ///   - idle: what threads do while there is nothing to do.
     ///   - arenas: where the RQs' memory comes from.
     public init(
         queues: [RxQueueConfiguration], plan: QueuePlan,
-        ringCapacity: Int = RxEngine.defaultRingCapacity, arenas: ArenaSource = .system
+        ringCapacity: Int = RxEngine.defaultRingCapacity, idle: IdlePolicy = .pause,
+        arenas: ArenaSource = .system
     ) throws(EngineError) {
         guard queues.count == plan.places.count, !queues.isEmpty else {
             throw EngineError("\(queues.count) RQs, but places for \(plan.places.count)")
         }
-        var lanes: [RxLane] = []
-        for (queue, place) in zip(queues, plan.places) {
-            lanes.append(
-                try RxLane(queue, node: place.node, ringCapacity: ringCapacity, arenas: arenas))
-        }
-        self.lanes = lanes
-        self.plan = plan
-        stopping = SharedWord32(.allocate(byteCount: 4, alignment: 4))
-        stopping.store(0)
+        try QueuePlan.check(rqs: queues.count)
+        self.ringCapacity = ringCapacity
+        self.idle = idle
+        self.arenas = arenas
+        table = .allocate(capacity: QueuePlan.maximumRQs)
+        table.initialize(repeating: nil, count: QueuePlan.maximumRQs)
+        for (queue, place) in zip(queues, plan.places) { _ = try add(queue, at: place) }
     }
 
     deinit {
         stop()
-        stopping.deallocate()
+        table.deinitialize(count: QueuePlan.maximumRQs)
+        table.deallocate()
     }
 
-    /// RQs.
-    public var count: Int { lanes.count }
+    // MARK: RQs
+
+    /// RQs there are.
+    public var count: Int { rqs.count }
+    /// Their numbers.
+    public var rqs: [Int] { (0..<QueuePlan.maximumRQs).filter { table[$0] != nil } }
+    /// Where RQ `rq` runs and lies.
+    public func place(_ rq: Int) -> QueuePlan.Place { lane(rq).place }
+
+    /// Adds an RQ under the lowest number that is free, and starts its thread if the engine runs.
+    /// - Returns: its number.
+    @discardableResult
+    public func add(
+        _ queue: RxQueueConfiguration, at place: QueuePlan.Place
+    ) throws(EngineError) -> Int {
+        guard let rq = (0..<QueuePlan.maximumRQs).first(where: { table[$0] == nil }) else {
+            throw EngineError("there are \(QueuePlan.maximumRQs) RQs: no room for another one")
+        }
+        let lane: RxLane
+        do throws(EngineError) {
+            lane = try RxLane(
+                queue, place: place, ringCapacity: ringCapacity, idle: idle, arenas: arenas)
+        } catch { throw EngineError("RQ \(rq): \(error)") }
+        if isStarted { try start(lane, rq) }
+        table[rq] = lane
+        return rq
+    }
+
+    /// Takes an RQ out after its current turn; the others go on. Its counts stay in `counters`.
+    /// - Returns: every reference that the port has not reaped; those of packets that were not
+    ///   delivered are marked as dropped.
+    public func remove(_ rq: Int) throws(EngineError) -> [PacketRef] {
+        let lane = try present(rq)
+        lane.hold(.paused)
+        lane.end()
+        forget(lane)
+        removed = removed + lane.counters
+        removed.fault = .none
+        table[rq] = nil
+        return lane.empty()
+    }
+
+    /// Virtio's RING_RESET: stops RQ `rq` at a turn boundary, so that nothing of its virtqueue is
+    /// touched any more and every slot that it claimed is reported. Its packets wait.
+    /// - Returns: where the virtqueue stood (`VirtqueueAddresses.base`).
+    @discardableResult
+    public func reset(_ rq: Int) throws(EngineError) -> UInt16 {
+        let lane = try present(rq)
+        lane.hold(.reset)
+        return lane.worker.queue.base
+    }
+
+    /// Sets RQ `rq` going again after `reset`, over another virtqueue or the same one anew.
+    /// - Throws: if the RQ was not reset, or the configuration does not hold; it stays reset then.
+    public func enable(_ rq: Int, _ queue: RxQueueConfiguration) throws(EngineError) {
+        let lane = try present(rq)
+        guard lane.holds.contains(.reset) else {
+            throw EngineError("RQ \(rq) was not reset: it cannot be enabled")
+        }
+        let slots = lane.worker.queue.counters.slots
+        let headerQueue = lane.headerQueue
+        do throws(EngineError) { try lane.replace(queue) } catch {
+            throw EngineError("RQ \(rq): \(error)")
+        }
+        if let headerQueue { removedSlots[ObjectIdentifier(headerQueue), default: 0] += slots }
+        lane.release(.reset)
+    }
+
+    private func forget(_ lane: RxLane) {
+        guard let headerQueue = lane.headerQueue else { return }
+        removedSlots[ObjectIdentifier(headerQueue), default: 0] += lane.worker.queue.counters.slots
+    }
+
+    /// Sets a header queue back to its beginning, broken or not: its RQs are held at a turn
+    /// boundary meanwhile. All its slots are the driver's then, which gives them by storing the
+    /// tail.
+    public func reset(_ headerQueue: HeaderQueue) {
+        let linked = lanes.filter { $0.headerQueue === headerQueue }
+        for lane in linked { lane.hold(.headerQueue) }
+        headerQueue.reset()
+        for lane in linked { lane.release(.headerQueue) }
+    }
+
+    /// Slots of `headerQueue` that RQs of this engine claimed and have not reported: those of
+    /// bursts in the making. 0 whenever its RQs stand at turn boundaries.
+    public func unreportedSlots(of headerQueue: HeaderQueue) -> Int {
+        // Reports before claims: a burst between the two readings shows as unreported.
+        var reported = removedSlots[ObjectIdentifier(headerQueue), default: 0]
+        for lane in lanes where lane.headerQueue === headerQueue {
+            reported += lane.worker.queue.counters.slots
+        }
+        return Int(headerQueue.claimedCount) - Int(reported)
+    }
+
+    // MARK: Life
 
     /// Starts one pinned thread per RQ.
     public func start() throws(EngineError) {
-        guard threads.isEmpty else { throw EngineError("the engine is already running") }
-        stopping.store(0)
-        for (index, lane) in lanes.enumerated() {
-            do {
-                threads.append(
-                    try PinnedThread(name: "cleave-rq\(index)", cpu: plan.places[index].cpu) {
-                        [stopping] in lane.run(until: stopping)
-                    })
-            } catch {
+        guard !isStarted else { throw EngineError("the engine is already running") }
+        isStarted = true
+        for rq in rqs {
+            do throws(EngineError) { try start(lane(rq), rq) } catch {
                 stop()
-                throw EngineError("RQ \(index): \(error)")
+                throw error
             }
         }
     }
+
+    private func start(_ lane: RxLane, _ rq: Int) throws(EngineError) {
+        do { try lane.start(name: "cleave-rq\(rq)") } catch {
+            throw EngineError("RQ \(rq): \(error)")
+        }
+    }
+
+    /// Keeps RQ `rq` from taking packets, from its next turn boundary on, where this returns.
+    public func pause(_ rq: Int) throws(EngineError) { try present(rq).hold(.paused) }
+    /// Lets RQ `rq` take packets again.
+    public func resume(_ rq: Int) throws(EngineError) { try present(rq).release(.paused) }
+    /// Pauses every RQ.
+    public func pause() { for lane in lanes { lane.hold(.paused) } }
+    /// Resumes every RQ.
+    public func resume() { for lane in lanes { lane.release(.paused) } }
+    /// Whether RQ `rq` is paused or was reset.
+    public func isHeld(_ rq: Int) -> Bool { !lane(rq).holds.isEmpty }
 
     /// Waits until every submitted packet has come back; submit nothing meanwhile, and let another
     /// thread go on harvesting and reaping.
@@ -76,6 +187,7 @@ public final class RxEngine: @unchecked Sendable {
     /// - Returns: whether all came back.
     public func drain(seconds: Double) -> Bool {
         let deadline = CycleClock.now() + UInt64(seconds * CycleClock.hertz)
+        let lanes = lanes
         while lanes.contains(where: { !$0.isIdle }) {
             if CycleClock.now() > deadline { return false }
             PinnedThread.yield()
@@ -86,45 +198,80 @@ public final class RxEngine: @unchecked Sendable {
     /// Ends the threads after their current turn. Packets that were not delivered stay in the
     /// submission rings. May be called again.
     public func stop() {
-        stopping.store(1)
-        for thread in threads { thread.join() }
-        threads = []
+        for lane in lanes { lane.end() }
+        isStarted = false
     }
 
     /// One turn of RQ `rq` on the caller's thread; only while the engine is not started.
-    /// - Returns: references returned.
-    public func turn(_ rq: Int) -> Int { lanes[rq].worker.turn() }
+    /// - Returns: references returned; 0 for an RQ that is held.
+    public func turn(_ rq: Int) -> Int {
+        let lane = lane(rq)
+        return lane.holds.isEmpty ? lane.worker.turn() : 0
+    }
+
+    // MARK: Packets
 
     /// Submits references of whole packets to RQ `rq`.
     /// - Returns: how many were taken; the rest found the ring full.
     public func submit(_ rq: Int, _ refs: UnsafePointer<PacketRef>, count: Int) -> Int {
-        lanes[rq].port.pointee.submissions.push(refs, count: count)
+        lane(rq).submit(refs, count: count)
     }
 
     /// How many of `count` references `submit` would take now: for packets of several references,
     /// which must not be cut.
     public func room(_ rq: Int, _ count: Int) -> Int {
-        lanes[rq].port.pointee.submissions.reserve(count)
+        lane(rq).port.pointee.submissions.reserve(count)
     }
 
     /// Takes up to `count` completed references of RQ `rq`.
     public func reap(_ rq: Int, into refs: UnsafeMutablePointer<PacketRef>, count: Int) -> Int {
-        lanes[rq].port.pointee.completions.pop(into: refs, count: count)
+        lane(rq).port.pointee.completions.pop(into: refs, count: count)
     }
+
+    // MARK: Observation
 
     /// Whether threads run.
-    public var isRunning: Bool { !threads.isEmpty }
-    /// Where the virtqueue of RQ `rq` can be resumed; only while the engine is not running.
-    public func base(_ rq: Int) -> UInt16 { lanes[rq].worker.queue.base }
+    public var isRunning: Bool { isStarted }
+    /// Where the virtqueue of RQ `rq` can be resumed; only while nobody turns it.
+    public func base(_ rq: Int) -> UInt16 { lane(rq).worker.queue.base }
 
-    /// A snapshot of RQ `rq`'s counters.
-    public func counters(_ rq: Int) -> RxCounters { lanes[rq].worker.queue.counters }
-    /// A snapshot of all RQs' counters, added up.
-    public var counters: RxCounters {
-        (0..<count).reduce(RxCounters()) { $0 + counters($1) }
-    }
+    /// A snapshot of RQ `rq`'s counters, over all its resets.
+    public func counters(_ rq: Int) -> RxCounters { lane(rq).counters }
+    /// A snapshot of all RQs' counters, added up; those that were removed included.
+    public var counters: RxCounters { lanes.reduce(removed) { $0 + $1.counters } }
     /// Cycles that RQ `rq`'s thread spent in turns that did something, and in turns that did not.
-    public func cycles(_ rq: Int) -> (busy: UInt64, idle: UInt64) { lanes[rq].cycles }
+    public func cycles(_ rq: Int) -> (busy: UInt64, idle: UInt64) { lane(rq).cycles }
+    /// How often RQ `rq`'s thread went to sleep, and how often there were packets or buffers when
+    /// only the time limit had woken it.
+    public func parks(_ rq: Int) -> (count: UInt64, late: UInt64) { lane(rq).parks }
     /// What the memory of the RQs fell back to, if anything.
-    public var memoryFallbacks: [String] { lanes.compactMap(\.arena.fallback) }
+    public var memoryFallbacks: [String] { lanes.flatMap(\.fallbacks) }
+
+    /// Asks the kernel where the memory of each RQ lies: rings, counters, plans, port ends. Not
+    /// cheap.
+    public func memoryResidence() -> [PageResidence] {
+        rqs.flatMap { rq in
+            let lane = lane(rq)
+            return lane.memories.map {
+                $0.residence("RQ \(rq): rings and counters", node: lane.place.node)
+            }
+        }
+    }
+
+    private var lanes: [RxLane] { (0..<QueuePlan.maximumRQs).compactMap { table[$0] } }
+
+    private func present(_ rq: Int) throws(EngineError) -> RxLane {
+        guard (0..<QueuePlan.maximumRQs).contains(rq), let lane = table[rq] else {
+            throw EngineError("there is no RQ \(rq)")
+        }
+        return lane
+    }
+
+    @inline(__always)
+    private func lane(_ rq: Int) -> RxLane {
+        guard (0..<QueuePlan.maximumRQs).contains(rq), let lane = table[rq] else {
+            preconditionFailure("there is no RQ \(rq)")
+        }
+        return lane
+    }
 }

@@ -3,9 +3,11 @@ import Host
 import Rings
 import RxPath
 
-/// One RQ with what surrounds it: arena, rings, worker, port ends, thread statistics.
+/// One RQ with what surrounds it: arena, rings, worker, port ends, thread, statistics.
 final class RxLane: @unchecked Sendable {
-    // SAFETY: constants; `port` is used by one thread at a time, `worker` by the RQ's thread.
+    // SAFETY: constants; `port` is used by one thread at a time; `worker` is replaced by the
+    // control thread only while the lane is held, and used by the RQ's thread only while it is not;
+    // what else changes belongs to the control thread.
 
     /// The port's ends of the rings.
     struct Port: ~Copyable {
@@ -14,34 +16,58 @@ final class RxLane: @unchecked Sendable {
     }
 
     let arena: MemoryArena
-    let worker: RxWorker
+    private(set) var worker: RxWorker
+    /// Arenas of queues that took the first one's place after a reset.
+    private var laterArenas: [MemoryArena] = []
     let port: UnsafeMutablePointer<Port>
+    let place: QueuePlan.Place
     private let submissionRing: SPSCRing<PacketRef>
-    private let busyCycles: SharedWord64
-    private let idleCycles: SharedWord64
+    private let completionRing: SPSCRing<PacketRef>
+    private let words: LaneWords
+    private let idle: IdlePolicy
+    private let arenas: ArenaSource
+    /// Wakes the thread, for packets and for orders.
+    private let wake: EventDescriptor
+    private var thread: PinnedThread?
+    /// Why the lane is held, if it is.
+    private(set) var holds: Holds = []
+    /// Counts of queues that were reset.
+    private var earlier = RxCounters()
+
+    struct Holds: OptionSet {
+        let rawValue: Int
+        static let paused = Holds(rawValue: 1)
+        static let reset = Holds(rawValue: 2)
+        static let headerQueue = Holds(rawValue: 4)
+    }
 
     /// Empty turns after which a thread lets others run: on a shared core, whoever feeds it.
     private static let turnsBeforeYield = 256
+    /// A held thread looks for orders that often, in nanoseconds, should a wake-up get lost.
+    private static let holdNanoseconds: UInt64 = 100_000_000
 
     init(
-        _ queue: RxQueueConfiguration, node: Int?, ringCapacity: Int, arenas: ArenaSource
+        _ queue: RxQueueConfiguration, place: QueuePlan.Place, ringCapacity: Int,
+        idle: IdlePolicy, arenas: ArenaSource
     ) throws(EngineError) {
         guard ringCapacity > 0, ringCapacity & (ringCapacity - 1) == 0 else {
             throw EngineError("submission ring of \(ringCapacity): need a power of two")
         }
+        try idle.validate()
+        self.place = place
+        self.idle = idle
+        self.arenas = arenas
         let ringByteCount = SPSCRing<PacketRef>.byteCount(capacity: ringCapacity)
         do {
+            wake = try EventDescriptor()
             arena = try arenas.make(
-                2 * ringByteCount + queue.arenaByteCount + RxWorker.arenaByteCount
-                    + 8 * CacheLine.byteCount,
-                node, "rq")
+                2 * ringByteCount + LaneWords.byteCount + Self.queueByteCount(queue),
+                place.node, "rq")
             submissionRing = SPSCRing(
                 memory: try arena.allocate(byteCount: ringByteCount), capacity: ringCapacity)
-            let completionRing = SPSCRing<PacketRef>(
+            completionRing = SPSCRing<PacketRef>(
                 memory: try arena.allocate(byteCount: ringByteCount), capacity: ringCapacity)
-            let statistics = try arena.allocate(byteCount: CacheLine.byteCount)
-            busyCycles = SharedWord64(statistics)
-            idleCycles = SharedWord64(statistics + 8)
+            words = LaneWords(try arena.allocate(byteCount: LaneWords.byteCount))
             worker = try RxWorker(
                 queue: RxQueue(queue, in: arena), submissions: submissionRing.makeConsumer(),
                 completions: completionRing.makeProducer(), in: arena)
@@ -51,36 +77,249 @@ final class RxLane: @unchecked Sendable {
                     submissions: submissionRing.makeProducer(),
                     completions: completionRing.makeConsumer()))
         } catch { throw EngineError("\(error)") }
+        words.request.store(Order.hold)
+        words.answer.store(Answer.held)
     }
 
     deinit {
+        end()
         port.deinitialize(count: 1)
         port.deallocate()
     }
 
-    /// The body of the RQ's thread.
-    func run(until stopping: SharedWord32) {
-        var last = CycleClock.now()
-        var emptyTurns = 0
-        while stopping.load() == 0 {
-            let returned = worker.turn()
-            let now = CycleClock.now()
-            if returned > 0 {
-                busyCycles.addSingleWriter(now &- last)
-                emptyTurns = 0
-            } else {
-                idleCycles.addSingleWriter(now &- last)
-                emptyTurns &+= 1
-                cleave_pause()
-                if emptyTurns >= Self.turnsBeforeYield {
-                    PinnedThread.yield()
+    private static func queueByteCount(_ queue: RxQueueConfiguration) -> Int {
+        queue.arenaByteCount + RxWorker.arenaByteCount + 8 * CacheLine.byteCount
+    }
+
+    // MARK: The port's side
+
+    @inline(__always)
+    func submit(_ refs: UnsafePointer<PacketRef>, count: Int) -> Int {
+        let taken = port.pointee.submissions.push(refs, count: count)
+        if idle.kind == .park && taken > 0 && words.mustWake() { wake.signal() }
+        return taken
+    }
+
+    // MARK: The RQ's thread
+
+    private func run() {
+        while obey() {
+            let worker = worker
+            var last = CycleClock.now()
+            var emptyTurns = 0
+            while words.request.load() == Order.run {
+                let returned = worker.turn()
+                let now = CycleClock.now()
+                if returned > 0 {
+                    words.busyCycles.addSingleWriter(now &- last)
                     emptyTurns = 0
+                } else {
+                    words.idleCycles.addSingleWriter(now &- last)
+                    emptyTurns &+= 1
+                    rest(worker, &emptyTurns)
                 }
+                last = now
             }
-            last = now
         }
     }
 
+    /// Between two turns of which the first was empty.
+    @inline(__always)
+    private func rest(_ worker: RxWorker, _ emptyTurns: inout Int) {
+        switch idle.kind {
+        case .busy: break
+        case .pause:
+            cleave_pause()
+            if emptyTurns >= Self.turnsBeforeYield {
+                PinnedThread.yield()
+                emptyTurns = 0
+            }
+        case .park:
+            cleave_pause()
+            // After a sleep that nobody ended one turn is enough to sleep again.
+            if emptyTurns >= idle.turnsBeforePark && park(worker) { emptyTurns = 0 }
+        }
+    }
+
+    /// Sleeps until a packet is submitted, a kick or an order comes, or the time is up.
+    /// - Returns: whether something came; false when the time was up.
+    @inline(never)
+    private func park(_ worker: RxWorker) -> Bool {
+        let kick = worker.queue.configuration.kickDescriptor
+        words.announceSleep()
+        if kick >= 0 { worker.queue.askForKicks(true) }
+        var returned = worker.turn()
+        var wasWoken = true
+        if returned == 0 && words.request.load() == Order.run {
+            words.parks.addSingleWriter(1)
+            wasWoken = wake.wait(orAt: kick, nanoseconds: UInt64(idle.wakeMicroseconds) * 1000)
+        }
+        words.endSleep()
+        if kick >= 0 {
+            worker.queue.askForKicks(false)
+            EventDescriptor.drain(kick)
+        }
+        if !wake.drain() && !wasWoken {
+            returned = worker.turn()
+            if returned > 0 { words.lateWakes.addSingleWriter(1) }
+        }
+        return wasWoken
+    }
+
+    /// Between two turns: waits while the lane is held.
+    /// - Returns: whether to go on; if not, the thread ends.
+    private func obey() -> Bool {
+        while true {
+            // [E2 acquire <- the control thread's order: the queue it put in place]
+            let order = words.request.loadAcquire()
+            if order == Order.run {
+                words.answer.store(Answer.running)
+                return true
+            }
+            // [E1 release -> the control thread: the queue's state after its last turn]
+            words.answer.storeRelease(Answer.held)
+            if order == Order.end { return false }
+            wake.wait(nanoseconds: Self.holdNanoseconds)
+            wake.drain()
+        }
+    }
+
+    // MARK: The control thread
+
+    /// Starts the thread; it is held at once if the lane is.
+    func start(name: String) throws(HostError) {
+        words.request.store(holds.isEmpty ? Order.run : Order.hold)
+        // Running from here on, so that `hold` waits for the thread's own answer.
+        words.answer.store(Answer.running)
+        do { thread = try PinnedThread(name: name, cpu: place.cpu) { self.run() } } catch {
+            words.answer.store(Answer.held)
+            throw error
+        }
+    }
+
+    /// Ends the thread after its current turn.
+    func end() {
+        guard let thread else { return }
+        order(Order.end)
+        thread.join()
+        self.thread = nil
+    }
+
+    /// Keeps the lane from turning; returns at a turn boundary.
+    func hold(_ reason: Holds) {
+        holds.insert(reason)
+        order(Order.hold)
+        guard thread != nil else { return }
+        // Bounded: a turn is, and the thread looks for orders between turns.
+        // [E1 acquire <- the RQ's thread, after its last turn]
+        while words.answer.loadAcquire() != Answer.held { PinnedThread.yield() }
+    }
+
+    /// Lets the lane turn again, unless it is held for another reason.
+    func release(_ reason: Holds) {
+        holds.remove(reason)
+        if holds.isEmpty { order(Order.run) }
+    }
+
+    private func order(_ order: UInt32) {
+        // [E2 release -> the RQ's thread]
+        words.request.storeRelease(order)
+        if thread != nil { wake.signal() }
+    }
+
+    /// Puts another queue in the place of the present one, whose packets wait in the submission
+    /// ring. The lane must be held.
+    func replace(_ queue: RxQueueConfiguration) throws(EngineError) {
+        do {
+            let arena = try arenas.make(Self.queueByteCount(queue), place.node, "rq")
+            let replacement = try RxWorker(
+                queue: RxQueue(queue, in: arena), submissions: submissionRing.makeConsumer(),
+                completions: completionRing.makeProducer(), in: arena)
+            earlier = counters
+            earlier.fault = .none
+            worker = replacement
+            laterArenas.append(arena)
+        } catch { throw EngineError("\(error)") }
+    }
+
+    /// Takes every reference out of the rings: completions as they are, then what was never
+    /// delivered, marked as dropped. Nobody else may use the lane any more.
+    func empty() -> [PacketRef] {
+        var refs: [PacketRef] = []
+        var ref = PacketRef(address: 1, byteCount: 0)
+        while port.pointee.completions.pop(into: &ref, count: 1) == 1 { refs.append(ref) }
+        var undelivered = submissionRing.makeConsumer()
+        while undelivered.pop(into: &ref, count: 1) == 1 {
+            ref.flags.insert(.dropped)
+            refs.append(ref)
+        }
+        return refs
+    }
+
+    var isStarted: Bool { thread != nil }
     var isIdle: Bool { submissionRing.approximateCount == 0 }
-    var cycles: (busy: UInt64, idle: UInt64) { (busyCycles.load(), idleCycles.load()) }
+    var counters: RxCounters { earlier + worker.queue.counters }
+    var cycles: (busy: UInt64, idle: UInt64) { (words.busyCycles.load(), words.idleCycles.load()) }
+    var parks: (count: UInt64, late: UInt64) { (words.parks.load(), words.lateWakes.load()) }
+    var fallbacks: [String] { ([arena] + laterArenas).compactMap(\.fallback) }
+    var memories: [MemoryArena] { [arena] + laterArenas }
+    var headerQueue: HeaderQueue? { worker.queue.configuration.headerQueue }
+}
+
+/// What the control thread wants of an RQ's thread.
+private enum Order {
+    static let run: UInt32 = 0
+    static let hold: UInt32 = 1
+    static let end: UInt32 = 2
+}
+
+/// What an RQ's thread does.
+private enum Answer {
+    static let running: UInt32 = 0
+    static let held: UInt32 = 1
+}
+
+/// The words that a lane's thread shares with port and control thread, each writer's on lines of
+/// its own.
+private struct LaneWords: Sendable {
+    // SAFETY: shared words over memory that the lane's arena keeps.
+    let busyCycles: SharedWord64
+    let idleCycles: SharedWord64
+    let parks: SharedWord64
+    let lateWakes: SharedWord64
+    let answer: SharedWord32
+    let request: SharedWord32
+    private let asleep: SharedWord32
+    private let doorbell: SharedWord32
+
+    static let byteCount = 4 * CacheLine.byteCount
+
+    /// - Parameter memory: zeroed, on a cache line.
+    init(_ memory: UnsafeMutableRawPointer) {
+        busyCycles = SharedWord64(memory)
+        idleCycles = SharedWord64(memory + 8)
+        parks = SharedWord64(memory + 16)
+        lateWakes = SharedWord64(memory + 24)
+        answer = SharedWord32(memory + 32)
+        request = SharedWord32(memory + CacheLine.byteCount)
+        asleep = SharedWord32(memory + 2 * CacheLine.byteCount)
+        doorbell = SharedWord32(memory + 3 * CacheLine.byteCount)
+    }
+
+    /// The port, after it submitted.
+    @inline(__always)
+    func mustWake() -> Bool {
+        // [E3 sequential: submit, ring, then look whether anybody sleeps]
+        doorbell.storeSequential(1)
+        return asleep.loadSequential() != 0  // [E3]
+    }
+
+    /// The RQ's thread, before it looks for packets a last time.
+    func announceSleep() {
+        // [E3 sequential: say so, then look at the bell: one of the two sees the other]
+        asleep.storeSequential(1)
+        _ = doorbell.loadSequential()  // [E3]
+    }
+
+    func endSleep() { asleep.store(0) }
 }

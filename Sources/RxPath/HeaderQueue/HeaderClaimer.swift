@@ -18,14 +18,16 @@ struct HeaderClaimer: BitwiseCopyable {
     let brokenWord: SharedWord32
     let slotShift: UInt32
     let slotCount: UInt32
+    /// Used in place of `tail` by queues whose slots come back out of order.
+    let returns: ReturnRing
 
     /// A claimer that never finds a slot, for queues that do not split.
-    /// - Parameter memory: 24 zeroed bytes that stay untouched.
+    /// - Parameter memory: zeroed bytes that stay untouched.
     static func none(_ memory: UnsafeMutableRawPointer) -> HeaderClaimer {
         HeaderClaimer(
             slots: memory, tail: SharedWord32(memory), publicHead: SharedWord32(memory),
             head: SharedWord64(memory), brokenWord: SharedWord32(memory), slotShift: 0,
-            slotCount: 0)
+            slotCount: 0, returns: .none(memory))
     }
 
     /// Attempts before a worker gives up and goes unsplit for this burst: a bound on what other
@@ -65,7 +67,7 @@ struct HeaderClaimer: BitwiseCopyable {
                 retries &+= 1
                 continue
             }
-            let count = Int(free) < wanted ? Int(free) : wanted
+            let count = Self.cut(wanted, to: free)
             if count == 0 { break }
             // [H2 both ways: claims are ordered among workers]
             let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
@@ -79,6 +81,14 @@ struct HeaderClaimer: BitwiseCopyable {
             retries &+= 1
         }
         return Claim(first: 0, count: 0, retries: retries)
+    }
+
+    @inline(__always)
+    private static func cut(_ wanted: Int, to free: UInt32) -> Int {
+        #if ModelCheck
+        if SeededBug.claimWithoutBound.isOn { return wanted }
+        #endif
+        return Int(free) < wanted ? Int(free) : wanted
     }
 
     @inline(__always) var slotSize: Int { 1 &<< Int(slotShift) }

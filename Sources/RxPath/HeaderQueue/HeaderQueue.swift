@@ -1,5 +1,6 @@
 // control path
 
+import Host
 import Rings
 
 /// The device's half of a header queue, shared by every RQ that is linked to it.
@@ -12,42 +13,128 @@ public final class HeaderQueue: @unchecked Sendable {
     // words with explicit ordering.
 
     public let layout: HeaderQueueLayout
-    private let memory: GuestMemory
-    private let privateWords: UnsafeMutableRawPointer
+    /// The table that addresses were translated with: it stands for the device.
+    let memory: GuestMemory
+    private let privateWords: PrivateWords
     let claimer: HeaderClaimer
+    /// The private head at the last reset, and the slots claimed before it.
+    private let origin: SharedWord64
+    private let claimedEarlier: SharedWord64
 
     /// Checks the geometry against `memory` and starts at head 0.
     ///
     /// The driver gives slots by moving `tail`; all of them at first, by storing `slotCount`.
-    public init(_ layout: HeaderQueueLayout, memory: GuestMemory) throws(RxPathError) {
+    /// - Parameter node: NUMA node of the device's own words; nil for any.
+    public init(
+        _ layout: HeaderQueueLayout, memory: GuestMemory, node: Int? = nil
+    ) throws(RxPathError) {
         let parts = try layout.map(in: memory)
         self.layout = layout
         self.memory = memory
-        privateWords = .allocate(byteCount: 2 * CacheLine.byteCount, alignment: CacheLine.byteCount)
-        privateWords.initializeMemory(
-            as: UInt8.self, repeating: 0, count: 2 * CacheLine.byteCount)
+        let ring = try layout.mapReturnRing(in: memory)
+        let ownByteCount = 2 * CacheLine.byteCount
+        let words = try PrivateWords(
+            byteCount: ownByteCount
+                + (ring == nil ? 0 : ReturnRing.hostByteCount(slotCount: layout.slotCount)),
+            node: node)
+        privateWords = words
+        origin = SharedWord64(words.base + CacheLine.byteCount + 8)
+        claimedEarlier = SharedWord64(words.base + CacheLine.byteCount + 16)
         claimer = HeaderClaimer(
             slots: parts.slots,
             tail: SharedWord32(parts.control + HeaderQueueLayout.tailOffset),
             publicHead: SharedWord32(parts.control + HeaderQueueLayout.headOffset),
-            head: SharedWord64(privateWords),
-            brokenWord: SharedWord32(privateWords + CacheLine.byteCount),
+            head: SharedWord64(words.base),
+            brokenWord: SharedWord32(words.base + CacheLine.byteCount),
             slotShift: UInt32(layout.slotSize.trailingZeroBitCount),
-            slotCount: UInt32(layout.slotCount))
+            slotCount: UInt32(layout.slotCount),
+            returns: ring.map {
+                ReturnRing(
+                    entries: $0, slotCount: layout.slotCount, memory: words.base + ownByteCount)
+            } ?? .none(words.base))
         SharedWord32(parts.control + HeaderQueueLayout.headOffset).store(0)
     }
 
-    deinit { privateWords.deallocate() }
+    /// Back to the beginning: head 0, not broken. The driver stored tail 0, or zeroed its return
+    /// ring, before it asked for this, and stores the slots' number when it is done. Only while every RQ that is linked to
+    /// the queue stands at a turn boundary.
+    public func reset() {
+        claimedEarlier.store(claimedCount)
+        // Onward to the next number whose low bits are 0: no cursor value ever comes again.
+        let start = (claimer.head.load() | 0xffff_ffff) &+ 1
+        origin.store(start)
+        claimer.publicHead.store(0)
+        claimer.brokenWord.store(0)
+        claimer.head.store(start)
+        if layout.slotReturn == .ring {
+            claimer.returns.ready.store(start)
+            claimer.returns.taken.store(0)
+            for slot in 0..<layout.slotCount { claimer.returns.mark(UInt32(slot)).store(0) }
+        }
+    }
+
+    /// Return-ring entries that named a slot which the device had already: 0 with a driver that
+    /// works.
+    public var duplicateCount: UInt64 {
+        layout.slotReturn == .ring ? claimer.returns.duplicates.load() : 0
+    }
+
+    /// Asks the kernel where the device's own words lie; nil if no node was named for them.
+    public func residence(_ name: String) -> PageResidence? { privateWords.residence(name) }
+
+    /// A queue belongs to one guest: its slots are written on behalf of nobody else.
+    func check(belongsTo guest: GuestMemory) throws(RxPathError) {
+        guard guest === memory else {
+            throw RxPathError(
+                "the header queue lies in another guest's memory than the virtqueue")
+        }
+    }
 
     /// Slots claimed since creation, by all RQs together.
-    public var claimedCount: UInt64 { claimer.head.load() }
+    public var claimedCount: UInt64 {
+        claimedEarlier.load() &+ (claimer.head.load() &- origin.load())
+    }
     /// Whether the driver moved the tail to where it cannot be; the queue's RQs go on unsplit.
     public var isBroken: Bool { claimer.isBroken }
     /// Slots the device may claim now: a snapshot that other threads may change at once.
     public var freeCount: Int {
+        if layout.slotReturn == .ring {
+            let stock = claimer.returns.ready.loadAcquire() &- claimer.head.load()  // [H4]
+            return Int(truncatingIfNeeded: stock) + claimer.postedCount()
+        }
         // [H1 acquire <- the driver's release of tail]
         let tail = claimer.tail.loadAcquire()
         let free = tail &- UInt32(truncatingIfNeeded: claimer.head.load())
         return free > claimer.slotCount ? 0 : Int(free)
+    }
+}
+
+/// Zeroed words of the device's own, on a node if one was named.
+private final class PrivateWords: Sendable {
+    // SAFETY: a constant; what it points to is reached through shared words.
+    nonisolated(unsafe) let base: UnsafeMutableRawPointer
+    private let arena: MemoryArena?
+
+    init(byteCount: Int, node: Int?) throws(RxPathError) {
+        guard let node else {
+            // Without a wish malloc does: an arena is whole pages, and there may be many queues.
+            base = .allocate(byteCount: byteCount, alignment: CacheLine.byteCount)
+            base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+            arena = nil
+            return
+        }
+        do {
+            let arena = try MemoryArena(byteCount: byteCount, node: node, pages: .small)
+            base = try arena.allocate(byteCount: byteCount)
+            self.arena = arena
+        } catch { throw RxPathError("header queue words: \(error)") }
+    }
+
+    deinit {
+        if arena == nil { base.deallocate() }
+    }
+
+    func residence(_ name: String) -> PageResidence? {
+        arena?.residence(name, node: arena?.node)
     }
 }

@@ -8,6 +8,12 @@
 //
 // Free-running means modulo 2^32; the slot of a cursor is its low bits. `tail - head` slots are
 // free for the device, never more than slotCount.
+//
+// With an out-of-order return, in place of the tail:
+//
+//   ring + 4 * n     le32 {le16 slot, le16 lap}   written by the driver; slotCount entries
+//
+// Entry number p (free-running) is there when its lap is p / slotCount + 1, modulo 2^16.
 
 import Rings
 
@@ -28,8 +34,15 @@ public struct HeaderQueueLayout: Sendable, Equatable {
     public var slotSize: Int
     /// Slots: a power of two, 1 to 32768.
     public var slotCount: Int
+    /// Guest address of the ring by which slots come back out of order, aligned to 64 bytes; nil
+    /// if they come back by the tail.
+    public var returnRing: GuestAddress?
 
-    public init(base: GuestAddress, control: GuestAddress, slotSize: Int, slotCount: Int) {
+    public init(
+        base: GuestAddress, control: GuestAddress, slotSize: Int, slotCount: Int,
+        returnRing: GuestAddress? = nil
+    ) {
+        self.returnRing = returnRing
         self.base = base
         self.control = control
         self.slotSize = slotSize
@@ -38,6 +51,10 @@ public struct HeaderQueueLayout: Sendable, Equatable {
 
     /// Bytes of all slots.
     public var byteCount: Int { slotSize * slotCount }
+    /// How slots come back.
+    public var slotReturn: SlotReturn { returnRing == nil ? .tail : .ring }
+    /// Bytes of a return ring's entry.
+    public static let returnEntryByteCount = 4
 
     /// Checks the numbers alone: what a configuration file or a command line can get wrong.
     public static func check(slotSize: Int, slotCount: Int) throws(RxPathError) {
@@ -75,6 +92,31 @@ public struct HeaderQueueLayout: Sendable, Equatable {
         }
         return (slots, words)
     }
+
+    /// Checks alignment and range of the return ring; gives its host pointer, nil if there is none.
+    func mapReturnRing(in memory: GuestMemory) throws(RxPathError) -> UnsafeMutableRawPointer? {
+        guard let returnRing else { return nil }
+        guard returnRing.rawValue % 64 == 0 else {
+            throw RxPathError("header return ring does not start on a 64-byte boundary")
+        }
+        let byteCount = Self.returnEntryByteCount * slotCount
+        guard let ring = memory.translate(returnRing, byteCount: byteCount) else {
+            throw RxPathError(
+                "header return ring, \(byteCount) bytes, is not in one memory region")
+        }
+        guard UInt(bitPattern: ring) % 4 == 0 else {
+            throw RxPathError("header return ring is mapped at a misaligned host address")
+        }
+        return ring
+    }
+}
+
+/// How slots come back to the device.
+public enum SlotReturn: String, Sendable, CaseIterable, Codable {
+    /// By a tail index: all below it are back. The default.
+    case tail
+    /// One by one, by index, through a ring: in any order.
+    case ring
 }
 
 /// How the device tells the driver which slot holds a packet's headers.

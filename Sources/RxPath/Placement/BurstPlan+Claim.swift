@@ -10,7 +10,8 @@ extension BurstPlan {
         _ method: Method.Type
     ) -> HeaderClaimer.Claim {
         let wanted = isUniform ? splitCount : countPlannedSplits()
-        let claim = claimer.claim(wanted)
+        let claim =
+            Method.listsSlots ? claimer.claim(wanted, into: slotList) : claimer.claim(wanted)
         if claim.count < wanted {
             var rare = queue
             replan(whole: claim.count, claimer, refs, &rare, method)

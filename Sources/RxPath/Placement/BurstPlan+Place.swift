@@ -16,7 +16,16 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     let slots: UnsafeMutableRawPointer
     let slotMask: UInt32
     let slotSize: Int
+    /// The claim's slots, if they are listed.
+    let slotList: UnsafePointer<UInt16>
     let report: Report
+
+    /// The slot of the claim's number `number`, which counts from `Claim.first`.
+    @inline(__always)
+    func slot<Method: PlacementMethod>(_ number: UInt32, _ method: Method.Type) -> UInt32 {
+        Method.listsSlots
+            ? UInt32(slotList[Int(truncatingIfNeeded: number)]) : number & slotMask
+    }
 }
 
 /// Where a packet of one source segment goes whose buffers are as in a run.
@@ -57,7 +66,7 @@ extension BurstPlan {
         let constants = PlaceConstants(
             segments: segments.base, netHeaderByteCount: netHeaderByteCount, slots: claimer.slots,
             slotMask: claimer.slotCount &- 1, slotSize: claimer.slotSize,
-            report: queue.slotReport)
+            slotList: slotList, report: queue.slotReport)
         if plannedCount == 0 { return PlacedBurst() }
         if isUniform && padMask == 0 && (!Method.splits || splitCount == plannedCount) {
             return placeUniform(refs, claim.first, constants, method)
@@ -82,7 +91,7 @@ extension BurstPlan {
             let place = SimplePlace(
                 headerLength: packets[index].headerLength, uniform: index, method)
             if Method.splits {
-                placeSplitSimple(place, source, slot & constants.slotMask, constants, method)
+                placeSplitSimple(place, source, constants.slot(slot, method), constants, method)
                 if Method.claimsSlots { slot = slot &+ 1 }
             } else {
                 placeWholeSimple(place, source, constants, method)
@@ -95,8 +104,9 @@ extension BurstPlan {
         return placed
     }
 
-    /// Any burst.
-    @inline(__always)
+    /// Any burst. Not inlined: with it a burst's code outgrows what the compiler joins, and other
+    /// parts of it would become calls.
+    @inline(never)
     private func placeMixed<Report: UsedSlotReport, Method: PlacementMethod>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ firstSlot: UInt32,
         _ constants: PlaceConstants<Report>, _ counters: RxCounterBlock, _ method: Method.Type
@@ -110,7 +120,7 @@ extension BurstPlan {
             placed.refs = packet.firstRef &+ packet.refCount
             if Method.splits && packet.isSplit {
                 placed.bytes &+= placeSplit(
-                    packet, refs, slot & constants.slotMask, constants, method)
+                    packet, refs, constants.slot(slot, method), constants, method)
                 if Method.claimsSlots { slot = slot &+ 1 }
             } else {
                 if packet.fate != .deliver && countFate(packet, refs, counters) { continue }
@@ -141,8 +151,8 @@ extension BurstPlan {
             return Int(source.byteCount)
         }
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
-        let netHeader = NetHeader(numBuffers: packet.bufferCount)
-        return placeScattered(packet, refs, prefix, netHeader, .notSplit, nil)
+        return placeScattered(
+            packet, refs, prefix, netHeader(packet, refs), .notSplit, nil)
     }
 
     /// One source segment, one buffer segment.
@@ -180,12 +190,12 @@ extension BurstPlan {
             return Int(source.byteCount)
         }
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
-        let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.bufferCount)
+        let netHeader = netHeader(packet, refs)
         let tail = SplitTail(slot: slot, headerLength: headerLength)
         // Where headers lead, reserve has cut the gap behind them out of the segments.
         let headers =
             Method.claimsSlots
-            ? writeSlotPrefix(SimplePlace(packet), slot, constants, method) : nil
+            ? writeSlotPrefix(packet.firstUsed, slot, netHeader, constants, method) : nil
         return placeScattered(packet, refs, prefix, netHeader, tail, headers)
     }
 
@@ -193,14 +203,13 @@ extension BurstPlan {
     /// - Returns: where the packet headers go.
     @inline(__always)
     private func writeSlotPrefix<Report: UsedSlotReport, Method: PlacementMethod>(
-        _ place: SimplePlace, _ slot: UInt32, _ constants: PlaceConstants<Report>,
-        _ method: Method.Type
+        _ usedIndex: Int, _ slot: UInt32, _ netHeader: NetHeader,
+        _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) -> UnsafeMutableRawPointer {
         let start = constants.slots + Int(slot) &* constants.slotSize
         if !Method.reportsInUsedElement { return start }
-        constants.report.attach(slot: slot, toUsed: place.usedIndex)
-        NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
-            .store(to: start, byteCount: constants.netHeaderByteCount)
+        constants.report.attach(slot: slot, toUsed: usedIndex)
+        netHeader.store(to: start, byteCount: constants.netHeaderByteCount)
         return start + constants.netHeaderByteCount
     }
 
@@ -215,13 +224,14 @@ extension BurstPlan {
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let segments = constants.segments + place.segmentIndex
         let first = segments[0].pointer
+        let netHeader = NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
         let headers =
             Method.claimsSlots
-            ? writeSlotPrefix(place, slot, constants, method) : first + prefix
+            ? writeSlotPrefix(place.usedIndex, slot, netHeader, constants, method)
+            : first + prefix
         copyBytes(headers, source.pointer, headerLength)
         if !Method.reportsInUsedElement {
-            NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
-                .store(to: first, byteCount: netHeaderByteCount)
+            netHeader.store(to: first, byteCount: netHeaderByteCount)
             SplitTail(slot: slot, headerLength: place.headerLength)
                 .store(to: first + netHeaderByteCount)
         }

@@ -2,48 +2,104 @@
 // header slots, exactly as many as the packets with buffers need, in one claim.
 
 extension BurstPlan {
-    /// Gives buffers to the packets from number `first` on, until they or the buffers run out.
-    @inline(__always)
+    /// Gives buffers to the packets from number `first` on, until they or the buffers run out, or
+    /// one is offered twice.
+    ///
+    /// Transparent, since the compiler leaves some specialisations a call in spite of
+    /// `@inline(__always)`, and then copies the queue to memory and back: 1.5 cycles per packet.
+    @_transparent
     mutating func reserve<Queue: Virtqueue, Method: PlacementMethod>(
         from first: Int, _ queue: inout Queue, _ method: Method.Type
     ) {
+        let firstSegment = segments.count
+        let firstUsed = queue.usedCount
         // Locals whose address is never taken: their cursors stay in registers.
         var ring = queue
         var list = segments
-        var index = first
-        isUniform = false
-        while index < packetCount {
-            let firstSegment = list.count
-            let firstUsed = ring.usedCount
-            let parts = needs + index &* Method.partCount
-            let wanted = (packetCount &- index) &* Method.bufferCount
-            var taken = ring.takeRun(parts, wanted, &list, Method.Buffer.self)
-            if Method.bufferCount == 2 && taken & 1 != 0 {
-                // Half a packet: the next buffer is for `reserveOne` to judge, with this one.
-                taken &-= 1
-                ring.rewind(toUsed: firstUsed &+ taken)
-                list.count &-= 1
-            }
-            let run = taken / Method.bufferCount
-            isUniform = run == packetCount && hasSingleRefs && firstUsed == 0
-            if !isUniform {
-                noteRun(index, run, firstSegment: firstSegment, firstUsed: firstUsed, method)
-            }
-            if Method.skipsSmallBuffers { noteMisfits(list.base + firstSegment, run) }
-            index &+= run
-            if index == packetCount { break }
-            var rare = ring
-            segments = list
-            let goesOn = reserveOne(packets + index, totalNeed(index, method), &rare, method)
-            ring = rare
-            list = segments
-            if !goesOn { break }
-            index &+= 1
-        }
+        let run = takeRun(from: first, &ring, &list, method)
         queue = ring
         segments = list
-        plannedCount = index
+        plannedCount = first &+ run
+        isUniform = run == packetCount && hasSingleRefs && firstUsed == 0
+        if !isUniform {
+            noteRun(first, run, firstSegment: firstSegment, firstUsed: firstUsed, method)
+        }
+        if plannedCount < packetCount {
+            var rare = queue
+            reserveRest(&rare, method)
+            queue = rare
+        }
+        if !queue.headsAreInSequence(step: Method.Buffer.descriptorCount),
+            let duplicate = queue.firstDuplicate()
+        {
+            var rare = queue
+            endPlan(at: duplicate, &rare, method)
+            queue = rare
+        }
         if tinyStreak > 0 && placesAny(from: first) { tinyStreak = 0 }
+    }
+
+    /// From the first packet on that fits no run: one by one, and in runs between.
+    @inline(never)
+    private mutating func reserveRest<Queue: Virtqueue, Method: PlacementMethod>(
+        _ queue: inout Queue, _ method: Method.Type
+    ) {
+        var index = plannedCount
+        while index < packetCount {
+            if !reserveOne(packets + index, totalNeed(index, method), &queue, method) { break }
+            index &+= 1
+            let firstSegment = segments.count
+            let firstUsed = queue.usedCount
+            var list = segments
+            let run = takeRun(from: index, &queue, &list, method)
+            segments = list
+            noteRun(index, run, firstSegment: firstSegment, firstUsed: firstUsed, method)
+            index &+= run
+        }
+        plannedCount = index
+    }
+
+    /// Gives buffers to the packets in a row that take them as nearly all do.
+    /// - Returns: how many.
+    @inline(__always)
+    private mutating func takeRun<Queue: Virtqueue, Method: PlacementMethod>(
+        from first: Int, _ queue: inout Queue, _ list: inout SegmentList, _ method: Method.Type
+    ) -> Int {
+        let segmentsOut = list.base + list.count
+        let firstUsed = queue.usedCount
+        let left = (packetCount &- first) &* Method.bufferCount
+        var taken = queue.takeRun(
+            needs + first &* Method.partCount, left, &list, Method.Buffer.self)
+        if Method.bufferCount == 2 && taken & 1 != 0 {
+            // Half a packet: for `reserveOne` to judge, both of it.
+            taken &-= 1
+            queue.rewind(toUsed: firstUsed &+ taken)
+            list.count &-= 1
+        }
+        let run = taken / Method.bufferCount
+        if Method.skipsSmallBuffers { noteMisfits(segmentsOut, run) }
+        return run
+    }
+
+    /// The driver offered a buffer that is in use: used entry `duplicate` breaks the queue. Packets
+    /// before it are delivered.
+    @inline(never)
+    private mutating func endPlan<Queue: Virtqueue, Method: PlacementMethod>(
+        at duplicate: Int, _ queue: inout Queue, _ method: Method.Type
+    ) {
+        queue.fault = .duplicateHead
+        if isUniform { noteRun(0, plannedCount, firstSegment: 0, firstUsed: 0, method) }
+        isUniform = false
+        var kept = duplicate
+        for index in 0..<plannedCount where !packets[index].fate.isDropped {
+            let firstUsed = packets[index].firstUsed
+            if firstUsed &+ Int(packets[index].bufferCount) > duplicate {
+                kept = min(kept, firstUsed)
+                plannedCount = index
+                break
+            }
+        }
+        queue.rewind(toUsed: kept)
     }
 
     @inline(never)
@@ -88,10 +144,9 @@ extension BurstPlan {
         if packet.pointee.fate.isDropped { return true }
         let firstSegment = segments.count
         let isFresh = queue.isFresh
-        var firstUsed = queue.usedCount
         let misfitsBefore = misfitCount
-        var skipped = 0
-        var left = need
+        var firstUsed = queue.usedCount
+        var (skipped, left) = (0, need)
         while true {
             let isFirst = queue.usedCount == firstUsed
             let segmentsBefore = segments.count
@@ -106,12 +161,10 @@ extension BurstPlan {
                 firstUsed = queue.usedCount
                 continue
             }
-            if part.room == 0 {
-                segments.count = segmentsBefore
-                skipped &+= 1
-            }
+            if part.room == 0 { (segments.count, skipped) = (segmentsBefore, skipped &+ 1) }
             // All but the last are filled to their full length, as far as the method allows.
             queue.use(part.room)
+            if part.room == part.fetch.byteCount { queue.joinNext() }
             left &-= part.room
             if !isMergeable || queue.usedCount &- firstUsed == queue.size {
                 misfitCount = misfitsBefore
@@ -121,13 +174,21 @@ extension BurstPlan {
         }
         queue.use(left)
         skippedCount &+= skipped
-        let isRunLike = !(Method.leadsWithHeaders && packet.pointee.isSplit)
+        note(packet, firstSegment, firstUsed: firstUsed, usedCount: queue.usedCount, method)
+        return true
+    }
+
+    /// Records where one packet goes.
+    private func note<Method: PlacementMethod>(
+        _ packet: UnsafeMutablePointer<PlannedPacket>, _ firstSegment: Int, firstUsed: Int,
+        usedCount: Int, _ method: Method.Type
+    ) {
+        let isSplitAsOne = Method.leadsWithHeaders && packet.pointee.isSplit
         packet.pointee.reserve(
             firstSegment: firstSegment, firstUsed: firstUsed,
-            bufferCount: queue.usedCount &- firstUsed,
-            isSimple: packet.pointee.refCount == 1 && isRunLike
+            bufferCount: usedCount &- firstUsed,
+            isSimple: packet.pointee.refCount == 1 && !isSplitAsOne
                 && segments.count &- firstSegment <= 1)
-        return true
     }
 
     /// A buffer that is of no use at the start of a packet, since what precedes it does not fit.

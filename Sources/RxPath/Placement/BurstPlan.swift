@@ -17,12 +17,14 @@ struct BurstPlan: BitwiseCopyable {
     static let maximumTinyStreak = 64
 
     let packets: UnsafeMutablePointer<PlannedPacket>
-    /// Bytes that each packet puts into its data buffers; `Int.max` if it is dropped. Methods of two
-    /// parts have two entries for each packet: headers and what precedes them, and payload; or
-    /// `Int.max`, so that no run takes it, and the sum.
+    /// Bytes that each packet puts into its data buffers; `Int.max` if it is dropped. Methods of
+    /// two parts have two entries for each packet: headers and what precedes them, and payload;
+    /// or `Int.max`, so that no run takes it, and the sum.
     let needs: UnsafeMutablePointer<Int>
     /// For parsing packets whose headers lie in several segments.
     let scratch: UnsafeMutableRawPointer
+    /// Slots of the burst, where they are listed (`PlacementMethod.listsSlots`).
+    let slotList: UnsafeMutablePointer<UInt16>
     var segments: SegmentList
     /// Packets that scan found, delivered or not.
     var packetCount = 0
@@ -42,6 +44,8 @@ struct BurstPlan: BitwiseCopyable {
     let burst: Int
     /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
     let isMergeable: Bool
+    /// What was negotiated.
+    let features: VirtioFeatures
     /// Packets for which there are too few buffers are dropped instead of left to the source.
     let dropsOnShortage: Bool
     /// Bytes of the virtio-net header: 12 or 20.
@@ -67,6 +71,7 @@ struct BurstPlan: BitwiseCopyable {
         CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
             + CacheLine.roundedUp(2 * burst * MemoryLayout<Int>.stride)
             + CacheLine.roundedUp(HeaderParser.scratchByteCount)
+            + CacheLine.roundedUp(burst * MemoryLayout<UInt16>.stride)
             + segmentCapacity(queueSize) * MemoryLayout<Segment>.stride
     }
 
@@ -88,12 +93,16 @@ struct BurstPlan: BitwiseCopyable {
         packets = memory.assumingMemoryBound(to: PlannedPacket.self)
         needs = (memory + needsOffset).assumingMemoryBound(to: Int.self)
         scratch = memory + scratchOffset
-        let segmentsOffset = scratchOffset + CacheLine.roundedUp(HeaderParser.scratchByteCount)
+        let listOffset = scratchOffset + CacheLine.roundedUp(HeaderParser.scratchByteCount)
+        slotList = (memory + listOffset).assumingMemoryBound(to: UInt16.self)
+        let segmentsOffset =
+            listOffset + CacheLine.roundedUp(burst * MemoryLayout<UInt16>.stride)
         segments = SegmentList(
             base: (memory + segmentsOffset).assumingMemoryBound(to: Segment.self),
             capacity: Self.segmentCapacity(queueSize))
         self.burst = burst
         isMergeable = features.contains(.mergeableBuffers)
+        self.features = features
         self.dropsOnShortage = dropsOnShortage
         tinyLimit = policy.placesTinyPackets ? UInt32(max(0, slotRoom)) : 0
         closerLimit = max(tinyLimit, UInt32(policy.threshold))

@@ -7,6 +7,8 @@
 protocol PlacementMethod {
     /// Headers go to a slot of the header queue where they can.
     static var claimsSlots: Bool { get }
+    /// A burst's slots are listed by index instead of lying one after the other.
+    static var listsSlots: Bool { get }
     /// Headers go to the start of the packet's first buffer, and payload behind a border: the end
     /// of that buffer's first descriptor, or of the buffer.
     static var leadsWithHeaders: Bool { get }
@@ -41,6 +43,7 @@ extension PlacementMethod {
 
     @inline(__always) static var leadsWithHeaders: Bool { false }
     @inline(__always) static var claimsSlots: Bool { false }
+    @inline(__always) static var listsSlots: Bool { false }
     @inline(__always) static var partsAreBuffers: Bool { false }
     @inline(__always) static var skipsSmallBuffers: Bool { false }
     @inline(__always) static var reportsInUsedElement: Bool { false }
@@ -105,5 +108,21 @@ enum UsedElementReportPlacement: PlacementMethod {
     @inline(__always)
     static func slotByteCount(headerLength: Int, netHeader: Int) -> Int {
         netHeader &+ headerLength
+    }
+}
+
+/// Method D with slots that come back out of order, and so are claimed as a list.
+enum OutOfOrder<Base: PlacementMethod>: PlacementMethod {
+    typealias Buffer = Base.Buffer
+    @inline(__always) static var claimsSlots: Bool { Base.claimsSlots }
+    @inline(__always) static var listsSlots: Bool { true }
+    @inline(__always) static var reportsInUsedElement: Bool { Base.reportsInUsedElement }
+    @inline(__always)
+    static func prefixByteCount(split: Bool, netHeader: Int) -> Int {
+        Base.prefixByteCount(split: split, netHeader: netHeader)
+    }
+    @inline(__always)
+    static func slotByteCount(headerLength: Int, netHeader: Int) -> Int {
+        Base.slotByteCount(headerLength: headerLength, netHeader: netHeader)
     }
 }

@@ -11,7 +11,9 @@ struct WalkedChain: BitwiseCopyable {
     var listCount = 0
     /// Bytes of the first descriptor that is not empty.
     var headByteCount = 0
-    /// The last one of those.
+    /// Empty descriptors of a buffer that is not empty altogether.
+    var emptyCount = 0
+    /// The last descriptor in the ring itself.
     var last: Descriptor
 
     init(last: Descriptor) { self.last = last }
@@ -43,6 +45,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
     private let budget: Int
     private var byteCount = 0
     private var headByteCount = 0
+    private var emptyCount = 0
     private var fault = QueueFault.none
 
     private init(
@@ -81,6 +84,9 @@ struct DescriptorChain<Links: DescriptorLinks> {
         walked.segmentCount = list.count
         walked.visited = chain.visited
         walked.headByteCount = chain.headByteCount
+        if walked.fetch.isBuffer && walked.fetch.byteCount > 0 {
+            walked.emptyCount = chain.emptyCount
+        }
         return walked
     }
 
@@ -170,7 +176,10 @@ struct DescriptorChain<Links: DescriptorLinks> {
         var left = descriptor.byteCount
         if UInt64.max &- descriptor.address < UInt64(left) { return broken(.range) }
         var address = descriptor.address
+        // What a used length can say, and no more.
+        if byteCount &+ Int(left) > 1 &<< 32 { return broken(.overflow) }
         if byteCount == 0 { headByteCount = Int(left) }
+        if left == 0 { emptyCount &+= 1 }
         // An empty descriptor is skipped untranslated: its address may be anything.
         while left > 0 {
             guard let piece = regions.prefix(address, left) else { return broken(.range) }

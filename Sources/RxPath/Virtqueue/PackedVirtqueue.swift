@@ -8,6 +8,7 @@ import Rings
 struct PackedVirtqueue: Virtqueue {
     private let ring: UnsafeMutableRawPointer
     private let driverArea: UnsafeMutableRawPointer
+    private let deviceArea: UnsafeMutableRawPointer
     /// Used descriptors of this burst, `size` of them at most, ready to be copied: slot + 1, or 0,
     /// in place of the address; length 32 | id 16 | flags 16. Above the slot, in bits 48 on, stands
     /// how many descriptors the list has beyond one; masked out when copied.
@@ -15,6 +16,9 @@ struct PackedVirtqueue: Virtqueue {
     let size: Int
     private let allowsIndirect: Bool
     private let usesEventIndex: Bool
+    private let isInOrder: Bool
+    /// Entries of this burst join the next.
+    private var hasBatches = false
 
     private var regions: RegionCache
     /// Where the next list begins.
@@ -30,6 +34,7 @@ struct PackedVirtqueue: Virtqueue {
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
+    private(set) var emptyCount = 0
     /// How often the list at `cursor` was found without its end.
     private var unfinishedCount = 0
     var fault = QueueFault.none
@@ -38,7 +43,7 @@ struct PackedVirtqueue: Virtqueue {
     /// it never is.
     private static let maximumUnfinished = 1024
 
-    static var shadowEntryByteCount: Int { 16 }
+    static var shadowEntryByteCount: Int { 16 + 1 }
 
     // control path
     init(
@@ -52,10 +57,12 @@ struct PackedVirtqueue: Virtqueue {
         size = addresses.size
         allowsIndirect = features.contains(.indirectDescriptors)
         usesEventIndex = features.contains(.eventIndex)
+        isInOrder = features.contains(.inOrder)
         regions = memory.cache
         cursor = PackedCursor(base: addresses.base)
         // A worker polls: kicks would be wasted.
-        PackedEvent.request(areas.deviceArea, flags: PackedEvent.disable, at: cursor)
+        deviceArea = areas.deviceArea
+        PackedEvent.request(deviceArea, flags: PackedEvent.disable, at: cursor)
     }
 
     var isFresh: Bool { usedCount == 0 && walkedCount == 0 }
@@ -73,58 +80,51 @@ struct PackedVirtqueue: Virtqueue {
         _ buffer: Buffer.Type
     ) -> Int {
         let region = regions.last
-        let limit = min(
-            count,
-            min(size &- takenCount, segments.capacity &- segments.count) / Buffer.descriptorCount)
+        let room = min(size &- takenCount, segments.capacity &- segments.count)
+        let limit = min(count, room / Buffer.descriptorCount)
         let segmentsOut = segments.base + segments.count
         let shadowOut = shadow + 2 &* usedCount
-        var place = cursor
-        var taken = 0
+        var (place, taken) = (cursor, 0)
         while taken < limit {
             let usedFlags = UInt64(place.usedFlags) &<< 48
             var next = place
             // [V4 acquire <- the driver's release of the word: the address, and lists behind it]
             var rest = restWord(next).loadAcquire()
             var part = taken &* Buffer.descriptorCount
-            var byteCount = 0
+            var byteCount = needs[part]
             if Buffer.hasTwoDescriptors {
-                byteCount = needs[part]
-                guard Self.kind(rest) == next.availableFlags | Self.linked,
-                    let segment = segment(next, rest, holding: byteCount, region)
+                guard let head = segment(next, rest, Self.linked, holding: byteCount, region)
                 else { break }
-                (segmentsOut + part).initialize(to: segment)
+                (segmentsOut + part).initialize(to: head)
                 part &+= 1
-                next.advance(by: 1, size: size)
+                byteCount &+= needs[part]
+                next = place.next(size: size)
                 rest = restWord(next).load()
             }
             let id = rest & 0xffff_0000_0000
-            guard Self.kind(rest) == next.availableFlags | DescriptorFlags.write,
-                id < UInt64(truncatingIfNeeded: size) &<< 32,
-                let segment = segment(next, rest, holding: needs[part], region)
+            guard id < UInt64(truncatingIfNeeded: size) &<< 32,
+                let last = segment(next, rest, Self.single, holding: needs[part], region)
             else { break }
-            (segmentsOut + part).initialize(to: segment)
-            byteCount &+= needs[part]
+            (segmentsOut + part).initialize(to: last)
             shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
             shadowOut[2 &* taken &+ 1] = id | usedFlags | Self.lengthAndWrite(byteCount)
             taken &+= 1
-            next.advance(by: 1, size: size)
-            place = next
+            place = next.next(size: size)
         }
-        cursor = place
-        takenCount &+= taken &* Buffer.descriptorCount
-        usedCount &+= taken
         segments.count &+= taken &* Buffer.descriptorCount
+        endRun(at: place, taken, descriptorCount: Buffer.descriptorCount)
         return taken
     }
 
-    private static var linked: UInt16 { DescriptorFlags.write | DescriptorFlags.next }
-
-    /// The flags that decide whether a descriptor is available and plain.
     @inline(__always)
-    private static func kind(_ rest: UInt64) -> UInt16 {
-        UInt16(truncatingIfNeeded: rest &>> 48)
-            & (PackedLayout.ownerFlags | linked | DescriptorFlags.indirect)
+    private mutating func endRun(at place: PackedCursor, _ count: Int, descriptorCount: Int) {
+        cursor = place
+        takenCount &+= count &* descriptorCount
+        usedCount &+= count
     }
+
+    private static var single: UInt16 { DescriptorFlags.write }
+    private static var linked: UInt16 { DescriptorFlags.write | DescriptorFlags.next }
 
     @inline(__always)
     private func restWord(_ place: PackedCursor) -> SharedWord64 {
@@ -132,14 +132,18 @@ struct PackedVirtqueue: Virtqueue {
             ring + place.offset &* PackedLayout.descriptorByteCount + PackedLayout.restOffset)
     }
 
-    /// The segment of the descriptor at `place`, if one region holds it and it holds `need` bytes.
+    /// The segment of the descriptor at `place`, if that is available, of that `kind`, holds `need`
+    /// bytes and lies in the region.
     @inline(__always)
     private func segment(
-        _ place: PackedCursor, _ rest: UInt64, holding need: Int, _ region: MemoryRegion
+        _ place: PackedCursor, _ rest: UInt64, _ kind: UInt16, holding need: Int,
+        _ region: MemoryRegion
     ) -> Segment? {
+        let judged = PackedLayout.ownerFlags | Self.linked | DescriptorFlags.indirect
+        let flags = UInt16(truncatingIfNeeded: rest &>> 48)
+        if flags & judged != place.availableFlags | kind { return nil }
         let address = SharedWord64(ring + place.offset &* PackedLayout.descriptorByteCount).load()
-        return region.segment(
-            Descriptor(address: address, packedRest: rest), holding: need)
+        return region.segment(address, rest & 0xffff_ffff, holding: need)
     }
 
     @inline(__always)
@@ -165,6 +169,7 @@ struct PackedVirtqueue: Virtqueue {
             regions: regions, walkedCount: walkedCount)
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
+        emptyCount &+= walked.emptyCount
         headByteCount = walked.headByteCount
         return judge(walked)
     }
@@ -208,6 +213,13 @@ struct PackedVirtqueue: Virtqueue {
         usedCount &+= 1
     }
 
+    @inline(__always) func head(ofUsed index: Int) -> Int {
+        Int(UInt16(truncatingIfNeeded: shadow[2 &* index &+ 1] &>> 32))
+    }
+    var headMarks: UnsafeMutablePointer<UInt8> {
+        UnsafeMutableRawPointer(shadow + 2 &* size).assumingMemoryBound(to: UInt8.self)
+    }
+
     /// WRITE says that there are bytes.
     @inline(__always)
     private static func lengthAndWrite(_ byteCount: Int) -> UInt64 {
@@ -224,6 +236,24 @@ struct PackedVirtqueue: Virtqueue {
     }
 
     @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }
+
+    /// A bit between slot and list length.
+    private static var joinsNext: UInt64 { 1 &<< 47 }
+
+    mutating func joinNext() {
+        if !isInOrder { return }
+        shadow[2 &* usedCount &- 2] |= Self.joinsNext
+        hasBatches = true
+    }
+
+    func joinsNext(_ index: Int) -> Bool { shadow[2 &* index] & Self.joinsNext != 0 }
+    /// With the flags of its own place.
+    func report(_ index: Int, as last: Int) {
+        let flags: UInt64 = 0xffff &<< 48
+        shadow[2 &* index] &= ~Self.joinsNext
+        shadow[2 &* index &+ 1] =
+            shadow[2 &* last &+ 1] & ~flags | shadow[2 &* index &+ 1] & flags
+    }
 
     @inline(__always)
     mutating func rewind(toUsed count: Int) {
@@ -245,7 +275,12 @@ struct PackedVirtqueue: Virtqueue {
     mutating func publish() {
         publishedCount = takenCount
         walkedCount = 0
+        emptyCount = 0
         if usedCount == 0 { return }
+        if hasBatches {
+            joinBatches()
+            hasBatches = false
+        }
         let first = cursor.moved(back: takenCount, size: size)
         // Plain stores: the driver looks at none of these before the first.
         if takenCount == usedCount {
@@ -296,6 +331,15 @@ struct PackedVirtqueue: Virtqueue {
             SharedWord64(slot + PackedLayout.restOffset).store(shadow[2 &* index &+ 1])
             index &+= 1
         }
+    }
+
+    func askForKicks(_ wanted: Bool) {
+        let flags = wanted ? PackedEvent.enable : PackedEvent.disable
+        PackedEvent.request(deviceArea, flags: flags, at: cursor)
+        let rest =
+            ring + cursor.offset &* PackedLayout.descriptorByteCount
+            + PackedLayout.restOffset
+        _ = SharedWord64(rest).loadSequential()  // [V3]
     }
 
     @inline(__always)

@@ -28,6 +28,10 @@ public enum QueueFault: UInt8, Sendable, CaseIterable {
     /// A packed list runs on into descriptors that the driver did not make available, again and
     /// again.
     case unfinishedList
+    /// A head (split) or buffer id (packed) was offered again before it was used.
+    case duplicateHead
+    /// A chain holds more than 2^32 bytes.
+    case overflow
 
     /// The name in reports.
     public var name: String { String(describing: self) }

@@ -5,13 +5,18 @@ struct Segment: BitwiseCopyable {
 }
 
 extension MemoryRegion {
-    /// The bytes of `descriptor` as one segment, if they are at least `need` and all lie here.
+    /// `byteCount` bytes at `address` as one segment, if they are at least `need` and all lie here.
+    @inline(__always)
+    func segment(_ address: UInt64, _ byteCount: UInt64, holding need: Int) -> Segment? {
+        guard Int(truncatingIfNeeded: byteCount) >= need,
+            let pointer = translate(address, byteCount)
+        else { return nil }
+        return Segment(pointer: pointer, byteCount: UInt32(truncatingIfNeeded: byteCount))
+    }
+
     @inline(__always)
     func segment(_ descriptor: Descriptor, holding need: Int) -> Segment? {
-        guard Int(descriptor.byteCount) >= need,
-            let pointer = translate(descriptor.address, UInt64(descriptor.byteCount))
-        else { return nil }
-        return Segment(pointer: pointer, byteCount: descriptor.byteCount)
+        segment(descriptor.address, UInt64(descriptor.byteCount), holding: need)
     }
 }
 

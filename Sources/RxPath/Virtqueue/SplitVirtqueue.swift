@@ -13,6 +13,9 @@ struct SplitVirtqueue: Virtqueue {
     private let mask: UInt16
     private let allowsIndirect: Bool
     private let usesEventIndex: Bool
+    private let isInOrder: Bool
+    /// Entries of this burst join the next.
+    private var hasBatches = false
 
     private var regions: RegionCache
     private var nextAvail: UInt16
@@ -27,9 +30,10 @@ struct SplitVirtqueue: Virtqueue {
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
+    private(set) var emptyCount = 0
     var fault = QueueFault.none
 
-    static var shadowEntryByteCount: Int { 8 }
+    static var shadowEntryByteCount: Int { 8 + 1 }
 
     // control path
     init(
@@ -44,6 +48,7 @@ struct SplitVirtqueue: Virtqueue {
         mask = UInt16(truncatingIfNeeded: addresses.size - 1)
         allowsIndirect = features.contains(.indirectDescriptors)
         usesEventIndex = features.contains(.eventIndex)
+        isInOrder = features.contains(.inOrder)
         regions = memory.cache
         nextAvail = addresses.base
         availIndex = addresses.base
@@ -97,22 +102,20 @@ struct SplitVirtqueue: Virtqueue {
             if head > mask { break }
             var descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
             var part = taken &* Buffer.descriptorCount
-            var byteCount = 0
+            var byteCount = needs[part]
             if Buffer.hasTwoDescriptors {
-                byteCount = needs[part]
                 guard descriptor.isLinkedWritable, descriptor.tag <= mask,
-                    let segment = region.segment(descriptor, holding: byteCount)
+                    let first = region.segment(descriptor, holding: byteCount)
                 else { break }
-                (segmentsOut + part).initialize(to: segment)
-                descriptor = Descriptor(
-                    readingOnce: descriptors + Int(descriptor.tag) &* 16)
+                (segmentsOut + part).initialize(to: first)
+                descriptor = Descriptor(readingOnce: descriptors + Int(descriptor.tag) &* 16)
                 part &+= 1
+                byteCount &+= needs[part]
             }
             guard descriptor.isSingleWritable,
-                let segment = region.segment(descriptor, holding: needs[part])
+                let last = region.segment(descriptor, holding: needs[part])
             else { break }
-            (segmentsOut + part).initialize(to: segment)
-            byteCount &+= needs[part]
+            (segmentsOut + part).initialize(to: last)
             shadowOut[taken] = UInt64(head) | UInt64(truncatingIfNeeded: byteCount) &<< 32
             taken &+= 1
         }
@@ -148,6 +151,7 @@ struct SplitVirtqueue: Virtqueue {
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
         headByteCount = walked.headByteCount
+        emptyCount &+= walked.emptyCount
         if walked.fetch.isBroken { return broken(walked.fault) }
         if walked.fetch.isBuffer { nextAvail = nextAvail &+ 1 }
         return walked.fetch
@@ -169,6 +173,13 @@ struct SplitVirtqueue: Virtqueue {
         usedCount &+= 1
     }
 
+    @inline(__always) func head(ofUsed index: Int) -> Int {
+        Int(truncatingIfNeeded: shadow[index]) & 0x7fff
+    }
+    var headMarks: UnsafeMutablePointer<UInt8> {
+        UnsafeMutableRawPointer(shadow + size).assumingMemoryBound(to: UInt8.self)
+    }
+
     /// Heads need 15 bits, so the upper half of `id` is free: slot + 1, 0 = no slot.
     struct SlotReport: UsedSlotReport {
         fileprivate let shadow: UnsafeMutablePointer<UInt64>
@@ -180,6 +191,20 @@ struct SplitVirtqueue: Virtqueue {
     }
 
     @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }
+
+    /// The highest bit of a head: it is always clear.
+    private static var joinsNext: UInt64 { 1 &<< 15 }
+
+    mutating func joinNext() {
+        if !isInOrder { return }
+        shadow[usedCount &- 1] |= Self.joinsNext
+        hasBatches = true
+    }
+
+    func joinsNext(_ index: Int) -> Bool { shadow[index] & Self.joinsNext != 0 }
+    func report(_ index: Int, as last: Int) {
+        shadow[index] = shadow[last] & ~0xffff_0000 | shadow[index] & 0xffff_0000
+    }
 
     @inline(__always)
     mutating func rewind(toUsed count: Int) {
@@ -194,7 +219,12 @@ struct SplitVirtqueue: Virtqueue {
     mutating func publish() {
         publishedFrom = nextUsed
         walkedCount = 0
+        emptyCount = 0
         if usedCount == 0 { return }
+        if hasBatches {
+            joinBatches()
+            hasBatches = false
+        }
         let entries = (usedRing + SplitLayout.entriesOffset)
         let start = Int(nextUsed & mask)
         let untilEnd = size &- start
@@ -221,6 +251,15 @@ struct SplitVirtqueue: Virtqueue {
         let offset = SplitLayout.usedEventOffset(size: size)
         let event = SharedWord16(availRing + offset).loadSequential()  // [V3]
         return eventCrossed(event: event, from: publishedFrom, to: nextUsed)
+    }
+
+    func askForKicks(_ wanted: Bool) {
+        let flags = SharedWord16(usedRing + SplitLayout.flagsOffset)
+        if !wanted { return flags.store(usedNoNotify) }
+        let offset = SplitLayout.availEventOffset(size: size)
+        SharedWord16(usedRing + offset).store(availIndex)
+        flags.storeSequential(0)  // [V3]
+        _ = SharedWord16(availRing + SplitLayout.indexOffset).loadSequential()  // [V3]
     }
 
     // MARK: Observation (control path)

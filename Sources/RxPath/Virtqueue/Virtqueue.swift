@@ -7,12 +7,12 @@
 /// A burst: `refresh` once; `take` buffers, `use` each with its length; on a shortfall `rewind`;
 /// then `publish` once, and `wantsCall` decides on the one notification.
 protocol Virtqueue: BitwiseCopyable {
-    /// Bytes of private memory per entry in which used entries are shadowed.
+    /// Bytes of private memory per entry: a used entry's shadow, and a mark.
     static var shadowEntryByteCount: Int { get }
 
     /// Activates a queue: checks size, alignment and range of its areas.
-    /// - Parameter shadow: `shadowEntryByteCount` bytes for each of `addresses.size` entries,
-    ///   owned by the caller.
+    /// - Parameter shadow: `shadowEntryByteCount` zeroed bytes for each of `addresses.size`
+    ///   entries, owned by the caller.
     // control path
     init(
         _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
@@ -29,6 +29,9 @@ protocol Virtqueue: BitwiseCopyable {
     var isFresh: Bool { get }
     /// Used entries shadowed in this burst.
     var usedCount: Int { get }
+    /// Empty descriptors passed over in this burst, in buffers that were not empty altogether; a
+    /// buffer that was given back and taken again counts twice.
+    var emptyCount: Int { get }
 
     /// Learns how many buffers the driver has posted, if fewer than `count` are known of.
     mutating func refresh(_ count: Int)
@@ -54,9 +57,22 @@ protocol Virtqueue: BitwiseCopyable {
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
     mutating func use(_ byteCount: Int)
 
+    /// The buffer used last is full and more of its packet follow: with IN_ORDER the next used
+    /// entry may stand for it too.
+    mutating func joinNext()
+    /// Whether shadowed entry `index` may be left to the next.
+    func joinsNext(_ index: Int) -> Bool
+    /// Makes shadowed entry `index` name the buffer of entry `last` and its bytes.
+    func report(_ index: Int, as last: Int)
+
     /// Names header slots in shadowed used entries.
     associatedtype SlotReport: UsedSlotReport
     var slotReport: SlotReport { get }
+
+    /// Head (split) or buffer id (packed) in shadowed entry `index`; below `size`.
+    func head(ofUsed index: Int) -> Int
+    /// `size` bytes, all 0.
+    var headMarks: UnsafeMutablePointer<UInt8> { get }
 
     /// Untakes the buffers of all shadowed entries from number `usedCount` on. Every buffer taken
     /// since then must have been used.
@@ -64,6 +80,10 @@ protocol Virtqueue: BitwiseCopyable {
 
     /// Writes the shadowed entries to the used ring and makes them visible at once.
     mutating func publish()
+
+    /// Asks the driver to kick when it posts buffers, or not to, between two bursts. Behind asking,
+    /// the next burst sees what was posted before the driver could know.
+    func askForKicks(_ wanted: Bool)
 
     /// Whether the driver asked to be called for what the last `publish` made visible.
     func wantsCall() -> Bool

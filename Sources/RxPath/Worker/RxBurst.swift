@@ -40,10 +40,14 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         if Method.claimsSlots { claim = plan.claim(claimer, refs, &queue, Method.self) }
         let placed = plan.place(refs, queue, claimer, claim, counters, Method.self)
         let buffers = queue.usedCount
+        if queue.emptyCount > 0 && buffers > 0 {
+            counters.add(.emptyDescriptors, queue.emptyCount)
+        }
         if plan.sawTiny {
             counters.add(.tinyBuffers, plan.tinyBufferCount(usedCount: buffers))
             plan.sawTiny = false
         }
+        if Method.listsSlots { claimer.report(plan.slotList, claim.count) }
         queue.publish()
         state.pointee.queue = queue
         state.pointee.plan.tinyStreak = plan.tinyStreak
@@ -54,7 +58,8 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
             wantsCall: call(queue, state.pointee.callDescriptor, counters))
     }
 
-    @inline(__always)
+    /// Not inlined, as `placeMixed`.
+    @inline(never)
     private static func record(
         _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim, _ plan: BurstPlan,
         _ fault: QueueFault, _ counters: RxCounterBlock

@@ -69,12 +69,14 @@ public struct RxQueueConfiguration: Sendable {
     public var shortage: BufferShortage
     /// eventfd that calls the driver, or -1: then the owner is only told.
     public var callDescriptor: Int32
+    /// eventfd by which the driver kicks, or -1. Needed only by owners that sleep.
+    public var kickDescriptor: Int32
 
     public init(
         virtqueue: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
         method: RxMethod, headerQueue: HeaderQueue? = nil,
         splitPolicy: SplitPolicy = SplitPolicy(), burst: Int = 32, shortage: BufferShortage = .wait,
-        callDescriptor: Int32 = -1
+        callDescriptor: Int32 = -1, kickDescriptor: Int32 = -1
     ) {
         self.virtqueue = virtqueue
         self.features = features
@@ -85,6 +87,7 @@ public struct RxQueueConfiguration: Sendable {
         self.burst = burst
         self.shortage = shortage
         self.callDescriptor = callDescriptor
+        self.kickDescriptor = kickDescriptor
     }
 }
 
@@ -118,7 +121,8 @@ public final class RxQueue: @unchecked Sendable {
     /// Checks a configuration and makes the queue.
     /// - Parameter arena: where the queue's private memory comes from; on the worker's NUMA node,
     ///   with `configuration.arenaByteCount` bytes left. It must outlive the queue.
-    /// - Throws: `RxPathError` if geometry or addresses do not hold, or the arena is too small.
+    /// - Throws: `RxPathError` if geometry or addresses do not hold, the header queue is another
+    ///   guest's, or the arena is too small.
     public init(_ configuration: RxQueueConfiguration, in arena: MemoryArena) throws(RxPathError) {
         guard (1...Self.maximumBurst).contains(configuration.burst) else {
             throw RxPathError(
@@ -127,12 +131,19 @@ public final class RxQueue: @unchecked Sendable {
         if configuration.method.needsHeaderQueue && configuration.headerQueue == nil {
             throw RxPathError("method D needs a header queue")
         }
+        if let headerQueue = configuration.headerQueue, headerQueue.memory !== configuration.memory
+        {
+            throw RxPathError(
+                "the header queue belongs to another device: its memory table is not the RQ's")
+        }
         if configuration.method.needsMergeableBuffers
             && !configuration.features.contains(.mergeableBuffers)
         {
             throw RxPathError("methods B and C need mergeable buffers (MRG_RXBUF)")
         }
         try configuration.splitPolicy.check()
+        try configuration.features.check()
+        try configuration.headerQueue?.check(belongsTo: configuration.memory)
         self.configuration = configuration
         switch configuration.virtqueue.format {
         case .split:
@@ -156,6 +167,10 @@ public final class RxQueue: @unchecked Sendable {
     ) -> EnqueueResult {
         body.enqueue(refs, count)
     }
+
+    /// Asks the driver to kick when it posts buffers, or not to: before and after a sleep, by
+    /// whoever calls `enqueue`. Behind asking, the next `enqueue` sees what was posted before.
+    public func askForKicks(_ wanted: Bool) { body.askForKicks(wanted) }
 
     /// Where a stopped queue is resumed (`VirtqueueAddresses.base`).
     public var base: UInt16 { body.base() }

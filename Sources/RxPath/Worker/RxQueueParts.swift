@@ -6,6 +6,7 @@ import Rings
 struct RxQueueBody {
     let enqueue: (UnsafeMutablePointer<PacketRef>, Int) -> EnqueueResult
     let base: () -> UInt16
+    let askForKicks: (Bool) -> Void
 }
 
 /// The checked parts of an RQ over one ring format, before its method is chosen.
@@ -14,6 +15,7 @@ struct RxQueueParts<Queue: Virtqueue> {
     private let queue: Queue
     private let plan: BurstPlan
     private let claimer: HeaderClaimer
+    private let returns: SlotReturn
     private let callDescriptor: Int32
     private let memory: UnsafeMutableRawPointer
 
@@ -35,6 +37,7 @@ struct RxQueueParts<Queue: Virtqueue> {
             policy: configuration.splitPolicy, slotRoom: Self.slotRoom(configuration),
             smallLimit: configuration.method.smallBufferByteCount)
         claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
+        returns = configuration.headerQueue?.layout.slotReturn ?? .tail
         callDescriptor = configuration.callDescriptor
     }
 
@@ -71,8 +74,17 @@ struct RxQueueParts<Queue: Virtqueue> {
         case .headerDescriptor: body(HeaderDescriptorPlacement.self)
         case .headerPage: body(HeaderPagePlacement.self)
         case .alternating: body(AlternatingPlacement.self)
-        case .headerQueue(.netHeader): body(NetHeaderReportPlacement.self)
-        case .headerQueue(.usedElement): body(UsedElementReportPlacement.self)
+        case .headerQueue(let report): body(report, returns)
+        }
+    }
+
+    @inline(__always)
+    private func body(_ report: HeaderReport, _ returns: SlotReturn) -> RxQueueBody {
+        switch (report, returns) {
+        case (.netHeader, .tail): body(NetHeaderReportPlacement.self)
+        case (.usedElement, .tail): body(UsedElementReportPlacement.self)
+        case (.netHeader, .ring): body(OutOfOrder<NetHeaderReportPlacement>.self)
+        case (.usedElement, .ring): body(OutOfOrder<UsedElementReportPlacement>.self)
         }
     }
 
@@ -86,7 +98,8 @@ struct RxQueueParts<Queue: Virtqueue> {
                 callDescriptor: callDescriptor))
         return RxQueueBody(
             enqueue: { RxBurst<Queue, Method>.place($0, $1, state) },
-            base: { state.pointee.queue.base })
+            base: { state.pointee.queue.base },
+            askForKicks: { state.pointee.queue.askForKicks($0) })
     }
 
     private static func allocate(

@@ -85,6 +85,31 @@ struct AxisOptions: ParsableArguments {
     var privateHeaderQueues: String?
 
     @Option(
+        help: .init(
+            "RQs that share a header queue: all, node, private, or groups as in 0-1/2-3.",
+            discussion: "Example: --sharing all,node,private", valueName: "list"))
+    var sharing: [String] = []
+
+    @Option(
+        help: .init(
+            "How slots go back (method d): tail (in order) or ring (out of order).",
+            discussion: "Example: --slot-return tail,ring", valueName: "list"))
+    var slotReturn: [String] = []
+
+    @Option(
+        help: .init(
+            "Percent of the other RQs' flows that go to RQ 0 as well.",
+            discussion: "Example: --imbalance 0,50", valueName: "list"))
+    var imbalance: [String] = []
+
+    @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "IN_ORDER: one used entry may stand for several full buffers.",
+            discussion: "Example: --in-order false,true", valueName: "list"))
+    var inOrder: String?
+
+    @Option(
         defaultAsFlag: "true",
         help: .init(
             "Report RSS hashes: a virtio-net header of 20 bytes.",
@@ -112,10 +137,24 @@ struct AxisOptions: ParsableArguments {
     var zeroPad: String?
 
     @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "A descriptor of its own for what precedes payload (report netHeader).",
+            discussion: "Example: --align-payload false,true", valueName: "list"))
+    var alignPayload: String?
+
+    @Option(
         help: .init(
             "What the application does with payload: none, copy or take.",
             discussion: "Example: --consumer none,copy,take", valueName: "list"))
     var consumer: [String] = []
+
+    @Option(
+        defaultAsFlag: "true",
+        help: .init(
+            "The application reads every byte of payload, of its copy or in place.",
+            discussion: "Example: --reads false,true", valueName: "list"))
+    var reads: String?
 
     /// The values of every axis that was given.
     func values() throws(Failure) -> [Axis: [String]] {
@@ -124,9 +163,13 @@ struct AxisOptions: ParsableArguments {
             .ringSize: ringSize, .burst: burst, .rqs: rqs, .slotSize: slotSize, .slots: slots,
             .bufferSize: bufferSize, .headerBuffer: headerBuffer,
             .privateHeaderQueues: privateHeaderQueues.map { [$0] } ?? [],
+            .inOrder: inOrder.map { [$0] } ?? [],
+            .sharing: sharing, .imbalance: imbalance, .slotReturn: slotReturn,
             .hashReport: hashReport.map { [$0] } ?? [],
             .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],
+            .alignPayload: alignPayload.map { [$0] } ?? [],
             .zeroPad: zeroPad.map { [$0] } ?? [], .consumer: consumer,
+            .reads: reads.map { [$0] } ?? [],
         ]
         var values: [Axis: [String]] = [:]
         for axis in Axis.allCases {

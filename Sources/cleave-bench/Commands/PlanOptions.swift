@@ -4,7 +4,7 @@ import ArgumentParser
 struct PlanOptions: ParsableArguments {
     @Option(
         help: .init(
-            "Configuration to run (default: \(DefaultConfiguration.relativePath)).",
+            "Configuration to run (default: the command's own, in configs/bench).",
             discussion: "Example: --config configs/bench/imix.yaml", valueName: "file"))
     var config: String?
 
@@ -14,61 +14,16 @@ struct PlanOptions: ParsableArguments {
             discussion: "Example: --mode threads", valueName: "turns|threads"))
     var mode: String?
 
-    @Option(
-        help: .init(
-            "Timed passes of each case; median, min and max are over them.",
-            discussion: "Example: --repeats 21", valueName: "count"))
-    var repeats: String?
-
-    @Option(
-        help: .init(
-            "Packets of a timed pass (default: about 50 ms worth); k and M are 1000 and 1000000.",
-            discussion: "Example: --packets 2M", valueName: "count"))
-    var packets: String?
-
-    @Option(
-        help: .init(
-            "Different packets that generated traffic repeats; fewer stay in a smaller cache.",
-            discussion: "Example: --source-packets 4096", valueName: "count"))
-    var sourcePackets: String?
-
-    @Option(
-        help: .init(
-            "Flows in generated traffic, spread over the RQs.",
-            discussion: "Example: --flows 256", valueName: "count"))
-    var flows: String?
-
-    @Option(
-        help: .init(
-            "CPUs to use, the first for port and driver (default: all that are allowed).",
-            discussion: "Example: --cpus 2-5,8", valueName: "list"))
-    var cpus: String?
-
-    @Option(
-        help: .init(
-            "NUMA node of all memory (default: that of the CPU that works on it).",
-            discussion: "Example: --node 0", valueName: "number"))
-    var node: String?
-
-    @Flag(
-        help: .init(
-            "Fewer and shorter passes: \(PlanBuilder.quick.repeats) of "
-                + "\(PlanBuilder.quick.packets) packets, unless said otherwise."))
-    var quick = false
+    @OptionGroup var measure: MeasureOptions
 
     @OptionGroup(title: "Axes (one value, or several with commas; every combination is a case)")
     var axes: AxisOptions
 
     /// The request that these options make.
     func request() throws(Failure) -> PlanRequest {
-        var request = PlanRequest(configurationPath: config, isQuick: quick)
-        let settings: [(Setting, String?)] = [
-            (.mode, mode), (.repeats, repeats), (.packets, packets),
-            (.sourcePackets, sourcePackets), (.flows, flows), (.cpus, cpus), (.node, node),
-        ]
-        request.settings = settings.compactMap { setting, value in
-            value.map { (setting, $0) }
-        }
+        var request = measure.request()
+        request.configurationPath = config
+        if let mode { request.settings.append((.mode, mode)) }
         request.axes = try axes.values()
         return request
     }

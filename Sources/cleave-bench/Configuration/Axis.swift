@@ -12,11 +12,15 @@ enum Axis: String, CaseIterable {
     case bufferSize = "buffer-size"
     case headerBuffer = "header-buffer"
     case privateHeaderQueues = "private-header-queues"
+    case inOrder = "in-order"
+    case sharing, imbalance
+    case slotReturn = "slot-return"
     case hashReport = "hash-report"
     case splitThreshold = "split-threshold"
     case tiny
     case zeroPad = "zero-pad"
-    case consumer
+    case alignPayload = "align-payload"
+    case consumer, reads
 
     /// Puts a value on this axis of a case.
     /// - Throws: a sentence that starts with the value and says what was expected.
@@ -35,11 +39,20 @@ enum Axis: String, CaseIterable {
         case .bufferSize: one.bufferByteCount = try value.count(kilo: 1024)
         case .headerBuffer: one.headerBufferByteCount = try value.count(kilo: 1024)
         case .privateHeaderQueues: one.sharedHeaderQueue = try !value.bool()
+        case .inOrder: one.inOrder = try value.bool()
+        case .sharing:
+            do { one.sharing = try HeaderQueueSharing(parsing: value.text) } catch {
+                throw SettingError(problem: error.description)
+            }
+        case .imbalance: one.imbalance = try value.count(kilo: 1000)
+        case .slotReturn: one.slotReturn = try value.choice()
         case .hashReport: one.hashReport = try value.bool()
         case .splitThreshold: one.splitThreshold = try value.count(kilo: 1024)
         case .tiny: one.tiny = try value.bool()
         case .zeroPad: one.zeroPad = try value.bool()
+        case .alignPayload: one.alignsPayload = try value.bool()
         case .consumer: one.consumer = try value.choice()
+        case .reads: one.readsPayload = try value.bool()
         }
     }
 
@@ -57,12 +70,29 @@ enum Axis: String, CaseIterable {
         case .headerBuffer:
             [.a, .c].contains(one.method) ? "header buffer \(one.headerBufferByteCount)" : nil
         case .privateHeaderQueues:
-            one.method == .d ? (one.sharedHeaderQueue ? "shared" : "private") : nil
+            switch one.sharing {
+            case .all where one.method == .d: "shared"
+            case .perRQ where one.method == .d: "private"
+            default: nil
+            }
+        case .sharing:
+            switch one.sharing {
+            case .perNode where one.method == .d, .groups where one.method == .d:
+                "groups \(one.sharing)"
+            default: nil
+            }
+        case .slotReturn: one.method == .d ? "return \(one.slotReturn.rawValue)" : nil
+        case .imbalance: one.rqs == 1 ? nil : "imbalance \(one.imbalance)"
+        case .inOrder: one.inOrder ? "in order" : "any order"
         case .hashReport: one.hashReport ? "hash" : "no hash"
         case .splitThreshold: one.method != .whole ? "threshold \(one.splitThreshold)" : nil
         case .tiny: one.method == .d ? (one.tiny ? "tiny" : "no tiny") : nil
         case .zeroPad: one.method == .d ? (one.zeroPad ? "padded" : "unpadded") : nil
+        case .alignPayload:
+            one.effectiveReport == .netHeader
+                ? (one.alignsPayload ? "aligned" : "unaligned") : nil
         case .consumer: one.consumer == .none ? "no consumer" : one.consumer.rawValue
+        case .reads: one.readsPayload ? "read" : "not read"
         }
     }
 }

@@ -5,7 +5,13 @@ import Host
 enum Setting: String, CaseIterable {
     case mode, repeats, packets
     case sourcePackets = "source-packets"
+    case verifyPackets = "verify-packets"
     case flows, cpus, node
+    case rqCPUs = "rq-cpus"
+    case oversubscribe, idle
+    case parkAfter = "park-after"
+    case wakeLatency = "wake-latency"
+    case indirectionSize = "indirection-size"
 
     /// Puts a value into a plan.
     /// - Throws: a sentence that starts with the value and says what was expected.
@@ -15,6 +21,7 @@ enum Setting: String, CaseIterable {
         case .repeats: plan.repeats = try value.count(kilo: 1000)
         case .packets: plan.packetsPerRepeat = try value.count(kilo: 1000)
         case .sourcePackets: plan.sourcePackets = try value.count(kilo: 1000)
+        case .verifyPackets: plan.verifyPackets = try value.count(kilo: 1000)
         case .flows: plan.flows = try value.count(kilo: 1000)
         case .cpus:
             do { plan.cpus = try CPUSet(parsing: value.text).cpus } catch {
@@ -22,6 +29,16 @@ enum Setting: String, CaseIterable {
             }
             if plan.cpus.isEmpty { throw SettingError(problem: "the list of CPUs is empty") }
         case .node: plan.node = try value.count(kilo: 1000)
+        case .rqCPUs:
+            do { plan.rqCPUs = try CPUSet.numbers(parsing: value.text) } catch {
+                throw SettingError(problem: error.description)
+            }
+            if plan.rqCPUs.isEmpty { throw SettingError(problem: "the list of CPUs is empty") }
+        case .oversubscribe: plan.oversubscribe = try value.bool()
+        case .idle: plan.idle.kind = try value.choice()
+        case .parkAfter: plan.idle.turnsBeforePark = try value.count(kilo: 1000)
+        case .wakeLatency: plan.idle.wakeMicroseconds = try value.count(kilo: 1000)
+        case .indirectionSize: plan.indirectionSize = try value.count(kilo: 1024)
         }
     }
 }

@@ -63,6 +63,14 @@ extension BenchCase {
         PacketSpec.isProfile(packet)
             ? packet : packet.split(separator: "/").last.map(String.init) ?? packet
     }
+
+    /// The same without what a file's name ends with.
+    var trafficName: String {
+        guard let dot = packetName.lastIndex(of: "."), dot != packetName.startIndex else {
+            return packetName
+        }
+        return String(packetName[..<dot])
+    }
 }
 
 /// Gives every case of a plan a name of its own.
@@ -90,9 +98,7 @@ enum CaseNames {
     }
 
     private static func base(of one: BenchCase) -> String {
-        var name = one.packetName
-        if let dot = name.lastIndex(of: "."), dot != name.startIndex { name = String(name[..<dot]) }
-        return "\(name) \(how(one)) \(one.buffers.rawValue)"
+        return "\(one.trafficName) \(how(one)) \(one.buffers.rawValue)"
     }
 
     private static func how(_ one: BenchCase) -> String {

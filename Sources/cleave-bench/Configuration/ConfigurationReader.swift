@@ -1,7 +1,9 @@
 // Grammar of a configuration (YAML):
 //
-//   mode: turns | threads          repeats, packets, source-packets, flows: NUMBER
-//   cpus: LIST                     node: NUMBER
+//   mode: turns | threads          repeats, packets, source-packets, verify-packets, flows: NUMBER
+//   cpus, rq-cpus: LIST            node: NUMBER
+//   oversubscribe: true | false    idle: busy | pause | park
+//   park-after, wake-latency, indirection-size: NUMBER
 //   defaults: { AXIS: VALUE | [VALUE, ...], ... }
 //   cases: [ { name: TEXT, AXIS: VALUE | [VALUE, ...], ... }, ... ]
 //

@@ -1,25 +1,54 @@
+import Engine
 import Glibc
 
-/// The configuration that runs when none is named.
-enum DefaultConfiguration {
-    static let relativePath = "configs/bench/default.yaml"
-
+/// A configuration that runs when none is named.
+struct DefaultConfiguration {
+    let relativePath: String
     /// What stands in when the file is nowhere to be found, as when the program was copied off
     /// its build directory: the same without recorded traffic.
-    static let builtIn = """
-        defaults: {ring: split, buffers: mergeable}
-        cases:
-          - packet: [64, 1500]
-            method: [whole, d]
-            report: [usedElement, netHeader]
-          - packet: [4096, 9000, imix]
-            method: [whole, d]
-            report: usedElement
-        """
+    let builtIn: String
+
+    /// What `run` runs.
+    static let bench = DefaultConfiguration(
+        relativePath: "configs/bench/default.yaml",
+        builtIn: """
+            defaults: {ring: split, buffers: mergeable}
+            cases:
+              - packet: [64, 1500]
+                method: [whole, d]
+                report: [usedElement, netHeader]
+              - packet: [4096, 9000, imix]
+                method: [whole, d]
+                report: usedElement
+            """)
+
+    /// What `compare-methods` runs.
+    static let methods = DefaultConfiguration(
+        relativePath: "configs/bench/methods.yaml",
+        builtIn: """
+            repeats: 7
+            defaults: {ring: [split, packed], buffers: mergeable}
+            cases:
+              - packet: [64, 256, 1024, 1500, 4096, 8192, 9000, imix]
+                method: [\(BenchMethod.allCases.map(\.rawValue).joined(separator: ", "))]
+                report: [usedElement, netHeader]
+            """)
+
+    /// What `scale` runs.
+    static let scale = DefaultConfiguration(
+        relativePath: "configs/bench/scale.yaml",
+        builtIn: """
+            flows: 256
+            defaults: {method: d, report: usedElement, slots: 512}
+            cases:
+              - packet: 64
+                rqs: [1, 2, 4, 8]
+                sharing: [all, private]
+            """)
 
     /// A path that leads from the current directory, or from a folder above the program.
     /// - Parameter program: the program's absolute path.
-    static func find(program: String? = programPath()) -> String? {
+    func find(program: String? = programPath()) -> String? {
         if access(relativePath, R_OK) == 0 { return relativePath }
         var folder = program ?? ""
         while let slash = folder.lastIndex(of: "/") {
@@ -31,7 +60,7 @@ enum DefaultConfiguration {
     }
 
     /// Reads the file, or the built-in text with a warning.
-    static func read() throws(Failure) -> (BenchConfiguration, warnings: [String]) {
+    func read() throws(Failure) -> (BenchConfiguration, warnings: [String]) {
         if let path = find() { return (try ConfigurationReader.read(path: path), []) }
         let warning =
             "\(relativePath) is neither in the current directory nor above the program: "

@@ -6,6 +6,12 @@ struct PlanRequest {
     /// The configuration that was named, if one was.
     var configurationPath: String?
     var isQuick = false
+    /// The configuration where none was named.
+    var standard = DefaultConfiguration.bench
+    /// Axes change the standard configuration instead of making cases by themselves.
+    var startsFromStandard = false
+    /// Combinations of axes that rule each other out are no cases, instead of no plan.
+    var leavesOutContradictions = false
     /// Settings in the order given; `place` is the flag.
     var settings: [(setting: Setting, value: String)] = []
     /// Values for axes, commas already taken apart.
@@ -28,15 +34,47 @@ enum PlanBuilder {
             let configuration = try ConfigurationReader.read(path: path)
             plan = configuration.plan
             plan.cases = try override(try configuration.cases(), by: flags)
-        } else if flags.entries.isEmpty {
+        } else if flags.entries.isEmpty || request.startsFromStandard {
             let configuration: BenchConfiguration
-            (configuration, warnings) = try DefaultConfiguration.read()
+            (configuration, warnings) = try request.standard.read()
             plan = configuration.plan
-            plan.cases = try configuration.cases()
+            plan.cases = try override(try configuration.cases(), by: flags)
         } else {
             plan.cases = try casesFromFlags(flags)
         }
+        if request.leavesOutContradictions {
+            warnings += leaveOut(from: &plan.cases)
+        }
         plan.cases = CaseNames.assign(to: plan.cases)
+        return (try settle(plan, request), warnings)
+    }
+
+    /// Takes out the cases that cannot be, if any can.
+    /// - Returns: a sentence for each reason.
+    private static func leaveOut(from cases: inout [BenchCase]) -> [String] {
+        let reasons = cases.compactMap(\.contradiction)
+        guard !reasons.isEmpty, reasons.count < cases.count else { return [] }
+        cases.removeAll { $0.contradiction != nil }
+        return Set(reasons).sorted().map { reason in
+            let count = reasons.count { $0 == reason }
+            return "left out (\(count) \(count == 1 ? "case" : "cases")): \(reason)"
+        }
+    }
+
+    /// The plan of cases that are given, with the request's settings.
+    static func plan(
+        cases: [BenchCase], _ request: PlanRequest
+    ) throws(Failure) -> BenchPlan {
+        var plan = BenchPlan()
+        plan.cases = cases
+        return try settle(plan, request)
+    }
+
+    /// The plan with the request's settings, checked.
+    private static func settle(
+        _ plan: BenchPlan, _ request: PlanRequest
+    ) throws(Failure) -> BenchPlan {
+        var plan = plan
         if request.isQuick {
             plan.repeats = quick.repeats
             plan.packetsPerRepeat = quick.packets
@@ -47,7 +85,7 @@ enum PlanBuilder {
             }
         }
         do { try plan.validate() } catch { throw .usage(error.description) }
-        return (plan, warnings)
+        return plan
     }
 
     private static func flagProduct(_ axes: [Axis: [String]]) throws(Failure) -> CaseProduct {

@@ -31,6 +31,11 @@ enum Numbers {
         return share < 0.05 ? "<0.1" : share > 99.95 ? "99.9" : fixed(share, 1)
     }
 
+    /// A part of 1 in percent, with the rules of the other.
+    static func percent(_ share: Double) -> String {
+        percent(UInt64(max(0, min(1, share)) * 1e9), of: 1_000_000_000)
+    }
+
     /// `32 KiB`, `1.5 MiB`: powers of 1024, one decimal where it says something.
     static func bytes(_ count: Int) -> String {
         var value = Double(count)

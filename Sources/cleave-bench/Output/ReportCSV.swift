@@ -12,18 +12,22 @@ enum ReportCSV {
     static let heading: [String] =
         [
             "name", "mode", "method", "report", "ring", "buffers", "ringSize", "burst", "rqs",
-            "sharedHeaderQueue", "slotSize", "slots", "bufferBytes", "hashReport", "consumer",
-            "packetBytes",
+            "sharedHeaderQueue", "slotSize", "slots", "bufferBytes", "headerBufferBytes",
+            "hashReport",
+            "alignPayload", "consumer", "reads", "packetBytes",
         ]
         + [
             "mpps", "gbps", "deviceCyclesPerPacket", "driverCyclesPerPacket",
-            "consumerCyclesPerPacket",
+            "consumerCyclesPerPacket", "driverRefillCycles", "driverHarvestCycles",
+            "driverReturnCycles",
         ]
         .flatMap { ["\($0)Median", "\($0)Min", "\($0)Max"] }
         + [
             "packets", "split", "fallback", "fallbackReasons", "dropped", "droppedReasons",
-            "claimRetries", "verifiedPackets", "corrupt", "lost", "dataBytes", "headerBytes",
-            "headerPercent", "notes",
+            "claimRetries", "skippedBuffers", "misfits", "verifiedPackets", "corrupt", "lost",
+            "dataBytes", "headerBytes",
+            "headerPercent", "descriptorsPerPacket", "bytesHeldPerPacket", "wastedShare",
+            "payloadAloneShare", "pageAlignedShare", "headerAreas", "notes",
         ]
 
     private static func fields(of result: BenchResult, mode: BenchMode) -> [String] {
@@ -32,19 +36,26 @@ enum ReportCSV {
             one.displayName, mode.rawValue, one.method.rawValue,
             one.effectiveReport?.rawValue ?? "", one.ring.rawValue, one.buffers.rawValue,
             "\(one.ringSize)", "\(one.burst)", "\(one.rqs)", "\(one.sharedHeaderQueue)",
-            "\(one.slotSize)", "\(one.slots)", "\(one.bufferByteCount)", "\(one.hashReport)",
-            one.consumer.rawValue, one.packetName,
+            "\(one.slotSize)", "\(one.slots)", "\(one.bufferByteCount)",
+            "\(one.headerBufferByteCount)", "\(one.hashReport)", "\(one.alignsPayload)",
+            one.consumer.rawValue, "\(one.readsPayload)", one.packetName,
         ]
         let spreads = [
             result.mpps, result.gbps, result.deviceCyclesPerPacket, result.driverCyclesPerPacket,
-            result.consumerCyclesPerPacket,
+            result.consumerCyclesPerPacket, result.driverCycles.refill,
+            result.driverCycles.harvest, result.driverCycles.giveBack,
         ].flatMap { [number($0.median), number($0.min), number($0.max)] }
         let counts = [
             "\(result.packets)", "\(result.split)", "\(result.fallback.values.reduce(0, &+))",
             reasons(result.fallback), "\(result.dropped.values.reduce(0, &+))",
-            reasons(result.dropped), "\(result.claimRetries)", "\(result.verify.packets)",
+            reasons(result.dropped), "\(result.claimRetries)", "\(result.skippedBuffers)",
+            "\(result.misfits)", "\(result.verify.packets)",
             "\(result.verify.corrupt)", "\(result.verify.lost)", "\(result.memory.dataBytes)",
             "\(result.memory.headerBytes)", number(result.memory.headerPercent),
+            number(result.bufferUse.descriptorsPerPacket),
+            number(result.bufferUse.bytesHeldPerPacket), number(result.bufferUse.wastedShare),
+            number(result.payload.aloneShare), number(result.payload.pageAlignedShare),
+            "\(result.payload.headerAreas)",
             result.notes.joined(separator: "; "),
         ]
         return axes + spreads + counts

@@ -7,17 +7,25 @@ enum ReportJSON {
     static let schema = "cleave-bench/1"
 
     /// One object and a newline.
-    /// - Parameter command: the command line that gave the report.
-    static func text(_ report: BenchReport, command: [String]) -> String {
-        JSONValue.object([
+    /// - Parameters:
+    ///   - command: the command line that gave the report.
+    ///   - claims: what was judged by it, if anything was.
+    static func text(
+        _ report: BenchReport, command: [String], claims: [Claim]? = nil
+    ) -> String {
+        var pairs: [(String, JSONValue)] = [
             ("schema", .string(schema)),
             ("machine", machine(report.machine)),
             ("mode", .string(report.mode.rawValue)),
             ("repeats", .int(report.repeats)),
             ("command", .array(command.map(JSONValue.string))),
             ("warnings", .array(report.warnings.map(JSONValue.string))),
-            ("runs", .array(report.results.map(run))),
-        ]).text + "\n"
+            ("queuePlan", PlacementText.json(report)),
+            ("interrupted", report.interruption.map { .string($0.description) } ?? .null),
+        ]
+        if let claims { pairs.append(("claims", .array(claims.map(claim)))) }
+        pairs.append(("runs", .array(report.results.map(run))))
+        return JSONValue.object(pairs).text + "\n"
     }
 
     static func machine(_ facts: MachineFacts) -> JSONValue {
@@ -57,7 +65,7 @@ enum ReportJSON {
         ])
     }
 
-    private static func run(_ result: BenchResult) -> JSONValue {
+    static func run(_ result: BenchResult) -> JSONValue {
         let one = result.benchCase
         return .object([
             ("name", .string(one.displayName)),
@@ -69,28 +77,43 @@ enum ReportJSON {
             ("burst", .int(one.burst)),
             ("rqs", .int(one.rqs)),
             ("sharedHeaderQueue", .bool(one.sharedHeaderQueue)),
+            ("sharing", .string(one.sharing.description)),
+            ("imbalance", .int(one.imbalance)),
+            ("slotReturn", .string(one.slotReturn.rawValue)),
             ("slotSize", .int(one.slotSize)),
             ("slots", .int(one.slots)),
             ("bufferBytes", .int(one.bufferByteCount)),
             ("headerBufferBytes", .int(one.headerBufferByteCount)),
+            ("inOrder", .bool(one.inOrder)),
             ("hashReport", .bool(one.hashReport)),
             ("splitThreshold", .int(one.splitThreshold)),
             ("tiny", .bool(one.tiny)),
             ("tinyPackets", .unsigned(result.tiny)),
             ("zeroPad", .bool(one.zeroPad)),
+            ("alignPayload", .bool(one.alignsPayload)),
             ("consumer", .string(one.consumer.rawValue)),
+            ("reads", .bool(one.readsPayload)),
             ("packetBytes", Int(one.packet).map(JSONValue.int) ?? .string(one.packetName)),
             ("mpps", spread(result.mpps)),
             ("gbps", spread(result.gbps)),
             ("deviceCyclesPerPacket", spread(result.deviceCyclesPerPacket)),
             ("driverCyclesPerPacket", spread(result.driverCyclesPerPacket)),
             ("consumerCyclesPerPacket", spread(result.consumerCyclesPerPacket)),
+            ("driverCycles", phases(result.driverCycles)),
+            ("descriptorsPerPacket", .number(result.bufferUse.descriptorsPerPacket)),
+            ("bytesHeldPerPacket", .number(result.bufferUse.bytesHeldPerPacket)),
+            ("wastedShare", .number(result.bufferUse.wastedShare)),
+            ("payloadAloneShare", .number(result.payload.aloneShare)),
+            ("pageAlignedShare", .number(result.payload.pageAlignedShare)),
+            ("headerAreas", .int(result.payload.headerAreas)),
             ("packets", .unsigned(result.packets)),
             ("split", .unsigned(result.split)),
             ("fallback", counts(result.fallback)),
             ("dropped", counts(result.dropped)),
             ("packetsPerBurst", .number(result.packetsPerBurst)),
             ("claimRetries", .unsigned(result.claimRetries)),
+            ("skippedBuffers", .unsigned(result.skippedBuffers)),
+            ("misfits", .unsigned(result.misfits)),
             (
                 "verify",
                 .object([
@@ -108,6 +131,13 @@ enum ReportJSON {
                 ])
             ),
             ("notes", .array(result.notes.map(JSONValue.string))),
+        ])
+    }
+
+    private static func phases(_ cycles: DriverCycles) -> JSONValue {
+        .object([
+            ("refill", spread(cycles.refill)), ("harvest", spread(cycles.harvest)),
+            ("return", spread(cycles.giveBack)), ("total", spread(cycles.total)),
         ])
     }
 

@@ -7,19 +7,25 @@ struct ReportText {
     var isQuiet = false
 
     func text(_ report: BenchReport) -> String {
+        frame(report, table: table(report), legend: legend(report))
+    }
+
+    /// A table with what belongs above and below it; the legend not if the table stands alone.
+    func frame(_ report: BenchReport, table: String, legend: String) -> String {
         var sections: [String] = []
         if !isQuiet {
             let passes = report.repeats == 1 ? "1 timed pass" : "\(report.repeats) timed passes"
             let lines =
                 MachineText.facts(report.machine)
+                + PlacementText.lines(report)
                 + ["mode     \(report.mode.rawValue), \(passes) of each case, interleaved"]
                 + MachineText.warnings(report.warnings, style)
             sections.append(lines.map { $0 + "\n" }.joined())
         }
-        sections.append(table(report))
-        let details = report.results.flatMap(details(of:)) + notes(report.results)
-        if !details.isEmpty { sections.append(details.map { $0 + "\n" }.joined()) }
-        if !isQuiet { sections.append(legend(report)) }
+        sections.append(table)
+        let remarks = remarks(report)
+        if !remarks.isEmpty { sections.append(remarks.map { $0 + "\n" }.joined()) }
+        if !isQuiet { sections.append(legend) }
         return sections.joined(separator: "\n")
     }
 
@@ -69,6 +75,11 @@ struct ReportText {
         result.verify.corrupt > 0 || result.verify.lost > 0
     }
 
+    /// What a table has no room for: reasons, failures, notes.
+    func remarks(_ report: BenchReport) -> [String] {
+        report.results.flatMap(details(of:)) + notes(report.results) + counters(report)
+    }
+
     /// What a row has no room for, one line for each kind.
     private func details(of result: BenchResult) -> [String] {
         let name = result.benchCase.displayName
@@ -102,6 +113,18 @@ struct ReportText {
             return who.count == results.count
                 ? "all cases: \(note)" : "\(who.count) of \(results.count) cases: \(note)"
         }
+    }
+
+    /// What an interrupted benchmark carried.
+    private func counters(_ report: BenchReport) -> [String] {
+        guard let interruption = report.interruption else { return [] }
+        return [style.yellow("\(interruption); counters:")]
+            + interruption.counters.map { name, counters in
+                "\(name): packets \(counters.packets), bytes \(counters.bytes), "
+                    + "split \(counters.split), fallback \(counters.fallbackTotal), "
+                    + "dropped \(counters.droppedTotal), bursts \(counters.bursts), "
+                    + "claim retries \(counters.claimRetries)"
+            }
     }
 
     private func legend(_ report: BenchReport) -> String {

@@ -9,6 +9,8 @@ enum Branch: Equatable {
     case library(String)
     /// Through a register or memory: a closure, a witness, a method.
     case indirect(String)
+    /// The address of a symbol, which may be a function to be called elsewhere.
+    case address(String)
 }
 
 /// x86-64 code as objdump writes it.
@@ -74,6 +76,11 @@ struct MachineCode {
         instructions.indices.compactMap { index in
             let instruction = instructions[index]
             let words = instruction.split(separator: " ", maxSplits: 1)
+            if words.first == "lea", let open = words[1].lastIndex(of: "<"),
+                words[1].hasSuffix(">")
+            {
+                return .address(String(words[1][words[1].index(after: open)...].dropLast()))
+            }
             guard let mnemonic = words.first, mnemonic.hasPrefix("call") || mnemonic.hasPrefix("j"),
                 words.count == 2
             else { return nil }
@@ -112,7 +119,13 @@ struct MachineCode {
             if reached[next] != nil { continue }
             let branches = try branches(of: next)
             reached[next] = branches
-            for case .function(let other) in branches { waiting.append(other) }
+            for branch in branches {
+                switch branch {
+                case .function(let other): waiting.append(other)
+                case .address(let other) where places[other] != nil: waiting.append(other)
+                default: break
+                }
+            }
         }
         return reached
     }

@@ -1,0 +1,69 @@
+import Engine
+
+/// Claims as a table for people: each with its verdict, under it the figures.
+struct ClaimsText {
+    let style: Style
+    /// The table and what it cannot hold, without facts and legend.
+    var isQuiet = false
+
+    func text(_ claims: [Claim], _ report: BenchReport) -> String {
+        ReportText(style: style, isQuiet: isQuiet).frame(
+            report, table: table(claims) + "\n" + verdict(claims), legend: Self.legend)
+    }
+
+    private func table(_ claims: [Claim]) -> String {
+        var table = TextTable(columns: [
+            .init("claim", alignment: .left), .init("claimed"), .init("measured"),
+            .init("", alignment: .left),
+        ])
+        for claim in claims {
+            table.append(["", "", "", ""])
+            table.append(
+                ["\(claim.id)  \(claim.title)", "", "", Self.word(claim.holds)],
+                isBad: !claim.holds)
+            for figure in claim.figures {
+                table.append([
+                    "   " + figure.name, figure.claim.map { Self.claimed($0, figure.unit) } ?? "-",
+                    Self.number(figure.measured, figure.unit),
+                    figure.holds == false ? "does not hold" : "",
+                ])
+            }
+        }
+        return table.text(style: style)
+    }
+
+    private func verdict(_ claims: [Claim]) -> String {
+        let failing = claims.filter { !$0.holds }.map { "\($0.id)" }
+        let count = claims.count - failing.count
+        let rest = failing.isEmpty ? "" : "; does not hold: \(failing.joined(separator: ", "))"
+        return "\(count) of \(claims.count) claims hold\(rest)\n"
+    }
+
+    private static func word(_ holds: Bool) -> String { holds ? "holds" : "does not hold" }
+
+    private static func claimed(
+        _ claim: (bound: ClaimFigure.Bound, value: Double), _ unit: String
+    ) -> String {
+        let sign =
+            switch claim.bound {
+            case .equal, .atMostCut: ""
+            case .atMost: "<= "
+            case .atLeast: ">= "
+            case .moreThan: "> "
+            }
+        return sign + number(claim.value, unit)
+    }
+
+    /// Whole numbers without decimals, others with two.
+    private static func number(_ value: Double, _ unit: String) -> String {
+        let text = Numbers.fixed(value, value == value.rounded() ? 0 : 2)
+        return unit.isEmpty ? text : "\(text) \(unit)"
+    }
+
+    private static let legend = """
+        x: ratio of cycles per packet (each phase's least of the passes) or of rates (largest).
+        guest's core: driver and application; the device has another.
+        -: nothing is claimed of it; it stands there to compare with.
+
+        """
+}

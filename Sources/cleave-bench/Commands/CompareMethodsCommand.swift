@@ -1,0 +1,47 @@
+import ArgumentParser
+import Engine
+
+/// Measures all methods on the same traffic and sets them side by side.
+struct CompareMethodsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "compare-methods",
+        abstract: "Set all methods side by side: cycles, memory and what each achieves.",
+        discussion: """
+            Runs \(DefaultConfiguration.methods.relativePath): every method on split and packed \
+            rings, by packet size, mix and recorded traffic, all interleaved in one run. Axes \
+            given here replace those of the configuration; combinations that cannot be are left \
+            out.
+
+            Examples:
+              compare-methods --json methods.json --html methods.html
+              compare-methods --quick --packet 1500,9000 --ring packed
+            """)
+
+    @OptionGroup var options: PlanOptions
+    @OptionGroup var output: OutputOptions
+
+    @Option(
+        help: .init(
+            "Write a page with charts and tables that needs no network; - is standard output.",
+            discussion: "Example: --html methods.html", valueName: "file"))
+    var html: String?
+
+    func run() throws {
+        var request = try options.request()
+        request.standard = .methods
+        request.startsFromStandard = true
+        request.leavesOutContradictions = true
+        let (plan, warnings) = try PlanBuilder.plan(request)
+        let files = try ResultFiles(["--json": output.json, "--html": html])
+        let report = try Measuring.report(of: plan, warnings: warnings, isQuiet: output.quiet)
+        let command = CommandLine.arguments
+        try files.fill(
+            { flag in
+                flag == "--html"
+                    ? ReportHTML(report, command: command).text
+                    : ReportJSON.text(report, command: command)
+            },
+            table: ComparisonText(style: output.style, isQuiet: output.quiet).text(report))
+        if let failure = Measuring.failure(report) { throw failure }
+    }
+}

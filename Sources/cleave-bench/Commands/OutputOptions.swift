@@ -1,0 +1,18 @@
+import ArgumentParser
+
+/// Where a report goes, and how much of it people see.
+struct OutputOptions: ParsableArguments {
+    @Option(
+        help: .init(
+            "Write the report as JSON (schema \(ReportJSON.schema)); - is standard output.",
+            discussion: "Example: --json result.json", valueName: "file"))
+    var json: String?
+
+    @Flag(help: "Only the table: no progress, machine facts or legend.")
+    var quiet = false
+
+    @Flag(help: "No colours; NO_COLOR in the environment does the same.")
+    var noColor = false
+
+    var style: Style { Style(stream: .output, isAllowed: !noColor) }
+}

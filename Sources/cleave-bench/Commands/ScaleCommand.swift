@@ -1,0 +1,95 @@
+import ArgumentParser
+import Engine
+import Host
+import RxPath
+
+/// Measures what sharing a header queue costs and saves, and what a stalled RQ does to the others.
+struct ScaleCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "scale",
+        abstract: "Measure RQs that share a header queue against RQs with one each; stall curves.",
+        discussion: """
+            Runs \(DefaultConfiguration.scale.relativePath) unless told otherwise. Every case is measured in \
+            turns: one thread works for all RQs, burst by burst, so that the claims of the others \
+            come in between; this gives the cost of each RQ whatever the number of CPUs. Cases \
+            for which there are CPUs are measured with threads as well.
+
+            Then the stall curves: RQ 0's driver stops harvesting, and the split share of the \
+            others is counted over the length of the stall and the number of slots, with slots \
+            that go back by the tail and out of order. Counts, not times: the same everywhere.
+
+            Examples:
+              cleave-bench scale --json scale.json
+              cleave-bench scale --packet 64 --rqs 1,2,4 --sharing all,private
+              cleave-bench scale --stall-only
+            """)
+
+    @OptionGroup var options: PlanOptions
+    @OptionGroup var output: OutputOptions
+
+    @Flag(help: "Only the stall curves.")
+    var stallOnly = false
+
+    @Flag(help: "No stall curves.")
+    var noStall = false
+
+    func run() throws {
+        if stallOnly && noStall {
+            throw Failure.usage("--stall-only and --no-stall leave nothing to measure")
+        }
+        var request = try options.request()
+        request.standard = .scale
+        let (plan, warnings) = try PlanBuilder.plan(request)
+        let files = try ResultFiles(["--json": output.json])
+        var report = ScaleReport(machine: MachineFacts.current(), warnings: warnings)
+        if !stallOnly { try measure(plan, into: &report) }
+        if !noStall && StopSignal.received == nil { report.stall = try Self.stallCurves() }
+        try files.fill(
+            { _ in report.json(command: CommandLine.arguments) },
+            table: report.text(style: output.style, isQuiet: output.quiet))
+        for part in report.parts {
+            if let failure = Measuring.failure(part) { throw failure }
+        }
+    }
+
+    private func measure(_ plan: BenchPlan, into report: inout ScaleReport) throws(Failure) {
+        var turns = plan
+        turns.mode = .turns
+        report.turns = try measured(turns)
+        if report.turns?.interruption != nil { return }
+        var threads = plan
+        threads.mode = .threads
+        let cpuCount = (plan.cpus.isEmpty ? CPUSet.allowed().cpus : plan.cpus).count
+        if !plan.oversubscribe { threads.cases.removeAll { $0.rqs > cpuCount } }
+        let leftOut = plan.cases.count - threads.cases.count
+        if leftOut > 0 {
+            report.warnings.append(
+                "\(leftOut) cases have more RQs than the \(cpuCount) CPUs: measured in turns alone")
+        }
+        if cpuCount < 2 || threads.cases.isEmpty {
+            report.warnings.append("\(cpuCount) CPU: nothing is measured with threads")
+            return
+        }
+        report.threads = try measured(threads)
+    }
+
+    private func measured(_ plan: BenchPlan) throws(Failure) -> BenchReport {
+        try Measuring.report(of: plan, warnings: [], isQuiet: output.quiet)
+    }
+
+    private static func stallCurves() throws(Failure) -> [StallPoint] {
+        var points: [StallPoint] = []
+        for slots in [256, 512, 1024, 2048] {
+            for length in [64, 256, 512, 1024, 4096, 16384] {
+                for slotReturn in SlotReturn.allCases {
+                    do {
+                        points.append(
+                            try StallCurve().point(slotReturn, slots: slots, packets: length))
+                    } catch { throw .run("stall: \(error)") }
+                    if StopSignal.received != nil { return points }
+                }
+            }
+        }
+        return points
+    }
+}

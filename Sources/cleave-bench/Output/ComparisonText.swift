@@ -1,0 +1,46 @@
+import Engine
+
+/// A comparison as one table for people: a block of figures for each traffic, a column for each
+/// method.
+struct ComparisonText {
+    let style: Style
+    /// The table and what it cannot hold, without facts and legend.
+    var isQuiet = false
+
+    func text(_ report: BenchReport) -> String {
+        let figures = ComparisonFigure.all(report)
+        return ReportText(style: style, isQuiet: isQuiet).frame(
+            report, table: table(Comparison(report.results), figures), legend: legend(figures))
+    }
+
+    private func table(_ comparison: Comparison, _ figures: [ComparisonFigure]) -> String {
+        let columns = comparison.columns
+        var table = TextTable(
+            columns: [.init("packet", "ring", alignment: .left)]
+                + columns.map { .init($0.label, $0.ring.rawValue) })
+        let empty = columns.map { _ in "" }
+        for group in comparison.groups {
+            table.append([""] + empty)
+            table.append([group.title] + empty)
+            for figure in figures {
+                table.append(
+                    [(figure.isPart ? "    " : "  ") + figure.name]
+                        + columns.map { group.results[$0].map(figure.text) ?? "" })
+            }
+        }
+        return table.text(style: style)
+    }
+
+    private func legend(_ figures: [ComparisonFigure]) -> String {
+        "medians of the passes; cycles are TSC ticks per packet\n" + Self.methods
+            + figures.map { "\($0.name): \($0.meaning)\n" }.joined()
+    }
+
+    /// What the columns stand for.
+    static let methods = """
+        whole: not split; A: headers in the first descriptor of a chain; B: in a page of their own
+        C: in small buffers posted between the large ones
+        D used, D net: header queue, the slot named by the used entry or in the virtio-net header
+
+        """
+}

@@ -1,0 +1,50 @@
+import RxPath
+
+/// All figures of one ring as a table: a block of rows for each traffic, a column for each method.
+struct ComparisonTable {
+    private let columns: [Comparison.Column]
+    private let groups: [Comparison.Group]
+    private let figures: [ComparisonFigure]
+    private let ring: RingFormat
+
+    init(_ comparison: Comparison, ring: RingFormat, figures: [ComparisonFigure]) {
+        columns = comparison.columns(of: ring)
+        groups = comparison.groups
+        self.figures = figures
+        self.ring = ring
+    }
+
+    var markup: String {
+        let heading = Markup.element(
+            "tr", [:],
+            Markup.text("th", [:], "\(ring.rawValue) ring")
+                + columns.map { Markup.text("th", ["scope": "col"], $0.label) }.joined())
+        let bodies = groups.map { group in
+            let title = Markup.text(
+                "th", ["colspan": "\(columns.count + 1)", "scope": "rowgroup"], group.title)
+            return Markup.element(
+                "tbody", [:],
+                Markup.element("tr", ["class": "group"], title)
+                    + figures.map { row($0, group) }.joined())
+        }
+        return Markup.element(
+            "table", [:], Markup.element("thead", [:], heading) + bodies.joined(separator: "\n"))
+    }
+
+    private func row(_ figure: ComparisonFigure, _ group: Comparison.Group) -> String {
+        let cells = columns.map { column -> String in
+            guard let result = group.results[column] else {
+                return Markup.text("td", [:], "")
+            }
+            var cell = Markup.escape(figure.text(result))
+            if let range = figure.range(result), range.min != range.max {
+                let ends = "\(Numbers.cycles(range.min))–\(Numbers.cycles(range.max))"
+                cell += Markup.text("small", [:], ends)
+            }
+            return Markup.element("td", [:], cell)
+        }
+        let name = Markup.text(
+            "th", ["scope": "row", "class": figure.isPart ? "partial" : "total"], figure.name)
+        return Markup.element("tr", [:], name + cells.joined())
+    }
+}

@@ -1,0 +1,62 @@
+import Engine
+import RxPath
+
+/// The page's style sheet: light and dark by the reader's own setting. Hues are those of Okabe and
+/// Ito, which people who confuse red and green can tell apart.
+enum PageStyle {
+    /// The class that gives a method its colour.
+    static func colour(of column: Comparison.Column) -> String {
+        "m-\(column.method.rawValue)" + (column.report == .netHeader ? "-net" : "")
+    }
+
+    static let text = """
+
+        :root { color-scheme: light dark; --page: #fff; --ink: #1b1f24; --faint: #59636e;
+          --rule: #d1d9e0; --share: #009e73; --whole: #8a8f98; --a: #e69f00; --b: #cc79a7;
+          --c: #56b4e9; --d: #009e73; --d-net: #0072b2; }
+        @media (prefers-color-scheme: dark) {
+          :root { --page: #12161b; --ink: #e6e9ed; --faint: #9aa4af; --rule: #39424c;
+            --share: #19c294; --whole: #8a8f98; --d: #19c294; --d-net: #4a9fe0; } }
+        body { margin: 0; background: var(--page); color: var(--ink);
+          font: 15px/1.5 system-ui, sans-serif; }
+        main { max-width: 1000px; margin: 0 auto; padding: 24px 20px 60px; }
+        h1 { font-size: 26px; line-height: 1.2; margin: 0 0 12px; }
+        h2 { font-size: 19px; margin: 40px 0 4px; }
+        p { margin: 4px 0 12px; max-width: 75ch; }
+        dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 14px;
+          font-size: 13px; margin: 12px 0; }
+        dt { color: var(--faint); }
+        dd { margin: 0; overflow-wrap: anywhere; }
+        ul { font-size: 13px; padding-left: 18px; }
+        figure { margin: 14px 0 26px; overflow-x: auto; }
+        figcaption { font-weight: 600; margin-bottom: 6px; }
+        svg { display: block; width: 100%; min-width: 760px; height: auto;
+          font: 12px system-ui, sans-serif; }
+        svg text { fill: var(--ink); }
+        svg .strong { font-weight: 600; font-size: 13px; }
+        svg .small { font-size: 11px; }
+        svg .figure { fill: var(--faint); }
+        svg .axis { stroke: var(--rule); }
+        svg .ink { fill: var(--faint); }
+        svg .share { fill: var(--share); }
+        .m-whole { fill: var(--whole); }
+        .m-a { fill: var(--a); }
+        .m-b { fill: var(--b); }
+        .m-c { fill: var(--c); }
+        .m-d { fill: var(--d); }
+        .m-d-net { fill: var(--d-net); }
+        svg .part1 { fill-opacity: 0.6; }
+        svg .part2 { fill-opacity: 0.3; }
+        .wide { overflow-x: auto; margin: 12px 0; }
+        table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+        th, td { text-align: right; padding: 2px 10px; vertical-align: top; }
+        th { font-weight: 400; }
+        tr > th:first-child { text-align: left; }
+        thead th, .group th { font-weight: 600; }
+        thead th { border-bottom: 2px solid var(--rule); }
+        .group th { padding-top: 12px; border-bottom: 1px solid var(--rule); }
+        .partial { padding-left: 26px; color: var(--faint); }
+        td small { display: block; color: var(--faint); font-size: 10.5px; line-height: 1.2; }
+
+        """
+}

@@ -1,0 +1,50 @@
+/// The few shapes that the charts are drawn with. Lengths are in units of the drawing, which is
+/// scaled to the page; colours and type come from the page's style.
+enum SVG {
+    static func document(
+        width: Double, height: Double, title: String, _ body: String
+    ) -> String {
+        Markup.element(
+            "svg",
+            [
+                "role": "img", "aria-label": title,
+                "viewBox": "0 0 \(number(width)) \(number(height))",
+            ], body) + "\n"
+    }
+
+    static func rectangle(
+        _ x: Double, _ y: Double, _ width: Double, _ height: Double, class name: String,
+        opacity: Double? = nil
+    ) -> String {
+        let style = opacity.map { "fill-opacity:\(Numbers.fixed($0, 3))" } ?? ""
+        return Markup.element(
+            "rect",
+            [
+                "x": number(x), "y": number(y), "width": number(width), "height": number(height),
+                "class": name, "style": style,
+            ])
+    }
+
+    static func line(_ x1: Double, _ y1: Double, _ x2: Double, _ y2: Double) -> String {
+        Markup.element(
+            "line",
+            [
+                "x1": number(x1), "y1": number(y1), "x2": number(x2), "y2": number(y2),
+                "class": "axis",
+            ])
+    }
+
+    static func text(
+        _ content: String, _ x: Double, _ y: Double, anchor: String = "start",
+        class name: String = "plain"
+    ) -> String {
+        Markup.text(
+            "text",
+            ["x": number(x), "y": number(y), "text-anchor": anchor, "class": name], content)
+    }
+
+    /// Infinite and undefined lengths would make the drawing unreadable for a parser.
+    private static func number(_ value: Double) -> String {
+        value.isFinite ? Numbers.fixed(value, 1) : "0"
+    }
+}
