@@ -10,9 +10,9 @@ struct ScaleCommand: ParsableCommand {
         abstract: "Measure RQs that share a header queue against RQs with one each; stall curves.",
         discussion: """
             Runs \(DefaultConfiguration.scale.relativePath) unless told otherwise. Every case \
-            is measured in turns: one thread works for all RQs, burst by burst, so that the claims of the others \
-            come in between; this gives the cost of each RQ whatever the number of CPUs. Cases \
-            for which there are CPUs are measured with threads as well.
+            is measured in turns: one thread works for all RQs, burst by burst, so that the \
+            claims of the others come in between; this gives the cost of each RQ whatever the \
+            number of CPUs. Cases for which there are CPUs are measured with threads as well.
 
             Then the stall curves: RQ 0's driver stops harvesting, and the split share of the \
             others is counted over the length of the stall and the number of slots, with slots \
