@@ -50,6 +50,7 @@ bench: build
 
 # The release build comes first: tests disassemble it to see what the hot loop became.
 test: needed
+	@.ci/require --optional libdpdk-dev
 	@echo '== style'
 	$(MAKE) --no-print-directory lint
 	@echo '== release build (its machine code is tested below)'

@@ -10,6 +10,8 @@ import RxPath
 final class Testbed {
     let benchCase: BenchCase
     let pool: PacketPool
+    /// Sources refer to the memory of every node's.
+    private let pools: [Int?: PacketPool]
     let engine: RxEngine
     let drivers: [RxDriver]
     /// Source packets of each RQ, as RSS steers them; an RQ may get none.
@@ -34,6 +36,7 @@ final class Testbed {
             throw EngineError("\(benchCase.displayName): no packets on the node of RQ 0")
         }
         self.pool = pool
+        self.pools = pools
         let largest = pool.refs.reduce(0) { max($0, Int($1.byteCount)) }
         let shape = Self.shape(benchCase, largestPacket: largest)
         do {

@@ -46,7 +46,11 @@ struct SplitTxRing: TxRing {
     @inline(__always)
     mutating func begin(_ count: Int) {
         walkedCount = 0
-        if Int(availIndex &- nextAvail) >= count { return }
+        if Int(availIndex &- nextAvail) < count { learn() }
+    }
+
+    @inline(__always)
+    private mutating func learn() {
         // [V1 acquire <- the driver's release of avail.idx: ring entries and descriptors below it]
         let index = SharedWord16(availRing + SplitLayout.indexOffset).loadAcquire()
         // Chains that are out count as well: they are not the driver's to post again.
@@ -78,7 +82,11 @@ struct SplitTxRing: TxRing {
 
     @inline(__always)
     mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
-        if nextAvail == availIndex { return .empty }
+        if nextAvail == availIndex {
+            // Dropped chains were among those that `begin` learnt of.
+            learn()
+            if nextAvail == availIndex { return fault == .none ? .empty : .broken }
+        }
         let head = nextHead
         if head > mask { return broken(.head) }
         let walked = DescriptorChain.walk(

@@ -163,7 +163,8 @@ struct DescriptorChain<Links: DescriptorLinks> {
                 done &+= Int(piece.byteCount)
             }
             return Links.tableEntry(
-                bytes.load(as: UInt64.self), bytes.load(fromByteOffset: 8, as: UInt64.self))
+                bytes.load(as: UInt64.self), bytes.load(fromByteOffset: 8, as: UInt64.self),
+                access)
         }
     }
 

@@ -9,8 +9,8 @@ struct ScaleCommand: ParsableCommand {
         commandName: "scale",
         abstract: "Measure RQs that share a header queue against RQs with one each; stall curves.",
         discussion: """
-            Runs \(DefaultConfiguration.scale.relativePath) unless told otherwise. Every case is measured in \
-            turns: one thread works for all RQs, burst by burst, so that the claims of the others \
+            Runs \(DefaultConfiguration.scale.relativePath) unless told otherwise. Every case \
+            is measured in turns: one thread works for all RQs, burst by burst, so that the claims of the others \
             come in between; this gives the cost of each RQ whatever the number of CPUs. Cases \
             for which there are CPUs are measured with threads as well.
 

@@ -46,13 +46,14 @@ struct PackedRingTests {
             let rig = try PackedRig(size: size, start: start, guest: guest, arenas: arenas)
             var random = SeededRandom(seed: UInt64(size) << 16 | UInt64(start) << 8 | UInt64(burst))
             var free = size
-            var ids = Array(0..<size)
             var lists: [List] = []
             for round in 0..<8 {
                 while free > 0 && !random.chance(15) {
                     let count = random.chance(60) ? 1 : random.int(1...free)
+                    // Any id that is not in flight.
+                    let idle = (0..<size).filter { id in !lists.contains { $0.id == id } }
                     let list = List(
-                        place: rig.ring.posted, id: ids.remove(at: random.int(0...ids.count - 1)),
+                        place: rig.ring.posted, id: random.pick(idle),
                         lengths: (0..<count).map { _ in random.int(100...400) })
                     let pieces = list.lengths.enumerated().map { index, length in
                         (address: EvilRig.page((list.place + index) % size), length: length)
@@ -70,10 +71,7 @@ struct PackedRingTests {
                     let page = EvilRig.page(list.place % size)
                     try #require(guest.read(page + 12, 88) == packet)
                 }
-                for list in lists.prefix(burst) {
-                    free += list.lengths.count
-                    ids.append(list.id)
-                }
+                for list in lists.prefix(burst) { free += list.lengths.count }
                 lists.removeFirst(min(burst, lists.count))
                 for list in lists { try #require(rig.ring.used(list.place) == nil) }
                 let next = lists.first?.place ?? rig.ring.posted
