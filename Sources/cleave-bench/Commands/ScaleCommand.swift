@@ -9,11 +9,12 @@ struct ScaleCommand: ParsableCommand {
         commandName: "scale",
         abstract: "Measure RQs that share a header queue against RQs with one each; stall curves.",
         discussion: """
-            Runs \(DefaultConfiguration.scale.relativePath) unless told otherwise. Every case is \
-            measured in turns: one thread works for all RQs, burst by burst, so that the claims of the others \
-            come in between; this gives the cost of each RQ whatever the number of CPUs. Cases \
-            for which there are CPUs are measured on cores as well, where each RQ has a thread that \
-            does both of its sides while the others contend with it, and with threads.
+            Runs \(DefaultConfiguration.scale.relativePath) unless told otherwise. Every case \
+            is measured in turns: one thread works for all RQs, burst by burst, so that the \
+            claims of the others come in between; this gives the cost of each RQ whatever the \
+            number of CPUs. Cases for which there are CPUs are measured on cores as well, where \
+            each RQ has a thread that does both of its sides while the others contend with it, \
+            and with threads.
 
             Then the stall curves: RQ 0's driver stops harvesting, and the split share of the \
             others is counted over the length of the stall and the number of slots, with slots \
