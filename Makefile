@@ -5,6 +5,8 @@ SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sourc
 # Debian's packages: to build, and to compare with other people's rings.
 NEEDED := pkg-config libnuma-dev
 RIVALS := g++ libdpdk-dev libboost-dev
+CHECKERS := spin gcc
+GUEST := qemu-system-x86 busybox-static cpio
 
 # The C library: everything it needs of Swift is inside. lld, because it exports nothing beyond the
 # map; nodelete, because the Swift runtime cannot be unloaded.
@@ -18,13 +20,17 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
     -Xlinker --version-script=Sources/CCleave/cleave.map
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib install install-files clean needed
+.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib install \
+    install-files clean needed model test-model numa-test
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
 	@echo 'make bench        the main job on configs/bench/default.yaml (BENCH_ARGS="--json FILE")'
-	@echo 'make test         style, unit and stress tests, ThreadSanitizer'
+	@echo 'make test         all of: style, unit and stress tests, ThreadSanitizer, models, docs'
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
+	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
+	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
+	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
 	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
@@ -44,6 +50,7 @@ bench: build
 
 # The release build comes first: tests disassemble it to see what the hot loop became.
 test: needed
+	@.ci/require --optional libdpdk-dev
 	@echo '== style'
 	$(MAKE) --no-print-directory lint
 	@echo '== release build (its machine code is tested below)'
@@ -55,14 +62,34 @@ test: needed
 	$(SWIFT) test
 	@echo '== ThreadSanitizer'
 	$(MAKE) --no-print-directory test-tsan
+	@echo '== interleavings'
+	$(MAKE) --no-print-directory test-model
+	@echo '== model of the header queue'
+	$(MAKE) --no-print-directory model
+	@echo '== NUMA guest'
+	$(MAKE) --no-print-directory numa-test
 	@echo '== documentation'
 	$(MAKE) --no-print-directory docs
-	@echo '== passed: style, release build, tests, ThreadSanitizer, documentation'
+	@echo '== passed: style, release build, tests, ThreadSanitizer, interleavings, model, NUMA, docs'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
 	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(SWIFT) test --sanitize=thread \
 	    --scratch-path .build-tsan --filter RingsTests --filter StressTests
+
+# NAMES picks cases: see Tests/Models/check.
+model:
+	@.ci/require $(CHECKERS)
+	@Tests/Models/check $(NAMES)
+
+# A build of its own, where each access to a shared word asks a scheduler.
+test-model: needed
+	$(SWIFT) test --package-path Tests/ModelTests --scratch-path .build-model -Xswiftc -O
+
+# Skipped, with the reason, where QEMU or a kernel for the guest cannot be had.
+numa-test: build
+	@.ci/require --optional $(GUEST)
+	@Tests/NUMA/numa-test $(PROGRAM) .build-numa
 
 format:
 	$(SWIFT) format format --in-place --parallel --recursive $(SOURCES)
@@ -107,5 +134,5 @@ bench-rings:
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
 clean:
-	rm -rf .build .build-tsan .build-lib
+	rm -rf .build .build-tsan .build-lib .build-model .build-numa
 	$(MAKE) --no-print-directory -C Benchmarks clean

@@ -16,6 +16,11 @@ let package = Package(
         .library(name: "cleave-static", type: .static, targets: ["CleaveCAPI"]),
         .executable(name: "cleave-bench", targets: ["cleave-bench"]),
     ],
+    traits: [
+        .trait(
+            name: "ModelCheck",
+            description: "Shared words ask a scheduler. For Tests/ModelTests alone.")
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),

@@ -168,24 +168,35 @@ cleave_memory *vhost_memory(int vid) {
     return memory;
 }
 
+// The guest's receive queue is the first vring, its transmit queue the second.
 static int attach_cleave(dpdk_pair *pair) {
-    struct rte_vhost_vring ring;
-    cleave_rq_config config = {.struct_size = sizeof config};
+    struct rte_vhost_vring receive, transmit;
+    cleave_rq_config rq = {.struct_size = sizeof rq};
+    cleave_txq_config txq = {.struct_size = sizeof txq};
     const int vid = pair->cleave.vid;
     pair->memory = vhost_memory(vid);
     if (pair->memory == NULL) return -1;
-    if (rte_vhost_get_vhost_vring(vid, 0, &ring) != 0 ||
-        rte_vhost_get_vring_base(vid, 0, &config.last_avail, &config.last_used) != 0 ||
-        rte_vhost_get_negotiated_features(vid, &config.features) != 0) {
-        return vhost_fail("no virtqueue");
+    if (rte_vhost_get_vhost_vring(vid, 0, &receive) != 0 ||
+        rte_vhost_get_vhost_vring(vid, 1, &transmit) != 0 ||
+        rte_vhost_get_vring_base(vid, 0, &rq.last_avail, &rq.last_used) != 0 ||
+        rte_vhost_get_vring_base(vid, 1, &txq.last_avail, &txq.last_used) != 0 ||
+        rte_vhost_get_negotiated_features(vid, &rq.features) != 0) {
+        return vhost_fail("no virtqueues");
     }
-    config.size = ring.size;
-    config.burst = BURST;
-    config.descriptor_area = ring.desc;
-    config.driver_area = ring.avail;
-    config.device_area = ring.used;
-    const int result = cleave_rq_create(pair->memory, &config, &pair->rq);
-    return result < 0 ? vhost_fail_cleave("cleave_rq_create", result, pair->memory) : 0;
+    rq.size = receive.size;
+    rq.burst = BURST;
+    rq.descriptor_area = receive.desc;
+    rq.driver_area = receive.avail;
+    rq.device_area = receive.used;
+    int result = cleave_rq_create(pair->memory, &rq, &pair->rq);
+    if (result < 0) return vhost_fail_cleave("cleave_rq_create", result, pair->memory);
+    txq.features = rq.features;
+    txq.size = transmit.size;
+    txq.descriptor_area = transmit.desc;
+    txq.driver_area = transmit.avail;
+    txq.device_area = transmit.used;
+    result = cleave_txq_create(pair->memory, &txq, &pair->txq);
+    return result < 0 ? vhost_fail_cleave("cleave_txq_create", result, pair->memory) : 0;
 }
 
 dpdk_pair *dpdk_pair_create(const dpdk_shape *shape) {
@@ -199,7 +210,10 @@ dpdk_pair *dpdk_pair_create(const dpdk_shape *shape) {
     const uint32_t room = RTE_PKTMBUF_HEADROOM + shape->buffer_bytes - 12;
     pair->pool = rte_pktmbuf_pool_create(
         name, 6 * shape->ring_size + 2048, 64, 0, (uint16_t)room, SOCKET_ID_ANY);
-    if (pair->pool == NULL) {
+    snprintf(name, sizeof name, "device%u", number - 1);
+    pair->device_pool = rte_pktmbuf_pool_create(
+        name, 1024, 256, 0, (uint16_t)(RTE_PKTMBUF_HEADROOM + shape->packet_bytes), SOCKET_ID_ANY);
+    if (pair->pool == NULL || pair->device_pool == NULL) {
         vhost_fail("no memory for receive buffers: %s", rte_strerror(rte_errno));
     } else if (open_endpoint(&pair->dpdk, shape, pair->pool) == 0 &&
                open_endpoint(&pair->cleave, shape, pair->pool) == 0 && attach_cleave(pair) == 0) {
@@ -212,10 +226,12 @@ dpdk_pair *dpdk_pair_create(const dpdk_shape *shape) {
 void dpdk_pair_destroy(dpdk_pair *pair) {
     if (pair == NULL) return;
     cleave_rq_destroy(pair->rq);
+    cleave_txq_destroy(pair->txq);
     cleave_memory_destroy(pair->memory);
     close_endpoint(&pair->dpdk);
     close_endpoint(&pair->cleave);
     rte_mempool_free(pair->pool);
+    rte_mempool_free(pair->device_pool);
     free(pair);
 }
 
@@ -283,6 +299,11 @@ void dpdk_sources_destroy(dpdk_sources *sources) {
     free(sources->mbufs);
     free(sources->packets);
     free(sources);
+}
+
+// The pool has no caches and hands out what was freed longest ago: in this order, over and over.
+void dpdk_sources_release(dpdk_sources *sources) {
+    rte_pktmbuf_free_bulk(sources->mbufs, sources->count);
 }
 
 const void *dpdk_sources_packet(const dpdk_sources *sources, uint32_t index) {

@@ -18,10 +18,12 @@ struct endpoint {
 
 struct dpdk_pair {
     dpdk_shape shape;
-    struct rte_mempool *pool;
+    struct rte_mempool *pool;         // of the guests' drivers
+    struct rte_mempool *device_pool;  // of the devices, for what they dequeue
     struct endpoint dpdk, cleave;
     cleave_memory *memory;
     cleave_rq *rq;
+    cleave_txq *txq;
 };
 
 struct dpdk_sources {

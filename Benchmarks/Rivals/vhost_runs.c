@@ -4,6 +4,7 @@
 
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
+#include <rte_memcpy.h>
 #include <rte_vhost.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +101,114 @@ int dpdk_run_cleave_enqueue(
     return 0;
 }
 
+// ---- What a guest sends ------------------------------------------------------------------------
+
+// The driver's turn: sends 32 packets. `sent` says where their bytes are; they stay there a while.
+static int transmit(uint16_t port, const dpdk_sources *sources, const void **sent) {
+    struct rte_mbuf *mbufs[BURST];
+    if (rte_pktmbuf_alloc_bulk(sources->pool, mbufs, BURST) != 0) {
+        return vhost_fail("no packet to send is left");
+    }
+    for (int i = 0; i < BURST; i++) {
+        mbufs[i]->data_len = (uint16_t)sources->packet_bytes;
+        mbufs[i]->pkt_len = sources->packet_bytes;
+        sent[i] = rte_pktmbuf_mtod(mbufs[i], const void *);
+    }
+    const uint16_t count = rte_eth_tx_burst(port, 0, mbufs, BURST);
+    if (count == BURST) return 0;
+    rte_pktmbuf_free_bulk(mbufs + count, BURST - count);
+    return vhost_fail("port %u sent %u of %u packets", port, count, BURST);
+}
+
+static void finish(
+    struct rte_mbuf **received, int count, const dpdk_sources *sources, const void *const *sent,
+    bool verify, dpdk_tally *tally) {
+    for (int i = 0; verify && i < count; i++) {
+        const cleave_packet packet = {.data = sent[i], .length = sources->packet_bytes};
+        if (!is_intact(received[i], &packet)) tally->damaged++;
+    }
+    rte_pktmbuf_free_bulk(received, (unsigned)count);
+}
+
+int dpdk_run_dequeue(
+    dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool verify, dpdk_tally *tally) {
+    const int vid = pair->dpdk.vid;
+    for (uint32_t burst = 0; burst < bursts; burst++) {
+        struct rte_mbuf *received[BURST];
+        const void *sent[BURST];
+        if (transmit(pair->dpdk.port, sources, sent) != 0) return -1;
+        const uint64_t start = rte_rdtsc();
+        const int count = rte_vhost_dequeue_burst(vid, 1, pair->device_pool, received, BURST);
+        const uint64_t end = rte_rdtsc();
+        if (add(tally, end - start, count) != 0) return -1;
+        if (count != BURST) return vhost_fail("rte_vhost took %d packets", count);
+        finish(received, count, sources, sent, verify, tally);
+    }
+    return 0;
+}
+
+// Appends `byte_count` bytes; there is room, and nothing behind them is needed.
+static inline void append(struct rte_mbuf *mbuf, const void *bytes, uint32_t byte_count) {
+    rte_memcpy(rte_pktmbuf_mtod_offset(mbuf, void *, mbuf->data_len), bytes, byte_count);
+    mbuf->data_len = (uint16_t)(mbuf->data_len + byte_count);
+    mbuf->pkt_len = mbuf->data_len;
+}
+
+// What replaces rte_vhost_dequeue_burst in a program that wants mbufs.
+static inline int dequeue(dpdk_pair *pair, struct rte_mbuf **mbufs) {
+    cleave_packet packets[BURST];
+    const int count = cleave_txq_dequeue_burst(pair->txq, packets, BURST, NULL);
+    if (count <= 0) return count;
+    if (rte_pktmbuf_alloc_bulk(pair->device_pool, mbufs, (unsigned)count) != 0) return -1;
+    for (int i = 0; i < count; i++) {
+        const cleave_packet *packet = &packets[i];
+        // Lengths are the guest's: no more than there is room for.
+        uint32_t room = rte_pktmbuf_tailroom(mbufs[i]);
+        const uint32_t first = packet->length < room ? packet->length : room;
+        append(mbufs[i], packet->data, first);
+        room -= first;
+        for (int k = 0; k < packet->more_count && room > 0; k++) {
+            const uint32_t part = packet->more[k].length < room ? packet->more[k].length : room;
+            append(mbufs[i], packet->more[k].data, part);
+            room -= part;
+        }
+    }
+    const int result = cleave_txq_complete(pair->txq, (uint32_t)count, NULL);
+    return result < 0 ? result : count;
+}
+
+int dpdk_run_cleave_dequeue(
+    dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool verify, dpdk_tally *tally) {
+    for (uint32_t burst = 0; burst < bursts; burst++) {
+        struct rte_mbuf *received[BURST];
+        const void *sent[BURST];
+        if (transmit(pair->cleave.port, sources, sent) != 0) return -1;
+        const uint64_t start = rte_rdtsc();
+        const int count = dequeue(pair, received);
+        const uint64_t end = rte_rdtsc();
+        if (add(tally, end - start, count) != 0) return -1;
+        if (count != BURST) return vhost_fail("libcleave took %d packets", count);
+        finish(received, count, sources, sent, verify, tally);
+    }
+    return 0;
+}
+
+// A transmit ring lets go of a packet only when it needs its place: others take all places.
+int dpdk_sources_reclaim(dpdk_sources *sources, dpdk_pair *pair) {
+    dpdk_sources others = {.pool = pair->pool, .packet_bytes = 64};
+    dpdk_tally tally = {0};
+    const uint32_t bursts = 2 * pair->shape.ring_size / BURST;
+    if (dpdk_run_dequeue(pair, &others, bursts, false, &tally) != 0 ||
+        dpdk_run_cleave_dequeue(pair, &others, bursts, false, &tally) != 0) {
+        return -1;
+    }
+    const unsigned missing = sources->count - rte_mempool_avail_count(sources->pool);
+    if (missing == 0) return 0;
+    // Rings refer to them: the pool has to stay.
+    sources->pool = NULL;
+    return vhost_fail("%u packets did not come back from the transmit rings", missing);
+}
+
 // ---- libcleave over a guest that is not DPDK's --------------------------------------------------
 
 struct dpdk_guest {
@@ -122,8 +231,8 @@ static int attach_guest(dpdk_guest *guest, const dpdk_guest_layout *layout) {
         .descriptor_area = layout->descriptor_area,
         .driver_area = layout->driver_area,
         .device_area = layout->device_area,
-        .last_avail = layout->packed ? 0x8000 : 0,
-        .last_used = layout->packed ? 0x8000 : 0,
+        .last_avail = layout->base,
+        .last_used = layout->base,
     };
     if (layout->slot_count > 0) {
         cleave_header_queue_config headers = {
@@ -152,12 +261,15 @@ dpdk_guest *dpdk_guest_create(const dpdk_guest_layout *layout) {
     return NULL;
 }
 
-void dpdk_guest_destroy(dpdk_guest *guest) {
-    if (guest == NULL) return;
+uint16_t dpdk_guest_destroy(dpdk_guest *guest) {
+    uint16_t base = 0;
+    if (guest == NULL) return base;
+    cleave_rq_stop(guest->rq, &base);
     cleave_rq_destroy(guest->rq);
     cleave_header_queue_destroy(guest->headers);
     cleave_memory_destroy(guest->memory);
     free(guest);
+    return base;
 }
 
 int dpdk_run_guest_enqueue(

@@ -123,6 +123,11 @@ public func cleave_drop_name(_ index: UInt32) -> UnsafePointer<CChar>! {
 }
 
 @c @implementation
+public func cleave_txq_drop_name(_ index: UInt32) -> UnsafePointer<CChar>! {
+    Names.pick(Names.transmitDrops, index)
+}
+
+@c @implementation
 public func cleave_fallback_name(_ index: UInt32) -> UnsafePointer<CChar>! {
     Names.pick(Names.fallbacks, index)
 }

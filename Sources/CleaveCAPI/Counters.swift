@@ -19,23 +19,31 @@ extension cleave_counters {
         tiny_buffers = counters.tinyBuffers
         skipped_buffers = counters.skippedBuffers
         misfits = counters.misfits
-        withUnsafeMutableBytes(of: &fallback) { bytes in
-            for (reason, count) in counters.fallback {
-                Self.put(count, Int(reason.rawValue), bytes)
-            }
-        }
-        withUnsafeMutableBytes(of: &dropped) { bytes in
-            for (reason, count) in counters.dropped {
-                Self.put(count, Int(reason.rawValue), bytes)
-            }
-        }
+        withUnsafeMutableBytes(of: &fallback) { put(counters.fallback, into: $0) }
+        withUnsafeMutableBytes(of: &dropped) { put(counters.dropped, into: $0) }
         busy_cycles = cycles.busy
         idle_cycles = cycles.idle
     }
+}
 
-    /// Stores entry `index` of an array, if it has that many.
-    private static func put(_ count: UInt64, _ index: Int, _ bytes: UnsafeMutableRawBufferPointer) {
-        guard 8 * index + 8 <= bytes.count else { return }
-        bytes.storeBytes(of: count, toByteOffset: 8 * index, as: UInt64.self)
+extension cleave_txq_counters {
+    init(_ counters: TxCounters) {
+        self.init()
+        fault = UInt32(counters.fault.rawValue)
+        packets = counters.packets
+        bytes = counters.bytes
+        bursts = counters.bursts
+        empty_turns = counters.emptyTurns
+        calls = counters.calls
+        withUnsafeMutableBytes(of: &dropped) { put(counters.dropped, into: $0) }
+    }
+}
+
+/// Stores counts by reason into an array of 64-bit words, as far as it reaches.
+private func put<Reason: RawRepresentable<UInt8>>(
+    _ counts: [Reason: UInt64], into bytes: UnsafeMutableRawBufferPointer
+) {
+    for (reason, count) in counts where 8 * Int(reason.rawValue) + 8 <= bytes.count {
+        bytes.storeBytes(of: count, toByteOffset: 8 * Int(reason.rawValue), as: UInt64.self)
     }
 }

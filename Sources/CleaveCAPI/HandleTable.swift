@@ -17,7 +17,7 @@ import Rings
 /// What a handle refers to; part of its bits.
 enum HandleType: UInt64 {
     case context = 1
-    case memory, headerQueue, rq, engine, lane
+    case memory, headerQueue, rq, engine, lane, txq
 }
 
 /// One slot of the table.

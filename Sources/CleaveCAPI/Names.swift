@@ -8,6 +8,7 @@ enum Names {
     // SAFETY: written once, under the runtime's guard of lazy globals, and then only read.
     nonisolated(unsafe) static let version = copy("0.1.0")
     nonisolated(unsafe) static let drops = DropReason.allCases.map { copy($0.name) }
+    nonisolated(unsafe) static let transmitDrops = TxDropReason.allCases.map { copy($0.name) }
     nonisolated(unsafe) static let fallbacks = FallbackReason.allCases.map { copy($0.name) }
     nonisolated(unsafe) static let faults = QueueFault.allCases.map { copy($0.name) }
 

@@ -114,9 +114,7 @@ struct PacketBurst {
             let segment = (UnsafeRawPointer(segments) + 16 * index)
                 .loadUnaligned(as: cleave_segment.self)
             if segment.length == 0 { continue }
-            guard let data = segment.data, segment.reserved == 0 else {
-                throw .invalid(".more[\(index)].data is NULL, or its reserved is not 0")
-            }
+            guard let data = segment.data else { throw .invalid(".more[\(index)].data is NULL") }
             refs[start + count - 1].flags.insert(.more)
             (refs + start + count).initialize(to: ref(data, segment.length, packet.cookie))
             count += 1

@@ -122,7 +122,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
             let bits = ((UInt64(1) &<< UInt64(here)) &- 1) &<< UInt64(offset)
             let found = mark(group, bits | (passes ? Self.passed : 0))
             if found & bits != 0 { doubleRetires.fetchAdd(1) }
-            passes = found | bits | (passes ? Self.passed : 0) == full
+            passes = isOldest(found | bits | (passes ? Self.passed : 0))
             if passes { moveTail(past: group) }
             left &-= here
             // The next group's first slot: where the range goes on, if it does, and where the
@@ -179,6 +179,15 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         SharedWord32(ring + place &* HeaderQueueLayout.returnEntryByteCount)
     }
 
+    /// Whether `word` is complete: all slots retired, and the tail has come this far.
+    @inline(__always)
+    private func isOldest(_ word: UInt64) -> Bool {
+        #if ModelCheck
+        if SeededBug.retireOutOfOrder.isOn { return word | Self.passed == full }
+        #endif
+        return word == full
+    }
+
     /// - Returns: the word before.
     @inline(__always)
     private func mark(_ group: Int, _ bits: UInt64) -> UInt64 {
@@ -190,10 +199,23 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     /// this one has passed on.
     @inline(__always)
     private func moveTail(past group: Int) {
+        #if ModelCheck
+        if SeededBug.tailBeforeReset.isOn {
+            tail.storeRelease(tail.load() &+ UInt32(truncatingIfNeeded: groupSize))  // [H1]
+            return SharedWord64(words + group &* Self.wordStride).store(0)
+        }
+        #endif
         SharedWord64(words + group &* Self.wordStride).store(0)
         // [H1 release -> acquire in HeaderClaimer.claim: the slots below are done with]
         tail.storeRelease(tail.load() &+ UInt32(truncatingIfNeeded: groupSize))
     }
+
+    #if ModelCheck
+    /// Where group `group`'s word lies, for observation.
+    func wordAddress(_ group: Int) -> UnsafeMutableRawPointer {
+        words + group &* Self.wordStride
+    }
+    #endif
 
     /// Slots retired although they were retired already: 0 unless device or consumer misbehave.
     public var doubleRetireCount: UInt64 { doubleRetires.load() }

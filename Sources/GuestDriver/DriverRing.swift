@@ -41,6 +41,11 @@ struct DriverRingGeometry {
 
     func check(_ format: RingFormat) throws(RxPathError) {
         try VirtqueueAddresses.check(size: size, format)
+        guard format != .split || !features.contains(.inOrder) || descriptorCount == size else {
+            throw RxPathError(
+                "IN_ORDER on a split ring of \(size) needs chains that fill it, not \(chainCount) "
+                    + "of \(chainLength)")
+        }
         guard chainCount > 0 else {
             throw RxPathError(
                 headerStride == 2
@@ -66,6 +71,49 @@ struct UsedBuffer: BitwiseCopyable {
     var byteCount: Int
     /// Header slot, or -1.
     var slot: Int
+    /// All of it was written: `byteCount` means nothing.
+    var isFull = false
+}
+
+/// With IN_ORDER one used entry may stand for several chains, up to the one it names; all but that
+/// are full. This gives them one by one.
+struct UsedBatch: BitwiseCopyable {
+    private let chainCount: Int
+    private let chainLength: Int
+    /// The chain that was offered longest ago.
+    private var next = 0
+    /// Chains to give before the batch ends.
+    private var left = 0
+    private var last = UsedBuffer(head: 0, byteCount: 0, slot: -1)
+
+    init(_ geometry: DriverRingGeometry) {
+        chainCount = geometry.chainCount
+        chainLength = geometry.chainLength
+    }
+
+    @inline(__always) var isEmpty: Bool { left == 0 }
+
+    /// Begins with an entry as the device wrote it.
+    mutating func begin(_ entry: UsedBuffer) {
+        last = entry
+        let chain = entry.head / chainLength
+        // A chain that is not there ends the batch at once; the caller refuses it.
+        left = chain < chainCount ? (chain - next + chainCount) % chainCount + 1 : 1
+    }
+
+    /// The next chain; there is one.
+    mutating func take() -> UsedBuffer {
+        left -= 1
+        var used = last
+        if left > 0 {
+            used.head = next * chainLength
+            used.isFull = true
+            // The slot is that of the packet that begins here.
+            last.slot = -1
+        }
+        next = next + 1 == chainCount ? 0 : next + 1
+        return used
+    }
 }
 
 /// The driver side of a receive virtqueue, the same verbs for both formats: chains of a fixed
@@ -98,7 +146,7 @@ protocol DriverRing: BitwiseCopyable {
 
     /// Used entry `offset` of those not released yet, or nil if there are no more. The caller asks
     /// in order, for no more entries than there are chains.
-    func used(_ offset: Int) -> UsedBuffer?
+    mutating func used(_ offset: Int) -> UsedBuffer?
 
     /// The first `count` used entries are done with.
     mutating func release(_ count: Int)

@@ -11,7 +11,10 @@ public struct ReceivedPiece: BitwiseCopyable, Sendable {
 /// One packet as harvested. Valid until the burst is finished.
 @frozen
 public struct ReceivedPacket: BitwiseCopyable, Sendable {
-    /// Packet headers in their slot; meaningful if `headerLength` is not 0.
+    /// The virtio-net header: in the packet's first buffer, or in its slot (`usedElement`).
+    // SAFETY: guest memory that the driver owns until it posts the buffer or retires the slot.
+    public nonisolated(unsafe) var netHeader: UnsafeRawPointer
+    /// Packet headers, where they lie apart; meaningful if `headerLength` is not 0.
     // SAFETY: guest memory that the driver owns until it retires the slot.
     public nonisolated(unsafe) var headers: UnsafeRawPointer
     /// Bytes of headers in the slot; 0 = the packet lies whole in its pieces.

@@ -108,7 +108,7 @@ public final class RxDriver: @unchecked Sendable {
     public var virtqueue: VirtqueueAddresses { body.addresses }
     private let space: GuestSpace
     private let body: RxDriverBody
-    private let state: UnsafeMutablePointer<RxDriverState>
+    let state: UnsafeMutablePointer<RxDriverState>
 
     /// Cuts ring and buffers from `space`; nothing is posted yet.
     /// - Throws: `RxPathError` if the geometry does not hold or memory runs out.

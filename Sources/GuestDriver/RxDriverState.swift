@@ -5,37 +5,38 @@ import RxPath
 /// cases for every packet, 6 cycles.
 struct RxDriverState {
     let chainLength: Int
-    private let chainCount: Int
+    let chainCount: Int
     let packets: UnsafeMutablePointer<ReceivedPacket>
     let pieces: UnsafeMutablePointer<ReceivedPiece>
-    private(set) var packetCount = 0
-    private(set) var pieceCount = 0
-    private(set) var harvestedCount: UInt64 = 0
-    private(set) var emptyBufferCount: UInt64 = 0
-    private(set) var postedDescriptorCount: UInt64 = 0
-    private(set) var postedByteCount: UInt64 = 0
+    var packetCount = 0
+    var pieceCount = 0
+    var harvestedCount: UInt64 = 0
+    var emptyBufferCount: UInt64 = 0
+    var postedDescriptorCount: UInt64 = 0
+    var postedByteCount: UInt64 = 0
     var retiredSlotCount: UInt64 = 0
-    private(set) var fault = DriverFault.none
+    var fault = DriverFault.none
 
-    private let burst: Int
-    private let pieceCapacity: Int
-    private let isMergeable: Bool
-    private let netHeaderByteCount: Int
+    let burst: Int
+    let pieceCapacity: Int
+    let isMergeable: Bool
+    let isInOrder: Bool
+    let netHeaderByteCount: Int
     /// A `SplitTail` follows the virtio-net header in data buffers.
-    private let hasSplitTail: Bool
+    let hasSplitTail: Bool
     /// What precedes a packet in its data buffers, if it has no slot of its own.
-    private let prefixByteCount: Int
+    let prefixByteCount: Int
     /// The chain's descriptor where its data begins: 1 if one leads for the prefix alone, else 0.
-    private let firstDataPosition: Int
+    let firstDataPosition: Int
     /// Headers lie behind the prefix (methods A, B, C), not in a slot.
-    private let headersLead: Bool
+    let headersLead: Bool
     /// They have the chain's first descriptor to themselves (A), not the whole buffer.
-    private let payloadSharesChain: Bool
+    let payloadSharesChain: Bool
     let headerQueue: Unmanaged<DriverHeaderQueue>?
     let slotCount: Int
-    private let slotSize: Int
+    let slotSize: Int
 
-    private let buffers: GuestBlock
+    let buffers: GuestBlock
     /// Header buffers begin here.
     let firstHeaderUnit: UInt32
     /// The buffer at each descriptor.
@@ -44,7 +45,7 @@ struct RxDriverState {
     let freeChains: UnsafeMutablePointer<UInt16>
     var freeChainCount: Int
     /// 1 for each chain that the device has.
-    private let isPosted: UnsafeMutablePointer<UInt8>
+    let isPosted: UnsafeMutablePointer<UInt8>
     /// Chains of the harvested burst.
     let burstChains: UnsafeMutablePointer<UInt16>
     var burstChainCount = 0
@@ -65,6 +66,7 @@ struct RxDriverState {
         pieceCapacity = max(geometry.size, configuration.burst)
         packets = .allocate(capacity: burst)
         pieces = .allocate(capacity: pieceCapacity)
+        isInOrder = configuration.allFeatures.contains(.inOrder)
         isMergeable = configuration.allFeatures.contains(.mergeableBuffers)
         netHeaderByteCount =
             NetHeaderLayout(hashReport: configuration.allFeatures.contains(.hashReport)).byteCount
@@ -137,13 +139,13 @@ struct RxDriverState {
     }
 
     @inline(__always)
-    private func slotPointer(_ slot: Int) -> UnsafeRawPointer {
+    func slotPointer(_ slot: Int) -> UnsafeRawPointer {
         // SAFETY: `splits` implies a header queue (checked in RxDriver.init); kept until `free`.
         headerQueue.unsafelyUnwrapped._withUnsafeGuaranteedRef { $0.pointer(slot) }
     }
 
     @inline(__always)
-    private func pointer(_ buffer: DriverBuffer) -> UnsafeRawPointer {
+    func pointer(_ buffer: DriverBuffer) -> UnsafeRawPointer {
         UnsafeRawPointer(buffers.pointer + buffer.offset)
     }
 
@@ -180,6 +182,12 @@ struct RxDriverState {
             } else {
                 freeChains[kept] = chain
                 kept &+= 1
+                // The order of the chains is the order of the ring.
+                while isInOrder && index < freeChainCount {
+                    freeChains[kept] = freeChains[index]
+                    kept &+= 1
+                    index &+= 1
+                }
             }
         }
         freeChainCount = kept
@@ -211,188 +219,5 @@ struct RxDriverState {
             position &+= 1
         }
         return byteCount
-    }
-
-    // MARK: Harvest
-
-    @inline(__always)
-    mutating func harvest<Ring: DriverRing>(_ ring: UnsafeMutablePointer<Ring>) -> Int {
-        packetCount = 0
-        pieceCount = 0
-        burstChainCount = 0
-        if fault != .none { return 0 }
-        ring.pointee.refresh()
-        var entry = 0
-        while packetCount < burst, let used = ring.pointee.used(entry) {
-            let count = harvestPacket(entry, used, ring)
-            if count == 0 { break }
-            entry &+= count
-        }
-        ring.pointee.release(entry)
-        harvestedCount &+= UInt64(packetCount)
-        return packetCount
-    }
-
-    /// One packet, from used entry `entry` on.
-    /// - Returns: entries it took; 0 after a fault.
-    @inline(__always)
-    private mutating func harvestPacket<Ring: DriverRing>(
-        _ entry: Int, _ used: UsedBuffer, _ ring: UnsafeMutablePointer<Ring>
-    ) -> Int {
-        let byteCount = used.byteCount
-        let slot = used.slot
-        let chain = used.head
-        guard accept(chain) else { return failed(.usedID) }
-        let first = pointer(bufferAt[chain])
-        var packet = ReceivedPacket(
-            headers: first, headerLength: 0, bufferCount: 1,
-            firstPiece: UInt16(truncatingIfNeeded: pieceCount), pieceCount: 0, dataByteCount: 0)
-        var prefix = 0
-        if slot >= 0 {
-            guard readSlotHeader(slot, &packet) else { return failed(.slot) }
-        } else {
-            if byteCount == 0 {
-                emptyBufferCount &+= 1
-                return 1
-            }
-            prefix = prefixByteCount
-            if byteCount < prefix { return failed(.usedLength) }
-            guard readDataHeader(first, &packet) else { return failed(.slot) }
-        }
-        let bufferCount = Int(packet.bufferCount)
-        if bufferCount == 0 { return failed(.numBuffers) }
-        let lead = prefix &* firstDataPosition
-        let isPlaced =
-            headersLead && packet.isSplit
-            ? appendBehindHeaders(chain, byteCount, &packet)
-            : appendPieces(
-                chain, firstDataPosition, byteCount &- lead, prefix &- lead, &packet)
-        guard isPlaced else { return failed(.usedLength) }
-        if bufferCount > 1 {
-            let reason = harvestFurther(entry, bufferCount, ring, &packet)
-            if reason != .none { return failed(reason) }
-        }
-        (packets + packetCount).initialize(to: packet)
-        packetCount &+= 1
-        return bufferCount
-    }
-
-    /// The second and later buffers of a packet.
-    @inline(never)
-    private mutating func harvestFurther<Ring: DriverRing>(
-        _ entry: Int, _ count: Int, _ ring: UnsafeMutablePointer<Ring>,
-        _ packet: inout ReceivedPacket
-    ) -> DriverFault {
-        for offset in 1..<count {
-            guard let used = ring.pointee.used(entry &+ offset) else { return .numBuffers }
-            guard used.slot < 0, accept(used.head) else { return .usedID }
-            // Method C gives small buffers back empty.
-            if used.byteCount == 0 { continue }
-            guard appendPieces(used.head, 0, used.byteCount, 0, &packet) else {
-                return .usedLength
-            }
-        }
-        return .none
-    }
-
-    /// Checks that a used id is a posted chain and takes it over.
-    @inline(__always)
-    private mutating func accept(_ head: Int) -> Bool {
-        let chain = chainLength == 1 ? head : head / chainLength
-        if chain >= chainCount || isPosted[chain] == 0 { return false }
-        if chainLength != 1 && chain &* chainLength != head { return false }
-        isPosted[chain] = 0
-        burstChains[burstChainCount] = UInt16(truncatingIfNeeded: chain)
-        burstChainCount &+= 1
-        return true
-    }
-
-    /// Net header and packet headers in a slot (`usedElement`).
-    @inline(__always)
-    private mutating func readSlotHeader(_ slot: Int, _ packet: inout ReceivedPacket) -> Bool {
-        if slot >= slotCount { return false }
-        let start = slotPointer(slot)
-        let netHeader = NetHeader(load: start, byteCount: netHeaderByteCount)
-        packet.headers = start + netHeaderByteCount
-        packet.headerLength = netHeader.hdrLen
-        if isMergeable { packet.bufferCount = netHeader.numBuffers }
-        if netHeader.hdrLen == 0 || Int(netHeader.hdrLen) &+ netHeaderByteCount > slotSize {
-            return false
-        }
-        noteSlot(slot)
-        return true
-    }
-
-    /// Net header, and the tail that names a slot (`netHeader`), at the start of a data buffer.
-    @inline(__always)
-    private mutating func readDataHeader(
-        _ start: UnsafeRawPointer, _ packet: inout ReceivedPacket
-    ) -> Bool {
-        if isMergeable {
-            packet.bufferCount = NetHeader(load: start, byteCount: netHeaderByteCount).numBuffers
-        }
-        if !hasSplitTail { return true }
-        let tail = SplitTail(load: start + netHeaderByteCount)
-        if !tail.isSplit { return true }
-        packet.headerLength = tail.headerLength
-        if headersLead {
-            packet.headers = start + prefixByteCount
-            return tail.headerLength != 0 && tail.slot == 0
-        }
-        if Int(tail.slot) >= slotCount || tail.headerLength == 0
-            || Int(tail.headerLength) > slotSize
-        {
-            return false
-        }
-        packet.headers = slotPointer(Int(tail.slot))
-        noteSlot(Int(tail.slot))
-        return true
-    }
-
-    /// Adds the payload of a first buffer that begins with prefix and headers: what lies in the
-    /// chain's further descriptors, if payload shares it; otherwise there is none.
-    @inline(__always)
-    private mutating func appendBehindHeaders(
-        _ head: Int, _ byteCount: Int, _ packet: inout ReceivedPacket
-    ) -> Bool {
-        let lead = prefixByteCount &+ Int(packet.headerLength)
-        let payload = byteCount &- lead
-        if payload < 0 || lead > Int(bufferAt[head].byteCount) { return false }
-        if payload == 0 { return true }
-        return payloadSharesChain && appendPieces(head, 1, payload, 0, &packet)
-    }
-
-    /// Adds the pieces of a chain of which `byteCount` bytes were written from descriptor number
-    /// `first` on.
-    @inline(__always)
-    private mutating func appendPieces(
-        _ head: Int, _ first: Int, _ byteCount: Int, _ prefix: Int,
-        _ packet: inout ReceivedPacket
-    ) -> Bool {
-        var left = byteCount
-        var skip = prefix
-        var position = first
-        repeat {
-            if position == chainLength || pieceCount == pieceCapacity { return left == 0 }
-            let buffer = bufferAt[head &+ position]
-            let here = min(left, Int(buffer.byteCount))
-            (pieces + pieceCount).initialize(
-                to: ReceivedPiece(
-                    pointer: pointer(buffer) + skip,
-                    byteCount: UInt32(truncatingIfNeeded: here &- skip)))
-            pieceCount &+= 1
-            packet.pieceCount &+= 1
-            packet.dataByteCount &+= UInt32(truncatingIfNeeded: here &- skip)
-            left &-= here
-            skip = 0
-            position &+= 1
-        } while left > 0
-        return true
-    }
-
-    @inline(never)
-    private mutating func failed(_ reason: DriverFault) -> Int {
-        fault = reason
-        return 0
     }
 }

@@ -27,11 +27,11 @@ public enum CycleClock {
     /// `tsc`, `cntvct` or `clock_monotonic`.
     public static var source: String {
         #if arch(x86_64)
-            "tsc"
+        "tsc"
         #elseif arch(arm64)
-            "cntvct"
+        "cntvct"
         #else
-            "clock_monotonic"
+        "clock_monotonic"
         #endif
     }
 

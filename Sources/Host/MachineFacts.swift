@@ -78,21 +78,21 @@ public struct MachineFacts: Sendable {
 
     private static var architecture: String {
         #if arch(x86_64)
-            "x86_64"
+        "x86_64"
         #elseif arch(arm64)
-            "arm64"
+        "arm64"
         #else
-            "unknown"
+        "unknown"
         #endif
     }
 
     private static var compiler: String {
         #if compiler(>=6.4)
-            let swift = "Swift 6.4 or later"
+        let swift = "Swift 6.4 or later"
         #elseif compiler(>=6.3)
-            let swift = "Swift 6.3"
+        let swift = "Swift 6.3"
         #else
-            let swift = "Swift 6.2"
+        let swift = "Swift 6.2"
         #endif
         return "\(swift), \(String(cString: cleave_compiler()))"
     }

@@ -1,6 +1,7 @@
 // The one seam for atomics: every word that two threads (or a guest and this process) share is
 // reached through one of these types. It is the only file that imports Synchronization, so a
-// scheduler of interleavings can stand in for the real thing here and nowhere else.
+// scheduler of interleavings can stand in for the real thing here and nowhere else: ModelWord.swift
+// does, in a build with the trait ModelCheck.
 //
 // Each type is a pointer to a naturally aligned word that somebody else owns: a ring's index
 // line, or guest memory. The names say the ordering on the access; there are no fences, which
@@ -9,6 +10,7 @@
 // SAFETY: `Atomic<UIntN>` has the size, stride and layout of UIntN (asserted in RingsTests), and
 // an atomic access through a pointer to it compiles to the plain instruction of that ordering.
 // The caller guarantees that the word outlives the value and is aligned to its size.
+#if !ModelCheck
 import Synchronization
 
 /// A shared 16-bit word, such as `avail.idx`.
@@ -139,3 +141,5 @@ public struct SharedWord64: @unchecked Sendable {
         cell.pointee.bitwiseOr(bits, ordering: .acquiringAndReleasing).oldValue
     }
 }
+
+#endif

@@ -161,9 +161,10 @@ struct ReportTests {
         #expect(
             rows[1]
                 == "1500 d/usedElement mergeable,turns,d,usedElement,split,mergeable,256,32,1,true,"
-                + "128,64,4096,false,none,false,1500,4.25,4.0,4.5,51.0,48.0,54.0,204.6,198.5,230.0,"
+                + "128,64,4096,128,false,false,none,false,1500,4.25,4.0,4.5,51.0,48.0,54.0,"
+                + "204.6,198.5,230.0,"
                 + "52.25,50.0,61.0,0.0,0.0,0.0,20.0,20.0,20.0,25.0,25.0,25.0,7.25,7.25,7.25,"
-                + "1000,990,10,noSlot=3;notSplittable=7,0,,0,4096,0,0,"
+                + "1000,990,10,noSlot=3;notSplittable=7,0,,0,0,0,4096,0,0,"
                 + "1048576,32768,3.125,1.0,4224.0,0.625,1.0,0.5,1,")
         #expect(
             rows[1].split(separator: ",", omittingEmptySubsequences: false).count

@@ -103,14 +103,13 @@ extension CFunctions {
                         let set = PacketSet()
                         set.add(TestFrames.udp4([7]))
                         var packets = set.packets
-                        for _ in 0..<1_000_000 {
+                        while true {
                             let result = cleave_rq_enqueue_burst(queue, &packets, 1, nil)
                             if result == -EBADF { return }
                             if result < 0 && result != -EBUSY {
                                 strange.add(1, ordering: .relaxed)
                             }
                         }
-                        strange.add(1000, ordering: .relaxed)
                     }
                 }
                 var result = cleave_rq_destroy(queue)

@@ -22,6 +22,12 @@ extension CFunctions {
             ("rq_stop", { cleave_rq_stop($0, nil) }),
             ("rq_destroy", { cleave_rq_destroy($0) }),
             ("rq_counters", { cleave_rq_counters($0, nil) }),
+            ("txq_create", { cleave_txq_create($0, nil, nil) }),
+            ("txq_dequeue_burst", { cleave_txq_dequeue_burst($0, nil, 1, nil) }),
+            ("txq_complete", { cleave_txq_complete($0, 0, nil) }),
+            ("txq_stop", { cleave_txq_stop($0, nil) }),
+            ("txq_destroy", { cleave_txq_destroy($0) }),
+            ("txq_get_counters", { cleave_txq_get_counters($0, nil) }),
             ("engine_create", { cleave_engine_create($0, nil, nil) }),
             ("engine_start", { cleave_engine_start($0) }),
             ("engine_drain", { cleave_engine_drain($0, 1) }),
@@ -64,7 +70,7 @@ extension CFunctions {
             ]
             let takers = [
                 "memory_create": "context_", "header_queue_create": "memory_",
-                "rq_create": "memory_", "engine_create": "memory_",
+                "rq_create": "memory_", "txq_create": "memory_", "engine_create": "memory_",
             ]
             for (name, call) in Self.calls {
                 for (prefix, handle) in handles {

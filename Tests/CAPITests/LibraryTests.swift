@@ -32,7 +32,9 @@ struct LibraryTests {
         return (process.terminationStatus, String(decoding: data, as: UTF8.self))
     }
 
-    static func has(_ tool: String) -> Bool { (try? run("command -v \(tool)").code == 0) ?? false }
+    static func has(_ tool: String) -> Bool {
+        (try? run("command -v \(tool)").code == 0) ?? false
+    }
 
     private static var exported: [String] {
         get throws {

@@ -25,6 +25,8 @@ SAME(rq_size, sizeof(cleave_rq_config), 88);
 SAME(rq_areas, offsetof(cleave_rq_config, descriptor_area), 32);
 SAME(rq_indices, offsetof(cleave_rq_config, last_avail), 56);
 SAME(rq_header_queue, offsetof(cleave_rq_config, header_queue), 72);
+SAME(txq_size, sizeof(cleave_txq_config), 64);
+SAME(txq_counters_size, sizeof(cleave_txq_counters), 176);
 SAME(engine_size, sizeof(cleave_engine_config), 32);
 SAME(counters_size, sizeof(cleave_counters), 384);
 SAME(counters_dropped, offsetof(cleave_counters, dropped), 240);
@@ -178,6 +180,65 @@ static void queue_level(cleave_memory *memory, struct guest *guest, cleave_heade
     EXPECT(cleave_rq_enqueue_burst(rq, packets, 1, &events), -EBADF);
 }
 
+/* The guest's buffers as readable ones: a packet behind its net header, then a broken one. */
+static void transmit(cleave_memory *memory, struct guest *guest) {
+    cleave_txq_config config;
+    cleave_txq_counters counters;
+    cleave_packet packets[4];
+    cleave_txq *txq = NULL;
+    uint32_t events = 0;
+    uint16_t base = 0;
+    int i;
+
+    for (i = 0; i < 3; i++) {
+        const uint64_t rest = 12 + 142;
+        memcpy(guest->table + 16 * i + 8, &rest, 8);
+        fill_frame(guest->buffers[i] + 12);
+    }
+    guest->buffers[1][1] = 1; /* GSO that was not negotiated */
+    guest->buffers[2][0] = 1; /* NEEDS_CSUM */
+    guest->buffers[2][6] = 34;
+    guest->buffers[2][8] = 6;
+    guest->avail[1] = 3;
+    memset(&config, 0, sizeof config);
+    config.struct_size = sizeof config;
+    config.features = 1ull << 32 | 1;
+    config.size = RING;
+    config.descriptor_area = guest->table;
+    config.driver_area = guest->avail;
+    config.device_area = guest->used;
+    EXPECT(cleave_txq_create(memory, &config, &txq), 0);
+    EXPECT(cleave_txq_dequeue_burst(txq, packets, 4, &events), 2);
+    EXPECT(packets[0].data == guest->buffers[0] + 12, 1);
+    EXPECT(packets[0].length, 142);
+    EXPECT(packets[0].more_count, 0);
+    EXPECT(packets[0].net_flags, 0);
+    EXPECT(packets[1].data == guest->buffers[2] + 12, 1);
+    EXPECT(packets[1].net_flags, 1);
+    EXPECT(packets[1].csum_start, 34);
+    EXPECT(packets[1].csum_offset, 6);
+    EXPECT(((uint16_t *)guest->used)[1], 0);
+    EXPECT(cleave_txq_stop(txq, &base), -EBUSY);
+    EXPECT(cleave_txq_complete(txq, 3, &events), -EINVAL);
+    EXPECT(cleave_txq_complete(txq, 1, &events), 0);
+    EXPECT(events, CLEAVE_EVENT_CALL);
+    EXPECT(((uint16_t *)guest->used)[1], 2);
+    EXPECT(cleave_txq_complete(txq, 1, &events), 0);
+    EXPECT(((uint16_t *)guest->used)[1], 3);
+    memset(&counters, 0, sizeof counters);
+    counters.struct_size = sizeof counters;
+    EXPECT(cleave_txq_get_counters(txq, &counters), 0);
+    EXPECT(counters.packets, 2);
+    EXPECT(counters.bytes, 284);
+    EXPECT(counters.dropped[3], 1);
+    EXPECT(strcmp(cleave_txq_drop_name(3), "badOffload"), 0);
+    EXPECT(cleave_txq_stop(txq, &base), 0);
+    EXPECT(base, 3);
+    EXPECT(cleave_txq_dequeue_burst(txq, packets, 4, &events), -ESHUTDOWN);
+    EXPECT(cleave_txq_destroy(txq), 0);
+    EXPECT(cleave_txq_destroy(txq), -EBADF);
+}
+
 static void engine_level(cleave_memory *memory, struct guest *guest) {
     unsigned char frame[142];
     cleave_packet packet;
@@ -280,6 +341,8 @@ int main(void) {
     EXPECT(cleave_header_queue_destroy(headers), 0);
     guest = fresh_guest();
     engine_level(memory, guest);
+    guest = fresh_guest();
+    transmit(memory, guest);
     EXPECT(cleave_memory_destroy(memory), 0);
     EXPECT(cleave_context_destroy(context), 0);
     EXPECT(log_count > 0, 1);

@@ -93,6 +93,9 @@ struct PackedDifferentialTests {
                 method.needsMergeableBuffers ? Array(Self.shapes.prefix(2)) : Self.shapes)
             var features: VirtioFeatures = random.chance(50) ? .eventIndex : []
             if random.chance(30) { features.insert(.hashReport) }
+            // Chains that fill a split ring, in the order of its table.
+            let isOrdered = method != .headerDescriptor && [1, 4].contains(shape.chainLength)
+            if random.chance(50) && isOrdered { features.insert(.inOrder) }
             let burst = random.int(1...40)
             let packets = (0..<150).map { _ in Self.packet(&random) }
             // Small buffers that are skipped take places in the ring.

@@ -53,12 +53,6 @@ public final class EvilRig {
         ring.post(head)
     }
 
-    /// Offers packets of one segment each.
-    @discardableResult
-    public func enqueue(_ packets: [[UInt8]]) -> MockPort.Outcome {
-        port.enqueue(packets, to: queue)
-    }
-
     /// Used entries since the queue's start.
     public var used: [EvilRing.Used] { ring.used(since: ring.firstIndex) }
 }

@@ -4,9 +4,17 @@ import RxPath
 /// A packet as a port holds it: one source segment or several.
 public struct SourcePacket: Sendable, Equatable {
     public var segments: [[UInt8]]
+    /// Sent ahead of the segments.
+    public var offloads: PacketOffloads?
 
-    public init(_ bytes: [UInt8]) { segments = [bytes] }
-    public init(segments: [[UInt8]]) { self.segments = segments }
+    public init(_ bytes: [UInt8], offloads: PacketOffloads? = nil) {
+        self.init(segments: [bytes], offloads: offloads)
+    }
+
+    public init(segments: [[UInt8]], offloads: PacketOffloads? = nil) {
+        self.segments = segments
+        self.offloads = offloads
+    }
 
     public var bytes: [UInt8] { segments.count == 1 ? segments[0] : Array(segments.joined()) }
     public var byteCount: Int { segments.reduce(0) { $0 + $1.count } }
@@ -15,13 +23,14 @@ public struct SourcePacket: Sendable, Equatable {
     public func scattered(_ random: inout SeededRandom, most: Int) -> SourcePacket {
         var rest = bytes[...]
         var parts: [[UInt8]] = []
-        while !rest.isEmpty && parts.count < RxQueue.maximumRefsPerPacket - 1 {
+        // One reference is left for the rest, and one for offloads.
+        while !rest.isEmpty && parts.count < RxQueue.maximumRefsPerPacket - 2 {
             let count = min(random.int(1...most), rest.count)
             parts.append([UInt8](rest.prefix(count)))
             rest = rest.dropFirst(count)
         }
         if !rest.isEmpty || parts.isEmpty { parts.append([UInt8](rest)) }
-        return SourcePacket(segments: parts)
+        return SourcePacket(segments: parts, offloads: offloads)
     }
 }
 
@@ -53,6 +62,7 @@ public final class MockPort {
         release()
         var refs: [PacketRef] = []
         for (number, packet) in packets.enumerated() {
+            if let offloads = packet.offloads { refs.append(PacketRef(context: offloads)) }
             for (index, segment) in packet.segments.enumerated() {
                 let copy = UnsafeMutableRawPointer.allocate(
                     byteCount: max(1, segment.count), alignment: 1)

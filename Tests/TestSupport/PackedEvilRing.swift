@@ -14,6 +14,8 @@ public struct PackedEvilRing {
     public let start: Int
     /// The place that is posted to next.
     public private(set) var posted: Int
+    /// The places of all lists posted so far.
+    public private(set) var lists: [Int] = []
 
     /// Lays the ring over guest memory from `address` on (a multiple of 16).
     /// - Parameter start: 0 to 2 x size - 1: any offset, in a lap of either wrap counter.
@@ -70,16 +72,21 @@ public struct PackedEvilRing {
         write(place, address, length, flags: flags | available(place), id: id)
     }
 
-    /// Posts a list of descriptors, the id in the last one only.
-    public mutating func post(_ pieces: [(address: UInt64, length: Int)], id: Int) {
-        for (index, piece) in pieces.enumerated() {
+    /// Posts a list of descriptors, the first one last, the id in the last one only.
+    public mutating func post(_ pieces: [PostedPiece], id: Int) {
+        for (index, piece) in pieces.enumerated().reversed() {
             let isLast = index == pieces.count - 1
             describe(
                 posted + index, piece.address, piece.length,
-                flags: DescriptorFlags.write | (isLast ? 0 : DescriptorFlags.next),
+                flags: piece.flags | (isLast ? 0 : DescriptorFlags.next),
                 id: isLast ? id : 0xfff0 + index)
         }
+        lists.append(posted)
         posted += pieces.count
+    }
+
+    public mutating func post(_ pieces: [(address: UInt64, length: Int)], id: Int) {
+        post(pieces.map { PostedPiece($0.address, $0.length) }, id: id)
     }
 
     /// Posts one reference to an indirect table.
@@ -87,6 +94,7 @@ public struct PackedEvilRing {
         _ table: UInt64, _ length: Int, flags: UInt16 = DescriptorFlags.indirect, id: Int = 0
     ) {
         describe(posted, table, length, flags: flags, id: id)
+        lists.append(posted)
         posted += 1
     }
 
@@ -117,6 +125,14 @@ public struct PackedEvilRing {
             length: Int(guest.number(start + 8, as: UInt32.self)),
             address: guest.number(start, as: UInt64.self),
             hasWrite: flags & DescriptorFlags.write != 0)
+    }
+
+    /// How many of `lists` the device has used. Those that lie a lap behind were, or they could not
+    /// have been posted over.
+    public var usedCount: Int {
+        var count = lists.lastIndex { $0 < posted - size }.map { $0 + 1 } ?? 0
+        while count < lists.count, used(lists[count]) != nil { count += 1 }
+        return count
     }
 
     public func setDriverEvent(_ offset: UInt16, flags: UInt16) {

@@ -38,10 +38,4 @@ public final class PackedRig {
     public func post(_ id: Int, byteCount: Int = 4096) {
         ring.post([(EvilRig.page(id % 32), byteCount)], id: id)
     }
-
-    /// Offers packets of one segment each.
-    @discardableResult
-    public func enqueue(_ packets: [[UInt8]]) -> MockPort.Outcome {
-        port.enqueue(packets, to: queue)
-    }
 }

@@ -233,4 +233,23 @@ struct CanaryTests {
         let names = ["Package.swift", "Package.resolved", "Benchmarks/Package.resolved"]
         #expect(HygieneRules.resolvedVersions(names).count == 2)
     }
+
+    @Test("A case that no test names, or only for one ring")
+    func hostileCases() {
+        let catalogue: [HostileCase] = [
+            .init("B01", .both, "a"), .init("B02", .both, "b"), .init("B03", .split, "c"),
+            .init("E04", .none, "d"), .init("E05", .both, "e"), .init("C06", .packed, "f"),
+        ]
+        let both = "RingFormat.allCases"
+        let files = [
+            file("Tests/A.swift", "@Test(\"B01, B02: x\", arguments: \(both))\nfunc f() {}\n"),
+            file("Tests/A.swift", "@Test(\"E03 to E05: x\")\nfunc f() { use(E06) }\n"),
+            file("Tests/Packed.swift", "@Test(\"B03, C06: x\")\nfunc f() {}\n"),
+        ]
+        #expect(
+            CoveredCases.missing(catalogue, in: files) == [
+                "B03 (c): no test for split rings", "E05 (e): no test for packed rings",
+            ])
+        #expect(CoveredCases.missing(catalogue, in: []).count == catalogue.count)
+    }
 }

@@ -86,6 +86,7 @@ enum DirectionRules {
         "Virtqueue": ["Memory", "Virtqueue"],
         "HeaderQueue": ["Memory", "HeaderQueue"],
         "Packet": ["Memory", "Packet"],
+        "Transmit": ["Memory", "Virtqueue", "Packet", "Transmit"],
         "Placement": ["Memory", "Virtqueue", "HeaderQueue", "Packet", "Placement"],
         "Worker": ["Memory", "Virtqueue", "HeaderQueue", "Packet", "Placement", "Worker"],
     ]

@@ -21,7 +21,8 @@ enum SizeRules {
     static func functionLimit(_ path: String) -> Int {
         let short = [
             "Sources/RxPath/Virtqueue/", "Sources/RxPath/HeaderQueue/",
-            "Sources/RxPath/Placement/", "Sources/RxPath/Worker/", "Sources/GuestDriver/",
+            "Sources/RxPath/Placement/", "Sources/RxPath/Worker/", "Sources/RxPath/Transmit/",
+            "Sources/GuestDriver/",
         ]
         return short.contains { path.hasPrefix($0) } ? 40 : 70
     }

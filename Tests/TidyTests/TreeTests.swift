@@ -58,6 +58,18 @@ struct TreeTests {
         expectNone(ProjectTree.files.flatMap(SharingRules.unexplainedPromises))
     }
 
+    @Test("Each case of hostile input is named by a test, for each ring that it is about")
+    func hostileCases() {
+        let tests = ProjectTree.files.filter {
+            $0.path.hasPrefix("Tests/") && $0.isSwift && !$0.path.hasPrefix("Tests/TidyTests")
+        }
+        for missing in CoveredCases.missing(HostileCatalogue.all, in: tests) {
+            Issue.record("\(missing)")
+        }
+        let ids = HostileCatalogue.all.map(\.id)
+        #expect(Set(ids).count == ids.count)
+    }
+
     @Test("Nothing of one machine is in the project")
     func hygiene() {
         let texts = ProjectTree.files.filter { $0.path != "LICENSE" }

@@ -40,15 +40,21 @@ struct AbiOverhead: Encodable, CustomStringConvertible {
         let shape = Shape(ring: .split, isMergeable: true, ringSize: 256)
         guard let sources = dpdk_sources_create(64, 1024) else { throw Failure.ofRival }
         defer { dpdk_sources_destroy(sources) }
-        let throughC = try GuestRig(shape, largestPacket: 64, splits: false)
-        let throughSwift = try SwiftRig(shape, sources, count: 1024)
+        // Buffers do not start on one and the same line of every page.
+        let rig = try GuestRig(shape, largestPacket: 64, splits: false, bufferByteCount: 2112)
+        rig.detach()
         var swift: [Double] = []
         var c: [Double] = []
         let bursts: UInt32 = 4096
         for round in 0...repeats {
+            // One ring for both, which each takes over from the other.
+            try rig.attach(shape)
             var tally = dpdk_tally()
-            try check(throughC.run(sources, bursts: bursts, &tally))
-            let cycles = throughSwift.run(bursts: Int(bursts))
+            try check(rig.run(sources, bursts: bursts, &tally))
+            rig.detach()
+            let device = try SwiftDevice(rig, sources, count: 1024)
+            let cycles = device.run(bursts: Int(bursts))
+            rig.base = device.base
             if round == 0 { continue }
             c.append(Double(tally.cycles) / Double(bursts))
             swift.append(Double(cycles) / Double(bursts))
@@ -57,19 +63,20 @@ struct AbiOverhead: Encodable, CustomStringConvertible {
     }
 }
 
-/// The same guest with the Swift class as its device.
-private final class SwiftRig {
+/// The Swift class as device of a rig.
+private final class SwiftDevice {
     private let rig: GuestRig
     private let queue: RxQueue
     private let arena: MemoryArena
     private let refs: UnsafeMutablePointer<PacketRef>
     private let count: Int
-    private var next = 0
 
-    init(_ shape: Shape, _ sources: OpaquePointer, count: Int) throws {
-        rig = try GuestRig(shape, largestPacket: 64, splits: false, attaches: false)
+    init(_ rig: GuestRig, _ sources: OpaquePointer, count: Int) throws {
+        self.rig = rig
+        var virtqueue = rig.driver.virtqueue
+        virtqueue.base = rig.base
         let configuration = RxQueueConfiguration(
-            virtqueue: rig.driver.virtqueue, features: .mergeableBuffers, memory: rig.space.memory,
+            virtqueue: virtqueue, features: .mergeableBuffers, memory: rig.space.memory,
             method: .whole)
         arena = try MemoryArena(byteCount: configuration.arenaByteCount)
         queue = try RxQueue(configuration, in: arena)
@@ -81,13 +88,14 @@ private final class SwiftRig {
         }
     }
 
-    deinit {
-        refs.deallocate()
-    }
+    deinit { refs.deallocate() }
+
+    var base: UInt16 { queue.base }
 
     /// - Returns: cycles of the device's side.
     func run(bursts: Int) -> UInt64 {
         var cycles: UInt64 = 0
+        var next = 0
         for _ in 0..<bursts {
             let first = next
             next = next + 32 == count ? 0 : next + 32

@@ -18,10 +18,10 @@ final class GuestRig {
     private var damagedCount = 0
     private var missingCount = 0
 
-    init(_ shape: Shape, largestPacket: Int, splits: Bool, attaches: Bool = true) throws {
+    init(_ shape: Shape, largestPacket: Int, splits: Bool, bufferByteCount: Int = 4096) throws {
         let buffers: BufferShape =
             shape.isMergeable
-            ? .mergeable(bufferByteCount: 4096) : .single(packetByteCount: largestPacket)
+            ? .mergeable(bufferByteCount: bufferByteCount) : .single(packetByteCount: largestPacket)
         var configuration = RxDriverConfiguration(
             ringSize: shape.ringSize, ring: shape.ring, shape: buffers,
             method: splits ? .headerQueue(.usedElement) : .whole)
@@ -33,13 +33,24 @@ final class GuestRig {
             ? try DriverHeaderQueue(slotSize: 128, slotCount: shape.ringSize, in: space) : nil
         configuration.headerQueue = headerQueue
         driver = try RxDriver(configuration, in: space)
-        if attaches { try attach(shape) }
+        base = driver.virtqueue.base
+        try attach(shape)
         driver.refill()
     }
 
-    deinit { dpdk_guest_destroy(guest) }
+    deinit { detach() }
 
-    private func attach(_ shape: Shape) throws {
+    /// Where the device goes on.
+    var base: UInt16
+
+    /// Ends libcleave's use of the ring, which may go on elsewhere then.
+    func detach() {
+        if let guest { base = dpdk_guest_destroy(guest) }
+        guest = nil
+    }
+
+    /// Makes libcleave the device, from `base` on.
+    func attach(_ shape: Shape) throws {
         func host(_ address: GuestAddress) -> UnsafeMutableRawPointer? {
             space.memory.translate(address, byteCount: 1)
         }
@@ -54,7 +65,7 @@ final class GuestRig {
             descriptor_area: host(ring.descriptorArea), driver_area: host(ring.driverArea),
             device_area: host(ring.deviceArea),
             slots: headerQueue.flatMap { host($0.layout.base) },
-            control: headerQueue.flatMap { host($0.layout.control) })
+            control: headerQueue.flatMap { host($0.layout.control) }, base: base)
         guest = dpdk_guest_create(&layout)
         if guest == nil { throw Failure.ofRival }
     }

@@ -66,7 +66,9 @@ struct Measurement {
         var results: [Result] = []
         for isWarm in plan.isWarm {
             for size in plan.sizes {
-                let rows = try enqueue(shape, pair, guest, size: size, isWarm: isWarm)
+                let rows =
+                    try enqueue(shape, pair, guest, size: size, isWarm: isWarm)
+                    + [try dequeue(shape, pair, size: size, isWarm: isWarm)]
                 Report.print(rows)
                 results += rows
             }
@@ -106,6 +108,36 @@ struct Measurement {
             result("whole", Figures(samples[1]), Figures(samples[2])),
             result("d", Figures(samples[3]), nil),
         ]
+    }
+
+    private func dequeue(
+        _ shape: Shape, _ pair: OpaquePointer, size: Int, isWarm: Bool
+    ) throws -> Result {
+        // Rings hold on to some of the packets.
+        let count = Plan.sourceCount(packetBytes: size, isWarm: isWarm) + 4 * shape.ringSize
+        guard let sources = dpdk_sources_create(UInt32(size), UInt32(count)) else {
+            throw Failure.ofRival
+        }
+        defer { dpdk_sources_destroy(sources) }
+        dpdk_sources_release(sources)
+        var tally = dpdk_tally()
+        try check(dpdk_run_dequeue(pair, sources, 32, true, &tally))
+        try check(dpdk_run_cleave_dequeue(pair, sources, 32, true, &tally))
+        guard tally.damaged == 0 else { throw Failure("\(tally.damaged) packets were damaged") }
+        let samples = try interleave(
+            [
+                Contender(name: "dpdk") { dpdk_run_dequeue(pair, sources, $0, false, &$1) },
+                Contender(name: "whole") {
+                    dpdk_run_cleave_dequeue(pair, sources, $0, false, &$1)
+                },
+            ], bursts: Plan.burstCount(packetBytes: size))
+        try check(dpdk_sources_reclaim(sources, pair))
+        let dpdk = Figures(samples[0])
+        let cleave = Figures(samples[1])
+        return Result(
+            op: "dequeue", ring: shape.ring.rawValue, buffers: shape.buffers, method: "whole",
+            packetBytes: size, ringSize: shape.ringSize, warm: isWarm, cleave: cleave, dpdk: dpdk,
+            ratio: cleave.median / dpdk.median, cleaveFromMbufs: nil, ratioFromMbufs: nil)
     }
 
     /// Every byte of some packets, before anything is timed.

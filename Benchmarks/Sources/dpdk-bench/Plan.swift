@@ -57,8 +57,8 @@ struct Plan {
         }
     }
 
-    /// Packets of a source set. Warm: they stay in the caches. Cold: three times what the last-level
-    /// cache of a server core's neighbourhood holds, counting the lines that are touched.
+    /// Packets of a source set. Warm: they stay in the caches. Cold: three times what the
+    /// last-level cache of a server core's neighbourhood holds, counting the lines touched.
     static func sourceCount(packetBytes: Int, isWarm: Bool) -> Int {
         if isWarm { return packetBytes > 2048 ? 256 : 1024 }
         let touched = (packetBytes + 63) & ~63 + 128

@@ -29,15 +29,13 @@
  * that a caller does not have for 0.
  *
  * THREADS
- *   cleave_*_create, _destroy, _counters,      any thread, at any time; a destroy that meets a call
- *   _last_error, _translate, names, versions   under way on its handle waits a moment for its end,
- *                                              then returns -EBUSY
- *   cleave_rq_enqueue_burst, cleave_rq_stop,   any thread, one at a time per handle; a second one is
- *   cleave_lane_* but counters, the header     refused with -EBUSY, never made to wait
- *   queue's status, cleave_engine_start,
-   _drain, _stop
- *   log callback                               the thread of the call that it reports on, or any
- *                                              thread of an engine; may not call on that handle
+ *   cleave_*_create, _destroy, _counters,     any thread, at any time; a destroy that meets a call
+ *   _last_error, _translate, names, versions  under way on its handle waits a moment for its end,
+ *                                             then returns -EBUSY
+ *   everything else                           any thread, one at a time per handle; a second one
+ *                                             is refused with -EBUSY, never made to wait
+ *   log callback                              the thread of the call that it reports on; a call
+ *                                             on the same handle from there is refused
  *
  * MEMORY. Guest memory stays mapped and ring areas stay in place until cleave_rq_stop or
  * cleave_rq_destroy has returned 0 for every queue over them. Guests are not trusted: whatever
@@ -75,6 +73,7 @@ typedef struct cleave_context cleave_context;
 typedef struct cleave_memory cleave_memory;
 typedef struct cleave_header_queue cleave_header_queue;
 typedef struct cleave_rq cleave_rq;
+typedef struct cleave_txq cleave_txq;
 typedef struct cleave_engine cleave_engine;
 typedef struct cleave_lane cleave_lane;
 
@@ -184,7 +183,7 @@ enum cleave_report {
 enum cleave_rq_flags {
     CLEAVE_RQ_CALL_FD = 1 << 0, /* call_fd is valid: the driver is called through it */
     CLEAVE_RQ_NODE = 1 << 1,    /* node is valid: private memory lies there */
-    CLEAVE_RQ_DROP = 1 << 2,    /* too few buffers: drop the packet, do not leave it to the caller */
+    CLEAVE_RQ_DROP = 1 << 2,    /* too few buffers: drop packets, do not leave them to the caller */
     CLEAVE_RQ_TINY = 1 << 3,    /* method D: packets that fit a slot go there entirely */
     CLEAVE_RQ_ZERO_PAD = 1 << 4 /* method D: zero a slot's last line behind the headers */
 };
@@ -224,7 +223,7 @@ int cleave_rq_create(cleave_memory *memory, const cleave_rq_config *config, clea
 typedef struct cleave_segment {
     const void *data;
     uint32_t length;
-    uint32_t reserved; /* 0 */
+    uint32_t reserved; /* not looked at */
 } cleave_segment;
 
 #define CLEAVE_MAX_SEGMENTS 64      /* of one packet, the first one included */
@@ -302,6 +301,62 @@ int cleave_rq_counters(cleave_rq *rq, cleave_counters *counters);
 const char *cleave_fallback_name(uint32_t index);
 const char *cleave_drop_name(uint32_t index);
 const char *cleave_fault_name(uint32_t fault);
+
+/* ---- Transmit queue (TXQ): a virtqueue whose buffers the device reads ----------------------- */
+
+enum cleave_txq_flags {
+    CLEAVE_TXQ_CALL_FD = 1 << 0, /* call_fd is valid: the driver is called through it */
+    CLEAVE_TXQ_NODE = 1 << 1     /* node is valid: private memory lies there */
+};
+
+typedef struct cleave_txq_config {
+    uint32_t struct_size;
+    uint32_t flags; /* cleave_txq_flags */
+    /* As in cleave_rq_config. A packet may ask for what was negotiated: CSUM (0), HOST_TSO4 (11),
+     * HOST_TSO6 (12), HOST_ECN (13), HOST_UFO (14), HOST_USO (56). */
+    uint64_t features;
+    uint32_t size;
+    uint32_t reserved; /* 0 */
+    void *descriptor_area;
+    void *driver_area;
+    void *device_area;
+    uint16_t last_avail;
+    uint16_t last_used;
+    int32_t call_fd;
+    int32_t node;
+    uint32_t reserved2; /* 0 */
+} cleave_txq_config;
+
+int cleave_txq_create(cleave_memory *memory, const cleave_txq_config *config, cleave_txq **txq);
+
+/* Takes up to `count` packets that the driver has posted, in order, without the virtio-net header
+ * in front of them; what it asked for stands in the offload members, checked: checksums lie inside
+ * the packet, sizes are not 0, kinds were negotiated. Packets that fail are dropped and counted.
+ *
+ * Nothing is copied: `data` and `more` point into guest memory, which the guest may change at any
+ * time (so copy first what you decide by), and stay valid until the packet is completed.
+ * Returns how many there were; `events` as in cleave_rq_enqueue_burst. */
+int cleave_txq_dequeue_burst(
+    cleave_txq *txq, cleave_packet *packets, uint32_t count, uint32_t *events);
+/* Gives the `count` packets that were taken longest ago back to the driver. */
+int cleave_txq_complete(cleave_txq *txq, uint32_t count, uint32_t *events);
+/* Ends the use of the virtqueue, for good; -EBUSY while packets are out. */
+int cleave_txq_stop(cleave_txq *txq, uint16_t *base);
+int cleave_txq_destroy(cleave_txq *txq);
+
+typedef struct cleave_txq_counters {
+    uint32_t struct_size;
+    uint32_t fault;       /* cleave_fault_name */
+    uint64_t packets;     /* handed out */
+    uint64_t bytes;       /* of those, net headers not included */
+    uint64_t bursts;      /* that handed out at least one packet */
+    uint64_t empty_turns; /* that did not */
+    uint64_t calls;       /* times the driver had asked to be called */
+    uint64_t dropped[16]; /* cleave_txq_drop_name */
+} cleave_txq_counters;
+
+int cleave_txq_get_counters(cleave_txq *txq, cleave_txq_counters *counters);
+const char *cleave_txq_drop_name(uint32_t index);
 
 /* ---- Engine: threads of its own ------------------------------------------------------------- */
 

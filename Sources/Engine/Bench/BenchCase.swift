@@ -59,6 +59,8 @@ public struct BenchCase: Sendable, Equatable {
     public var bufferByteCount = 4096
     /// Bytes of the buffers meant for headers (methods A and C).
     public var headerBufferByteCount = 128
+    /// IN_ORDER: one used entry may stand for several full buffers.
+    public var inOrder = false
     /// HASH_REPORT: a virtio-net header of 20 bytes in place of 12.
     public var hashReport = false
     /// Packets up to this many bytes are not split; 0 = all are.

@@ -10,6 +10,8 @@ import RxPath
 final class Testbed {
     let benchCase: BenchCase
     let pool: PacketPool
+    /// Sources refer to the memory of every node's.
+    private let pools: [Int?: PacketPool]
     let engine: RxEngine
     let drivers: [RxDriver]
     /// Source packets of each RQ, as RSS steers them; an RQ may get none.
@@ -34,13 +36,14 @@ final class Testbed {
             throw EngineError("\(benchCase.displayName): no packets on the node of RQ 0")
         }
         self.pool = pool
+        self.pools = pools
         let largest = pool.refs.reduce(0) { max($0, Int($1.byteCount)) }
         let shape = Self.shape(benchCase, largestPacket: largest)
         do {
             let driverConfiguration = RxDriverConfiguration(
                 ringSize: benchCase.ringSize, ring: benchCase.ring, shape: shape,
                 method: benchCase.rxMethod,
-                features: benchCase.hashReport ? .hashReport : [],
+                features: benchCase.features,
                 spareBuffers: benchCase.consumer == .take
                     ? benchCase.ringSize / shape.chainLength * shape.chainLength : 0,
                 burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount,
@@ -124,6 +127,13 @@ final class Testbed {
 }
 
 extension BenchCase {
+    /// Those beyond what the buffers' shape asks for.
+    var features: VirtioFeatures {
+        var features: VirtioFeatures = hashReport ? .hashReport : []
+        if inOrder { features.insert(.inOrder) }
+        return features
+    }
+
     var rxMethod: RxMethod {
         switch method {
         case .whole: .whole

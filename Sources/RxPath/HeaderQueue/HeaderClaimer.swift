@@ -67,7 +67,7 @@ struct HeaderClaimer: BitwiseCopyable {
                 retries &+= 1
                 continue
             }
-            let count = Int(free) < wanted ? Int(free) : wanted
+            let count = Self.cut(wanted, to: free)
             if count == 0 { break }
             // [H2 both ways: claims are ordered among workers]
             let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
@@ -81,6 +81,14 @@ struct HeaderClaimer: BitwiseCopyable {
             retries &+= 1
         }
         return Claim(first: 0, count: 0, retries: retries)
+    }
+
+    @inline(__always)
+    private static func cut(_ wanted: Int, to free: UInt32) -> Int {
+        #if ModelCheck
+        if SeededBug.claimWithoutBound.isOn { return wanted }
+        #endif
+        return Int(free) < wanted ? Int(free) : wanted
     }
 
     @inline(__always) var slotSize: Int { 1 &<< Int(slotShift) }

@@ -82,6 +82,14 @@ public final class HeaderQueue: @unchecked Sendable {
     /// Asks the kernel where the device's own words lie; nil if no node was named for them.
     public func residence(_ name: String) -> PageResidence? { privateWords.residence(name) }
 
+    /// A queue belongs to one guest: its slots are written on behalf of nobody else.
+    func check(belongsTo guest: GuestMemory) throws(RxPathError) {
+        guard guest === memory else {
+            throw RxPathError(
+                "the header queue lies in another guest's memory than the virtqueue")
+        }
+    }
+
     /// Slots claimed since creation, by all RQs together.
     public var claimedCount: UInt64 {
         claimedEarlier.load() &+ (claimer.head.load() &- origin.load())

@@ -128,6 +128,19 @@ public enum HeaderParser {
             frameByteCount: frameByteCount)
     }
 
+    /// Where the layers of a frame in several segments begin, as far as its first
+    /// `scratchByteCount` bytes tell.
+    static func walk(
+        segments: UnsafePointer<PacketRef>, segmentCount: Int, scratch: UnsafeMutableRawPointer
+    ) -> HeaderWalk {
+        var frameByteCount = 0
+        for index in 0..<segmentCount { frameByteCount &+= Int(segments[index].byteCount) }
+        return HeaderWalk(
+            window: UnsafeRawPointer(scratch),
+            windowByteCount: gather(segments, segmentCount, into: scratch),
+            frameByteCount: frameByteCount)
+    }
+
     /// Copies the first bytes of a frame together, at most `scratchByteCount` of them.
     /// - Returns: bytes copied.
     private static func gather(

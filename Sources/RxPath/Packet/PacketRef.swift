@@ -2,7 +2,8 @@
 ///
 /// A packet is one segment, or a run of consecutive references in which all but the last carry
 /// `Flags.more` (a guest's transmit chain, a large GSO frame). A run never wraps out of the
-/// order in which it was submitted.
+/// order in which it was submitted. The run of a packet with offloads begins with a reference
+/// that carries them (`init(context:)`).
 ///
 /// The memory belongs to whoever submitted the reference until the same reference comes back on
 /// the completion ring.
@@ -18,6 +19,8 @@ public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
         public static var more: Flags { Flags(rawValue: 1) }
         /// Set by the device on completion: the packet was not delivered.
         public static var dropped: Flags { Flags(rawValue: 2) }
+        /// No segment, but the offloads of the packet that begins with the next reference.
+        public static var context: Flags { Flags(rawValue: 4) }
     }
 
     /// Host address of the first byte; never 0, and readable for `byteCount` bytes until the

@@ -151,8 +151,8 @@ extension BurstPlan {
             return Int(source.byteCount)
         }
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
-        let netHeader = NetHeader(numBuffers: packet.bufferCount)
-        return placeScattered(packet, refs, prefix, netHeader, .notSplit, nil)
+        return placeScattered(
+            packet, refs, prefix, netHeader(packet, refs), .notSplit, nil)
     }
 
     /// One source segment, one buffer segment.
@@ -190,12 +190,12 @@ extension BurstPlan {
             return Int(source.byteCount)
         }
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
-        let netHeader = NetHeader(hdrLen: headerLength, numBuffers: packet.bufferCount)
+        let netHeader = netHeader(packet, refs)
         let tail = SplitTail(slot: slot, headerLength: headerLength)
         // Where headers lead, reserve has cut the gap behind them out of the segments.
         let headers =
             Method.claimsSlots
-            ? writeSlotPrefix(SimplePlace(packet), slot, constants, method) : nil
+            ? writeSlotPrefix(packet.firstUsed, slot, netHeader, constants, method) : nil
         return placeScattered(packet, refs, prefix, netHeader, tail, headers)
     }
 
@@ -203,14 +203,13 @@ extension BurstPlan {
     /// - Returns: where the packet headers go.
     @inline(__always)
     private func writeSlotPrefix<Report: UsedSlotReport, Method: PlacementMethod>(
-        _ place: SimplePlace, _ slot: UInt32, _ constants: PlaceConstants<Report>,
-        _ method: Method.Type
+        _ usedIndex: Int, _ slot: UInt32, _ netHeader: NetHeader,
+        _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) -> UnsafeMutableRawPointer {
         let start = constants.slots + Int(slot) &* constants.slotSize
         if !Method.reportsInUsedElement { return start }
-        constants.report.attach(slot: slot, toUsed: place.usedIndex)
-        NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
-            .store(to: start, byteCount: constants.netHeaderByteCount)
+        constants.report.attach(slot: slot, toUsed: usedIndex)
+        netHeader.store(to: start, byteCount: constants.netHeaderByteCount)
         return start + constants.netHeaderByteCount
     }
 
@@ -225,13 +224,14 @@ extension BurstPlan {
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let segments = constants.segments + place.segmentIndex
         let first = segments[0].pointer
+        let netHeader = NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
         let headers =
             Method.claimsSlots
-            ? writeSlotPrefix(place, slot, constants, method) : first + prefix
+            ? writeSlotPrefix(place.usedIndex, slot, netHeader, constants, method)
+            : first + prefix
         copyBytes(headers, source.pointer, headerLength)
         if !Method.reportsInUsedElement {
-            NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
-                .store(to: first, byteCount: netHeaderByteCount)
+            netHeader.store(to: first, byteCount: netHeaderByteCount)
             SplitTail(slot: slot, headerLength: place.headerLength)
                 .store(to: first + netHeaderByteCount)
         }

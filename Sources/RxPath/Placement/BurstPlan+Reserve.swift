@@ -29,7 +29,9 @@ extension BurstPlan {
             reserveRest(&rare, method)
             queue = rare
         }
-        if !queue.headsAreInSequence, let duplicate = queue.firstDuplicate() {
+        if !queue.headsAreInSequence(step: Method.Buffer.descriptorCount),
+            let duplicate = queue.firstDuplicate()
+        {
             var rare = queue
             endPlan(at: duplicate, &rare, method)
             queue = rare
@@ -162,6 +164,7 @@ extension BurstPlan {
             if part.room == 0 { (segments.count, skipped) = (segmentsBefore, skipped &+ 1) }
             // All but the last are filled to their full length, as far as the method allows.
             queue.use(part.room)
+            if part.room == part.fetch.byteCount { queue.joinNext() }
             left &-= part.room
             if !isMergeable || queue.usedCount &- firstUsed == queue.size {
                 misfitCount = misfitsBefore

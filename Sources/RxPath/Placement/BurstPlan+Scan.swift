@@ -41,7 +41,9 @@ extension BurstPlan {
         var found = 0
         while found < limit {
             let ref = refs[first &+ found]
-            if ref.flags.contains(.more) || ref.byteCount &- least > span { break }
+            if !ref.flags.isDisjoint(with: [.more, .context]) || ref.byteCount &- least > span {
+                break
+            }
             var length = 0
             if Method.splits {
                 length = HeaderParser.fastLength(ref.pointer, byteCount: Int(ref.byteCount))
@@ -76,8 +78,10 @@ extension BurstPlan {
     ) -> Int {
         var length = 0
         var ended = false
+        var flags: PacketRef.Flags = []
         while !ended && length < Self.maximumRefsPerPacket {
             if length == count { return 0 }
+            flags.formUnion(refs[length].flags)
             ended = !refs[length].flags.contains(.more)
             length &+= 1
         }
@@ -86,7 +90,7 @@ extension BurstPlan {
         // Without its end the rest comes as a packet of its own and is judged by its length.
         let verdict =
             ended
-            ? judge(refs, length, byteCount, slotSize, method)
+            ? judge(refs, length, byteCount, flags.contains(.context), slotSize, method)
             : Verdict(headerLength: 0, fate: PlannedPacket.Fate(DropReason.tooManySegments))
         let packet = PlannedPacket(
             headerLength: verdict.headerLength, fate: verdict.fate, firstRef: firstRef,
@@ -133,9 +137,10 @@ extension BurstPlan {
     }
 
     private mutating func judge<Method: PlacementMethod>(
-        _ refs: UnsafePointer<PacketRef>, _ count: Int, _ byteCount: UInt32, _ slotSize: Int,
-        _ method: Method.Type
+        _ refs: UnsafePointer<PacketRef>, _ count: Int, _ byteCount: UInt32, _ hasContext: Bool,
+        _ slotSize: Int, _ method: Method.Type
     ) -> Verdict {
+        if hasContext, let reason = refusal(refs, count, byteCount) { return Self.dropped(reason) }
         if byteCount < 14 { return Self.dropped(.runt) }
         if byteCount > UInt32(Self.maximumPacketByteCount) { return Self.dropped(.tooLong) }
         if !Method.splits { return Verdict(headerLength: 0, fate: .deliver) }
@@ -144,7 +149,9 @@ extension BurstPlan {
             return Verdict(headerLength: UInt16(truncatingIfNeeded: byteCount), fate: .tiny)
         }
         if byteCount <= closerLimit { return Self.whole(.belowThreshold) }
-        let split = HeaderParser.parse(segments: refs, segmentCount: count, scratch: scratch)
+        let skipped = hasContext ? 1 : 0
+        let split = HeaderParser.parse(
+            segments: refs + skipped, segmentCount: count &- skipped, scratch: scratch)
         let length = Int(split.byteCount)
         if length == 0 { return Self.whole(.notSplittable) }
         let slotBytes = Method.slotByteCount(headerLength: length, netHeader: netHeaderByteCount)
@@ -160,10 +167,12 @@ extension BurstPlan {
         Verdict(headerLength: 0, fate: PlannedPacket.Fate(reason))
     }
 
-    /// Bytes of `count` segments.
+    /// Bytes of the segments among `count` references.
     static func byteCount(_ refs: UnsafePointer<PacketRef>, _ count: Int) -> Int {
         var sum = 0
-        for index in 0..<count { sum &+= Int(refs[index].byteCount) }
+        for index in 0..<count where !refs[index].flags.contains(.context) {
+            sum &+= Int(refs[index].byteCount)
+        }
         return sum
     }
 }

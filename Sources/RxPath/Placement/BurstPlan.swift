@@ -44,6 +44,8 @@ struct BurstPlan: BitwiseCopyable {
     let burst: Int
     /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
     let isMergeable: Bool
+    /// What was negotiated.
+    let features: VirtioFeatures
     /// Packets for which there are too few buffers are dropped instead of left to the source.
     let dropsOnShortage: Bool
     /// Bytes of the virtio-net header: 12 or 20.
@@ -100,6 +102,7 @@ struct BurstPlan: BitwiseCopyable {
             capacity: Self.segmentCapacity(queueSize))
         self.burst = burst
         isMergeable = features.contains(.mergeableBuffers)
+        self.features = features
         self.dropsOnShortage = dropsOnShortage
         tinyLimit = policy.placesTinyPackets ? UInt32(max(0, slotRoom)) : 0
         closerLimit = max(tinyLimit, UInt32(policy.threshold))

@@ -30,6 +30,10 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case tooLong
     /// In more source segments than a packet may have.
     case tooManySegments
+    /// It needs a checksum or segmentation that was not negotiated.
+    case offloadNotNegotiated
+    /// It comes with offloads that cannot be: a checksum outside the packet, an unknown type.
+    case badOffload
     /// Buffers are not mergeable and the next one is too small.
     case bufferTooSmall
     /// It would need more buffers than the queue can hold.

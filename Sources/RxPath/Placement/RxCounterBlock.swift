@@ -5,13 +5,13 @@ import Rings
 struct RxCounterBlock: BitwiseCopyable {
     static let fallbackStart = 16
     static let dropStart = 24
-    static let wordCount = 32
+    static let wordCount = 40
     static let byteCount = CacheLine.roundedUp(wordCount * 8)
 
     /// Word numbers below `fallbackStart`.
     enum Word: Int {
         case packets, bytes, split, buffers, bursts, emptyTurns, calls, claimRetries, tinyBuffers
-        case slots, tiny, fault, skippedBuffers, misfits
+        case slots, tiny, fault, skippedBuffers, misfits, emptyDescriptors
     }
 
     private let base: UnsafeMutableRawPointer

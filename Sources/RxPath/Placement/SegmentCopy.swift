@@ -4,9 +4,11 @@ struct SourceCursor {
     private var refsLeft: Int
     private var offset = 0
 
+    /// - Parameter refs: a packet's references, `count` of them; offloads are passed over.
     init(_ refs: UnsafePointer<PacketRef>, count: Int) {
-        ref = refs
-        refsLeft = count
+        let skipped = refs.pointee.flags.contains(.context) ? 1 : 0
+        ref = refs + skipped
+        refsLeft = count &- skipped
     }
 
     /// Copies the next `byteCount` bytes to `target`; the caller never asks for more than there

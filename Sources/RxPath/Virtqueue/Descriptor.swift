@@ -39,6 +39,8 @@ struct Descriptor: BitwiseCopyable {
 
     /// Device-writable, neither chained nor indirect: the shape of nearly every receive buffer.
     @inline(__always) var isSingleWritable: Bool { kind == DescriptorFlags.write }
+    /// Device-readable, neither chained nor indirect.
+    @inline(__always) var isSingleReadable: Bool { kind == 0 }
     /// Device-writable, and another descriptor follows.
     @inline(__always) var isLinkedWritable: Bool {
         kind == DescriptorFlags.write | DescriptorFlags.next

@@ -11,19 +11,33 @@ struct WalkedChain: BitwiseCopyable {
     var listCount = 0
     /// Bytes of the first descriptor that is not empty.
     var headByteCount = 0
-    /// The last one of those.
+    /// Empty descriptors of a buffer that is not empty altogether.
+    var emptyCount = 0
+    /// The last descriptor in the ring itself.
     var last: Descriptor
 
     init(last: Descriptor) { self.last = last }
 }
 
-/// A bounded walk over one receive chain: NEXT links in a ring, and one level of INDIRECT.
+/// What a device does with the buffers of a queue.
+enum BufferAccess: BitwiseCopyable {
+    /// Receive queues: the device writes.
+    case writable
+    /// Transmit queues: the device reads.
+    case readable
+
+    /// WRITE, as it must be in every descriptor.
+    @inline(__always) var flag: UInt16 { self == .writable ? DescriptorFlags.write : 0 }
+}
+
+/// A bounded walk over one chain: NEXT links in a ring, and one level of INDIRECT.
 ///
 /// Nothing is written while walking, so a chain that turns out to be a lie half way has had no
 /// effect. Each descriptor is read once.
 struct DescriptorChain<Links: DescriptorLinks> {
     private var links: Links
     private let allowsIndirect: Bool
+    private let access: BufferAccess
     private var regions: RegionCache
     /// Descriptors visited, those of an indirect table included.
     private var visited = 0
@@ -31,11 +45,16 @@ struct DescriptorChain<Links: DescriptorLinks> {
     private let budget: Int
     private var byteCount = 0
     private var headByteCount = 0
+    private var emptyCount = 0
     private var fault = QueueFault.none
 
-    private init(_ links: Links, allowsIndirect: Bool, regions: RegionCache, budget: Int) {
+    private init(
+        _ links: Links, allowsIndirect: Bool, access: BufferAccess, regions: RegionCache,
+        budget: Int
+    ) {
         self.links = links
         self.allowsIndirect = allowsIndirect
+        self.access = access
         self.regions = regions
         self.budget = budget
     }
@@ -46,15 +65,17 @@ struct DescriptorChain<Links: DescriptorLinks> {
     /// memory.
     /// - Parameters:
     ///   - segments: its pieces are appended to a copy, as far as the first `need` bytes reach.
+    ///   - access: what every descriptor must allow.
     ///   - walkedCount: descriptors walked before in this burst.
     @inline(never)
     static func walk(
         _ links: Links, from first: Descriptor, need: Int, into segments: SegmentList,
-        allowsIndirect: Bool, regions: RegionCache, walkedCount: Int
+        allowsIndirect: Bool, access: BufferAccess = .writable, regions: RegionCache,
+        walkedCount: Int
     ) -> WalkedChain {
         // Tables of empty descriptors could otherwise make one turn cost the square of the size.
         var chain = DescriptorChain(
-            links, allowsIndirect: allowsIndirect, regions: regions,
+            links, allowsIndirect: allowsIndirect, access: access, regions: regions,
             budget: 1024 &+ 4 &* links.count &- walkedCount)
         var list = segments
         var walked = WalkedChain(last: first)
@@ -63,6 +84,9 @@ struct DescriptorChain<Links: DescriptorLinks> {
         walked.segmentCount = list.count
         walked.visited = chain.visited
         walked.headByteCount = chain.headByteCount
+        if walked.fetch.isBuffer && walked.fetch.byteCount > 0 {
+            walked.emptyCount = chain.emptyCount
+        }
         return walked
     }
 
@@ -139,7 +163,8 @@ struct DescriptorChain<Links: DescriptorLinks> {
                 done &+= Int(piece.byteCount)
             }
             return Links.tableEntry(
-                bytes.load(as: UInt64.self), bytes.load(fromByteOffset: 8, as: UInt64.self))
+                bytes.load(as: UInt64.self), bytes.load(fromByteOffset: 8, as: UInt64.self),
+                access)
         }
     }
 
@@ -147,11 +172,14 @@ struct DescriptorChain<Links: DescriptorLinks> {
     private mutating func append(
         _ descriptor: Descriptor, _ need: Int, _ segments: inout SegmentList
     ) -> BufferFetch {
-        if descriptor.flags & DescriptorFlags.write == 0 { return broken(.direction) }
+        if descriptor.flags & DescriptorFlags.write != access.flag { return broken(.direction) }
         var left = descriptor.byteCount
         if UInt64.max &- descriptor.address < UInt64(left) { return broken(.range) }
         var address = descriptor.address
+        // What a used length can say, and no more.
+        if byteCount &+ Int(left) > 1 &<< 32 { return broken(.overflow) }
         if byteCount == 0 { headByteCount = Int(left) }
+        if left == 0 { emptyCount &+= 1 }
         // An empty descriptor is skipped untranslated: its address may be anything.
         while left > 0 {
             guard let piece = regions.prefix(address, left) else { return broken(.range) }

@@ -10,8 +10,10 @@ protocol DescriptorLinks: BitwiseCopyable {
     /// The descriptor that follows `descriptor`, which has NEXT.
     mutating func following(_ descriptor: Descriptor) -> LinkedDescriptor
 
-    /// An entry of an indirect table from its two words.
-    static func tableEntry(_ address: UInt64, _ rest: UInt64) -> Descriptor
+    /// An entry of an indirect table from its two words, for a queue of that access.
+    static func tableEntry(
+        _ address: UInt64, _ rest: UInt64, _ access: BufferAccess
+    ) -> Descriptor
 
     /// Number of the table entry after `descriptor`, number `index` of `entries`; nil at the end.
     static func entry(after descriptor: Descriptor, _ index: Int, of entries: Int) -> Int?
@@ -40,7 +42,9 @@ struct SplitLinks: DescriptorLinks {
             Descriptor(readingOnce: table + index &* SplitLayout.descriptorByteCount))
     }
 
-    static func tableEntry(_ address: UInt64, _ rest: UInt64) -> Descriptor {
+    static func tableEntry(
+        _ address: UInt64, _ rest: UInt64, _ access: BufferAccess
+    ) -> Descriptor {
         Descriptor(address: address, splitRest: rest)
     }
 
@@ -74,11 +78,12 @@ struct PackedLinks: DescriptorLinks {
         return .descriptor(Descriptor(address: SharedWord64(place).load(), packedRest: rest))
     }
 
-    /// Inside a table only WRITE counts.
-    static func tableEntry(_ address: UInt64, _ rest: UInt64) -> Descriptor {
-        Descriptor(
-            address: address,
-            packedRest: rest & ~(UInt64(~DescriptorFlags.write) &<< 48))
+    /// Inside a table only WRITE counts, and that where the device writes: DPDK's driver sets it in
+    /// the tables of what it sends as well, and to read from there harms nobody.
+    static func tableEntry(
+        _ address: UInt64, _ rest: UInt64, _ access: BufferAccess
+    ) -> Descriptor {
+        Descriptor(address: address, packedRest: rest & ~(UInt64(~access.flag) &<< 48))
     }
 
     static func entry(after descriptor: Descriptor, _ index: Int, of entries: Int) -> Int? {

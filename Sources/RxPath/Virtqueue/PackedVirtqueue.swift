@@ -16,6 +16,9 @@ struct PackedVirtqueue: Virtqueue {
     let size: Int
     private let allowsIndirect: Bool
     private let usesEventIndex: Bool
+    private let isInOrder: Bool
+    /// Entries of this burst join the next.
+    private var hasBatches = false
 
     private var regions: RegionCache
     /// Where the next list begins.
@@ -28,10 +31,10 @@ struct PackedVirtqueue: Virtqueue {
     /// Shadow words of the buffer taken last, without its length.
     private var taken: (list: UInt64, rest: UInt64) = (0, 0)
     private(set) var headByteCount = 0
-    private var ids: HeadSequence
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
+    private(set) var emptyCount = 0
     /// How often the list at `cursor` was found without its end.
     private var unfinishedCount = 0
     var fault = QueueFault.none
@@ -54,9 +57,9 @@ struct PackedVirtqueue: Virtqueue {
         size = addresses.size
         allowsIndirect = features.contains(.indirectDescriptors)
         usesEventIndex = features.contains(.eventIndex)
+        isInOrder = features.contains(.inOrder)
         regions = memory.cache
         cursor = PackedCursor(base: addresses.base)
-        ids = HeadSequence(size: addresses.size)
         // A worker polls: kicks would be wasted.
         deviceArea = areas.deviceArea
         PackedEvent.request(deviceArea, flags: PackedEvent.disable, at: cursor)
@@ -81,9 +84,7 @@ struct PackedVirtqueue: Virtqueue {
         let limit = min(count, room / Buffer.descriptorCount)
         let segmentsOut = segments.base + segments.count
         let shadowOut = shadow + 2 &* usedCount
-        var ids = ids
-        var place = cursor
-        var taken = 0
+        var (place, taken) = (cursor, 0)
         while taken < limit {
             let usedFlags = UInt64(place.usedFlags) &<< 48
             var next = place
@@ -107,11 +108,9 @@ struct PackedVirtqueue: Virtqueue {
             (segmentsOut + part).initialize(to: last)
             shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
             shadowOut[2 &* taken &+ 1] = id | usedFlags | Self.lengthAndWrite(byteCount)
-            ids.note(UInt32(truncatingIfNeeded: id &>> 32), step: Buffer.descriptorCount)
             taken &+= 1
             place = next.next(size: size)
         }
-        self.ids = ids
         segments.count &+= taken &* Buffer.descriptorCount
         endRun(at: place, taken, descriptorCount: Buffer.descriptorCount)
         return taken
@@ -170,6 +169,7 @@ struct PackedVirtqueue: Virtqueue {
             regions: regions, walkedCount: walkedCount)
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
+        emptyCount &+= walked.emptyCount
         headByteCount = walked.headByteCount
         return judge(walked)
     }
@@ -211,11 +211,9 @@ struct PackedVirtqueue: Virtqueue {
         shadow[2 &* usedCount] = taken.list
         shadow[2 &* usedCount &+ 1] = taken.rest | Self.lengthAndWrite(byteCount)
         usedCount &+= 1
-        ids.interrupt()
     }
 
-    @inline(__always) var headsAreInSequence: Bool { ids.isUnbroken }
-    func head(ofUsed index: Int) -> Int {
+    @inline(__always) func head(ofUsed index: Int) -> Int {
         Int(UInt16(truncatingIfNeeded: shadow[2 &* index &+ 1] &>> 32))
     }
     var headMarks: UnsafeMutablePointer<UInt8> {
@@ -239,6 +237,24 @@ struct PackedVirtqueue: Virtqueue {
 
     @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }
 
+    /// A bit between slot and list length.
+    private static var joinsNext: UInt64 { 1 &<< 47 }
+
+    mutating func joinNext() {
+        if !isInOrder { return }
+        shadow[2 &* usedCount &- 2] |= Self.joinsNext
+        hasBatches = true
+    }
+
+    func joinsNext(_ index: Int) -> Bool { shadow[2 &* index] & Self.joinsNext != 0 }
+    /// With the flags of its own place.
+    func report(_ index: Int, as last: Int) {
+        let flags: UInt64 = 0xffff &<< 48
+        shadow[2 &* index] &= ~Self.joinsNext
+        shadow[2 &* index &+ 1] =
+            shadow[2 &* last &+ 1] & ~flags | shadow[2 &* index &+ 1] & flags
+    }
+
     @inline(__always)
     mutating func rewind(toUsed count: Int) {
         var descriptors = 0
@@ -259,8 +275,12 @@ struct PackedVirtqueue: Virtqueue {
     mutating func publish() {
         publishedCount = takenCount
         walkedCount = 0
-        ids.begin()
+        emptyCount = 0
         if usedCount == 0 { return }
+        if hasBatches {
+            joinBatches()
+            hasBatches = false
+        }
         let first = cursor.moved(back: takenCount, size: size)
         // Plain stores: the driver looks at none of these before the first.
         if takenCount == usedCount {

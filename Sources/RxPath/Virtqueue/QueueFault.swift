@@ -17,7 +17,7 @@ public enum QueueFault: UInt8, Sendable, CaseIterable {
     case indirect
     /// The length of an indirect table is 0, no multiple of 16, or above 16 x queue size.
     case indirectLength
-    /// A device-readable descriptor in a receive chain.
+    /// A device-readable descriptor in a receive chain, a writable one in a transmit chain.
     case direction
     /// A buffer or table is not inside guest memory, or its end wraps around.
     case range
@@ -30,6 +30,8 @@ public enum QueueFault: UInt8, Sendable, CaseIterable {
     case unfinishedList
     /// A head (split) or buffer id (packed) was offered again before it was used.
     case duplicateHead
+    /// A chain holds more than 2^32 bytes.
+    case overflow
 
     /// The name in reports.
     public var name: String { String(describing: self) }

@@ -13,6 +13,9 @@ struct SplitVirtqueue: Virtqueue {
     private let mask: UInt16
     private let allowsIndirect: Bool
     private let usesEventIndex: Bool
+    private let isInOrder: Bool
+    /// Entries of this burst join the next.
+    private var hasBatches = false
 
     private var regions: RegionCache
     private var nextAvail: UInt16
@@ -24,10 +27,10 @@ struct SplitVirtqueue: Virtqueue {
     /// The head of the buffer taken last.
     private var head: UInt16 = 0
     private(set) var headByteCount = 0
-    private var heads: HeadSequence
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
+    private(set) var emptyCount = 0
     var fault = QueueFault.none
 
     static var shadowEntryByteCount: Int { 8 + 1 }
@@ -45,11 +48,11 @@ struct SplitVirtqueue: Virtqueue {
         mask = UInt16(truncatingIfNeeded: addresses.size - 1)
         allowsIndirect = features.contains(.indirectDescriptors)
         usesEventIndex = features.contains(.eventIndex)
+        isInOrder = features.contains(.inOrder)
         regions = memory.cache
         nextAvail = addresses.base
         availIndex = addresses.base
         nextUsed = addresses.base
-        heads = HeadSequence(size: addresses.size)
         publishedFrom = addresses.base
         // A worker polls: kicks would be wasted.
         SharedWord16(usedRing + SplitLayout.flagsOffset).store(usedNoNotify)
@@ -91,7 +94,6 @@ struct SplitVirtqueue: Virtqueue {
         let limit = min(known, (segments.capacity &- segments.count) / Buffer.descriptorCount)
         let segmentsOut = segments.base + segments.count
         let shadowOut = shadow + usedCount
-        var heads = heads
         var taken = 0
         while taken < limit {
             let index = Int((nextAvail &+ UInt16(truncatingIfNeeded: taken)) & mask)
@@ -115,12 +117,10 @@ struct SplitVirtqueue: Virtqueue {
             else { break }
             (segmentsOut + part).initialize(to: last)
             shadowOut[taken] = UInt64(head) | UInt64(truncatingIfNeeded: byteCount) &<< 32
-            heads.note(UInt32(head), step: Buffer.descriptorCount)
             taken &+= 1
         }
         nextAvail = nextAvail &+ UInt16(truncatingIfNeeded: taken)
         usedCount &+= taken
-        self.heads = heads
         segments.count &+= taken &* Buffer.descriptorCount
         return taken
     }
@@ -151,6 +151,7 @@ struct SplitVirtqueue: Virtqueue {
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
         headByteCount = walked.headByteCount
+        emptyCount &+= walked.emptyCount
         if walked.fetch.isBroken { return broken(walked.fault) }
         if walked.fetch.isBuffer { nextAvail = nextAvail &+ 1 }
         return walked.fetch
@@ -170,11 +171,11 @@ struct SplitVirtqueue: Virtqueue {
         shadow[usedCount] =
             UInt64(head) | UInt64(UInt32(truncatingIfNeeded: byteCount)) &<< 32
         usedCount &+= 1
-        heads.interrupt()
     }
 
-    @inline(__always) var headsAreInSequence: Bool { heads.isUnbroken }
-    func head(ofUsed index: Int) -> Int { Int(UInt16(truncatingIfNeeded: shadow[index])) }
+    @inline(__always) func head(ofUsed index: Int) -> Int {
+        Int(truncatingIfNeeded: shadow[index]) & 0x7fff
+    }
     var headMarks: UnsafeMutablePointer<UInt8> {
         UnsafeMutableRawPointer(shadow + size).assumingMemoryBound(to: UInt8.self)
     }
@@ -191,6 +192,20 @@ struct SplitVirtqueue: Virtqueue {
 
     @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }
 
+    /// The highest bit of a head: it is always clear.
+    private static var joinsNext: UInt64 { 1 &<< 15 }
+
+    mutating func joinNext() {
+        if !isInOrder { return }
+        shadow[usedCount &- 1] |= Self.joinsNext
+        hasBatches = true
+    }
+
+    func joinsNext(_ index: Int) -> Bool { shadow[index] & Self.joinsNext != 0 }
+    func report(_ index: Int, as last: Int) {
+        shadow[index] = shadow[last] & ~0xffff_0000 | shadow[index] & 0xffff_0000
+    }
+
     @inline(__always)
     mutating func rewind(toUsed count: Int) {
         // One available entry per used entry.
@@ -204,8 +219,12 @@ struct SplitVirtqueue: Virtqueue {
     mutating func publish() {
         publishedFrom = nextUsed
         walkedCount = 0
-        heads.begin()
+        emptyCount = 0
         if usedCount == 0 { return }
+        if hasBatches {
+            joinBatches()
+            hasBatches = false
+        }
         let entries = (usedRing + SplitLayout.entriesOffset)
         let start = Int(nextUsed & mask)
         let untilEnd = size &- start

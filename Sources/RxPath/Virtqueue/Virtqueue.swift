@@ -11,8 +11,8 @@ protocol Virtqueue: BitwiseCopyable {
     static var shadowEntryByteCount: Int { get }
 
     /// Activates a queue: checks size, alignment and range of its areas.
-    /// - Parameter shadow: `shadowEntryByteCount` zeroed bytes for each of `addresses.size` entries,
-    ///   owned by the caller.
+    /// - Parameter shadow: `shadowEntryByteCount` zeroed bytes for each of `addresses.size`
+    ///   entries, owned by the caller.
     // control path
     init(
         _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
@@ -29,6 +29,9 @@ protocol Virtqueue: BitwiseCopyable {
     var isFresh: Bool { get }
     /// Used entries shadowed in this burst.
     var usedCount: Int { get }
+    /// Empty descriptors passed over in this burst, in buffers that were not empty altogether; a
+    /// buffer that was given back and taken again counts twice.
+    var emptyCount: Int { get }
 
     /// Learns how many buffers the driver has posted, if fewer than `count` are known of.
     mutating func refresh(_ count: Int)
@@ -54,12 +57,18 @@ protocol Virtqueue: BitwiseCopyable {
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
     mutating func use(_ byteCount: Int)
 
+    /// The buffer used last is full and more of its packet follow: with IN_ORDER the next used
+    /// entry may stand for it too.
+    mutating func joinNext()
+    /// Whether shadowed entry `index` may be left to the next.
+    func joinsNext(_ index: Int) -> Bool
+    /// Makes shadowed entry `index` name the buffer of entry `last` and its bytes.
+    func report(_ index: Int, as last: Int)
+
     /// Names header slots in shadowed used entries.
     associatedtype SlotReport: UsedSlotReport
     var slotReport: SlotReport { get }
 
-    /// No head was offered out of turn in this burst, so none was offered twice.
-    var headsAreInSequence: Bool { get }
     /// Head (split) or buffer id (packed) in shadowed entry `index`; below `size`.
     func head(ofUsed index: Int) -> Int
     /// `size` bytes, all 0.

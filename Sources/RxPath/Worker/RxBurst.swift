@@ -40,6 +40,9 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         if Method.claimsSlots { claim = plan.claim(claimer, refs, &queue, Method.self) }
         let placed = plan.place(refs, queue, claimer, claim, counters, Method.self)
         let buffers = queue.usedCount
+        if queue.emptyCount > 0 && buffers > 0 {
+            counters.add(.emptyDescriptors, queue.emptyCount)
+        }
         if plan.sawTiny {
             counters.add(.tinyBuffers, plan.tinyBufferCount(usedCount: buffers))
             plan.sawTiny = false

@@ -25,6 +25,9 @@ public struct RxCounters: Sendable, Equatable {
     public var claimRetries: UInt64 = 0
     /// Buffers given back with length 0 because they could not hold a net header.
     public var tinyBuffers: UInt64 = 0
+    /// Descriptors of length 0 that were passed over in buffers with room elsewhere; an empty buffer
+    /// counts in `tinyBuffers`.
+    public var emptyDescriptors: UInt64 = 0
     /// Small buffers that method C gave back empty within a packet, since they did not hold the
     /// rest of its payload.
     public var skippedBuffers: UInt64 = 0
@@ -56,6 +59,7 @@ public struct RxCounters: Sendable, Equatable {
         calls = block.read(.calls)
         claimRetries = block.read(.claimRetries)
         tinyBuffers = block.read(.tinyBuffers)
+        emptyDescriptors = block.read(.emptyDescriptors)
         skippedBuffers = block.read(.skippedBuffers)
         misfits = block.read(.misfits)
         fault = block.fault
@@ -83,6 +87,7 @@ public struct RxCounters: Sendable, Equatable {
         sum.calls += right.calls
         sum.claimRetries += right.claimRetries
         sum.tinyBuffers += right.tinyBuffers
+        sum.emptyDescriptors += right.emptyDescriptors
         sum.skippedBuffers += right.skippedBuffers
         sum.misfits += right.misfits
         if sum.fault == .none { sum.fault = right.fault }

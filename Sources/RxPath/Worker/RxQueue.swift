@@ -121,7 +121,8 @@ public final class RxQueue: @unchecked Sendable {
     /// Checks a configuration and makes the queue.
     /// - Parameter arena: where the queue's private memory comes from; on the worker's NUMA node,
     ///   with `configuration.arenaByteCount` bytes left. It must outlive the queue.
-    /// - Throws: `RxPathError` if geometry or addresses do not hold, or the arena is too small.
+    /// - Throws: `RxPathError` if geometry or addresses do not hold, the header queue is another
+    ///   guest's, or the arena is too small.
     public init(_ configuration: RxQueueConfiguration, in arena: MemoryArena) throws(RxPathError) {
         guard (1...Self.maximumBurst).contains(configuration.burst) else {
             throw RxPathError(
@@ -141,6 +142,8 @@ public final class RxQueue: @unchecked Sendable {
             throw RxPathError("methods B and C need mergeable buffers (MRG_RXBUF)")
         }
         try configuration.splitPolicy.check()
+        try configuration.features.check()
+        try configuration.headerQueue?.check(belongsTo: configuration.memory)
         self.configuration = configuration
         switch configuration.virtqueue.format {
         case .split:

@@ -105,6 +105,13 @@ struct AxisOptions: ParsableArguments {
     @Option(
         defaultAsFlag: "true",
         help: .init(
+            "IN_ORDER: one used entry may stand for several full buffers.",
+            discussion: "Example: --in-order false,true", valueName: "list"))
+    var inOrder: String?
+
+    @Option(
+        defaultAsFlag: "true",
+        help: .init(
             "Report RSS hashes: a virtio-net header of 20 bytes.",
             discussion: "Example: --hash-report false,true", valueName: "list"))
     var hashReport: String?
@@ -156,6 +163,7 @@ struct AxisOptions: ParsableArguments {
             .ringSize: ringSize, .burst: burst, .rqs: rqs, .slotSize: slotSize, .slots: slots,
             .bufferSize: bufferSize, .headerBuffer: headerBuffer,
             .privateHeaderQueues: privateHeaderQueues.map { [$0] } ?? [],
+            .inOrder: inOrder.map { [$0] } ?? [],
             .sharing: sharing, .imbalance: imbalance, .slotReturn: slotReturn,
             .hashReport: hashReport.map { [$0] } ?? [],
             .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],

@@ -12,6 +12,7 @@ enum Axis: String, CaseIterable {
     case bufferSize = "buffer-size"
     case headerBuffer = "header-buffer"
     case privateHeaderQueues = "private-header-queues"
+    case inOrder = "in-order"
     case sharing, imbalance
     case slotReturn = "slot-return"
     case hashReport = "hash-report"
@@ -38,6 +39,7 @@ enum Axis: String, CaseIterable {
         case .bufferSize: one.bufferByteCount = try value.count(kilo: 1024)
         case .headerBuffer: one.headerBufferByteCount = try value.count(kilo: 1024)
         case .privateHeaderQueues: one.sharedHeaderQueue = try !value.bool()
+        case .inOrder: one.inOrder = try value.bool()
         case .sharing:
             do { one.sharing = try HeaderQueueSharing(parsing: value.text) } catch {
                 throw SettingError(problem: error.description)
@@ -81,6 +83,7 @@ enum Axis: String, CaseIterable {
             }
         case .slotReturn: one.method == .d ? "return \(one.slotReturn.rawValue)" : nil
         case .imbalance: one.rqs == 1 ? nil : "imbalance \(one.imbalance)"
+        case .inOrder: one.inOrder ? "in order" : "any order"
         case .hashReport: one.hashReport ? "hash" : "no hash"
         case .splitThreshold: one.method != .whole ? "threshold \(one.splitThreshold)" : nil
         case .tiny: one.method == .d ? (one.tiny ? "tiny" : "no tiny") : nil

@@ -12,8 +12,9 @@ enum ReportCSV {
     static let heading: [String] =
         [
             "name", "mode", "method", "report", "ring", "buffers", "ringSize", "burst", "rqs",
-            "sharedHeaderQueue", "slotSize", "slots", "bufferBytes", "hashReport", "consumer",
-            "reads", "packetBytes",
+            "sharedHeaderQueue", "slotSize", "slots", "bufferBytes", "headerBufferBytes",
+            "hashReport",
+            "alignPayload", "consumer", "reads", "packetBytes",
         ]
         + [
             "mpps", "gbps", "deviceCyclesPerPacket", "driverCyclesPerPacket",
@@ -23,7 +24,8 @@ enum ReportCSV {
         .flatMap { ["\($0)Median", "\($0)Min", "\($0)Max"] }
         + [
             "packets", "split", "fallback", "fallbackReasons", "dropped", "droppedReasons",
-            "claimRetries", "verifiedPackets", "corrupt", "lost", "dataBytes", "headerBytes",
+            "claimRetries", "skippedBuffers", "misfits", "verifiedPackets", "corrupt", "lost",
+            "dataBytes", "headerBytes",
             "headerPercent", "descriptorsPerPacket", "bytesHeldPerPacket", "wastedShare",
             "payloadAloneShare", "pageAlignedShare", "headerAreas", "notes",
         ]
@@ -34,7 +36,8 @@ enum ReportCSV {
             one.displayName, mode.rawValue, one.method.rawValue,
             one.effectiveReport?.rawValue ?? "", one.ring.rawValue, one.buffers.rawValue,
             "\(one.ringSize)", "\(one.burst)", "\(one.rqs)", "\(one.sharedHeaderQueue)",
-            "\(one.slotSize)", "\(one.slots)", "\(one.bufferByteCount)", "\(one.hashReport)",
+            "\(one.slotSize)", "\(one.slots)", "\(one.bufferByteCount)",
+            "\(one.headerBufferByteCount)", "\(one.hashReport)", "\(one.alignsPayload)",
             one.consumer.rawValue, "\(one.readsPayload)", one.packetName,
         ]
         let spreads = [
@@ -45,7 +48,8 @@ enum ReportCSV {
         let counts = [
             "\(result.packets)", "\(result.split)", "\(result.fallback.values.reduce(0, &+))",
             reasons(result.fallback), "\(result.dropped.values.reduce(0, &+))",
-            reasons(result.dropped), "\(result.claimRetries)", "\(result.verify.packets)",
+            reasons(result.dropped), "\(result.claimRetries)", "\(result.skippedBuffers)",
+            "\(result.misfits)", "\(result.verify.packets)",
             "\(result.verify.corrupt)", "\(result.verify.lost)", "\(result.memory.dataBytes)",
             "\(result.memory.headerBytes)", number(result.memory.headerPercent),
             number(result.bufferUse.descriptorsPerPacket),

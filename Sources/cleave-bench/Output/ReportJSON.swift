@@ -84,6 +84,7 @@ enum ReportJSON {
             ("slots", .int(one.slots)),
             ("bufferBytes", .int(one.bufferByteCount)),
             ("headerBufferBytes", .int(one.headerBufferByteCount)),
+            ("inOrder", .bool(one.inOrder)),
             ("hashReport", .bool(one.hashReport)),
             ("splitThreshold", .int(one.splitThreshold)),
             ("tiny", .bool(one.tiny)),

@@ -2,110 +2,110 @@
 import Testing
 
 #if arch(x86_64)
-    @Suite("Machine code of the hot loop")
-    struct MachineCodeTests {
-        /// What may be called: copies, the one notification per burst, and what never returns.
-        static let allowed: Set<String> = [
-            "memcpy", "memmove", "memset", "write", "__errno_location", "__stack_chk_fail",
-        ]
+@Suite("Machine code of the hot loop")
+struct MachineCodeTests {
+    /// What may be called: copies, the one notification per burst, and what never returns.
+    static let allowed: Set<String> = [
+        "memcpy", "memmove", "memset", "write", "__errno_location", "__stack_chk_fail",
+    ]
 
-        /// What a function must not contain, however deep in what it calls.
-        static func offences(_ reached: [String: [Branch]]) -> [String] {
-            reached.flatMap { symbol, branches in
-                branches.compactMap { branch -> String? in
-                    switch branch {
-                    case .function, .address: return nil
-                    // One body for several specialisations, which hand it the functions they
-                    // differ in: their addresses are followed.
-                    case .indirect where demangle(symbol).hasPrefix("merged "): return nil
-                    case .library(let name) where allowed.contains(name): return nil
-                    case .library(let name): return "\(demangle(symbol)): calls \(name)"
-                    case .indirect(let code): return "\(demangle(symbol)): \(code)"
-                    }
+    /// What a function must not contain, however deep in what it calls.
+    static func offences(_ reached: [String: [Branch]]) -> [String] {
+        reached.flatMap { symbol, branches in
+            branches.compactMap { branch -> String? in
+                switch branch {
+                case .function, .address: return nil
+                // One body for several specialisations, which hand it the functions they
+                // differ in: their addresses are followed.
+                case .indirect where demangle(symbol).hasPrefix("merged "): return nil
+                case .library(let name) where allowed.contains(name): return nil
+                case .library(let name): return "\(demangle(symbol)): calls \(name)"
+                case .indirect(let code): return "\(demangle(symbol)): \(code)"
                 }
             }
         }
-
-        private let code: MachineCode
-
-        init() throws { code = try MachineCode(ReleaseProgram("cleave-bench")) }
-
-        private static let methods = [
-            "WholePlacement", "HeaderDescriptorPlacement", "HeaderPagePlacement",
-            "AlternatingPlacement", "NetHeaderReportPlacement", "UsedElementReportPlacement",
-            "OutOfOrder<RxPath.NetHeaderReportPlacement>",
-            "OutOfOrder<RxPath.UsedElementReportPlacement>",
-        ]
-
-        /// The closure number `closure` in `function`, specialised for `types`.
-        private func closure(
-            _ closure: Int, in function: String, for types: String
-        ) throws -> String {
-            let found = code.functions(mangled: function).filter {
-                $0.key.hasPrefix("generic specialization <\(types)> of closure #\(closure) ")
-            }
-            try #require(found.count == 1, "\(function) specialised for \(types): \(found.count)")
-            return found.first!.value
-        }
-
-        @Test(
-            "A burst is specialised, and calls nothing but its own and copies",
-            arguments: ["SplitVirtqueue", "PackedVirtqueue"], methods)
-        func bursts(_ ring: String, _ method: String) throws {
-            let reached = try code.reachable(
-                from: try closure(
-                    1, in: "QueuePartsV4body", for: "RxPath.\(ring), RxPath.\(method)"))
-            #expect(reached.count > 3, "placement is reached")
-            #expect(Self.offences(reached) == [])
-        }
-
-        @Test(
-            "A driver's refill and harvest are specialised, and call nothing but their own",
-            arguments: ["SplitDriverRing", "PackedDriverRing"], [1, 2])
-        func driverLoops(_ ring: String, _ loop: Int) throws {
-            let reached = try code.reachable(
-                from: try closure(loop, in: "02RxB4BodyV", for: "GuestDriver.\(ring)"))
-            #expect(Self.offences(reached) == [])
-        }
-
-        @Test("A worker's turn makes one indirect call, the burst, and else nothing but copies")
-        func turn() throws {
-            let found = code.functions(mangled: "WorkerC4turn")
-            let symbol = try #require(found["RxPath.RxWorker.turn() -> Swift.Int"])
-            let reached = try code.reachable(from: symbol)
-            let offences = Self.offences(reached)
-            #expect(offences.count == 1, "\(offences)")
-            #expect(offences.first?.contains("RxWorker.turn() -> Swift.Int: call") == true)
-        }
-
-        @Test("Canary: code that allocates is found out")
-        func canary() throws {
-            // A worker's making, as every class instance's, allocates.
-            let found = code.functions(mangled: "6RxPath0A6WorkerC")
-            let symbol = try #require(
-                found.first { $0.key.hasPrefix("RxPath.RxWorker.__allocating_init(") }?.value)
-            let offences = Self.offences([symbol: try code.branches(of: symbol)])
-            #expect(offences.contains { $0.contains("calls swift_") && $0.contains("lloc") })
-            #expect(throws: ReleaseProgram.Problem.self) { try code.branches(of: "no such") }
-        }
-
-        @Test("Canary: every kind of branch is told from the others")
-        func branches() {
-            let lines = [
-                "push   %rbp", "jle    12 <own+0x2>", "call   20 <other>", "jmp    24 <tail+0x4>",
-                "call   30 <swift_retain@plt>", "jmp    34 <swift_release@plt>",
-                "call   *0x70(%rcx)", "jmp    *%rax", "call   *%r8",
-                "lea    0x7e20(%rip),%rcx        # 13d800 <given>", "lea    (%rax,%rcx,2),%rdx",
-                "movslq (%r8,%rax,4),%r10", "add    %r8,%r10", "jmp    *%r10", "ret",
-            ]
-            let branches = MachineCode.branches(in: lines, of: "own")
-            #expect(
-                branches == [
-                    .function("other"), .function("tail"), .library("swift_retain"),
-                    .library("swift_release"), .indirect("call   *0x70(%rcx)"),
-                    .indirect("jmp    *%rax"), .indirect("call   *%r8"), .address("given"),
-                ])
-            #expect(Self.offences(["own": branches]).count == 5)
-        }
     }
+
+    private let code: MachineCode
+
+    init() throws { code = try MachineCode(ReleaseProgram("cleave-bench")) }
+
+    private static let methods = [
+        "WholePlacement", "HeaderDescriptorPlacement", "HeaderPagePlacement",
+        "AlternatingPlacement", "NetHeaderReportPlacement", "UsedElementReportPlacement",
+        "OutOfOrder<RxPath.NetHeaderReportPlacement>",
+        "OutOfOrder<RxPath.UsedElementReportPlacement>",
+    ]
+
+    /// The closure number `closure` in `function`, specialised for `types`.
+    private func closure(
+        _ closure: Int, in function: String, for types: String
+    ) throws -> String {
+        let found = code.functions(mangled: function).filter {
+            $0.key.hasPrefix("generic specialization <\(types)> of closure #\(closure) ")
+        }
+        try #require(found.count == 1, "\(function) specialised for \(types): \(found.count)")
+        return found.first!.value
+    }
+
+    @Test(
+        "A burst is specialised, and calls nothing but its own and copies",
+        arguments: ["SplitVirtqueue", "PackedVirtqueue"], methods)
+    func bursts(_ ring: String, _ method: String) throws {
+        let reached = try code.reachable(
+            from: try closure(
+                1, in: "QueuePartsV4body", for: "RxPath.\(ring), RxPath.\(method)"))
+        #expect(reached.count > 3, "placement is reached")
+        #expect(Self.offences(reached) == [])
+    }
+
+    @Test(
+        "A driver's refill and harvest are specialised, and call nothing but their own",
+        arguments: ["SplitDriverRing", "PackedDriverRing"], [1, 2])
+    func driverLoops(_ ring: String, _ loop: Int) throws {
+        let reached = try code.reachable(
+            from: try closure(loop, in: "02RxB4BodyV", for: "GuestDriver.\(ring)"))
+        #expect(Self.offences(reached) == [])
+    }
+
+    @Test("A worker's turn makes one indirect call, the burst, and else nothing but copies")
+    func turn() throws {
+        let found = code.functions(mangled: "WorkerC4turn")
+        let symbol = try #require(found["RxPath.RxWorker.turn() -> Swift.Int"])
+        let reached = try code.reachable(from: symbol)
+        let offences = Self.offences(reached)
+        #expect(offences.count == 1, "\(offences)")
+        #expect(offences.first?.contains("RxWorker.turn() -> Swift.Int: call") == true)
+    }
+
+    @Test("Canary: code that allocates is found out")
+    func canary() throws {
+        // A worker's making, as every class instance's, allocates.
+        let found = code.functions(mangled: "6RxPath0A6WorkerC")
+        let symbol = try #require(
+            found.first { $0.key.hasPrefix("RxPath.RxWorker.__allocating_init(") }?.value)
+        let offences = Self.offences([symbol: try code.branches(of: symbol)])
+        #expect(offences.contains { $0.contains("calls swift_") && $0.contains("lloc") })
+        #expect(throws: ReleaseProgram.Problem.self) { try code.branches(of: "no such") }
+    }
+
+    @Test("Canary: every kind of branch is told from the others")
+    func branches() {
+        let lines = [
+            "push   %rbp", "jle    12 <own+0x2>", "call   20 <other>", "jmp    24 <tail+0x4>",
+            "call   30 <swift_retain@plt>", "jmp    34 <swift_release@plt>",
+            "call   *0x70(%rcx)", "jmp    *%rax", "call   *%r8",
+            "lea    0x7e20(%rip),%rcx        # 13d800 <given>", "lea    (%rax,%rcx,2),%rdx",
+            "movslq (%r8,%rax,4),%r10", "add    %r8,%r10", "jmp    *%r10", "ret",
+        ]
+        let branches = MachineCode.branches(in: lines, of: "own")
+        #expect(
+            branches == [
+                .function("other"), .function("tail"), .library("swift_retain"),
+                .library("swift_release"), .indirect("call   *0x70(%rcx)"),
+                .indirect("jmp    *%rax"), .indirect("call   *%r8"), .address("given"),
+            ])
+        #expect(Self.offences(["own": branches]).count == 5)
+    }
+}
 #endif

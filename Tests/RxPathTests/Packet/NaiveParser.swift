@@ -8,6 +8,18 @@ struct NaiveParser {
     let frame: [UInt8]
     let windowByteCount: Int
     var position = 0
+    /// What a walk to the end has found.
+    private(set) var isIPv6 = false
+    private(set) var isTCP = false
+    private(set) var transportStart = 0
+
+    /// The walk over a frame that can be split.
+    static func walk(_ frame: [UInt8], windowByteCount: Int) -> NaiveParser? {
+        var parser = NaiveParser(
+            frame: frame, windowByteCount: min(windowByteCount, frame.count))
+        do throws(Refusal) { try parser.ethernet() } catch { return nil }
+        return parser
+    }
 
     static func parse(_ frame: [UInt8], windowByteCount: Int? = nil) -> HeaderSplit {
         var parser = NaiveParser(
@@ -67,6 +79,7 @@ struct NaiveParser {
 
     mutating func ipv6() throws(Refusal) {
         let header = try take(40)
+        isIPv6 = true
         if header[0] / 16 != 6 { try refuse(.badIPv6) }
         var next = header[6]
         var walked = 0
@@ -89,6 +102,8 @@ struct NaiveParser {
     }
 
     mutating func transport(_ number: UInt8, ipEnd: Int) throws(Refusal) {
+        transportStart = position
+        isTCP = number == 6
         switch number {
         case 6:
             let start = position

@@ -1,46 +1,27 @@
 // One random queue, fed random packets for some rounds, read by the naive reader. Whatever the
-// device did must follow from what it was given.
+// device did must be what the naive plan says, and every byte must arrive.
 import RxPath
 import TestSupport
 
-/// Packets to draw from, with the naive parser's opinion on each.
-struct PacketPool {
-    typealias Packet = (source: SourcePacket, bytes: [UInt8], headerLength: Int)
-    let packets: [Packet]
-
-    init(seed: UInt64, count: Int) {
-        var random = SeededRandom(seed: seed)
-        packets = (0..<count).map { number in
-            let bytes = Self.frame(number, &random)
-            let whole = SourcePacket(bytes)
-            let source =
-                random.chance(40)
-                ? whole.scattered(&random, most: random.pick([3, 20, 200, 4000])) : whole
-            return (source, bytes, Int(NaiveParser.parse(bytes).byteCount))
-        }
-    }
-
-    private static func frame(_ number: Int, _ random: inout SeededRandom) -> [UInt8] {
-        let size = random.pick([
-            0, 1, random.int(0...64), random.int(0...200), random.int(0...1500),
-            random.int(1400...1500), random.int(0...9000),
-        ])
-        let payload = TestFrames.payload(size, seed: number)
-        switch random.int(0...11) {
-        case 0: return TestFrames.opaque(random.int(0...20), seed: number)
-        case 1, 2: return TestFrames.opaque(14 + size, seed: number)
-        case 3, 4: return TestFrames.udp4(payload)
-        case 5, 6: return TestFrames.tcp6(payload, optionWords: random.int(0...10))
-        default: return TestFrames.tcp4(payload, optionWords: random.int(0...10))
-        }
-    }
-}
-
 final class PlacementTrial {
     static let regions: [(base: UInt64, byteCount: Int)] = [
-        (0x1_0000, 0x6000), (0x10_0000, 0xA123), (0x10_A123, 0xA000),
+        (0x1_0000, 0xB000), (0x10_0000, 0x1_A123), (0x11_A123, 0x1_6000),
     ]
-    private static let data: Range<UInt64> = 0x10_0000..<0x11_4123
+    private static let data: Range<UInt64> = 0x10_0000..<0x13_0123
+
+    /// What kind of queue to draw.
+    struct Kind: Sendable, CustomStringConvertible {
+        let format: RingFormat
+        let method: String
+        var description: String { "\(method), \(format)" }
+
+        static let methods = [
+            "whole", "headerDescriptor", "headerPage", "alternating", "netHeader", "usedElement",
+        ]
+        static let all = RingFormat.allCases.flatMap { format in
+            methods.map { Kind(format: format, method: $0) }
+        }
+    }
 
     private let guest: EvilGuest
     private let image: EvilGuest.Image
@@ -49,167 +30,227 @@ final class PlacementTrial {
     private var random: SeededRandom
     private var driver: NaiveDriver
     private var reader: NaiveReader
-    private let headers: EvilHeaderQueue?
-    private let slots: (size: Int, count: Int)
-    private let method: RxMethod
-    private let netHeaderByteCount: Int
-    private let mergeable: Bool
+    private let layout: ReaderLayout
+    private let rules: NaiveRules
     private let burst: Int
-    private let shortage: BufferShortage
+    /// Packets in a hundred that bring offloads.
+    private let offloadPercent: Int
     private var claimed: UInt32 = 0
     private(set) var expected = RxCounters()
 
-    init(seed: UInt64, guest: EvilGuest, arenas: ArenaSupply) throws {
+    init(
+        _ kind: Kind, seed: UInt64, guest: EvilGuest, arenas: ArenaSupply
+    ) throws {
         var random = SeededRandom(seed: seed)
         self.guest = guest
         for region in guest.regions {
             guest.fill(region.base, region.byteCount, with: UInt8(truncatingIfNeeded: seed | 1))
         }
-        let size = 1 << random.int(0...6)
-        let start = UInt16(truncatingIfNeeded: random.int(-40...40))
-        let ring = EvilRing(guest, size: size, at: 0x1_0000, firstIndex: start)
-        method = random.pick([.whole, .headerQueue(.netHeader), .headerQueue(.usedElement)])
-        slots = (64 << random.int(0...2), 1 << random.int(0...5))
-        mergeable = random.chance(50)
-        burst = random.pick([1, 2, 7, 32])
-        shortage = random.chance(50) ? .wait : .drop
+        let size: Int
+        let ring: EvilQueue
+        switch kind.format {
+        case .split:
+            size = 1 << random.int(0...7)
+            let start = UInt16(truncatingIfNeeded: random.int(-40...40))
+            ring = .split(EvilRing(guest, size: size, at: 0x1_0000, firstIndex: start))
+        case .packed:
+            size = random.chance(30) ? random.int(1...6) : random.int(1...130)
+            guest.fill(0x1_0000, 16 * size, with: 0)
+            let start = random.int(0...2 * size - 1)
+            ring = .packed(PackedEvilRing(guest, size: size, at: 0x1_0000, start: start))
+        }
+        let method = Self.method(kind.method, &random)
+        let mergeable = method.needsMergeableBuffers || random.chance(50)
         var features: VirtioFeatures = mergeable ? [.mergeableBuffers] : []
         if random.chance(50) { features.insert(.hashReport) }
         if random.chance(60) { features.insert(.indirectDescriptors) }
-        netHeaderByteCount = features.contains(.hashReport) ? 20 : 12
-        headers =
-            method == .whole
-            ? nil
-            : EvilHeaderQueue(guest, slotSize: slots.size, slotCount: slots.count, at: 0x1_2000)
+        features.formUnion(NaiveOffload.features(&random))
+        offloadPercent = random.pick([0, 0, 30, 100])
+        burst = random.pick([1, 2, 7, 32, 32])
+        let slots = (size: 64 << random.int(0...3), count: 1 << random.int(0...6))
+        let headers =
+            method.needsHeaderQueue
+            ? EvilHeaderQueue(guest, slotSize: slots.size, slotCount: slots.count, at: 0x1_2000)
+            : nil
+        let policy = SplitPolicy(
+            threshold: random.chance(70) ? 0 : random.int(0...1500),
+            placesTinyPackets: random.chance(30), zeroPads: random.chance(30))
+        let shortage: BufferShortage = random.chance(50) ? .wait : .drop
         queue = try arenas.queue(
             RxQueueConfiguration(
                 virtqueue: ring.addresses, features: features, memory: guest.memory,
                 method: method,
                 headerQueue: try headers.map { try HeaderQueue($0.layout, memory: guest.memory) },
-                burst: burst, shortage: shortage))
+                splitPolicy: policy, burst: burst, shortage: shortage))
+        layout = ReaderLayout(
+            method: method, netHeaderByteCount: features.contains(.hashReport) ? 20 : 12,
+            mergeable: mergeable, headers: headers, zeroPads: policy.zeroPads)
+        rules = NaiveRules(
+            method: method, netHeaderByteCount: layout.netHeaderByteCount, mergeable: mergeable,
+            ringSize: size, slotSize: slots.size, policy: policy,
+            features: features, dropsOnShortage: shortage == .drop)
         driver = NaiveDriver(
-            ring, allowsIndirect: features.contains(.indirectDescriptors), mergeable: mergeable,
-            data: Self.data)
-        reader = NaiveReader(
-            ring, method: method, netHeaderByteCount: netHeaderByteCount, mergeable: mergeable,
-            headers: headers)
+            ring, guest, allowsIndirect: features.contains(.indirectDescriptors),
+            data: Self.data, lengths: Self.lengths(method, mergeable, &random))
+        reader = NaiveReader(guest, layout)
         self.random = random
         image = guest.image()
     }
 
+    private static func method(_ name: String, _ random: inout SeededRandom) -> RxMethod {
+        switch name {
+        case "headerDescriptor": .headerDescriptor
+        case "headerPage": .headerPage
+        case "alternating": .alternating(headerBufferByteCount: random.pick([64, 128, 256]))
+        case "netHeader": .headerQueue(.netHeader)
+        case "usedElement": .headerQueue(.usedElement)
+        default: .whole
+        }
+    }
+
+    /// Lengths of the pieces of one buffer: what suits the method, or anything.
+    private static func lengths(
+        _ method: RxMethod, _ mergeable: Bool, _ random: inout SeededRandom
+    ) -> (inout SeededRandom) -> [Int] {
+        let isSuited = random.chance(50)
+        let large = random.pick([1500, 2048, 4096, mergeable ? 2048 : 70000])
+        var isSmallTurn = false
+        return { random in
+            if isSuited && !random.chance(10) {
+                switch method {
+                case .headerDescriptor: return [random.pick([128, 256]), large]
+                case .alternating(let small):
+                    isSmallTurn.toggle()
+                    return [isSmallTurn ? small : large]
+                default: return [large]
+                }
+            }
+            let count = random.chance(50) ? 1 : random.int(1...5)
+            return (0..<count).map { _ in
+                switch random.int(0...19) {
+                case 0: 0
+                case 1: random.int(1...40)
+                case 2...8: random.int(12...300)
+                case 9...16: random.int(300...2200)
+                default: mergeable ? random.int(2000...4096) : 9200
+                }
+            }
+        }
+    }
+
     func run(rounds: Int, pool: PacketPool) throws {
-        var pending: [Int] = []
+        var pending: [PacketPool.Packet] = []
         for _ in 0..<rounds {
-            driver.post(random.int(0...driver.ring.size), &random)
-            if let headers, random.chance(60) {
+            driver.post(random.int(0...rules.ringSize), &random)
+            if let headers = layout.headers, random.chance(60) {
                 // All slots reported so far, or none: consumers finish in order here.
-                headers.setTail(claimed &+ UInt32(slots.count))
+                headers.setTail(claimed &+ UInt32(headers.layout.slotCount))
             }
             let count = random.int(0...40)
-            while pending.count < count { pending.append(random.int(0...pool.packets.count - 1)) }
+            while pending.count < count { pending.append(draw(pool)) }
             image.capture()
-            let packets = pending.map { pool.packets[$0].source }
-            let outcome = port.enqueue(packets, to: queue)
-            try judge(outcome, pending.map { pool.packets[$0] })
+            let packets = Array(pending.prefix(burst))
+            let free = layout.headers.map { Int($0.tail &- claimed) } ?? 0
+            let plan = NaivePlan(rules, packets, driver.outstanding, slots: free)
+            let outcome = port.enqueue(pending.map(\.source), to: queue)
+            try judge(outcome, packets, plan)
             pending.removeFirst(outcome.fates.count)
             // A port may lose patience with a packet that cannot be delivered.
             if outcome.fates.isEmpty && !pending.isEmpty { pending.removeFirst() }
         }
     }
 
+    private func draw(_ pool: PacketPool) -> PacketPool.Packet {
+        let packet = random.pick(pool.packets)
+        guard random.chance(offloadPercent) else { return packet }
+        return packet.with(NaiveOffload.draw(packet.bytes, &random))
+    }
+
     private func judge(
-        _ outcome: MockPort.Outcome, _ packets: [PacketPool.Packet]
+        _ outcome: MockPort.Outcome, _ packets: [PacketPool.Packet], _ plan: NaivePlan
     ) throws {
-        let free = headers.map { Int($0.tail &- claimed) } ?? 0
-        let posted = driver.outstanding.count
+        try check(
+            outcome.fates == plan.fates.map { $0.drop == nil },
+            "fates \(outcome.fates), not \(plan.fates)")
         try reader.pull(&driver, image)
-        var split = 0
-        var unsplit = 0
-        var dropped = 0
-        for (packet, isDelivered) in zip(packets, outcome.fates) {
-            guard isDelivered else {
-                if packet.bytes.count < 14 { expected.dropped[.runt, default: 0] += 1 }
-                dropped += 1
+        try check(reader.lengths == plan.lengths, "used \(reader.lengths), not \(plan.lengths)")
+        for (packet, fate) in zip(packets, plan.fates) {
+            if let reason = fate.drop {
+                expected.dropped[reason, default: 0] += 1
                 continue
             }
-            let found = try reader.packet(image)
-            try check(found.bytes == packet.bytes, "corrupt packet of \(packet.bytes.count)")
-            expected.packets += 1
-            expected.bytes += UInt64(packet.bytes.count)
-            guard let reason = fallback(packet.headerLength) else { continue }
-            if let slot = found.slot {
-                try check(reason == .noSlot && unsplit == 0, "split although \(reason)")
-                try check(found.headerLength == packet.headerLength, "split at \(found)")
-                try check(slot == Int(claimed) % slots.count, "slot \(slot) after \(claimed)")
-                claimed &+= 1
-                split += 1
-            } else {
-                expected.fallback[reason, default: 0] += 1
-                if reason == .noSlot { unsplit += 1 }
-            }
+            try judge(try reader.packet(image), packet, fate)
         }
         try reader.finish()
-        try check(split <= free && (unsplit == 0 || split == free), "\(split) split, \(free) free")
-        if let headers {
+        if let headers = layout.headers {
             image.accept(headers.layout.control.rawValue + 128, 4)
             try check(headers.head == claimed, "public head \(headers.head), \(claimed) claimed")
         }
         try check(image.isUnchanged, "something was written that no used entry accounts for")
-        try judgeLeft(outcome, packets)
-        try judgeCounters(dropped, split: split)
-        let exhausted = queue.counters.dropped[.tooManyBuffers, default: 0]
-        let before = reasons[.tooManyBuffers, default: 0]
-        try check(exhausted == before || posted == driver.ring.size, "\(posted) buffers too many")
-        reasons = queue.counters.dropped
+        expected.tinyBuffers = UInt64(reader.tinyCount)
+        expected.buffers = UInt64(reader.bufferCount)
+        try judgeCounters()
     }
 
-    /// Why a packet would stay whole; `.noSlot` for one that splits if there is a slot.
-    private func fallback(_ headerLength: Int) -> FallbackReason? {
-        if method == .whole { return nil }
-        if headerLength == 0 { return .notSplittable }
-        let front = method == .headerQueue(.usedElement) ? netHeaderByteCount : 0
-        return headerLength + front > slots.size ? .headerTooLong : .noSlot
-    }
-
-    /// A packet that was left is one for which there was no room, or one beyond the burst.
-    private func judgeLeft(
-        _ outcome: MockPort.Outcome, _ packets: [PacketPool.Packet]
+    /// One delivered packet.
+    private func judge(
+        _ found: ReadPacket, _ packet: PacketPool.Packet, _ fate: NaiveFate
     ) throws {
-        if outcome.leftCount == 0 || outcome.fates.count == burst { return }
-        try check(shortage == .wait, "\(outcome.leftCount) left, \(outcome.fates.count) done")
-        let rest = driver.outstanding
-        let least = netHeaderByteCount + 8
-        let need = packets[outcome.fates.count].bytes.count + least
-        let room = rest.reduce(0) { $0 + $1.capacity }
-        let isUseful = rest.first.map { $0.capacity >= least } ?? false
-        try check(
-            mergeable ? room < need || !isUseful : rest.isEmpty,
-            "left a packet of \(need) with \(room) bytes in \(rest.count) buffers")
+        try check(found.bytes == packet.bytes, "corrupt packet of \(packet.bytes.count)")
+        try check(found.headerLength == fate.headerLength, "split at \(found.headerLength)")
+        try check(found.lengths == fate.lengths, "used \(found.lengths), not \(fate.lengths)")
+        var netHeader = NaiveOffload.netHeader(
+            packet.source.offloads, rules.features, split: fate.headerLength,
+            headerLength: packet.headerLength)
+        netHeader.numBuffers = UInt16(fate.lengths.count)
+        let isRight = Self.bytes(netHeader, layout.netHeaderByteCount) == found.netHeader
+        try check(isRight, "net header \(found.netHeader), not \(netHeader)")
+        if netHeader.flags != 0 || netHeader.hashReport != 0 { offloadCount += 1 }
+        if fate.isSplit && rules.method.needsHeaderQueue {
+            let count = UInt32(layout.headers?.layout.slotCount ?? 1)
+            try check(found.slot == Int(claimed % count), "slot \(found.slot ?? -1), \(claimed)")
+            claimed &+= 1
+            expected.slots += 1
+        } else {
+            try check(found.slot == nil, "a slot for a packet that takes none")
+        }
+        let mayRelax = fate.isSplit && !rules.method.needsHeaderQueue
+        try check(mayRelax || !found.isRelaxed, "a buffer before the last is not full")
+        expected.packets += 1
+        expected.bytes += UInt64(packet.bytes.count)
+        if fate.isSplit {
+            if fate.isTiny { expected.tiny += 1 } else { expected.split += 1 }
+        }
+        if let reason = fate.fallback { expected.fallback[reason, default: 0] += 1 }
+        expected.skippedBuffers += UInt64(fate.skipped)
+        if fate.isMisfit { expected.misfits += 1 }
     }
 
-    private func judgeCounters(_ dropped: Int, split: Int) throws {
-        let counters = queue.counters
-        try check(counters.fault == .none, "fault \(counters.fault)")
-        expected.split += UInt64(split)
-        try check(counters.packets == expected.packets, "packets \(counters.packets)")
-        try check(counters.bytes == expected.bytes, "bytes \(counters.bytes)")
-        try check(counters.split == expected.split, "split \(counters.split)")
-        try check(counters.slots == expected.split, "slots \(counters.slots)")
-        try check(
-            counters.fallback == expected.fallback,
-            "\(counters.fallback), not \(expected.fallback)")
-        try check(counters.buffers == UInt64(reader.bufferCount), "buffers \(counters.buffers)")
-        try check(
-            counters.tinyBuffers == UInt64(reader.tinyCount), "tiny \(counters.tinyBuffers)")
-        droppedCount += UInt64(dropped)
-        try check(counters.droppedTotal == droppedCount, "dropped \(counters.dropped)")
-        try check(counters.dropped[.runt] == expected.dropped[.runt], "runts")
-        let possible: Set<DropReason> =
-            mergeable ? [.runt, .noBuffer, .tooManyBuffers] : [.runt, .noBuffer, .bufferTooSmall]
-        try check(possible.isSuperset(of: counters.dropped.keys), "\(counters.dropped)")
+    /// Net headers that said more than nothing.
+    private(set) var offloadCount = 0
+
+    /// Field by field, as virtio lists them.
+    private static func bytes(_ header: NetHeader, _ count: Int) -> [UInt8] {
+        func little(_ value: some FixedWidthInteger, _ count: Int) -> [UInt8] {
+            (0..<count).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
+        }
+        var bytes = [header.flags, header.gsoType]
+        for field in [
+            header.hdrLen, header.gsoSize, header.csumStart, header.csumOffset, header.numBuffers,
+        ] {
+            bytes += little(field, 2)
+        }
+        bytes += little(header.hashValue, 4) + little(header.hashReport, 2) + [0, 0]
+        return Array(bytes.prefix(count))
     }
 
-    private var droppedCount: UInt64 = 0
-    private(set) var reasons: [DropReason: UInt64] = [:]
-    var tinyCount: Int { reader.tinyCount }
+    private func judgeCounters() throws {
+        var found = queue.counters
+        // What a packet's fate does not decide.
+        (found.bursts, found.emptyTurns, found.calls, found.emptyDescriptors) = (0, 0, 0, 0)
+        try check(found == expected, "\(found), not \(expected)")
+        let whole = rules.method == .whole ? found.packets : found.fallbackTotal
+        try check(
+            found.packets == found.split + found.tiny + whole, "packets do not add up: \(found)")
+    }
 }

@@ -1,32 +1,48 @@
-// Thousands of random queues: what the naive reader reassembles is what was submitted.
+// Thousands of random queues of every method and ring: what the naive reader reassembles is what
+// was submitted, and what became of each packet is what the naive plan says.
 import RxPath
 import TestSupport
 import Testing
 
 @Suite("Placement against a naive reader")
 struct PlacementTwinTests {
-    @Test("Every byte arrives, none lands elsewhere, and counters add up", arguments: 0..<4)
-    func randomQueues(part: Int) throws {
+    @Test(
+        "Every byte arrives, none lands elsewhere, and counters add up",
+        arguments: PlacementTrial.Kind.all)
+    func randomQueues(kind: PlacementTrial.Kind) throws {
         let guest = try EvilGuest(PlacementTrial.regions)
         let arenas = ArenaSupply()
-        let pool = PacketPool(seed: UInt64(part), count: 400)
         var total = RxCounters()
-        var dropped: [DropReason: UInt64] = [:]
-        var tiny = 0
-        try withEvery(Axis("seed", part * 1000..<part * 1000 + 750)) { seed in
-            let trial = try PlacementTrial(seed: UInt64(seed), guest: guest, arenas: arenas)
-            try trial.run(rounds: 6, pool: pool)
-            total = total + trial.expected
-            dropped.merge(trial.reasons, uniquingKeysWith: +)
-            tiny += trial.tinyCount
+        var offloads = 0
+        for part in 0..<4 {
+            let pool = PacketPool(seed: UInt64(part), count: 300)
+            try withEvery(Axis("seed", part * 1000..<part * 1000 + 100)) { seed in
+                let trial = try PlacementTrial(
+                    kind, seed: UInt64(seed), guest: guest, arenas: arenas)
+                try trial.run(rounds: 6, pool: pool)
+                total = total + trial.expected
+                offloads += trial.offloadCount
+            }
         }
         // The trials are worth something only if everything happened.
-        #expect(total.packets > 1000 && total.split > 500 && tiny > 10)
-        for reason in [FallbackReason.noSlot, .headerTooLong, .notSplittable] {
-            #expect(total.fallback[reason, default: 0] > 100)
+        #expect(total.packets > 1000 && total.tinyBuffers > 10 && offloads > 300)
+        var reasons: Set<DropReason> = [
+            .runt, .tooLong, .noBuffer, .tooManyBuffers, .badOffload, .offloadNotNegotiated,
+        ]
+        if !["headerPage", "alternating"].contains(kind.method) { reasons.insert(.bufferTooSmall) }
+        for reason in reasons { #expect(total.dropped[reason, default: 0] > 5, "\(reason)") }
+        if kind.method == "whole" { return }
+        #expect(total.split > 300)
+        for reason in [FallbackReason.notSplittable, .belowThreshold, .headerTooLong] {
+            #expect(total.fallback[reason, default: 0] > 20, "\(reason)")
         }
-        for reason in [DropReason.runt, .bufferTooSmall, .tooManyBuffers, .noBuffer] {
-            #expect(dropped[reason, default: 0] > 10, "\(reason)")
+        switch kind.method {
+        case "netHeader", "usedElement":
+            #expect(total.fallback[.noSlot, default: 0] > 100 && total.tiny > 50)
+        case "headerDescriptor":
+            #expect(total.fallback[.noPayloadDescriptor, default: 0] > 20)
+        case "alternating": #expect(total.skippedBuffers > 20 && total.misfits > 20)
+        default: break
         }
     }
 }

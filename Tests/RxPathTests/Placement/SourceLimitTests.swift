@@ -5,39 +5,44 @@ import Testing
 
 @Suite("Packets at the limits")
 struct SourceLimitTests {
-    @Test("E01: frames shorter than an Ethernet header are dropped as runts")
-    func runts() throws {
-        let rig = try EvilRig(method: .headerQueue(.netHeader), slots: (128, 8))
+    @Test(
+        "E01: frames shorter than an Ethernet header are dropped as runts",
+        arguments: RingFormat.allCases)
+    func runts(format: RingFormat) throws {
+        let rig = try format.rig(method: .headerQueue(.netHeader), slots: (128, 8))
         for head in 0..<8 { rig.post(head) }
         let packets = (0...14).map { TestFrames.opaque($0) }
         let fates = rig.enqueue(packets).fates
         #expect(fates == Array(repeating: false, count: 14) + [true])
         #expect(rig.queue.counters.dropped == [.runt: 14])
         #expect(rig.queue.counters.fallback == [.notSplittable: 1])
-        #expect(rig.ring.usedIndex == 1)
+        #expect(rig.usedTotal == 1)
     }
 
-    @Test("E12: 65589 bytes are delivered, 65590 are not")
-    func longest() throws {
+    @Test("E12: 65589 bytes are delivered, 65590 are not", arguments: RingFormat.allCases)
+    func longest(format: RingFormat) throws {
         for (count, isDelivered) in [(65589, true), (65590, false), (200_000, false)] {
-            let rig = try EvilRig(size: 32)
+            let rig = try format.rig(size: 32)
             for head in 0..<32 { rig.post(head) }
             let packet = TestFrames.opaque(count)
             #expect(rig.enqueue([packet]).fates == [isDelivered])
             #expect(rig.queue.counters.dropped == (isDelivered ? [:] : [.tooLong: 1]))
             if isDelivered {
-                #expect(rig.used.count == 17 && rig.used[16].length == UInt32(65589 + 12 - 65536))
+                let reports = rig.reports
+                #expect(reports.count == 17 && reports[16].length == 65589 + 12 - 65536)
                 let found = (0..<17).flatMap { index in
-                    rig.guest.read(EvilRig.page(index), Int(rig.used[index].length))
+                    rig.guest.read(EvilRig.page(index), reports[index].length)
                 }
                 #expect(Array(found.dropFirst(12)) == packet)
             }
         }
     }
 
-    @Test("A sum of segments beyond 32 bits is too long, not short")
-    func lengthsDoNotWrap() throws {
-        let rig = try EvilRig()
+    @Test(
+        "E14: segments whose lengths pass 32 bits together are too long, not short",
+        arguments: RingFormat.allCases)
+    func lengthsDoNotWrap(format: RingFormat) throws {
+        let rig = try format.rig()
         rig.post(0)
         let byte = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 8)
         defer { byte.deallocate() }
@@ -51,12 +56,12 @@ struct SourceLimitTests {
         #expect(rig.queue.counters.dropped == [.tooLong: 1])
     }
 
-    @Test("E13: 64 segments are one packet, more are dropped")
-    func segments() throws {
+    @Test("E13: 64 segments are one packet, more are dropped", arguments: RingFormat.allCases)
+    func segments(format: RingFormat) throws {
         for (count, expected) in [(64, [:]), (65, [.tooManySegments: 1, .runt: 1])]
             as [(Int, [DropReason: UInt64])]
         {
-            let rig = try EvilRig(method: .headerQueue(.usedElement), slots: (128, 8))
+            let rig = try format.rig(method: .headerQueue(.usedElement), slots: (128, 8))
             rig.post(0)
             let bytes = TestFrames.tcp4(TestFrames.payload(count - 54))
             let packet = SourcePacket(segments: bytes.map { [$0] })

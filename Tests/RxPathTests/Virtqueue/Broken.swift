@@ -5,7 +5,7 @@ import Testing
 /// The queue breaks on its next packet, for this reason, having written nothing; from then on it
 /// takes and drops everything.
 func expectBroken(
-    _ rig: EvilRig, _ fault: QueueFault, _ comment: Comment? = nil,
+    _ rig: any ReceiveRig, _ fault: QueueFault, _ comment: Comment? = nil,
     sourceLocation: SourceLocation = #_sourceLocation
 ) {
     let image = rig.guest.image()
@@ -29,14 +29,14 @@ func expectBroken(
 
 /// A packet of 1066 bytes is delivered by the next buffers, which hold these lengths.
 func expectDelivered(
-    _ rig: EvilRig, _ lengths: [UInt32] = [1066], _ comment: Comment? = nil,
+    _ rig: any ReceiveRig, _ lengths: [Int] = [1066], _ comment: Comment? = nil,
     sourceLocation: SourceLocation = #_sourceLocation
 ) {
-    let from = rig.ring.usedIndex
+    let from = rig.usedTotal
     let fates = rig.enqueue([TestFrames.tcp4(TestFrames.payload(1000))]).fates
     #expect(fates == [true], comment, sourceLocation: sourceLocation)
     #expect(
-        rig.ring.used(since: from).map(\.length) == lengths, comment,
+        rig.reports.suffix(rig.usedTotal - from).map(\.length) == lengths, comment,
         sourceLocation: sourceLocation)
     #expect(rig.queue.counters.fault == .none, comment, sourceLocation: sourceLocation)
     #expect(rig.guest.bandsAreIntact, comment, sourceLocation: sourceLocation)

@@ -48,6 +48,7 @@ typedef struct dpdk_guest_layout {
     uint64_t memory_bytes;
     void *descriptor_area, *driver_area, *device_area;
     void *slots, *control;
+    uint16_t base;  ///< where the device goes on
 } dpdk_guest_layout;
 
 /// The guest's turn: takes the `count` packets that were sent from number `first` on, and posts
@@ -81,8 +82,22 @@ int dpdk_run_cleave_enqueue(
     dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool from_mbufs, bool verify,
     dpdk_tally *tally);
 
+/// Turns packets into those that a guest sends: from now on for the two functions below only.
+void dpdk_sources_release(dpdk_sources *sources);
+/// Takes back what the drivers' transmit rings still hold of them; before they are destroyed.
+int dpdk_sources_reclaim(dpdk_sources *sources, dpdk_pair *pair);
+/// Bursts of 32 through `rte_vhost_dequeue_burst`, into mbufs.
+int dpdk_run_dequeue(
+    dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool verify, dpdk_tally *tally);
+/// Bursts of 32 through `cleave_txq_dequeue_burst` into mbufs of the same pool, and
+/// `cleave_txq_complete`; allocating and copying is timed too.
+int dpdk_run_cleave_dequeue(
+    dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool verify, dpdk_tally *tally);
+
 dpdk_guest *dpdk_guest_create(const dpdk_guest_layout *layout);
-void dpdk_guest_destroy(dpdk_guest *guest);
+/// Ends the use of the virtqueue.
+/// Returns where it can be resumed.
+uint16_t dpdk_guest_destroy(dpdk_guest *guest);
 /// As `dpdk_run_cleave_enqueue`, prepared packets; `turn` is the driver.
 int dpdk_run_guest_enqueue(
     dpdk_guest *guest, dpdk_sources *sources, uint32_t bursts, dpdk_guest_turn turn,

@@ -1,0 +1,180 @@
+import CCleave
+import Glibc
+import Host
+import RxPath
+
+/// A transmit queue on its caller's threads.
+final class TransmitQueueObject: HandleObject, @unchecked Sendable {
+    // SAFETY: `queue` and the words behind `state` are used by whoever holds the handle's slot;
+    // counters may be read by anyone.
+
+    private struct State {
+        var isStopped = false
+        var reportedFault = false
+    }
+
+    private let context: ContextObject
+    private let queue: TxQueue
+    /// As in `ReceiveQueueObject`.
+    private let unowned: Unmanaged<TxQueue>
+    private let arena: MemoryArena
+    private let state: UnsafeMutablePointer<State>
+
+    init(
+        _ memory: MemoryObject, _ configuration: TxQueueConfiguration, node: Int?
+    ) throws(Refusal) {
+        context = memory.context
+        arena = try context.makeArena(byteCount: configuration.arenaByteCount, node: node)
+        do { queue = try TxQueue(configuration, in: arena) } catch { throw .invalid("\(error)") }
+        unowned = Unmanaged.passUnretained(queue)
+        state = .allocate(capacity: 1)
+        state.initialize(to: State())
+        super.init(parents: [memory])
+        context.log(.info, "TXQ of \(configuration.virtqueue.size) entries created")
+    }
+
+    deinit { state.deallocate() }
+
+    override class var type: HandleType { .txq }
+
+    private static var stopped: Refusal { Refusal(Refusal.stopped, "the queue was stopped") }
+
+    @inline(__always)
+    borrowing func dequeue(
+        _ packets: UnsafeMutablePointer<cleave_packet>, _ count: Int, _ events: inout UInt32
+    ) throws(Refusal) -> Int32 {
+        if state.pointee.isStopped { throw Self.stopped }
+        // SAFETY: the two structures have one layout, checked in slots.c and in the tests; `queue`
+        // keeps the queue alive.
+        let packets = UnsafeMutableRawPointer(packets).assumingMemoryBound(to: TxPacket.self)
+        let result = unowned._withUnsafeGuaranteedRef { $0.dequeue(packets, count: count) }
+        if result.wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
+        if result.count < count { reportFault(&events) }
+        return Int32(truncatingIfNeeded: result.count)
+    }
+
+    @inline(never)
+    private func reportFault(_ events: inout UInt32) {
+        let fault = queue.fault
+        if fault == .none { return }
+        events |= CLEAVE_EVENT_BROKEN.rawValue
+        if state.pointee.reportedFault { return }
+        state.pointee.reportedFault = true
+        context.log(.error, "the driver broke its transmit queue: \(fault.name)")
+    }
+
+    @inline(__always)
+    borrowing func complete(_ count: Int, _ events: inout UInt32) throws(Refusal) -> Int32 {
+        if state.pointee.isStopped { throw Self.stopped }
+        guard let wantsCall = unowned._withUnsafeGuaranteedRef({ $0.complete(count) }) else {
+            throw .invalid(
+                "count \(count) is more than the \(queue.heldCount) packets that are out")
+        }
+        if wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
+        return 0
+    }
+
+    /// Ends the use of the ring.
+    func stop() throws(Refusal) -> UInt16 {
+        if state.pointee.isStopped { throw Self.stopped }
+        guard queue.heldCount == 0 else {
+            throw Refusal(Refusal.busy, "\(queue.heldCount) packets are out")
+        }
+        state.pointee.isStopped = true
+        return queue.base
+    }
+
+    var counters: TxCounters { queue.counters }
+}
+
+private func plan(
+    _ config: cleave_txq_config, _ memory: MemoryObject
+) throws(Refusal) -> (TxQueueConfiguration, node: Int?) {
+    let known = CLEAVE_TXQ_CALL_FD.rawValue | CLEAVE_TXQ_NODE.rawValue
+    guard config.flags & ~known == 0, config.reserved == 0, config.reserved2 == 0 else {
+        throw .invalid(
+            "flags 0x\(String(config.flags, radix: 16)) has unknown bits, or a reserved is not 0")
+    }
+    let hasCall = config.flags & CLEAVE_TXQ_CALL_FD.rawValue != 0
+    let hasNode = config.flags & CLEAVE_TXQ_NODE.rawValue != 0
+    guard !hasCall || config.call_fd >= 0, !hasNode || config.node >= 0 else {
+        throw .invalid("call_fd is \(config.call_fd), node is \(config.node)")
+    }
+    let virtqueue = try ReceiveQueuePlan.virtqueue(
+        features: config.features, size: config.size,
+        areas: (config.descriptor_area, config.driver_area, config.device_area),
+        last: (config.last_avail, config.last_used), memory)
+    return (
+        TxQueueConfiguration(
+            virtqueue: virtqueue, features: VirtioFeatures(rawValue: config.features),
+            memory: memory.memory, callDescriptor: hasCall ? config.call_fd : -1),
+        hasNode ? Int(config.node) : nil
+    )
+}
+
+@c @implementation
+public func cleave_txq_create(
+    _ memory: OpaquePointer!, _ config: UnsafePointer<cleave_txq_config>!,
+    _ txq: UnsafeMutablePointer<OpaquePointer?>!
+) -> Int32 {
+    control(memory, as: MemoryObject.self) { parent throws(Refusal) in
+        guard let txq else { throw .null("txq") }
+        let configuration = try readSized(
+            config, minimum: MemoryLayout<cleave_txq_config>.size, into: cleave_txq_config(),
+            "config")
+        let (checked, node) = try plan(configuration, parent)
+        txq.pointee = try HandleTable.shared.insert(
+            TransmitQueueObject(parent, checked, node: node))
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_txq_dequeue_burst(
+    _ txq: OpaquePointer!, _ packets: UnsafeMutablePointer<cleave_packet>!, _ count: UInt32,
+    _ events: UnsafeMutablePointer<UInt32>!
+) -> Int32 {
+    exclusive(txq, as: TransmitQueueObject.self) { object throws(Refusal) in
+        guard let packets else { throw .null("packets") }
+        var happened: UInt32 = 0
+        defer { events?.pointee = happened }
+        return try object.dequeue(packets, Int(min(count, UInt32(Int32.max))), &happened)
+    }
+}
+
+@c @implementation
+public func cleave_txq_complete(
+    _ txq: OpaquePointer!, _ count: UInt32, _ events: UnsafeMutablePointer<UInt32>!
+) -> Int32 {
+    exclusive(txq, as: TransmitQueueObject.self) { object throws(Refusal) in
+        var happened: UInt32 = 0
+        defer { events?.pointee = happened }
+        return try object.complete(Int(count), &happened)
+    }
+}
+
+@c @implementation
+public func cleave_txq_stop(
+    _ txq: OpaquePointer!, _ base: UnsafeMutablePointer<UInt16>!
+) -> Int32 {
+    exclusive(txq, as: TransmitQueueObject.self) { object throws(Refusal) in
+        let stopped = try object.stop()
+        base?.pointee = stopped
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_txq_destroy(_ txq: OpaquePointer!) -> Int32 {
+    destroy(txq, as: TransmitQueueObject.self)
+}
+
+@c @implementation
+public func cleave_txq_get_counters(
+    _ txq: OpaquePointer!, _ counters: UnsafeMutablePointer<cleave_txq_counters>!
+) -> Int32 {
+    control(txq, as: TransmitQueueObject.self) { object throws(Refusal) in
+        try writeSized(cleave_txq_counters(object.counters), to: counters, "counters")
+        return 0
+    }
+}

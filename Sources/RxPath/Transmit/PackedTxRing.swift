@@ -1,0 +1,153 @@
+import Rings
+
+/// The device side of a packed transmit virtqueue.
+struct PackedTxRing: TxRing {
+    private let ring: UnsafeMutableRawPointer
+    private let driverArea: UnsafeMutableRawPointer
+    private let size: Int
+    private let allowsIndirect: Bool
+    private let usesEventIndex: Bool
+    private var regions: RegionCache
+    /// Where the next list begins.
+    private var cursor: PackedCursor
+    /// Where the next used descriptor goes: the head of the list that was taken longest ago.
+    private var usedCursor: PackedCursor
+    /// Descriptors between the two.
+    private var outCount = 0
+    /// The first used descriptor since the last publish: stored last.
+    private var first: (place: PackedCursor, rest: UInt64)
+    private var usedCount = 0
+    /// Descriptors of what the last publish made visible, and where they begin.
+    private var published: (from: PackedCursor, count: Int)
+    private var walkedCount = 0
+    private var unfinishedCount = 0
+    private(set) var taken = TxChain(tag: 0)
+    private(set) var fault = QueueFault.none
+
+    /// How often a list may be found without its end; an honest driver publishes the head last.
+    private static let maximumUnfinished = 1024
+
+    // control path
+    init(
+        _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory
+    ) throws(RxPathError) {
+        let areas = try addresses.map(in: memory)
+        ring = areas.descriptorArea
+        driverArea = areas.driverArea
+        size = addresses.size
+        allowsIndirect = features.contains(.indirectDescriptors)
+        usesEventIndex = features.contains(.eventIndex)
+        regions = memory.cache
+        cursor = PackedCursor(base: addresses.base)
+        usedCursor = cursor
+        first = (cursor, 0)
+        published = (cursor, 0)
+        // The caller polls: kicks would be wasted.
+        PackedEvent.request(areas.deviceArea, flags: PackedEvent.disable, at: cursor)
+    }
+
+    var base: UInt16 { cursor.base }
+
+    @inline(__always)
+    mutating func begin(_ count: Int) { walkedCount = 0 }
+
+    @inline(__always)
+    private func place(_ cursor: PackedCursor) -> UnsafeMutableRawPointer {
+        ring + cursor.offset &* PackedLayout.descriptorByteCount
+    }
+
+    /// The second word of the next list's head.
+    @inline(__always)
+    private var head: UInt64 {
+        // [V4 acquire <- the driver's release of the word: the address, and the rest of the list]
+        SharedWord64(place(cursor) + PackedLayout.restOffset).loadAcquire()
+    }
+
+    @inline(__always)
+    private func isAvailable(_ rest: UInt64) -> Bool {
+        UInt16(truncatingIfNeeded: rest &>> 48) & PackedLayout.ownerFlags == cursor.availableFlags
+    }
+
+    @inline(__always)
+    mutating func takePlain(least: UInt32) -> Segment? {
+        let rest = head
+        if outCount == size || !isAvailable(rest) { return nil }
+        let descriptor = Descriptor(address: SharedWord64(place(cursor)).load(), packedRest: rest)
+        guard descriptor.isSingleReadable, descriptor.byteCount >= least,
+            Int(descriptor.tag) < size,
+            let pointer = regions.translate(descriptor.address, descriptor.byteCount)
+        else { return nil }
+        accept(id: descriptor.tag, listCount: 1)
+        return Segment(pointer: pointer, byteCount: descriptor.byteCount)
+    }
+
+    @inline(__always)
+    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
+        let rest = head
+        if outCount == size || !isAvailable(rest) { return .empty }
+        let walked = DescriptorChain.walk(
+            PackedLinks(ring: ring, count: size, cursor: cursor, left: size &- outCount),
+            from: Descriptor(address: SharedWord64(place(cursor)).load(), packedRest: rest),
+            need: need, into: segments, allowsIndirect: allowsIndirect, access: .readable,
+            regions: regions, walkedCount: walkedCount)
+        walkedCount &+= walked.visited
+        if walked.fetch.isBroken { return broken(walked.fault) }
+        if walked.fetch.isEmpty {
+            unfinishedCount &+= 1
+            return unfinishedCount < Self.maximumUnfinished ? .empty : broken(.unfinishedList)
+        }
+        if walked.fetch.isBuffer {
+            // The list's last descriptor carries the id.
+            if Int(walked.last.tag) >= size { return broken(.id) }
+            unfinishedCount = 0
+            segments.count = walked.segmentCount
+            accept(id: walked.last.tag, listCount: walked.listCount)
+        }
+        return walked.fetch
+    }
+
+    @inline(__always)
+    private mutating func accept(id: UInt16, listCount: Int) {
+        taken = TxChain(tag: id, listCount: listCount)
+        outCount &+= listCount
+        cursor.advance(by: listCount, size: size)
+    }
+
+    @inline(__always)
+    private mutating func broken(_ reason: QueueFault) -> BufferFetch {
+        fault = reason
+        return .broken
+    }
+
+    @inline(__always)
+    mutating func use(_ chain: TxChain) {
+        let rest = UInt64(chain.tag) &<< 32 | UInt64(usedCursor.usedFlags) &<< 48
+        if usedCount == 0 {
+            first = (usedCursor, rest)
+        } else {
+            // A plain store: the driver looks at none of these before the first.
+            SharedWord64(place(usedCursor) + PackedLayout.restOffset).store(rest)
+        }
+        usedCount &+= chain.listCount
+        outCount &-= chain.listCount
+        usedCursor.advance(by: chain.listCount, size: size)
+    }
+
+    @inline(__always)
+    mutating func publish() {
+        published = (first.place, usedCount)
+        if usedCount == 0 { return }
+        usedCount = 0
+        // [V5 release -> the driver's acquire of the first used descriptor: the others]
+        // Sequential: `wantsCall` cannot read the driver's event before that [V3].
+        SharedWord64(place(first.place) + PackedLayout.restOffset).storeSequential(first.rest)
+    }
+
+    @inline(__always)
+    func wantsCall() -> Bool {
+        if published.count == 0 { return false }
+        return PackedEvent.isWanted(
+            driverArea, from: published.from, count: published.count, size: size,
+            usesEventIndex: usesEventIndex)
+    }
+}

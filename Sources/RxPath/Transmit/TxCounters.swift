@@ -1,0 +1,69 @@
+// control path, but for the block
+import Rings
+
+/// The live counters of one transmit queue: 64-bit words with one writer, readers may lag.
+struct TxCounterBlock: BitwiseCopyable {
+    static let dropStart = 8
+    static let byteCount = CacheLine.roundedUp(16 * 8)
+
+    /// Word numbers below `dropStart`.
+    enum Word: Int {
+        case packets, bytes, bursts, emptyTurns, calls, fault
+    }
+
+    private let base: UnsafeMutableRawPointer
+
+    /// - Parameter memory: `byteCount` zeroed bytes on a cache line of their own.
+    init(memory: UnsafeMutableRawPointer) { base = memory }
+
+    @inline(__always)
+    private func word(_ index: Int) -> SharedWord64 { SharedWord64(base + index &* 8) }
+
+    @inline(__always)
+    func add(_ word: Word, _ amount: Int) {
+        self.word(word.rawValue).addSingleWriter(UInt64(truncatingIfNeeded: amount))
+    }
+
+    func addDrop(_ index: Int) { word(Self.dropStart &+ index).addSingleWriter(1) }
+    func set(_ word: Word, _ value: Int) {
+        self.word(word.rawValue).store(UInt64(truncatingIfNeeded: value))
+    }
+    func read(_ word: Word) -> UInt64 { self.word(word.rawValue).load() }
+    func readDrop(_ reason: TxDropReason) -> UInt64 {
+        word(Self.dropStart + Int(reason.rawValue)).load()
+    }
+
+    var fault: QueueFault {
+        QueueFault(rawValue: UInt8(truncatingIfNeeded: read(.fault))) ?? .none
+    }
+}
+
+/// What one transmit queue has done since it was made.
+public struct TxCounters: Sendable, Equatable {
+    /// Packets handed out.
+    public var packets: UInt64
+    /// Bytes of those, net headers not included.
+    public var bytes: UInt64
+    /// Calls that handed out at least one packet, and those that did not.
+    public var bursts: UInt64
+    public var emptyTurns: UInt64
+    /// Times the driver had asked to be called.
+    public var calls: UInt64
+    /// Why the driver's virtqueue is broken, or `.none`.
+    public var fault: QueueFault
+    /// Packets not handed out, by reason; reasons that occurred.
+    public var dropped: [TxDropReason: UInt64] = [:]
+
+    init(_ block: TxCounterBlock) {
+        packets = block.read(.packets)
+        bytes = block.read(.bytes)
+        bursts = block.read(.bursts)
+        emptyTurns = block.read(.emptyTurns)
+        calls = block.read(.calls)
+        fault = block.fault
+        for reason in TxDropReason.allCases {
+            let count = block.readDrop(reason)
+            if count > 0 { dropped[reason] = count }
+        }
+    }
+}

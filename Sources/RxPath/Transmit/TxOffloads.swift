@@ -1,0 +1,55 @@
+// control path, but for `check`
+
+extension VirtioFeatures {
+    /// VIRTIO_NET_F_CSUM: the device takes packets with partial checksums.
+    public static let checksum = VirtioFeatures(rawValue: 1 << 0)
+    /// VIRTIO_NET_F_HOST_TSO4: and large TCP packets over IPv4.
+    public static let hostTSO4 = VirtioFeatures(rawValue: 1 << 11)
+    /// VIRTIO_NET_F_HOST_TSO6: and over IPv6.
+    public static let hostTSO6 = VirtioFeatures(rawValue: 1 << 12)
+    /// VIRTIO_NET_F_HOST_ECN: and those with ECN.
+    public static let hostECN = VirtioFeatures(rawValue: 1 << 13)
+    /// VIRTIO_NET_F_HOST_UFO: and large UDP datagrams, to be fragmented.
+    public static let hostUFO = VirtioFeatures(rawValue: 1 << 14)
+    /// VIRTIO_NET_F_HOST_USO: and large UDP packets, to be cut into datagrams.
+    public static let hostUSO = VirtioFeatures(rawValue: 1 << 56)
+}
+
+/// What a driver may ask of the device for a packet: the features that were negotiated.
+struct TxOffloads: BitwiseCopyable {
+    private let allowsChecksum: Bool
+    private let allowsECN: Bool
+    /// Bit n: GSO type n.
+    private let gsoTypes: UInt32
+
+    init(_ features: VirtioFeatures) {
+        allowsChecksum = features.contains(.checksum)
+        allowsECN = features.contains(.hostECN)
+        var types: UInt32 = 1
+        if features.contains(.hostTSO4) { types |= 1 << 1 }
+        if features.contains(.hostUFO) { types |= 1 << 3 }
+        if features.contains(.hostTSO6) { types |= 1 << 4 }
+        if features.contains(.hostUSO) { types |= 1 << 5 }
+        gsoTypes = types
+    }
+
+    /// Takes over what `header` asks for a packet of `byteCount` bytes, if all of it may be asked.
+    /// `hdrLen` is not looked at: it is a hint, and a driver can write anything there.
+    func check(_ header: NetHeader, byteCount: Int, into packet: inout TxPacket) -> Bool {
+        if header.flags & 1 != 0 {
+            let end = Int(header.csumStart) &+ Int(header.csumOffset) &+ 2
+            if !allowsChecksum || end > byteCount { return false }
+            packet.netFlags = 1
+            packet.csumStart = header.csumStart
+            packet.csumOffset = header.csumOffset
+        }
+        if header.gsoType == 0 { return true }
+        let kind = header.gsoType & 0x7f
+        if kind > 5 || gsoTypes &>> UInt32(kind) & 1 == 0 { return false }
+        if kind == 0 || header.gsoSize == 0 { return false }
+        if header.gsoType & 0x80 != 0 && !allowsECN { return false }
+        packet.gsoType = header.gsoType
+        packet.gsoSize = header.gsoSize
+        return true
+    }
+}

@@ -1,0 +1,156 @@
+// control path
+//
+// One transmit queue of a device, as its owner sees it: chains that a guest's driver posted come
+// out as packets in guest memory, checked, without a copy; they go back when they are completed.
+
+import Host
+import Rings
+
+/// Everything a transmit queue is made from.
+public struct TxQueueConfiguration: Sendable {
+    public var virtqueue: VirtqueueAddresses
+    /// As negotiated: those of the ring, and the offloads that the driver may ask for.
+    public var features: VirtioFeatures
+    public var memory: GuestMemory
+    /// eventfd that calls the driver, or -1: then the owner is only told.
+    public var callDescriptor: Int32
+
+    public init(
+        virtqueue: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        callDescriptor: Int32 = -1
+    ) {
+        self.virtqueue = virtqueue
+        self.features = features
+        self.memory = memory
+        self.callDescriptor = callDescriptor
+    }
+
+    /// Places for segments behind the first of packets that are out.
+    var segmentCapacity: Int { max(1024, 2 * virtqueue.size) }
+    var chainCapacity: Int {
+        1 << (Int.bitWidth - max(0, virtqueue.size - 1).leadingZeroBitCount)
+    }
+
+    /// Bytes that a queue takes from its arena, alignment included.
+    public var arenaByteCount: Int {
+        4 * CacheLine.byteCount + chainCapacity * 8
+            + segmentCapacity * MemoryLayout<Segment>.stride + TxCounterBlock.byteCount
+            + CacheLine.roundedUp(MemoryLayout<TxQueueState<SplitTxRing>>.stride)
+            + CacheLine.roundedUp(MemoryLayout<TxQueueState<PackedTxRing>>.stride)
+    }
+}
+
+/// One transmit queue. Use it from one thread at a time; read its counters from any.
+public final class TxQueue: @unchecked Sendable {
+    // SAFETY: `dequeue` and `complete` are documented to be called from one thread at a time;
+    // everything else is constant, or counter words with one writer.
+
+    /// Most segments of one packet.
+    public static let maximumSegments = 64
+
+    public let configuration: TxQueueConfiguration
+    private let block: TxCounterBlock
+    private let body: TxQueueBody
+
+    /// Checks a configuration and makes the queue.
+    /// - Parameter arena: as for `RxQueue`.
+    public init(_ configuration: TxQueueConfiguration, in arena: MemoryArena) throws(RxPathError) {
+        self.configuration = configuration
+        let parts = try TxQueueParts(configuration, arena)
+        block = parts.block
+        body =
+            switch configuration.virtqueue.format {
+            case .split: try parts.body(SplitTxRing.self)
+            case .packed: try parts.body(PackedTxRing.self)
+            }
+    }
+
+    /// Takes up to `count` packets that the driver has posted, in order. They stay out, and their
+    /// bytes readable, until they are completed.
+    /// - Parameter packets: room for `count`; beyond what is handed out it is as before.
+    @inline(__always)
+    public func dequeue(
+        _ packets: UnsafeMutablePointer<TxPacket>, count: Int
+    ) -> DequeueResult {
+        body.dequeue(packets, count)
+    }
+
+    /// Gives the `count` packets that were taken longest ago back to the driver; with 0, only
+    /// those that were dropped before the first one that is out.
+    /// - Returns: whether the driver asked to be called and no `callDescriptor` was given; nil, and
+    ///   nothing happened, if fewer than `count` packets are out.
+    @inline(__always)
+    public func complete(_ count: Int) -> Bool? {
+        if count < 0 || count > body.heldCount() { return nil }
+        return body.complete(count)
+    }
+
+    /// Packets that are out.
+    public var heldCount: Int { body.heldCount() }
+    /// Where a queue with no packet out is resumed.
+    public var base: UInt16 { body.base() }
+    /// Why the driver's virtqueue is broken, or `.none`.
+    public var fault: QueueFault { block.fault }
+    /// A snapshot.
+    public var counters: TxCounters { TxCounters(block) }
+}
+
+/// The operations of a `TxQueue`, specialised and closed over its state.
+private struct TxQueueBody {
+    let dequeue: (UnsafeMutablePointer<TxPacket>, Int) -> DequeueResult
+    let complete: (Int) -> Bool
+    let heldCount: () -> Int
+    let base: () -> UInt16
+}
+
+/// The checked parts of a transmit queue, before its ring is chosen.
+private struct TxQueueParts {
+    let block: TxCounterBlock
+    private let configuration: TxQueueConfiguration
+    private let arena: MemoryArena
+
+    init(_ configuration: TxQueueConfiguration, _ arena: MemoryArena) throws(RxPathError) {
+        _ = try configuration.virtqueue.map(in: configuration.memory)
+        self.configuration = configuration
+        self.arena = arena
+        block = TxCounterBlock(memory: try Self.allocate(arena, TxCounterBlock.byteCount))
+    }
+
+    /// Called with a concrete ring, so that the closures are specialised for it.
+    @inline(__always)
+    func body<Ring: TxRing>(_ ring: Ring.Type) throws(RxPathError) -> TxQueueBody {
+        typealias State = TxQueueState<Ring>
+        let chains = try Self.allocate(arena, configuration.chainCapacity * 8)
+        let segments = try Self.allocate(
+            arena, configuration.segmentCapacity * MemoryLayout<Segment>.stride)
+        let state = try Self.allocate(arena, MemoryLayout<State>.stride)
+            .bindMemory(to: State.self, capacity: 1)
+        state.initialize(
+            to: State(
+                ring: try Ring(
+                    configuration.virtqueue, features: configuration.features,
+                    memory: configuration.memory),
+                chains: chains.assumingMemoryBound(to: TxChain.self),
+                chainMask: configuration.chainCapacity - 1,
+                segments: SegmentList(
+                    base: segments.assumingMemoryBound(to: Segment.self),
+                    capacity: configuration.segmentCapacity),
+                netHeaderByteCount: NetHeaderLayout(
+                    hashReport: configuration.features.contains(.hashReport)
+                ).byteCount,
+                offloads: TxOffloads(configuration.features), counters: block,
+                callDescriptor: configuration.callDescriptor))
+        return TxQueueBody(
+            dequeue: { TxBurst<Ring>.dequeue($0, $1, state) },
+            complete: { TxBurst<Ring>.complete($0, state) },
+            heldCount: { state.pointee.heldCount }, base: { state.pointee.ring.base })
+    }
+
+    private static func allocate(
+        _ arena: MemoryArena, _ byteCount: Int
+    ) throws(RxPathError) -> UnsafeMutableRawPointer {
+        do { return try arena.allocate(byteCount: byteCount) } catch {
+            throw RxPathError("queue memory: \(error)")
+        }
+    }
+}

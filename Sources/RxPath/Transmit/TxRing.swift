@@ -1,0 +1,73 @@
+import Rings
+
+/// The device side of a transmit virtqueue, the same verbs for both ring formats: chains are taken
+/// in order and given back in order, with length 0.
+///
+/// As `Virtqueue`: a value that is copied into a local for a burst.
+protocol TxRing: BitwiseCopyable {
+    // control path
+    init(
+        _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory
+    ) throws(RxPathError)
+
+    var fault: QueueFault { get }
+    var base: UInt16 { get }
+
+    /// Begins a burst of up to `count` chains.
+    mutating func begin(_ count: Int)
+
+    /// Takes the next chain if it is one plain descriptor of at least `least` bytes in the region
+    /// used last: nearly all traffic.
+    mutating func takePlain(least: UInt32) -> Segment?
+
+    /// Takes the next chain, whatever it is: every descriptor is checked, and pieces are appended
+    /// to a copy of `segments` as far as the first `need` bytes reach.
+    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
+
+    /// What to give back for the chain taken last.
+    var taken: TxChain { get }
+
+    /// Writes the used entry of the chain that was taken longest ago.
+    mutating func use(_ chain: TxChain)
+
+    /// Makes what was used visible at once.
+    mutating func publish()
+
+    /// Whether the driver asked to be called for what the last `publish` made visible.
+    func wantsCall() -> Bool
+}
+
+/// A chain that was taken, for as long as its packet is out: 8 bytes.
+///
+///     tag 16 | descriptors in the ring, minus one 16 | segments stored 31 | dropped 1
+struct TxChain: BitwiseCopyable {
+    private(set) var word: UInt64
+
+    @inline(__always)
+    init(tag: UInt16, listCount: Int = 1) {
+        word = UInt64(tag) | UInt64(truncatingIfNeeded: listCount &- 1) &<< 16
+    }
+
+    /// Head, or buffer id.
+    @inline(__always) var tag: UInt16 { UInt16(truncatingIfNeeded: word) }
+    @inline(__always)
+    var listCount: Int { Int(UInt16(truncatingIfNeeded: word &>> 16)) &+ 1 }
+    @inline(__always) var storedCount: Int { Int(word &>> 32 & 0x7fff_ffff) }
+    @inline(__always) var isDropped: Bool { word &>> 63 != 0 }
+
+    /// The chain of a packet whose segments take `count` places.
+    @inline(__always)
+    func storing(_ count: Int) -> TxChain {
+        var chain = self
+        chain.word |= UInt64(truncatingIfNeeded: count) &<< 32
+        return chain
+    }
+
+    /// The chain of a packet that is not handed out.
+    @inline(__always)
+    var dropped: TxChain {
+        var chain = self
+        chain.word |= 1 &<< 63
+        return chain
+    }
+}

@@ -1,0 +1,114 @@
+// IN_ORDER: what one used entry says for several buffers, byte by byte, and who may not.
+import GuestDriver
+import RxPath
+import TestSupport
+import Testing
+
+@Suite("IN_ORDER")
+struct InOrderTests {
+    /// 3000 bytes whole over buffers of 1024: two full ones and a rest.
+    private static let packet = SourcePacket(TestFrames.opaque(3000))
+
+    private struct Rig {
+        let space: GuestSpace
+        let driver: RxDriver
+        let queue: RxQueue
+        let port = MockPort()
+        let arenas = ArenaSupply()
+
+        init(_ ring: RingFormat, inOrder: Bool, method: RxMethod = .whole) throws {
+            space = try GuestSpace(byteCount: 1 << 20, pages: .small)
+            let headerQueue =
+                method.needsHeaderQueue
+                ? try DriverHeaderQueue(slotSize: 128, slotCount: 8, in: space) : nil
+            let configuration = RxDriverConfiguration(
+                ringSize: 8, ring: ring, shape: .mergeable(bufferByteCount: 1024),
+                method: method, headerQueue: headerQueue, features: inOrder ? .inOrder : [])
+            let memory = space.memory
+            driver = try RxDriver(configuration, in: space)
+            queue = try arenas.queue(
+                RxQueueConfiguration(
+                    virtqueue: driver.virtqueue, features: configuration.allFeatures,
+                    memory: memory, method: method,
+                    headerQueue: try headerQueue.map {
+                        try HeaderQueue($0.layout, memory: memory)
+                    }))
+            driver.refill()
+        }
+
+        /// The two 64-bit words of used entry or descriptor `index`.
+        func words(_ index: Int) -> (UInt64, UInt64) {
+            let areas = driver.virtqueue
+            let base = areas.format == .split ? areas.deviceArea : areas.descriptorArea
+            let offset = areas.format == .split ? 4 + 8 * index : 16 * index
+            let pointer = space.memory.translate(base, byteCount: 8 * 16)! + offset
+            return (
+                pointer.loadUnaligned(as: UInt64.self), (pointer + 8).loadUnaligned(as: UInt64.self)
+            )
+        }
+    }
+
+    @Test("The first entry of a packet names its last buffer; full buffers need none")
+    func splitEntry() throws {
+        for (inOrder, id, length) in [(true, 2, 3012 - 2048), (false, 0, 1024)] {
+            let rig = try Rig(.split, inOrder: inOrder)
+            let outcome = rig.port.enqueue([Self.packet], to: rig.queue)
+            #expect(outcome.fates == [true])
+            let entry = rig.words(0).0
+            #expect(Int(entry & 0xffff_ffff) == id && Int(entry >> 32) == length)
+            #expect(rig.driver.harvest() == 1 && rig.driver.packets[0].byteCount == 3000)
+            #expect(rig.driver.packets[0].bufferCount == 3)
+        }
+    }
+
+    @Test("Packed: the first descriptor of a packet carries its last id and length")
+    func packedEntry() throws {
+        for (inOrder, id, length) in [(true, 2, 3012 - 2048), (false, 0, 1024)] {
+            let rig = try Rig(.packed, inOrder: inOrder)
+            #expect(rig.port.enqueue([Self.packet], to: rig.queue).fates == [true])
+            let rest = rig.words(0).1
+            #expect(Int(rest >> 32 & 0xffff) == id && Int(rest & 0xffff_ffff) == length)
+            #expect(rig.driver.harvest() == 1 && rig.driver.packets[0].byteCount == 3000)
+        }
+    }
+
+    @Test("Buffers that are not full have entries of their own", arguments: RingFormat.allCases)
+    func notFull(ring: RingFormat) throws {
+        // Method B leaves the rest of the first buffer unused, whatever follows.
+        let rig = try Rig(ring, inOrder: true, method: .headerPage)
+        let packets = [
+            SourcePacket(TestFrames.tcp4(TestFrames.payload(2000))),
+            SourcePacket(TestFrames.tcp4(TestFrames.payload(10))),
+        ]
+        #expect(rig.port.enqueue(packets, to: rig.queue).fates == [true, true])
+        #expect(rig.driver.harvest() == 2)
+        #expect(rig.driver.packets.map(\.byteCount) == packets.map(\.bytes.count))
+        #expect(rig.driver.packets.map(\.bufferCount) == [3, 2])
+        #expect(rig.driver.packets.allSatisfy(\.isSplit) && rig.driver.fault == .none)
+    }
+
+    @Test("The slot of a packet over several buffers stays with it", arguments: RingFormat.allCases)
+    func slots(ring: RingFormat) throws {
+        let rig = try Rig(ring, inOrder: true, method: .headerQueue(.usedElement))
+        let packets = (0..<2).map {
+            SourcePacket(TestFrames.tcp4(TestFrames.payload(2500, seed: $0)))
+        }
+        for _ in 0..<9 {
+            #expect(rig.port.enqueue(packets, to: rig.queue).fates == [true, true])
+            #expect(rig.driver.harvest() == 2)
+            #expect(rig.driver.packets.allSatisfy { $0.isSplit && $0.bufferCount == 3 })
+            rig.driver.finish()
+            rig.driver.refill()
+        }
+        #expect(rig.driver.fault == .none)
+    }
+
+    @Test("A split ring that the chains do not fill is refused")
+    func refused() throws {
+        let space = try GuestSpace(byteCount: 1 << 20, pages: .small)
+        let configuration = RxDriverConfiguration(
+            ringSize: 8, shape: .chained(bufferByteCount: 512, packetByteCount: 1500),
+            method: .whole, features: .inOrder)
+        #expect(throws: RxPathError.self) { try RxDriver(configuration, in: space) }
+    }
+}

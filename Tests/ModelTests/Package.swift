@@ -1,0 +1,19 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// A package of its own: it builds the project with the trait ModelCheck, and of it only what the
+// modelled code needs.
+let package = Package(
+    name: "model-tests",
+    dependencies: [.package(name: "cleave", path: "../..", traits: ["ModelCheck"])],
+    targets: [
+        .testTarget(
+            name: "ModelTests",
+            dependencies: [
+                .product(name: "GuestDriver", package: "cleave"),
+                .product(name: "Rings", package: "cleave"),
+            ],
+            path: "Interleavings",
+            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)])
+    ]
+)
