@@ -83,6 +83,9 @@ public struct SharedWord64: @unchecked Sendable {
         cell = address.assumingMemoryBound(to: Atomic<UInt64>.self)
     }
 
+    /// Frees a word whose address came from `allocate`.
+    public func deallocate() { cell.deallocate() }
+
     @inlinable public func load() -> UInt64 { cell.pointee.load(ordering: .relaxed) }
     @inlinable public func loadAcquire() -> UInt64 { cell.pointee.load(ordering: .acquiring) }
     @inlinable public func store(_ value: UInt64) { cell.pointee.store(value, ordering: .relaxed) }

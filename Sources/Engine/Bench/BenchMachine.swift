@@ -43,11 +43,11 @@ struct BenchMachine {
 
     /// Whether there are CPUs for every case that asks for threads.
     private mutating func checkThreads(_ plan: BenchPlan) throws(EngineError) {
-        guard plan.mode == .threads else { return }
+        guard plan.mode != .turns else { return }
         var sharesPortsCPU = false
         for one in plan.cases {
             do {
-                let places = try threadPlan(rqs: one.rqs)
+                let places = try threadPlan(rqs: one.rqs, plan.mode)
                 sharesPortsCPU =
                     sharesPortsCPU || places.places.contains { $0.cpu == cpus[0] }
                 for warning in places.warnings where !warnings.contains(warning) {
@@ -65,8 +65,8 @@ struct BenchMachine {
     /// In `threads`, RQs get the CPUs that were named for them, or those behind the port's and that
     /// one last; if they are more, they share those behind the port's.
     func queuePlan(rqs: Int) throws(EngineError) -> QueuePlan {
-        if mode == .threads {
-            let plan = try threadPlan(rqs: rqs)
+        if mode != .turns {
+            let plan = try threadPlan(rqs: rqs, mode)
             guard let fixedNode else { return plan }
             return try plan.placed(onNode: fixedNode, topology: topology)
         }
@@ -75,8 +75,10 @@ struct BenchMachine {
         return plan
     }
 
-    private func threadPlan(rqs: Int) throws(EngineError) -> QueuePlan {
+    private func threadPlan(rqs: Int, _ mode: BenchMode) throws(EngineError) -> QueuePlan {
         var given = rqCPUs
+        // Without a port that wants one, every CPU is an RQ's.
+        if given.isEmpty && mode == .cores { given = cpus }
         if given.isEmpty {
             let behind = Array(cpus.dropFirst())
             let sharesBehind = oversubscribe && rqs > cpus.count && !behind.isEmpty

@@ -1,5 +1,6 @@
 import GuestDriver
 import Host
+import Rings
 import RxPath
 
 /// One case under measurement: its testbed, its lanes, the samples so far.
@@ -73,7 +74,7 @@ final class BenchMeasure {
         let busyBefore = busyCycles
         for index in lanes.indices { lanes[index].resetFigures() }
         let start = CycleClock.now()
-        try carry(packets)
+        if mode == .cores { try carryOnCores(packets) } else { try carry(packets, lanes.indices) }
         let end = CycleClock.now()
         var total = PassFigures()
         for lane in lanes {
@@ -88,7 +89,65 @@ final class BenchMeasure {
         (0..<testbed.engine.count).reduce(0) { $0 + testbed.engine.cycles($1).busy }
     }
 
-    private func carry(_ packets: Int) throws(EngineError) {
+    /// Each lane on a thread of its own, all from the same moment on.
+    private func carryOnCores(_ packets: Int) throws(EngineError) {
+        let active = lanes.indices.filter { lanes[$0].hasSource }
+        let share = packets / max(1, active.count) + 1
+        let outcome = CoresOutcome(self, threadCount: active.count)
+        var threads: [PinnedThread] = []
+        for rq in active {
+            do {
+                threads.append(
+                    try PinnedThread(
+                        name: "cleave-core\(rq)", cpu: testbed.queuePlan.places[rq].cpu
+                    ) { outcome.carry(share, rq) })
+            } catch {
+                outcome.giveUp()
+                for thread in threads { thread.join() }
+                throw EngineError("RQ \(rq): \(error)")
+            }
+        }
+        for thread in threads { thread.join() }
+        if let error = outcome.errors.compactMap({ $0 }).first { throw error }
+    }
+
+    /// What the threads of one pass share.
+    private final class CoresOutcome: @unchecked Sendable {
+        // SAFETY: each thread uses its own lane and its own error; the errors are read after the
+        // threads were joined.
+        private let measure: BenchMeasure
+        private let gate: SharedWord64
+        private let threadCount: UInt64
+        let errors: UnsafeMutableBufferPointer<EngineError?>
+
+        init(_ measure: BenchMeasure, threadCount: Int) {
+            self.measure = measure
+            self.threadCount = UInt64(threadCount)
+            let word = UnsafeMutableRawPointer.allocate(byteCount: 8, alignment: 8)
+            gate = SharedWord64(word)
+            gate.store(0)
+            errors = .allocate(capacity: measure.lanes.count)
+            errors.initialize(repeating: nil)
+        }
+
+        deinit {
+            gate.deallocate()
+            errors.deinitialize()
+            errors.deallocate()
+        }
+
+        func giveUp() { gate.fetchAdd(threadCount) }
+
+        func carry(_ packets: Int, _ rq: Int) {
+            gate.fetchAdd(1)
+            while gate.load() < threadCount { PinnedThread.yield() }
+            do throws(EngineError) { try measure.carry(packets, rq..<rq + 1) } catch {
+                errors[rq] = error
+            }
+        }
+    }
+
+    private func carry(_ packets: Int, _ own: Range<Int>) throws(EngineError) {
         let isThreaded = mode == .threads
         let limit = isThreaded ? testbed.benchCase.ringSize : testbed.benchCase.burst
         var goal = packets
@@ -98,8 +157,8 @@ final class BenchMeasure {
         repeat {
             var progress = 0
             inFlight = 0
-            returned = lanes.reduce(0) { $0 + $1.returned }
-            for index in lanes.indices where lanes[index].hasSource {
+            returned = own.reduce(0) { $0 + lanes[$1].returned }
+            for index in own where lanes[index].hasSource {
                 if returned < goal { lanes[index].submit(limit: limit) }
                 if !isThreaded { lanes[index].turnDevice() }
                 progress += lanes[index].turnDriver()
@@ -116,9 +175,11 @@ final class BenchMeasure {
         var late = 0
         repeat {
             late = 0
-            for index in lanes.indices { late += lanes[index].turnDriver() }
+            for index in own { late += lanes[index].turnDriver() }
         } while late > 0
-        for (rq, driver) in testbed.drivers.enumerated() where driver.fault != .none {
+        for rq in own {
+            let driver = testbed.drivers[rq]
+            if driver.fault == .none { continue }
             throw EngineError(
                 "\(testbed.benchCase.displayName): RQ \(rq): the device broke the protocol "
                     + "(\(driver.fault.name))")

@@ -7,6 +7,9 @@ public enum BenchMode: String, Sendable, CaseIterable, Codable {
     case turns
     /// Port and driver on one CPU, each RQ on another: throughput.
     case threads
+    /// One thread per RQ and CPU, each alternating between device and driver of its own RQ: exact
+    /// cycles of each side while RQs contend for what they share.
+    case cores
 }
 
 /// What a benchmark runs, and how often.

@@ -56,8 +56,8 @@ public final class HeaderQueue: @unchecked Sendable {
     }
 
     /// Back to the beginning: head 0, not broken. The driver stored tail 0, or zeroed its return
-    /// ring, before it asked for this, and stores the slots' number when it is done. Only while
-    /// every RQ that is linked to the queue stands at a turn boundary.
+    /// ring, before it asked for this, and gives all slots when it is done. Only while every RQ
+    /// that is linked to the queue stands at a turn boundary.
     public func reset() {
         claimedEarlier.store(claimedCount)
         // Onward to the next number whose low bits are 0: no cursor value ever comes again.
@@ -86,7 +86,7 @@ public final class HeaderQueue: @unchecked Sendable {
     func check(belongsTo guest: GuestMemory) throws(RxPathError) {
         guard guest === memory else {
             throw RxPathError(
-                "the header queue belongs to another device: its memory table is not the RQ's")
+                "the header queue lies in another guest's memory than the virtqueue")
         }
     }
 

@@ -9,8 +9,10 @@
 // Exclusivity must not rest on the ring, which a driver may fill with one slot twice. It rests on
 // the marks: a slot is marked from its intake until the worker that claimed it has written it. An
 // index that is marked already is skipped and counted. Intake is done by one worker at a time, so
-// a mark is tested and set without a read-modify-write; whoever finds the lock taken does without.
+// a mark is tested and set without a read-modify-write. It begins while half the slots are still in
+// stock, so that the others do not miss them; whoever runs dry all the same looks eight times.
 
+import CHost
 import Rings
 
 /// The device's end of a return ring: constants, free to copy with the claimer.
@@ -31,7 +33,7 @@ struct ReturnRing: BitwiseCopyable {
     let duplicates: SharedWord64
 
     /// Ring entries that one intake looks at: a bound on what one turn can cost.
-    static let maximumIntake = 1024
+    static let maximumIntake = 256
 
     /// Host bytes for a queue of `slotCount` slots: words, stock and marks.
     static func hostByteCount(slotCount: Int) -> Int {
@@ -77,22 +79,29 @@ struct ReturnRing: BitwiseCopyable {
 extension HeaderClaimer {
     /// Claims up to `wanted` slots of a queue with a return ring: as many as are in stock.
     ///
-    /// One read-modify-write, and one more when the stock has to be filled first.
+    /// One read-modify-write, and one more if this worker fills the stock.
     /// - Parameter list: where the slots' indices go; room for `wanted`.
     /// - Returns: the claim; its slots are the first of `list`, and `first` is 0.
     @inline(__always)
     func claim(_ wanted: Int, into list: UnsafeMutablePointer<UInt16>) -> Claim {
         if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
+        // Filled from the half on, so that others find stock while this worker is at it.
+        let least = wanted < Int(slotCount &>> 1) ? Int(slotCount &>> 1) : wanted
         var start = head.loadAcquire()  // [H2 acquire <- another claimer]
-        var mayTakeIn = true
+        var intake = Intake.wanted
         var retries = 0
         while retries < Self.maximumTries {
-            // [H4 acquire <- intake: the stock below it, and that earlier writers are done]
-            var free = Int(truncatingIfNeeded: returns.ready.loadAcquire() &- start)
-            if free < wanted && mayTakeIn {
-                mayTakeIn = false
-                takeIn()
-                free = Int(truncatingIfNeeded: returns.ready.loadAcquire() &- start)  // [H4]
+            var free = stockCount(from: start)
+            if free < least && intake == .wanted {
+                intake = takeIn()
+                free = stockCount(from: start)
+            }
+            if free < wanted && intake == .busy {
+                // The one who is at it will have some in a moment.
+                cleave_pause()
+                intake = .wanted
+                retries &+= 1
+                if retries < Self.maximumTries { continue }
             }
             let count = free < wanted ? free : wanted
             if count == 0 { break }
@@ -110,6 +119,12 @@ extension HeaderClaimer {
     }
 
     @inline(__always)
+    private func stockCount(from start: UInt64) -> Int {
+        // [H4 acquire <- intake: the stock below it, and that earlier writers are done]
+        Int(truncatingIfNeeded: returns.ready.loadAcquire() &- start)
+    }
+
+    @inline(__always)
     private func readStock(
         from start: UInt64, _ count: Int, into list: UnsafeMutablePointer<UInt16>
     ) {
@@ -121,30 +136,43 @@ extension HeaderClaimer {
         }
     }
 
+    /// How far a claim has come with filling the stock.
+    private enum Intake { case wanted, done, busy }
+
     /// Moves what the driver has posted into stock, unless another worker is at it.
     @inline(never)
-    private func takeIn() {
+    private func takeIn() -> Intake {
+        // A look costs no read-modify-write; whoever is at it moves on from here.
+        if posted(returns.taken.load()) == nil { return .done }
         // [H5 both ways: intakes one after the other]
-        if !returns.lock.compareExchange(expected: 0, desired: 1).exchanged { return }
+        if !returns.lock.compareExchange(expected: 0, desired: 1).exchanged { return .busy }
         var position = returns.taken.load()
         var ready = returns.ready.load()
         let end = position &+ UInt64(ReturnRing.maximumIntake)
         while position < end, let slot = posted(position) {
             position &+= 1
-            // [H6 acquire <- the worker that wrote the slot last]
-            if returns.mark(slot).loadAcquire() != 0 {
-                returns.duplicates.fetchAdd(1)
-                continue
-            }
-            returns.mark(slot).store(1)
-            returns.stocked(ready, UInt64(slotCount &- 1))
-                .store(UInt16(truncatingIfNeeded: slot))
-            ready &+= 1
+            if keep(slot, at: ready) { ready &+= 1 }
+            // In portions, for those who wait.
+            if position & 31 == 0 { returns.ready.storeRelease(ready) }  // [H4]
         }
         returns.taken.store(position)
         publicHead.store(UInt32(truncatingIfNeeded: position))
         returns.ready.storeRelease(ready)  // [H4 release -> claim]
         returns.lock.storeRelease(0)  // [H5 release -> the next intake]
+        return .done
+    }
+
+    /// Puts a posted slot at place `position` of the stock, unless the device has it already.
+    @inline(__always)
+    private func keep(_ slot: UInt32, at position: UInt64) -> Bool {
+        // [H6 acquire <- the worker that wrote the slot last]
+        if returns.mark(slot).loadAcquire() != 0 {
+            returns.duplicates.fetchAdd(1)
+            return false
+        }
+        returns.mark(slot).store(1)
+        returns.stocked(position, UInt64(slotCount &- 1)).store(UInt16(truncatingIfNeeded: slot))
+        return true
     }
 
     /// The slot that the driver posted at `position`; nil if it has not, or lies.

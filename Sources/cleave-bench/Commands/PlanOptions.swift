@@ -10,8 +10,9 @@ struct PlanOptions: ParsableArguments {
 
     @Option(
         help: .init(
-            "turns: one thread does both sides, exact cycles of each; threads: one CPU per RQ.",
-            discussion: "Example: --mode threads", valueName: "turns|threads"))
+            "turns: one thread does both sides, exact cycles of each; threads: one CPU per RQ, "
+                + "one for port and driver; cores: both sides of each RQ on a CPU of its own.",
+            discussion: "Example: --mode threads", valueName: "turns|threads|cores"))
     var mode: String?
 
     @OptionGroup var measure: MeasureOptions

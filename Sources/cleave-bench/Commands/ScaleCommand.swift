@@ -12,7 +12,9 @@ struct ScaleCommand: ParsableCommand {
             Runs \(DefaultConfiguration.scale.relativePath) unless told otherwise. Every case \
             is measured in turns: one thread works for all RQs, burst by burst, so that the \
             claims of the others come in between; this gives the cost of each RQ whatever the \
-            number of CPUs. Cases for which there are CPUs are measured with threads as well.
+            number of CPUs. Cases for which there are CPUs are measured on cores as well, where \
+            each RQ has a thread that does both of its sides while the others contend with it, \
+            and with threads.
 
             Then the stall curves: RQ 0's driver stops harvesting, and the split share of the \
             others is counted over the length of the stall and the number of slots, with slots \
@@ -58,7 +60,6 @@ struct ScaleCommand: ParsableCommand {
         report.turns = try measured(turns)
         if report.turns?.interruption != nil { return }
         var threads = plan
-        threads.mode = .threads
         let cpuCount = (plan.cpus.isEmpty ? CPUSet.allowed().cpus : plan.cpus).count
         if !plan.oversubscribe { threads.cases.removeAll { $0.rqs > cpuCount } }
         let leftOut = plan.cases.count - threads.cases.count
@@ -70,6 +71,10 @@ struct ScaleCommand: ParsableCommand {
             report.warnings.append("\(cpuCount) CPU: nothing is measured with threads")
             return
         }
+        threads.mode = .cores
+        report.cores = try measured(threads)
+        if report.cores?.interruption != nil { return }
+        threads.mode = .threads
         report.threads = try measured(threads)
     }
 

@@ -9,10 +9,11 @@ struct ScaleReport {
     var machine: MachineFacts
     var warnings: [String]
     var turns: BenchReport?
+    var cores: BenchReport?
     var threads: BenchReport?
     var stall: [StallPoint] = []
 
-    var parts: [BenchReport] { [turns, threads].compactMap { $0 } }
+    var parts: [BenchReport] { [turns, cores, threads].compactMap { $0 } }
 
     /// Two cases of one run that differ in sharing alone.
     struct Pair {
@@ -62,6 +63,7 @@ struct ScaleReport {
             ("warnings", .array(allWarnings.map(JSONValue.string))),
             ("queuePlan", (threads ?? turns).map(PlacementText.json) ?? .null),
             ("turns", .array(turns?.results.map(ReportJSON.run) ?? [])),
+            ("cores", .array(cores?.results.map(ReportJSON.run) ?? [])),
             ("threads", .array(threads?.results.map(ReportJSON.run) ?? [])),
             ("sharing", .array(pairs.map(Self.json))),
             ("stall", .array(stall.map(Self.json))),
@@ -185,8 +187,8 @@ struct ScaleReport {
     }
 
     private static let legend = """
-        turns: one thread works for all RQs in turn, the claims of the others in between; threads: \
-        one CPU per RQ.
+        turns: one thread works for all RQs in turn, the claims of the others in between; cores: \
+        each RQ and its driver on a CPU of their own; threads: a CPU for all drivers, one per RQ.
         retries: claims that another RQ's claim sent round again; sharing: device cycles that a \
         shared header queue adds, by the least of the passes.
         stall: RQ 0's driver stops harvesting; length: packets of the healthy RQs meanwhile; \
