@@ -66,14 +66,6 @@ public struct PackedCursor: BitwiseCopyable, Sendable, Equatable {
         }
     }
 
-    /// The next place.
-    @inline(__always)
-    func next(size: Int) -> PackedCursor {
-        var place = self
-        place.advance(by: 1, size: size)
-        return place
-    }
-
     /// The place `count` descriptors back, at most one lap.
     @inlinable
     public func moved(back count: Int, size: Int) -> PackedCursor {

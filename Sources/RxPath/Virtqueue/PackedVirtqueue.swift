@@ -73,77 +73,84 @@ struct PackedVirtqueue: Virtqueue {
     @inline(__always)
     mutating func refresh(_ count: Int) {}
 
-    /// A loop of its own without a call in it, for the reason given at the split ring's.
+    /// Span by span: within one the wrap counter stays the same, so the loop need not look for the
+    /// ring's end. A chain that runs over it is left to `take`.
     @inline(__always)
     mutating func takeRun<Buffer: RunBuffer>(
         _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
         _ buffer: Buffer.Type
     ) -> Int {
-        let region = regions.last
         let room = min(size &- takenCount, segments.capacity &- segments.count)
         let limit = min(count, room / Buffer.descriptorCount)
-        let segmentsOut = segments.base + segments.count
-        let shadowOut = shadow + 2 &* usedCount
-        var (place, taken) = (cursor, 0)
+        var taken = 0
         while taken < limit {
-            let usedFlags = UInt64(place.usedFlags) &<< 48
-            var next = place
-            // [V4 acquire <- the driver's release of the word: the address, and lists behind it]
-            var rest = restWord(next).loadAcquire()
-            var part = taken &* Buffer.descriptorCount
-            var byteCount = needs[part]
-            if Buffer.hasTwoDescriptors {
-                guard let head = segment(next, rest, Self.linked, holding: byteCount, region)
-                else { break }
-                (segmentsOut + part).initialize(to: head)
-                part &+= 1
-                byteCount &+= needs[part]
-                next = place.next(size: size)
-                rest = restWord(next).load()
-            }
-            let id = rest & 0xffff_0000_0000
-            guard id < UInt64(truncatingIfNeeded: size) &<< 32,
-                let last = segment(next, rest, Self.single, holding: needs[part], region)
-            else { break }
-            (segmentsOut + part).initialize(to: last)
-            shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
-            shadowOut[2 &* taken &+ 1] = id | usedFlags | Self.lengthAndWrite(byteCount)
-            taken &+= 1
-            place = next.next(size: size)
+            let span = min(limit &- taken, (size &- cursor.offset) / Buffer.descriptorCount)
+            let found = takeSpan(
+                needs + taken &* Buffer.descriptorCount, span, segments.base + segments.count,
+                buffer)
+            let descriptors = found &* Buffer.descriptorCount
+            segments.count &+= descriptors
+            takenCount &+= descriptors
+            usedCount &+= found
+            cursor.advance(by: descriptors, size: size)
+            taken &+= found
+            if found < span || found == 0 { break }
         }
-        segments.count &+= taken &* Buffer.descriptorCount
-        endRun(at: place, taken, descriptorCount: Buffer.descriptorCount)
         return taken
     }
 
+    /// A loop of its own without a call in it, for the reason given at the split ring's.
     @inline(__always)
-    private mutating func endRun(at place: PackedCursor, _ count: Int, descriptorCount: Int) {
-        cursor = place
-        takenCount &+= count &* descriptorCount
-        usedCount &+= count
+    private func takeSpan<Buffer: RunBuffer>(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: UnsafeMutablePointer<Segment>,
+        _ buffer: Buffer.Type
+    ) -> Int {
+        let region = regions.last
+        let first = ring + cursor.offset &* PackedLayout.descriptorByteCount
+        let single = UInt64(cursor.availableFlags | DescriptorFlags.write) &<< 48
+        let linked = single | UInt64(DescriptorFlags.next) &<< 48
+        let usedFlags = UInt64(cursor.usedFlags) &<< 48
+        let shadowOut = shadow + 2 &* usedCount
+        var taken = 0
+        while taken < count {
+            var part = taken &* Buffer.descriptorCount
+            var slot = first + part &* PackedLayout.descriptorByteCount
+            // [V4 acquire <- the driver's release of the word: the address, and lists behind it]
+            var rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
+            var byteCount = needs[part]
+            if Buffer.hasTwoDescriptors {
+                guard let head = Self.segment(slot, rest, linked, holding: byteCount, region)
+                else { break }
+                (segments + part).initialize(to: head)
+                part &+= 1
+                byteCount &+= needs[part]
+                slot += PackedLayout.descriptorByteCount
+                rest = SharedWord64(slot + PackedLayout.restOffset).load()
+            }
+            let id = rest & 0xffff_0000_0000
+            guard id < UInt64(truncatingIfNeeded: size) &<< 32,
+                let last = Self.segment(slot, rest, single, holding: needs[part], region)
+            else { break }
+            (segments + part).initialize(to: last)
+            shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
+            shadowOut[2 &* taken &+ 1] = id | usedFlags | Self.lengthAndWrite(byteCount)
+            taken &+= 1
+        }
+        return taken
     }
 
-    private static var single: UInt16 { DescriptorFlags.write }
-    private static var linked: UInt16 { DescriptorFlags.write | DescriptorFlags.next }
-
+    /// The segment of the descriptor at `slot`, if its flags are `wanted`, it holds `need` bytes
+    /// and the region holds it.
     @inline(__always)
-    private func restWord(_ place: PackedCursor) -> SharedWord64 {
-        SharedWord64(
-            ring + place.offset &* PackedLayout.descriptorByteCount + PackedLayout.restOffset)
-    }
-
-    /// The segment of the descriptor at `place`, if that is available, of that `kind`, holds `need`
-    /// bytes and lies in the region.
-    @inline(__always)
-    private func segment(
-        _ place: PackedCursor, _ rest: UInt64, _ kind: UInt16, holding need: Int,
+    private static func segment(
+        _ slot: UnsafeMutableRawPointer, _ rest: UInt64, _ wanted: UInt64, holding need: Int,
         _ region: MemoryRegion
     ) -> Segment? {
-        let judged = PackedLayout.ownerFlags | Self.linked | DescriptorFlags.indirect
-        let flags = UInt16(truncatingIfNeeded: rest &>> 48)
-        if flags & judged != place.availableFlags | kind { return nil }
-        let address = SharedWord64(ring + place.offset &* PackedLayout.descriptorByteCount).load()
-        return region.segment(address, rest & 0xffff_ffff, holding: need)
+        let judged =
+            PackedLayout.ownerFlags | DescriptorFlags.write | DescriptorFlags.next
+            | DescriptorFlags.indirect
+        if rest & UInt64(judged) &<< 48 != wanted { return nil }
+        return region.segment(SharedWord64(slot).load(), rest & 0xffff_ffff, holding: need)
     }
 
     @inline(__always)
