@@ -1,3 +1,6 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+// Functions have the names that the C header gives them.
+
 import CCleave
 import Glibc
 import Host

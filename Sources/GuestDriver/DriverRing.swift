@@ -147,10 +147,32 @@ protocol DriverRing: BitwiseCopyable {
     /// Used entry `offset` of those not released yet, or nil if there are no more. The caller asks
     /// in order, for no more entries than there are chains.
     mutating func used(_ offset: Int) -> UsedBuffer?
+    /// The same as the device wrote it, in whatever order it is asked for.
+    func usedEntry(_ offset: Int) -> UsedBuffer?
+    /// IN_ORDER was agreed on, and what is left of its last batch.
+    var isInOrder: Bool { get }
+    var batch: UsedBatch { get set }
 
     /// The first `count` used entries are done with.
     mutating func release(_ count: Int)
 
     /// Asks the device to call, or not to.
     func setInterrupts(_ enabled: Bool)
+}
+
+extension DriverRing {
+    @inline(__always)
+    mutating func used(_ offset: Int) -> UsedBuffer? {
+        if isInOrder { return usedInBatch(offset) }
+        return usedEntry(offset)
+    }
+
+    @inline(never)
+    private mutating func usedInBatch(_ offset: Int) -> UsedBuffer? {
+        if batch.isEmpty {
+            guard let entry = usedEntry(offset) else { return nil }
+            batch.begin(entry)
+        }
+        return batch.take()
+    }
 }

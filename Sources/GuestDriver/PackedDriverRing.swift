@@ -14,8 +14,8 @@ struct PackedDriverRing: DriverRing {
     private let deviceArea: UnsafeMutableRawPointer
     private let usesEventIndex: Bool
     private let namesSlots: Bool
-    private let isInOrder: Bool
-    private var batch: UsedBatch
+    let isInOrder: Bool
+    var batch: UsedBatch
     /// Where the next chain is posted.
     private var nextAvail = PackedCursor.start
     /// Where the next used descriptor is expected.
@@ -97,22 +97,7 @@ struct PackedDriverRing: DriverRing {
     mutating func refresh() {}
 
     @inline(__always)
-    mutating func used(_ offset: Int) -> UsedBuffer? {
-        if isInOrder { return usedInBatch(offset) }
-        return usedEntry(offset)
-    }
-
-    @inline(never)
-    private mutating func usedInBatch(_ offset: Int) -> UsedBuffer? {
-        if batch.isEmpty {
-            guard let entry = usedEntry(offset) else { return nil }
-            batch.begin(entry)
-        }
-        return batch.take()
-    }
-
-    @inline(__always)
-    private func usedEntry(_ offset: Int) -> UsedBuffer? {
+    func usedEntry(_ offset: Int) -> UsedBuffer? {
         var place = nextUsed
         place.advance(by: offset &* chainLength, size: size)
         // [V5 acquire <- the device's release of a burst's first used descriptor: the others,

@@ -15,8 +15,8 @@ struct SplitDriverRing: DriverRing {
     private let mask: UInt16
     private let usesEventIndex: Bool
     private let namesSlots: Bool
-    private let isInOrder: Bool
-    private var batch: UsedBatch
+    let isInOrder: Bool
+    var batch: UsedBatch
     private var availIndex: UInt16 = 0
     private var publishedAvail: UInt16 = 0
     private var lastUsed: UInt16 = 0
@@ -91,22 +91,7 @@ struct SplitDriverRing: DriverRing {
     }
 
     @inline(__always)
-    mutating func used(_ offset: Int) -> UsedBuffer? {
-        if isInOrder { return usedInBatch(offset) }
-        return usedEntry(offset)
-    }
-
-    @inline(never)
-    private mutating func usedInBatch(_ offset: Int) -> UsedBuffer? {
-        if batch.isEmpty {
-            guard let entry = usedEntry(offset) else { return nil }
-            batch.begin(entry)
-        }
-        return batch.take()
-    }
-
-    @inline(__always)
-    private func usedEntry(_ offset: Int) -> UsedBuffer? {
+    func usedEntry(_ offset: Int) -> UsedBuffer? {
         if offset >= pendingCount { return nil }
         let index = Int((lastUsed &+ UInt16(truncatingIfNeeded: offset)) & mask)
         // {le32 id, le32 len} in one word.

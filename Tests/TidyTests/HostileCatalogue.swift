@@ -57,6 +57,7 @@ enum HostileCatalogue {
         .init("B31", .packed, "a table's length and odd flags inside"),
         .init("B32", .packed, "reserved values in an event word"),
         .init("B33", .packed, "a descriptor rewritten after it became available"),
+        .init("B34", .both, "IN_ORDER agreed and not kept"),
         .init("B35", .both, "kicks without buffers"),
         .init("B37", .both, "checksum and segmentation that lie"),
     ]
@@ -72,11 +73,14 @@ enum HostileCatalogue {
         .init("C08", .both, "nothing behind the used length"),
     ]
 
-    /// Those of a queue whose slots return by a tail.
+    /// Slots return by a tail, or (D03, D04, D08) one by one in any order.
     static let headerQueue: [HostileCase] = [
         .init("D01", .none, "a tail ahead by more than the slots"),
         .init("D02", .none, "impossible geometry"),
+        .init("D03", .none, "a returned slot index out of range"),
+        .init("D04", .none, "a slot returned while an RQ owns it"),
         .init("D05", .both, "an RQ that never gets its slots back"),
+        .init("D08", .none, "a slot returned twice"),
         .init("D09", .both, "slot bytes that change during the write"),
         .init("D10", .both, "a tail that changes between read and claim"),
         .init("D11", .none, "a tail that moves at full speed"),

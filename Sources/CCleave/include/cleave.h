@@ -82,7 +82,6 @@ typedef struct cleave_lane cleave_lane;
 int cleave_last_error(const void *handle, char *text, size_t size);
 
 /* ---- Context: callbacks, and the parent of everything else ---------------------------------- */
-
 enum cleave_log_level {
     CLEAVE_LOG_ERROR = 1,   /* a guest broke its queue, a thread could not be started */
     CLEAVE_LOG_WARNING = 2, /* it works, but not as well as it could: memory fell back */
@@ -108,7 +107,6 @@ int cleave_context_create(const cleave_context_config *config, cleave_context **
 int cleave_context_destroy(cleave_context *context);
 
 /* ---- Guest memory --------------------------------------------------------------------------- */
-
 /* One contiguous piece of guest memory, mapped into this process. */
 typedef struct cleave_region {
     uint64_t guest_address; /* first guest physical address */
@@ -135,7 +133,6 @@ int cleave_memory_translate(
     cleave_memory *memory, uint64_t guest_address, uint64_t size, void **host);
 
 /* ---- Header queue --------------------------------------------------------------------------- */
-
 typedef struct cleave_header_queue_config {
     uint32_t struct_size;
     uint32_t slot_size;  /* bytes, a power of two, 64 to 1024 */
@@ -158,12 +155,10 @@ typedef struct cleave_header_queue_status {
     uint64_t claimed; /* slots claimed since creation, by all RQs together */
     uint64_t free;    /* slots that may be claimed now */
 } cleave_header_queue_status;
-
 int cleave_header_queue_get_status(
     cleave_header_queue *queue, cleave_header_queue_status *status);
 
 /* ---- Receive queue (RQ): a virtqueue whose buffers the device fills ------------------------- */
-
 /* Where headers go. A, B and C report a split in 8 bytes behind the net header: le32 0, le16 bytes
  * of headers, le16 1 (all 0 if the packet is whole). */
 enum cleave_method {
@@ -270,7 +265,6 @@ int cleave_rq_enqueue_burst(
 /* Ends the use of the virtqueue, for good. `base`, if not NULL: where it can be resumed. */
 int cleave_rq_stop(cleave_rq *rq, uint16_t *base);
 int cleave_rq_destroy(cleave_rq *rq);
-
 /* What one RQ has done since it was created. */
 typedef struct cleave_counters {
     uint32_t struct_size;
@@ -293,7 +287,6 @@ typedef struct cleave_counters {
     uint64_t busy_cycles;   /* an engine's thread, in turns that did something; else 0 */
     uint64_t idle_cycles;   /* and in turns that did not */
 } cleave_counters;
-
 /* Fills the first struct_size bytes, as many as are known; struct_size is set to how many. */
 int cleave_rq_counters(cleave_rq *rq, cleave_counters *counters);
 
@@ -303,7 +296,6 @@ const char *cleave_drop_name(uint32_t index);
 const char *cleave_fault_name(uint32_t fault);
 
 /* ---- Transmit queue (TXQ): a virtqueue whose buffers the device reads ----------------------- */
-
 enum cleave_txq_flags {
     CLEAVE_TXQ_CALL_FD = 1 << 0, /* call_fd is valid: the driver is called through it */
     CLEAVE_TXQ_NODE = 1 << 1     /* node is valid: private memory lies there */
@@ -326,7 +318,6 @@ typedef struct cleave_txq_config {
     int32_t node;
     uint32_t reserved2; /* 0 */
 } cleave_txq_config;
-
 int cleave_txq_create(cleave_memory *memory, const cleave_txq_config *config, cleave_txq **txq);
 
 /* Takes up to `count` packets that the driver has posted, in order, without the virtio-net header
@@ -343,7 +334,6 @@ int cleave_txq_complete(cleave_txq *txq, uint32_t count, uint32_t *events);
 /* Ends the use of the virtqueue, for good; -EBUSY while packets are out. */
 int cleave_txq_stop(cleave_txq *txq, uint16_t *base);
 int cleave_txq_destroy(cleave_txq *txq);
-
 typedef struct cleave_txq_counters {
     uint32_t struct_size;
     uint32_t fault;       /* cleave_fault_name */
@@ -354,12 +344,10 @@ typedef struct cleave_txq_counters {
     uint64_t calls;       /* times the driver had asked to be called */
     uint64_t dropped[16]; /* cleave_txq_drop_name */
 } cleave_txq_counters;
-
 int cleave_txq_get_counters(cleave_txq *txq, cleave_txq_counters *counters);
 const char *cleave_txq_drop_name(uint32_t index);
 
 /* ---- Engine: threads of its own ------------------------------------------------------------- */
-
 typedef struct cleave_engine_config {
     uint32_t struct_size;
     uint32_t queue_count;           /* 1 to 1024 */
@@ -396,7 +384,6 @@ typedef struct cleave_completion {
     uint16_t cookie; /* of the packet */
     uint16_t flags;  /* cleave_packet_flags */
 } cleave_completion;
-
 /* Takes completions, one per packet, in the order of submission. Returns how many. */
 int cleave_lane_reap(cleave_lane *lane, cleave_completion *completions, uint32_t count);
 /* One turn of the RQ on the caller's thread, while the engine is not started (else -EBUSY).

@@ -21,6 +21,9 @@ public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
         public static var dropped: Flags { Flags(rawValue: 2) }
         /// No segment, but the offloads of the packet that begins with the next reference.
         public static var context: Flags { Flags(rawValue: 4) }
+
+        /// The packet takes this reference and more.
+        @inline(__always) var isSeveral: Bool { rawValue & 5 != 0 }
     }
 
     /// Host address of the first byte; never 0, and readable for `byteCount` bytes until the

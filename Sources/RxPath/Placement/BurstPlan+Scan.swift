@@ -41,9 +41,7 @@ extension BurstPlan {
         var found = 0
         while found < limit {
             let ref = refs[first &+ found]
-            if !ref.flags.isDisjoint(with: [.more, .context]) || ref.byteCount &- least > span {
-                break
-            }
+            if ref.flags.isSeveral || ref.byteCount &- least > span { break }
             var length = 0
             if Method.splits {
                 length = HeaderParser.fastLength(ref.pointer, byteCount: Int(ref.byteCount))

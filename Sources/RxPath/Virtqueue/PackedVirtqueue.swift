@@ -247,12 +247,14 @@ struct PackedVirtqueue: Virtqueue {
     }
 
     func joinsNext(_ index: Int) -> Bool { shadow[2 &* index] & Self.joinsNext != 0 }
-    /// With the flags of its own place.
+    /// With the flags of its own place, and WRITE if the length says something: an empty buffer
+    /// may lead a batch.
     func report(_ index: Int, as last: Int) {
         let flags: UInt64 = 0xffff &<< 48
         shadow[2 &* index] &= ~Self.joinsNext
         shadow[2 &* index &+ 1] =
-            shadow[2 &* last &+ 1] & ~flags | shadow[2 &* index &+ 1] & flags
+            shadow[2 &* last &+ 1] & ~(flags ^ UInt64(DescriptorFlags.write) &<< 48)
+            | shadow[2 &* index &+ 1] & flags
     }
 
     @inline(__always)

@@ -25,8 +25,8 @@ public struct RxCounters: Sendable, Equatable {
     public var claimRetries: UInt64 = 0
     /// Buffers given back with length 0 because they could not hold a net header.
     public var tinyBuffers: UInt64 = 0
-    /// Descriptors of length 0 that were passed over in buffers with room elsewhere; an empty buffer
-    /// counts in `tinyBuffers`.
+    /// Descriptors of length 0 that were passed over in buffers with room elsewhere; an empty
+    /// buffer counts in `tinyBuffers`.
     public var emptyDescriptors: UInt64 = 0
     /// Small buffers that method C gave back empty within a packet, since they did not hold the
     /// rest of its payload.

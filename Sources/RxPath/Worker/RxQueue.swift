@@ -131,11 +131,6 @@ public final class RxQueue: @unchecked Sendable {
         if configuration.method.needsHeaderQueue && configuration.headerQueue == nil {
             throw RxPathError("method D needs a header queue")
         }
-        if let headerQueue = configuration.headerQueue, headerQueue.memory !== configuration.memory
-        {
-            throw RxPathError(
-                "the header queue belongs to another device: its memory table is not the RQ's")
-        }
         if configuration.method.needsMergeableBuffers
             && !configuration.features.contains(.mergeableBuffers)
         {

@@ -149,7 +149,7 @@ struct HostileHeaderQueueTests {
         }
         #expect(
             refusal?.description
-                == "the header queue lies in another guest's memory than the virtqueue")
+                == "the header queue belongs to another device: its memory table is not the RQ's")
     }
 
     @Test(

@@ -33,6 +33,9 @@ struct NaiveDriver {
     private(set) var queue: EvilQueue
     private let guest: EvilGuest
     let allowsIndirect: Bool
+    let isInOrder: Bool
+    /// Used buffers that had no entry of their own.
+    private(set) var batchedCount = 0
     /// Typical bytes of the pieces of one buffer.
     let lengths: (inout SeededRandom) -> [Int]
     /// Where buffers and indirect tables are cut from; adjacent regions may meet inside it.
@@ -46,12 +49,13 @@ struct NaiveDriver {
     private var cursor: UInt64
 
     init(
-        _ queue: EvilQueue, _ guest: EvilGuest, allowsIndirect: Bool, data: Range<UInt64>,
-        lengths: @escaping (inout SeededRandom) -> [Int]
+        _ queue: EvilQueue, _ guest: EvilGuest, allowsIndirect: Bool, isInOrder: Bool,
+        data: Range<UInt64>, lengths: @escaping (inout SeededRandom) -> [Int]
     ) {
         self.queue = queue
         self.guest = guest
         self.allowsIndirect = allowsIndirect
+        self.isInOrder = isInOrder
         self.lengths = lengths
         self.data = data
         free = Array(0..<queue.size)
@@ -181,35 +185,64 @@ struct NaiveDriver {
     }
 
     /// What the device has used since the last call, each with the buffer posted longest ago; the
-    /// bytes that the device wrote into the ring for it are accepted in `image`.
+    /// bytes that the device may have written into the ring for it are accepted in `image`.
     mutating func takeUsed(
         since count: Int, _ image: EvilGuest.Image
     ) throws -> [(used: UsedReport, buffer: PostedBuffer)] {
+        var found: [(used: UsedReport, buffer: PostedBuffer)] = []
         switch queue {
         case .split(let ring):
             let first = ring.firstIndex &+ UInt16(truncatingIfNeeded: count)
             let entries = ring.used(since: first)
             try check(entries.count <= outstanding.count, "\(entries.count) used entries")
             image.accept(ring.usedRing + 2, 2)
-            return entries.enumerated().map { offset, entry in
+            for offset in entries.indices {
                 let index = Int(first &+ UInt16(truncatingIfNeeded: offset)) % ring.size
                 image.accept(ring.usedRing + 4 + UInt64(8 * index), 8)
+            }
+            while found.count < entries.count {
+                let entry = entries[found.count]
                 let report = UsedReport(
                     id: entry.head, length: Int(entry.length), slot: entry.slot)
-                return (report, takeBack())
+                found += try takeBatch(report)
             }
+            try check(found.count == entries.count, "a batch passes used.idx")
         case .packed(let ring):
-            var found: [(UsedReport, PostedBuffer)] = []
             while let buffer = outstanding.first, let used = ring.used(buffer.place) {
-                try check(used.hasWrite == (used.length > 0), "WRITE of \(used)")
-                image.accept(ring.descriptorRing + UInt64(buffer.place % ring.size * 16), 16)
                 let slot = used.address == 0 ? nil : Int(clamping: used.address) - 1
-                found.append((UsedReport(id: used.id, length: used.length, slot: slot), takeBack()))
+                let batch = try takeBatch(
+                    UsedReport(id: used.id, length: used.length, slot: slot))
+                // Of a batch it may say that something was written before the last buffer.
+                let isWritten = batch.contains { $0.used.length > 0 }
+                try check(
+                    used.hasWrite ? isWritten : used.length == 0, "WRITE of \(used)")
+                found += batch
+            }
+            for (_, buffer) in found {
+                image.accept(ring.descriptorRing + UInt64(buffer.place % ring.size * 16), 16)
             }
             for buffer in outstanding {
                 try check(ring.used(buffer.place) == nil, "used out of order: \(buffer)")
             }
-            return found
+        }
+        return found
+    }
+
+    /// The buffers that one used entry stands for: with IN_ORDER all up to the one it names, which
+    /// are full but for that; else one.
+    private mutating func takeBatch(
+        _ report: UsedReport
+    ) throws -> [(used: UsedReport, buffer: PostedBuffer)] {
+        let last = isInOrder ? outstanding.firstIndex { $0.id == report.id } ?? 0 : 0
+        if last > 0 { batchedCount += last }
+        return (0...last).map { number in
+            let buffer = takeBack()
+            return (
+                UsedReport(
+                    id: number == last ? report.id : buffer.id,
+                    length: number == last ? report.length : buffer.capacity,
+                    slot: number == 0 ? report.slot : nil), buffer
+            )
         }
     }
 

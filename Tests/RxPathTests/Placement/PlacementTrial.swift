@@ -64,6 +64,7 @@ final class PlacementTrial {
         var features: VirtioFeatures = mergeable ? [.mergeableBuffers] : []
         if random.chance(50) { features.insert(.hashReport) }
         if random.chance(60) { features.insert(.indirectDescriptors) }
+        if random.chance(40) { features.insert(.inOrder) }
         features.formUnion(NaiveOffload.features(&random))
         offloadPercent = random.pick([0, 0, 30, 100])
         burst = random.pick([1, 2, 7, 32, 32])
@@ -91,7 +92,8 @@ final class PlacementTrial {
             features: features, dropsOnShortage: shortage == .drop)
         driver = NaiveDriver(
             ring, guest, allowsIndirect: features.contains(.indirectDescriptors),
-            data: Self.data, lengths: Self.lengths(method, mergeable, &random))
+            isInOrder: features.contains(.inOrder), data: Self.data,
+            lengths: Self.lengths(method, mergeable, &random))
         reader = NaiveReader(guest, layout)
         self.random = random
         image = guest.image()
@@ -226,6 +228,8 @@ final class PlacementTrial {
         if fate.isMisfit { expected.misfits += 1 }
     }
 
+    /// Used buffers that had no entry of their own.
+    var batchedCount: Int { driver.batchedCount }
     /// Net headers that said more than nothing.
     private(set) var offloadCount = 0
 

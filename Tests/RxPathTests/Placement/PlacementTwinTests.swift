@@ -14,6 +14,7 @@ struct PlacementTwinTests {
         let arenas = ArenaSupply()
         var total = RxCounters()
         var offloads = 0
+        var batched = 0
         for part in 0..<4 {
             let pool = PacketPool(seed: UInt64(part), count: 300)
             try withEvery(Axis("seed", part * 1000..<part * 1000 + 100)) { seed in
@@ -22,10 +23,12 @@ struct PlacementTwinTests {
                 try trial.run(rounds: 6, pool: pool)
                 total = total + trial.expected
                 offloads += trial.offloadCount
+                batched += trial.batchedCount
             }
         }
         // The trials are worth something only if everything happened.
         #expect(total.packets > 1000 && total.tinyBuffers > 10 && offloads > 300)
+        #expect(batched > 50, "used buffers of batches")
         var reasons: Set<DropReason> = [
             .runt, .tooLong, .noBuffer, .tooManyBuffers, .badOffload, .offloadNotNegotiated,
         ]

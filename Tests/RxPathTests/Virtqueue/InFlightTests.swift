@@ -4,20 +4,14 @@ import RxPath
 import TestSupport
 import Testing
 
-extension QueueFault {
-    /// The fault of that name, if this device knows it.
-    static func named(_ name: String) -> QueueFault? { allCases.first { $0.name == name } }
-}
-
 @Suite("Buffers in flight")
 struct InFlightTests {
     private static let packet = TestFrames.tcp4(TestFrames.payload(1000))
     private static let small = TestFrames.tcp4([1, 2, 3])
-    private static let duplicateHead = QueueFault.named("duplicateHead")
 
     @Test(
         "B06, B29: a buffer named again while it is held breaks the queue",
-        .enabled(if: duplicateHead != nil), arguments: RingFormat.allCases)
+        arguments: RingFormat.allCases)
     func duplicate(format: RingFormat) throws {
         for size in [2, 8, 64] {
             // Two packets of a burst, and one packet over several buffers.
@@ -26,21 +20,21 @@ struct InFlightTests {
             burst.post(1)
             let outcome = burst.enqueue([Self.small, Self.small])
             #expect(outcome.fates == [true] && burst.reports == [.init(id: 1, length: 69)])
-            #expect(burst.queue.counters.fault == Self.duplicateHead)
+            #expect(burst.queue.counters.fault == .duplicateHead)
             #expect(burst.enqueue([Self.small]).fates == [false])
             let merged = try format.rig(size: size)
             merged.post(0, byteCount: 600)
             merged.post(0, byteCount: 600)
             let image = merged.guest.image()
             #expect(merged.enqueue([Self.packet]).result.consumed == 0)
-            #expect(merged.queue.counters.fault == Self.duplicateHead)
+            #expect(merged.queue.counters.fault == .duplicateHead)
             #expect(image.isUnchanged)
         }
     }
 
     @Test(
         "B06, B29: a list or table named like a buffer that is held breaks the queue",
-        .enabled(if: duplicateHead != nil), arguments: RingFormat.allCases)
+        arguments: RingFormat.allCases)
     func duplicateList(format: RingFormat) throws {
         let table = EvilRig.page(9)
         for isTable in [false, true] {
@@ -56,7 +50,7 @@ struct InFlightTests {
             }
             let outcome = rig.enqueue([Self.small, Self.small])
             #expect(outcome.fates == [true] && rig.usedTotal == 1)
-            #expect(rig.queue.counters.fault == Self.duplicateHead)
+            #expect(rig.queue.counters.fault == .duplicateHead)
             #expect(rig.guest.bandsAreIntact)
         }
     }
@@ -135,6 +129,26 @@ struct InFlightTests {
             #expect(rig.queue.base == rig.ring.base(place + 1))
         }
         #expect(rig.queue.counters.fault == .none && rig.guest.bandsAreIntact)
+    }
+
+    @Test(
+        "B34: with IN_ORDER agreed, buffers in any order break nothing",
+        arguments: RingFormat.allCases)
+    func disorder(format: RingFormat) throws {
+        var random = SeededRandom(seed: 34)
+        for _ in 0..<50 {
+            let rig = try format.rig(size: 16, features: [.mergeableBuffers, .inOrder])
+            for id in Array(0..<16).shuffled(using: &random) { rig.post(id, byteCount: 700) }
+            let packets = Array(repeating: Self.packet, count: 7)
+            #expect(rig.enqueue(packets).fates == Array(repeating: true, count: 7))
+            #expect(rig.queue.counters.fault == .none && rig.guest.bandsAreIntact)
+            // Only a ring that lies breaks the queue.
+            rig.post(99)
+            for id in 0..<2 { rig.post(id) }
+            _ = rig.enqueue(packets)
+            let fault: QueueFault = format == .split ? .head : .id
+            #expect(rig.queue.counters.fault == fault)
+        }
     }
 
     @Test(

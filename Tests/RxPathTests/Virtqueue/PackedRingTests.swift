@@ -50,8 +50,10 @@ struct PackedRingTests {
             for round in 0..<8 {
                 while free > 0 && !random.chance(15) {
                     let count = random.chance(60) ? 1 : random.int(1...free)
+                    // Any id that is not in flight.
+                    let idle = (0..<size).filter { id in !lists.contains { $0.id == id } }
                     let list = List(
-                        place: rig.ring.posted, id: random.int(0...size - 1),
+                        place: rig.ring.posted, id: random.pick(idle),
                         lengths: (0..<count).map { _ in random.int(100...400) })
                     let pieces = list.lengths.enumerated().map { index, length in
                         (address: EvilRig.page((list.place + index) % size), length: length)
