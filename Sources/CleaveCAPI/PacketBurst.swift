@@ -93,22 +93,25 @@ struct PacketBurst {
     /// - Returns: how many.
     private func append(_ packet: cleave_packet, at start: Int) throws(Refusal) -> Int {
         guard let data = packet.data else { throw .invalid(".data is NULL") }
-        if packet.net_flags | packet.gso_type != 0 || packet.hash_value != 0
-            || packet.gso_size | packet.csum_start | packet.csum_offset | packet.hash_report != 0
-        {
-            throw .unsupported(" has offloads, which this version does not deliver")
-        }
+        let offloads = PacketOffloads(
+            flags: packet.net_flags, gsoType: packet.gso_type, gsoSize: packet.gso_size,
+            csumStart: packet.csum_start, csumOffset: packet.csum_offset,
+            hashValue: packet.hash_value, hashReport: packet.hash_report)
+        let contextCount = offloads == PacketOffloads() ? 0 : 1
         let more = Int(packet.more_count)
-        guard more < Self.maximumSegments else {
-            throw .invalid(".more_count is \(more), more than \(Self.maximumSegments - 1)")
+        guard more + contextCount < Self.maximumSegments else {
+            throw .invalid(
+                ".more_count is \(more), more than "
+                    + "\(Self.maximumSegments - 1 - contextCount)")
         }
         // A reference without bytes would be one segment more that says nothing.
         guard packet.length > 0 || more == 0 else {
             throw .invalid(" has segments behind an empty first one")
         }
-        (refs + start).initialize(to: ref(data, packet.length, packet.cookie))
-        var count = 1
-        guard more > 0 else { return 1 }
+        if contextCount > 0 { (refs + start).initialize(to: PacketRef(context: offloads)) }
+        var count = contextCount + 1
+        (refs + start + contextCount).initialize(to: ref(data, packet.length, packet.cookie))
+        guard more > 0 else { return count }
         guard let segments = packet.more else { throw .invalid(".more is NULL") }
         for index in 0..<more {
             let segment = (UnsafeRawPointer(segments) + 16 * index)

@@ -23,8 +23,8 @@ struct VhostSampleTests {
             cc $flags Tests/CPrograms/echo_front_end.c -o $d/front_end -lrte_eal -lrte_ethdev \
                 -lrte_mbuf -lrte_mempool -lrte_bus_vdev
             eal="--no-huge --no-pci --no-telemetry --iova-mode=va --log-level=error"
-            LD_LIBRARY_PATH=.build/lib $d/backend $d/socket $eal -m 64 --file-prefix=b$$ \
-                > $d/log 2>&1 &
+            LD_LIBRARY_PATH=.build/lib timeout 300 $d/backend $d/socket $eal -m 64 \
+                --file-prefix=b$$ > $d/log 2>&1 &
             backend=$!
             for i in $(seq 600); do [ -S $d/socket ] && break; sleep 0.1; done
             for packed in 0 1 0; do

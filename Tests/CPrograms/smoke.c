@@ -167,8 +167,11 @@ static void queue_level(cleave_memory *memory, struct guest *guest, cleave_heade
     EXPECT(counters.packets, 2);
     EXPECT(counters.split, 2);
     EXPECT(counters.bytes, 284);
+    /* Segmentation that the driver did not agree to. */
     packets[0].gso_type = 1;
-    EXPECT(cleave_rq_enqueue_burst(rq, packets, 1, &events), -ENOTSUP);
+    EXPECT(cleave_rq_enqueue_burst(rq, packets, 1, &events), 1);
+    EXPECT(packets[0].flags, CLEAVE_PACKET_DROPPED);
+    packets[0].gso_type = 0;
     packets[0].data = NULL;
     EXPECT(cleave_rq_enqueue_burst(rq, packets, 1, &events), -EINVAL);
     EXPECT(cleave_rq_stop(rq, &base), 0);

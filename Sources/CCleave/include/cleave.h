@@ -234,7 +234,7 @@ typedef struct cleave_packet {
     uint32_t length;     /* its bytes; the first segment holds at least one */
     uint16_t flags;      /* set it to 0; on return 0 or cleave_packet_flags */
     uint16_t cookie;     /* the caller's own; comes back in completions */
-    /* Offloads, fields of the virtio-net header. -ENOTSUP unless 0: not delivered yet. */
+    /* Fields of the virtio-net header. What was not negotiated drops the packet, or is left out. */
     uint8_t net_flags;   /* VIRTIO_NET_HDR_F_* */
     uint8_t gso_type;    /* VIRTIO_NET_HDR_GSO_* */
     uint16_t gso_size;
@@ -242,7 +242,7 @@ typedef struct cleave_packet {
     uint16_t csum_offset;
     uint32_t hash_value;
     uint16_t hash_report; /* VIRTIO_NET_HASH_REPORT_* */
-    uint16_t more_count;  /* further segments, at most CLEAVE_MAX_SEGMENTS - 1 */
+    uint16_t more_count;  /* further segments, below CLEAVE_MAX_SEGMENTS; offloads count as one */
     const cleave_segment *more;
 } cleave_packet;
 
