@@ -86,7 +86,7 @@ public final class HeaderQueue: @unchecked Sendable {
     func check(belongsTo guest: GuestMemory) throws(RxPathError) {
         guard guest === memory else {
             throw RxPathError(
-                "the header queue lies in another guest's memory than the virtqueue")
+                "the header queue belongs to another device: its memory table is not the RQ's")
         }
     }
 

@@ -301,7 +301,7 @@ struct HostilePlacementTests {
             for part in 0..<12 { rig.post(part, byteCount: 100) }
             round.storeRelease(UInt64(number))
             #expect(rig.enqueue(Array(repeating: packet, count: 4)).result.delivered == 4)
-            // Now and then the watcher has a whole look at a finished burst, however seldom it runs.
+            // Now and then the watcher has a look at a finished burst, however rarely it runs.
             let looks = lookCount.load()
             while number % 50 == 0 && lookCount.load() < looks + 2 { PinnedThread.yield() }
             round.storeRelease(0)
