@@ -23,7 +23,7 @@ struct VhostSampleTests {
             cc $flags Tests/CPrograms/echo_front_end.c -o $d/front_end -lrte_eal -lrte_ethdev \
                 -lrte_mbuf -lrte_mempool -lrte_bus_vdev
             eal="--no-huge --no-pci --no-telemetry --iova-mode=va --log-level=error"
-            LD_LIBRARY_PATH=.build/lib timeout 300 $d/backend $d/socket $eal -m 64 \
+            LD_LIBRARY_PATH=.build/lib $d/backend $d/socket $eal -m 64 \
                 --file-prefix=b$$ > $d/log 2>&1 &
             backend=$!
             for i in $(seq 600); do [ -S $d/socket ] && break; sleep 0.1; done
@@ -31,6 +31,8 @@ struct VhostSampleTests {
                 timeout 100 $d/front_end $d/socket $packed $eal -m 256 --file-prefix=f$$
             done
             kill -TERM $backend
+            for i in $(seq 300); do kill -0 $backend 2>/dev/null || break; sleep 0.1; done
+            kill -9 $backend 2>/dev/null || true
             wait $backend
             cat $d/log
             """)

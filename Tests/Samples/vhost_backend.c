@@ -183,6 +183,12 @@ int main(int argc, char **argv) {
     cleave_context_config config = {.struct_size = sizeof config, .log = log_line};
     if (report("context", cleave_context_create(&config, &cleave), NULL) != 0) return 1;
     guest.vid = -1;
+    /* Whoever started us may have blocked them. */
+    sigset_t ending;
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGINT);
+    sigaddset(&ending, SIGTERM);
+    pthread_sigmask(SIG_UNBLOCK, &ending, NULL);
     signal(SIGINT, stop);
     signal(SIGTERM, stop);
     if (rte_vhost_driver_register(path, 0) != 0 ||
