@@ -31,9 +31,11 @@ public struct QueuePlan: Sendable, Equatable, CustomStringConvertible {
 
     /// Pins RQ i to the i-th of `cpus`, its memory to that CPU's node.
     /// - Parameters:
+    ///   - rqs: how many.
     ///   - cpus: in the order in which they are given out; a number may come again only with
     ///     `oversubscribe`.
     ///   - oversubscribe: more RQs than CPUs are wanted: they share them in turn, with a warning.
+    ///   - topology: where nodes and their CPUs are known from.
     /// - Throws: if a CPU does not exist or may not be used, its node has no memory, or there are
     ///   fewer CPUs than RQs.
     public init(
