@@ -6,7 +6,7 @@ extension BurstPlan {
     /// one is offered twice.
     ///
     /// Transparent, since the compiler leaves some specialisations a call in spite of
-    /// `@inline(__always)`, and then copies the queue to memory and back: 1.5 cycles per packet.
+    /// `@inline(__always)`, and then copies the queue to memory and back for every burst.
     @_transparent
     mutating func reserve<Queue: Virtqueue, Method: PlacementMethod>(
         from first: Int, _ queue: inout Queue, _ method: Method.Type

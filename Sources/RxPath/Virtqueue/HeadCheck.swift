@@ -4,8 +4,7 @@ extension Virtqueue {
     /// The heads of the burst's used entries follow one another round the ring, `step` apart, as
     /// those of most drivers do: then none stands there twice, and nobody need look.
     ///
-    /// A pass of its own: in the loop that takes buffers it cost 2 cycles per packet, for want of
-    /// registers.
+    /// A pass of its own: the loop that takes buffers has no registers left for it.
     @inline(__always)
     func headsAreInSequence(step: Int) -> Bool {
         if usedCount == 0 { return true }
