@@ -60,23 +60,23 @@ public enum HeaderParser {
         let head = frame.word(at: 12, as: UInt64.self)
         // Bytes 20...23: IPv4's fragment word, TTL, protocol; or IPv6's next header first.
         let rest = frame.word(at: 20, as: UInt32.self)
-        let transport: TransportEnd
-        let slack: Int
         if head & 0xff_ffff == 0x45_0008 {
-            // Any bit but "don't fragment" ends up above the 8 bits that a protocol has.
-            transport = TransportEnd(
-                Int(rest &>> 24) | Int(rest & 0xff3f) &<< 8, at: 34,
+            // Of the fragment word all but "don't fragment": a fragment is neither TCP nor UDP.
+            let transport = TransportEnd(
+                rest & 0xff00_ff3f, tcp: UInt32(IPProtocol.tcp) &<< 24,
+                udp: UInt32(IPProtocol.udp) &<< 24, at: 34,
                 dataOffset: frame.word(at: 46, as: UInt8.self))
             let ipEnd = 14 &+ Int(UInt16(truncatingIfNeeded: head &>> 32).byteSwapped)
-            slack = (ipEnd &- transport.end) | (byteCount &- ipEnd)
-        } else {
-            // A frame that ends before the data offset is too short for TCP whatever is read.
-            let offset = min(66, byteCount &- 1)
-            transport = TransportEnd(
-                Int(rest & 0xff), at: 54, dataOffset: frame.word(at: offset, as: UInt8.self))
-            slack = head & 0xf0_ffff == 0x60_dd86 ? byteCount &- transport.end : -1
+            let slack = (ipEnd &- transport.end) | (byteCount &- ipEnd)
+            return slack | transport.slack >= 0 ? transport.end : 0
         }
-        return slack | transport.slack >= 0 ? transport.end : 0
+        if head & 0xf0_ffff != 0x60_dd86 { return 0 }
+        // A frame that ends before the data offset is too short for TCP whatever is read.
+        let offset = min(66, byteCount &- 1)
+        let transport = TransportEnd(
+            rest & 0xff, tcp: UInt32(IPProtocol.tcp), udp: UInt32(IPProtocol.udp), at: 54,
+            dataOffset: frame.word(at: offset, as: UInt8.self))
+        return (byteCount &- transport.end) | transport.slack >= 0 ? transport.end : 0
     }
 
     /// Where a TCP or UDP header ends, by masks: which of the two it is mixes in any traffic, and
@@ -86,14 +86,19 @@ public enum HeaderParser {
         /// Negative if it is neither, or TCP with a data offset below five words.
         let slack: Int
 
+        /// - Parameters:
+        ///   - word: what must be `tcp` or `udp`.
+        ///   - start: where the transport header begins.
         @inline(__always)
-        init(_ transport: Int, at start: Int, dataOffset: UInt8) {
-            let isTCP = ((transport ^ IPProtocol.tcp) &- 1) &>> 63
+        init(_ word: UInt32, tcp: UInt32, udp: UInt32, at start: Int, dataOffset: UInt8) {
             let tcpByteCount = Int(dataOffset &>> 2) & 0x3c
-            end = start &+ (tcpByteCount & isTCP | 8 & ~isTCP)
+            let difference = Int(word ^ tcp)
+            let isTCP = (difference &- 1) &>> 63
+            let udpDifference = Int(tcp ^ udp)
+            end = start &+ 8 &+ (tcpByteCount &- 8) & isTCP
             slack =
                 (tcpByteCount &- 20) & isTCP
-                | (0 &- ((transport ^ IPProtocol.udp) & ~isTCP))
+                | ((udpDifference & isTCP) &- (difference ^ udpDifference))
         }
     }
 

@@ -36,6 +36,7 @@ extension BurstPlan {
         whole slotCount: Int, _ claimer: HeaderClaimer, _ refs: UnsafePointer<PacketRef>,
         _ queue: inout Queue, _ method: Method.Type
     ) {
+        list(refs, method)
         var first = 0
         var slotsLeft = slotCount
         while !packets[first].isSplit || slotsLeft > 0 {
@@ -62,6 +63,6 @@ extension BurstPlan {
             index &+= 1
         }
         splitCount = slotCount
-        reserve(from: first, &queue, method)
+        reserve(from: first, refs, &queue, method)
     }
 }

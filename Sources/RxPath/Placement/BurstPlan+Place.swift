@@ -26,6 +26,16 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
         Method.listsSlots
             ? UInt32(slotList[Int(truncatingIfNeeded: number)]) : number & slotMask
     }
+
+    /// How many of the claim's slots from number `number` on, at most `count`, lie one after the
+    /// other.
+    @inline(__always)
+    func span<Method: PlacementMethod>(
+        _ number: UInt32, _ count: Int, _ method: Method.Type
+    ) -> Int {
+        if !Method.claimsSlots { return count }
+        return Method.listsSlots ? 1 : min(count, Int(slotMask &- number & slotMask) &+ 1)
+    }
 }
 
 /// Where a packet of one source segment goes whose buffers are as in a run.
@@ -71,33 +81,43 @@ extension BurstPlan {
         if isUniform && padMask == 0 && (!Method.splits || splitCount == plannedCount) {
             return placeUniform(refs, claim.first, constants, method)
         }
-        return placeMixed(refs, claim.first, constants, counters, method)
+        var rare = self
+        rare.list(refs, method)
+        return rare.placeMixed(refs, claim.first, constants, counters, method)
     }
 
     /// A uniform burst in which every packet splits, or none: a loop of its own without a rare
-    /// case in it, as `takeRun`.
+    /// case in it, as `takeRun`; and without a slot's address to work out, span by span.
     @inline(__always)
     private func placeUniform<Report: UsedSlotReport, Method: PlacementMethod>(
         _ refs: UnsafePointer<PacketRef>, _ firstSlot: UInt32,
         _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) -> PlacedBurst {
-        let packets = packets
         let count = plannedCount
         var placed = PlacedBurst()
-        var slot = firstSlot
         var index = 0
         while index < count {
-            let source = refs[index]
-            let place = SimplePlace(
-                headerLength: packets[index].headerLength, uniform: index, method)
-            if Method.splits {
-                placeSplitSimple(place, source, constants.slot(slot, method), constants, method)
-                if Method.claimsSlots { slot = slot &+ 1 }
-            } else {
-                placeWholeSimple(place, source, constants, method)
+            let number = firstSlot &+ UInt32(truncatingIfNeeded: index)
+            let end = index &+ constants.span(number, count &- index, method)
+            var slot = Method.claimsSlots ? constants.slot(number, method) : 0
+            var slotBytes = constants.slots + Int(slot) &* constants.slotSize
+            while index < end {
+                let source = refs[index]
+                let place = SimplePlace(
+                    headerLength: plainHeaderLength(index, source.byteCount, method),
+                    uniform: index, method)
+                if Method.splits {
+                    placeSplitSimple(place, source, slot, slotBytes, constants, method)
+                } else {
+                    placeWholeSimple(place, source, constants, method)
+                }
+                placed.bytes &+= Int(source.byteCount)
+                if Method.claimsSlots {
+                    slot = slot &+ 1
+                    slotBytes += constants.slotSize
+                }
+                index &+= 1
             }
-            placed.bytes &+= Int(source.byteCount)
-            index &+= 1
         }
         placed.packets = count
         placed.refs = count
@@ -186,7 +206,9 @@ extension BurstPlan {
         }
         if packet.isSimple {
             let source = refs[packet.firstRef]
-            placeSplitSimple(SimplePlace(packet), source, slot, constants, method)
+            placeSplitSimple(
+                SimplePlace(packet), source, slot,
+                constants.slots + Int(slot) &* constants.slotSize, constants, method)
             return Int(source.byteCount)
         }
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
@@ -195,7 +217,9 @@ extension BurstPlan {
         // Where headers lead, reserve has cut the gap behind them out of the segments.
         let headers =
             Method.claimsSlots
-            ? writeSlotPrefix(packet.firstUsed, slot, netHeader, constants, method) : nil
+            ? writeSlotPrefix(
+                packet.firstUsed, slot, constants.slots + Int(slot) &* constants.slotSize,
+                netHeader, constants, method) : nil
         return placeScattered(packet, refs, prefix, netHeader, tail, headers)
     }
 
@@ -203,10 +227,9 @@ extension BurstPlan {
     /// - Returns: where the packet headers go.
     @inline(__always)
     private func writeSlotPrefix<Report: UsedSlotReport, Method: PlacementMethod>(
-        _ usedIndex: Int, _ slot: UInt32, _ netHeader: NetHeader,
-        _ constants: PlaceConstants<Report>, _ method: Method.Type
+        _ usedIndex: Int, _ slot: UInt32, _ start: UnsafeMutableRawPointer,
+        _ netHeader: NetHeader, _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) -> UnsafeMutableRawPointer {
-        let start = constants.slots + Int(slot) &* constants.slotSize
         if !Method.reportsInUsedElement { return start }
         constants.report.attach(slot: slot, toUsed: usedIndex)
         netHeader.store(to: start, byteCount: constants.netHeaderByteCount)
@@ -217,6 +240,7 @@ extension BurstPlan {
     @inline(__always)
     private func placeSplitSimple<Report: UsedSlotReport, Method: PlacementMethod>(
         _ place: SimplePlace, _ source: PacketRef, _ slot: UInt32,
+        _ slotBytes: UnsafeMutableRawPointer,
         _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) {
         let netHeaderByteCount = constants.netHeaderByteCount
@@ -227,7 +251,8 @@ extension BurstPlan {
         let netHeader = NetHeader(hdrLen: place.headerLength, numBuffers: place.bufferCount)
         let headers =
             Method.claimsSlots
-            ? writeSlotPrefix(place.usedIndex, slot, netHeader, constants, method)
+            ? writeSlotPrefix(
+                place.usedIndex, slot, slotBytes, netHeader, constants, method)
             : first + prefix
         copyBytes(headers, source.pointer, headerLength)
         if !Method.reportsInUsedElement {

@@ -9,7 +9,8 @@ extension BurstPlan {
     /// `@inline(__always)`, and then copies the queue to memory and back for every burst.
     @_transparent
     mutating func reserve<Queue: Virtqueue, Method: PlacementMethod>(
-        from first: Int, _ queue: inout Queue, _ method: Method.Type
+        from first: Int, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue,
+        _ method: Method.Type
     ) {
         let firstSegment = segments.count
         let firstUsed = queue.usedCount
@@ -22,6 +23,11 @@ extension BurstPlan {
         plannedCount = first &+ run
         isUniform = run == packetCount && hasSingleRefs && firstUsed == 0
         if !isUniform {
+            if !isListed {
+                var rare = self
+                rare.list(refs, method)
+                self = rare
+            }
             noteRun(first, run, firstSegment: firstSegment, firstUsed: firstUsed, method)
         }
         if plannedCount < packetCount {
@@ -33,10 +39,12 @@ extension BurstPlan {
             let duplicate = queue.firstDuplicate()
         {
             var rare = queue
-            endPlan(at: duplicate, &rare, method)
+            endPlan(at: duplicate, refs, &rare, method)
             queue = rare
         }
-        if tinyStreak > 0 && placesAny(from: first) { tinyStreak = 0 }
+        if tinyStreak > 0 && (isUniform ? plannedCount > 0 : placesAny(from: first)) {
+            tinyStreak = 0
+        }
     }
 
     /// From the first packet on that fits no run: one by one, and in runs between.
@@ -85,9 +93,11 @@ extension BurstPlan {
     /// before it are delivered.
     @inline(never)
     private mutating func endPlan<Queue: Virtqueue, Method: PlacementMethod>(
-        at duplicate: Int, _ queue: inout Queue, _ method: Method.Type
+        at duplicate: Int, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue,
+        _ method: Method.Type
     ) {
         queue.fault = .duplicateHead
+        list(refs, method)
         if isUniform { noteRun(0, plannedCount, firstSegment: 0, firstUsed: 0, method) }
         isUniform = false
         var kept = duplicate

@@ -36,6 +36,9 @@ struct BurstPlan: BitwiseCopyable {
     var hasTiny = false
     /// Scan found one reference in each packet.
     var hasSingleRefs = true
+    /// `packets` holds what scan found; else every packet is plain, number i is reference i, and
+    /// `list` has not been called for.
+    var isListed = false
     /// Packet i is planned as number i of a run, from one reference: its second word was not
     /// written, `PlannedPacket.uniform` gives it.
     var isUniform = false

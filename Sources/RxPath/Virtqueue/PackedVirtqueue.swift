@@ -107,9 +107,11 @@ struct PackedVirtqueue: Virtqueue {
     ) -> Int {
         let region = regions.last
         let first = ring + cursor.offset &* PackedLayout.descriptorByteCount
-        let single = UInt64(cursor.availableFlags | DescriptorFlags.write) &<< 48
-        let linked = single | UInt64(DescriptorFlags.next) &<< 48
+        // Flags that say more than these are for `take` to judge.
+        let single = UInt32(cursor.availableFlags | DescriptorFlags.write) &<< 16
+        let linked = single | UInt32(DescriptorFlags.next) &<< 16
         let usedFlags = UInt64(cursor.usedFlags) &<< 48
+        let idLimit = UInt32(truncatingIfNeeded: size)
         let shadowOut = shadow + 2 &* usedCount
         var taken = 0
         while taken < count {
@@ -119,7 +121,8 @@ struct PackedVirtqueue: Virtqueue {
             var rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
             var byteCount = needs[part]
             if Buffer.hasTwoDescriptors {
-                guard let head = Self.segment(slot, rest, linked, holding: byteCount, region)
+                guard (UInt32(truncatingIfNeeded: rest &>> 32) ^ linked) < 1 &<< 16,
+                    let head = Self.segment(slot, rest, holding: byteCount, region)
                 else { break }
                 (segments + part).initialize(to: head)
                 part &+= 1
@@ -127,30 +130,26 @@ struct PackedVirtqueue: Virtqueue {
                 slot += PackedLayout.descriptorByteCount
                 rest = SharedWord64(slot + PackedLayout.restOffset).load()
             }
-            let id = rest & 0xffff_0000_0000
-            guard id < UInt64(truncatingIfNeeded: size) &<< 32,
-                let last = Self.segment(slot, rest, single, holding: needs[part], region)
+            // The id is left over if the flags are right, and no id is as large as a wrong flag.
+            let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ single
+            guard id < idLimit,
+                let last = Self.segment(slot, rest, holding: needs[part], region)
             else { break }
             (segments + part).initialize(to: last)
             shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
-            shadowOut[2 &* taken &+ 1] = id | usedFlags | Self.lengthAndWrite(byteCount)
+            shadowOut[2 &* taken &+ 1] =
+                UInt64(id) &<< 32 | usedFlags | Self.lengthAndWrite(byteCount)
             taken &+= 1
         }
         return taken
     }
 
-    /// The segment of the descriptor at `slot`, if its flags are `wanted`, it holds `need` bytes
-    /// and the region holds it.
+    /// The segment of the descriptor at `slot`, if it holds `need` bytes and the region holds it.
     @inline(__always)
     private static func segment(
-        _ slot: UnsafeMutableRawPointer, _ rest: UInt64, _ wanted: UInt64, holding need: Int,
-        _ region: MemoryRegion
+        _ slot: UnsafeMutableRawPointer, _ rest: UInt64, holding need: Int, _ region: MemoryRegion
     ) -> Segment? {
-        let judged =
-            PackedLayout.ownerFlags | DescriptorFlags.write | DescriptorFlags.next
-            | DescriptorFlags.indirect
-        if rest & UInt64(judged) &<< 48 != wanted { return nil }
-        return region.segment(SharedWord64(slot).load(), rest & 0xffff_ffff, holding: need)
+        region.segment(SharedWord64(slot).load(), rest & 0xffff_ffff, holding: need)
     }
 
     @inline(__always)
@@ -230,8 +229,10 @@ struct PackedVirtqueue: Virtqueue {
     /// WRITE says that there are bytes.
     @inline(__always)
     private static func lengthAndWrite(_ byteCount: Int) -> UInt64 {
-        UInt64(UInt32(truncatingIfNeeded: byteCount))
-            | (byteCount != 0 ? UInt64(DescriptorFlags.write) &<< 48 : 0)
+        // Bit 32 of the sum is set by any count but 0, and bit 33 by none: lengths have 32 bits.
+        let any = UInt64(truncatingIfNeeded: byteCount) &+ 0xffff_ffff
+        return UInt64(UInt32(truncatingIfNeeded: byteCount))
+            | (any &>> 32) &* (UInt64(DescriptorFlags.write) &<< 48)
     }
 
     /// The address of a used descriptor means nothing in virtio: slot + 1, 0 = no slot.

@@ -35,7 +35,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         plan.misfitCount = 0
         plan.scan(refs, count, slotSize: claimer.slotSize, Method.self)
         queue.refresh(plan.packetCount &* Method.bufferCount)
-        plan.reserve(from: 0, &queue, Method.self)
+        plan.reserve(from: 0, refs, &queue, Method.self)
         var claim = HeaderClaimer.Claim(first: 0, count: 0, retries: 0)
         if Method.claimsSlots { claim = plan.claim(claimer, refs, &queue, Method.self) }
         let placed = plan.place(refs, queue, claimer, claim, counters, Method.self)
