@@ -1,5 +1,7 @@
 // Pass 3: the bytes. Everything was checked, so nothing here can fail.
 
+import CHost
+
 /// What placing a burst amounted to, for the counters.
 struct PlacedBurst: BitwiseCopyable {
     var packets = 0
@@ -25,6 +27,37 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     func slot<Method: PlacementMethod>(_ number: UInt32, _ method: Method.Type) -> UInt32 {
         Method.listsSlots
             ? UInt32(slotList[Int(truncatingIfNeeded: number)]) : number & slotMask
+    }
+
+    /// Starts loading the slot that comes up some packets behind the one at `slot`; at the area's
+    /// end some address beyond it, which is harmless. The stores into slots miss the first-level
+    /// cache on every packet and fill the store buffer: 45 to 40 cycles at 64 bytes. Data buffers
+    /// gain nothing by it: page-aligned ones push each other out of their cache set again.
+    @inline(__always)
+    func prefetchSlot(ahead slot: UnsafeMutableRawPointer) {
+        let next = slot + 8 &* slotSize
+        cleave_prefetch_write(next)
+        cleave_prefetch_write(next + 64)
+    }
+
+    /// Starts loading where the next packet's payload goes, if packets are of some size: the cache
+    /// notices a run of stores only after its first misses. 194 to 175 cycles at 1500 bytes whose
+    /// buffers come from the last-level cache, and none lost where they come from the second;
+    /// loading the source as well was slower.
+    ///
+    /// Behind the burst's last packet it is some older pointer, or none: nothing is touched by it.
+    @inline(__always)
+    func prefetchPayload<Method: PlacementMethod>(
+        behind place: SimplePlace, _ byteCount: UInt32, _ method: Method.Type
+    ) {
+        if byteCount < 256 { return }
+        let next = segments[place.segmentIndex &+ 2 &* Method.partCount &- 1].pointer
+        let limit = min(Int(byteCount), 1536)
+        var offset = 0
+        while offset < limit {
+            cleave_prefetch_write(next + offset)
+            offset &+= 64
+        }
     }
 
     /// How many of the claim's slots from number `number` on, at most `count`, lie one after the
@@ -103,9 +136,11 @@ extension BurstPlan {
             var slotBytes = constants.slots + Int(slot) &* constants.slotSize
             while index < end {
                 let source = refs[index]
+                if Method.claimsSlots { constants.prefetchSlot(ahead: slotBytes) }
                 let place = SimplePlace(
                     headerLength: plainHeaderLength(index, source.byteCount, method),
                     uniform: index, method)
+                constants.prefetchPayload(behind: place, source.byteCount, method)
                 if Method.splits {
                     placeSplitSimple(place, source, slot, slotBytes, constants, method)
                 } else {

@@ -9,11 +9,10 @@
 func copyBytes(
     _ target: UnsafeMutableRawPointer, _ source: UnsafeRawPointer, _ byteCount: Int
 ) {
-    if byteCount > 64 {
+    if byteCount > 32 {
+        if byteCount <= 64 { return copyEnds(target, source, byteCount, SIMD32<UInt8>.self) }
         if byteCount <= 128 { return copyEnds(target, source, byteCount, SIMD64<UInt8>.self) }
         target.copyMemory(from: source, byteCount: byteCount)
-    } else if byteCount >= 32 {
-        copyEnds(target, source, byteCount, SIMD32<UInt8>.self)
     } else if byteCount >= 16 {
         copyEnds(target, source, byteCount, SIMD16<UInt8>.self)
     } else {

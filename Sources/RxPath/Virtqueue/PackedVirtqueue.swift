@@ -111,8 +111,7 @@ struct PackedVirtqueue: Virtqueue {
         let single = UInt32(cursor.availableFlags | DescriptorFlags.write) &<< 16
         let linked = single | UInt32(DescriptorFlags.next) &<< 16
         let usedFlags = UInt64(cursor.usedFlags) &<< 48
-        let idLimit = UInt32(truncatingIfNeeded: size)
-        let shadowOut = shadow + 2 &* usedCount
+        let (shadowOut, idLimit) = (shadow + 2 &* usedCount, UInt32(truncatingIfNeeded: size))
         var taken = 0
         while taken < count {
             var part = taken &* Buffer.descriptorCount
@@ -132,8 +131,7 @@ struct PackedVirtqueue: Virtqueue {
             }
             // The id is left over if the flags are right, and no id is as large as a wrong flag.
             let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ single
-            guard id < idLimit,
-                let last = Self.segment(slot, rest, holding: needs[part], region)
+            guard id < idLimit, let last = Self.segment(slot, rest, holding: needs[part], region)
             else { break }
             (segments + part).initialize(to: last)
             shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
