@@ -1,6 +1,8 @@
 // Pass 1: from references to packets, each with its split point. Touches the sources' headers and
 // no guest memory.
 
+import CHost
+
 extension BurstPlan {
     /// Finds the packets of `count` references, at most `burst` of them.
     ///
@@ -45,6 +47,9 @@ extension BurstPlan {
     /// The packets in a row that lie in one piece and, if the method splits, do so by the parser's
     /// fast path: nearly all. A loop of its own without a call in it, as `takeRun`.
     ///
+    /// Headers are loaded some packets ahead: 159 to 105 cycles at 64 bytes from sources that no
+    /// cache holds, 208 to 195 at 1500 bytes.
+    ///
     /// It notes their needs alone, from which `list` can tell the rest should it be asked for:
     /// without a word of `packets` to write a packet took 8 instructions less.
     /// - Returns: how many references, and packets.
@@ -63,6 +68,7 @@ extension BurstPlan {
             if ref.flags.isSeveral || ref.byteCount &- least > span { break }
             var length = 0
             if Method.splits {
+                cleave_prefetch_read(refs[min(found &+ 12, limit &- 1)].pointer)
                 length = HeaderParser.fastLength(ref.pointer, byteCount: Int(ref.byteCount))
                 if length == 0 || Method.claimsSlots && length > room { break }
             }

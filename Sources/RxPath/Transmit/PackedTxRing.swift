@@ -71,14 +71,15 @@ struct PackedTxRing: TxRing {
     @inline(__always)
     mutating func takePlain(least: UInt32) -> Segment? {
         let rest = head
-        if outCount == size || !isAvailable(rest) { return nil }
-        let descriptor = Descriptor(address: SharedWord64(place(cursor)).load(), packedRest: rest)
-        guard descriptor.isSingleReadable, descriptor.byteCount >= least,
-            Int(descriptor.tag) < size,
-            let pointer = regions.translate(descriptor.address, descriptor.byteCount)
+        // The id is left over if the flags are those of a plain descriptor and no more, and no id
+        // is as large as a wrong flag.
+        let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ UInt32(cursor.availableFlags) &<< 16
+        let byteCount = UInt32(truncatingIfNeeded: rest)
+        guard id < UInt32(truncatingIfNeeded: size), outCount != size, byteCount >= least,
+            let pointer = regions.translate(SharedWord64(place(cursor)).load(), byteCount)
         else { return nil }
-        accept(id: descriptor.tag, listCount: 1)
-        return Segment(pointer: pointer, byteCount: descriptor.byteCount)
+        accept(id: UInt16(truncatingIfNeeded: id), listCount: 1)
+        return Segment(pointer: pointer, byteCount: byteCount)
     }
 
     @inline(__always)
