@@ -57,11 +57,13 @@ struct DpdkBench: ParsableCommand {
         let results = try Measurement(plan: plan).run()
         let overhead = try AbiOverhead.measure(repeats: max(repeats, 15))
         print("\n\(overhead.description)")
+        let threads = try ThreadsResult.measure(
+            rings: plan.rings, deviceCPU: cpu, repeats: repeats)
         let bars = Bar.judge(results)
         Report.print(bars)
         if let json {
             try Report.write(
-                results, bars, overhead, to: json,
+                results, bars, overhead, threads, to: json,
                 facts: Report.Facts(versions: versions, cpu: cpu, repeats: repeats))
         }
     }

@@ -17,6 +17,7 @@ struct Shape: Hashable {
 /// The cases of a run: every combination.
 struct Plan {
     let shapes: [Shape]
+    let rings: [RingFormat]
     let sizes: [Int]
     let isWarm: [Bool]
     let repeats: Int
@@ -38,6 +39,7 @@ struct Plan {
         let ringSizes = try Self.list(ringSizes, "--ring-sizes") {
             Int($0).flatMap { $0 >= 128 && $0 <= 4096 && $0 & ($0 - 1) == 0 ? $0 : nil }
         }
+        self.rings = rings
         shapes = rings.flatMap { ring in
             buffers.flatMap { isMergeable in
                 ringSizes.map { Shape(ring: ring, isMergeable: isMergeable, ringSize: $0) }

@@ -102,7 +102,8 @@ enum Report {
     }
 
     static func write(
-        _ results: [Result], _ bars: [Bar], _ overhead: AbiOverhead, to path: String, facts: Facts
+        _ results: [Result], _ bars: [Bar], _ overhead: AbiOverhead, _ threads: [ThreadsResult],
+        to path: String, facts: Facts
     ) throws {
         struct Document: Encodable {
             let schema = "cleave-dpdk/1"
@@ -112,10 +113,12 @@ enum Report {
             let runs: [Result]
             let bars: [Bar]
             let abi: AbiOverhead
+            let threads: [ThreadsResult]
         }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-        let document = Document(facts: facts, runs: results, bars: bars, abi: overhead)
+        let document = Document(
+            facts: facts, runs: results, bars: bars, abi: overhead, threads: threads)
         do {
             try encoder.encode(document).write(to: URL(fileURLWithPath: path))
         } catch {

@@ -82,6 +82,12 @@ int dpdk_run_cleave_enqueue(
     dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool from_mbufs, bool verify,
     dpdk_tally *tally);
 
+/// `packets` through the enqueue of either from this thread, with the driver on a thread of its
+/// own on `driver_cpu`.
+int dpdk_run_threads(
+    dpdk_pair *pair, dpdk_sources *sources, bool uses_cleave, int driver_cpu, uint64_t packets,
+    double *packets_per_second);
+
 /// Turns packets into those that a guest sends: from now on for the two functions below only.
 void dpdk_sources_release(dpdk_sources *sources);
 /// Takes back what the drivers' transmit rings still hold of them; before they are destroyed.
