@@ -20,8 +20,9 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
     -Xlinker --version-script=Sources/CCleave/cleave.map
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib install \
-    install-files clean needed model test-model numa-test
+.PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser \
+    bench-dpdk lib install install-files clean needed \
+    model test-model numa-test
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -32,6 +33,7 @@ help:
 	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
+	@echo 'make bench-parser header parser beside rte_net_get_ptype (BENCH_ARGS="--json FILE")'
 	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
 	@echo 'make install      the same with header, cleave.pc and man page (PREFIX= DESTDIR=)'
@@ -128,6 +130,10 @@ install-files:
 bench-dpdk: lib
 	@.ci/require libdpdk-dev gcc pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks dpdk $(if $(JSON),JSON=$(abspath $(JSON)))
+
+bench-parser:
+	@.ci/require --optional libdpdk-dev gcc pkg-config
+	$(MAKE) --no-print-directory -C Benchmarks parser
 
 bench-rings:
 	@.ci/require --optional $(RIVALS) pkg-config

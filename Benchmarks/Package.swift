@@ -19,6 +19,15 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        .target(name: "CParserBench"),
+        .executableTarget(
+            name: "parser-bench",
+            dependencies: [
+                "CParserBench",
+                .product(name: "Cleave", package: "cleave"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
         // Only `make dpdk` builds this: it needs the shared object of Rivals/vhost.c.
         .target(name: "CDpdkBench"),
         .executableTarget(
