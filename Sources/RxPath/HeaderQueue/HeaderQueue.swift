@@ -1,5 +1,6 @@
 // control path
 
+import CHost
 import Host
 import Rings
 
@@ -60,6 +61,7 @@ public final class HeaderQueue: @unchecked Sendable {
     /// that is linked to the queue stands at a turn boundary.
     public func reset() {
         claimedEarlier.store(claimedCount)
+        cleave_probe_reset(claimer.slots, claimedEarlier.load())
         // Onward to the next number whose low bits are 0: no cursor value ever comes again.
         let start = (claimer.head.load() | 0xffff_ffff) &+ 1
         origin.store(start)
