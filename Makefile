@@ -22,7 +22,7 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
 .DEFAULT_GOAL := help
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser \
     bench-dpdk lib install install-files clean needed \
-    model test-model numa-test
+    model test-model numa-test count count-update
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
 	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
+	@echo 'make count        instructions per packet beside the recorded ones; count-update records'
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
 	@echo 'make bench-parser header parser beside rte_net_get_ptype (BENCH_ARGS="--json FILE")'
@@ -58,6 +59,8 @@ test: needed
 	@echo '== release build (its machine code is tested below)'
 	$(SWIFT) build -c release --product cleave-bench
 	$(SWIFT) build -c release --product hot-loop-probe
+	@echo '== instructions per packet'
+	$(MAKE) --no-print-directory count
 	@echo '== C library'
 	$(MAKE) --no-print-directory lib
 	@echo '== tests'
@@ -72,12 +75,21 @@ test: needed
 	$(MAKE) --no-print-directory numa-test
 	@echo '== documentation'
 	$(MAKE) --no-print-directory docs
-	@echo '== passed: style, release build, tests, ThreadSanitizer, interleavings, model, NUMA, docs'
+	@echo '== passed: style, release build, instruction counts, tests, ThreadSanitizer,' \
+	    'interleavings, model, NUMA, docs'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
 	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(SWIFT) test --sanitize=thread \
 	    --scratch-path .build-tsan --filter RingsTests --filter StressTests
+
+# Instructions per packet under valgrind, the same on every x86-64 machine: Tests/Baselines/count.
+COUNT := Tests/Baselines/count .build/release/hot-loop-probe .build-count \
+    Tests/Baselines/instructions.json
+count count-update: needed
+	@.ci/require valgrind binutils
+	$(SWIFT) build -c release --product hot-loop-probe
+	@SWIFT=$(SWIFT) $(COUNT) $(if $(filter count-update,$@),--update)
 
 # NAMES picks cases: see Tests/Models/check.
 model:
@@ -140,5 +152,5 @@ bench-rings:
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
 clean:
-	rm -rf .build .build-tsan .build-lib .build-model .build-numa
+	rm -rf .build .build-tsan .build-lib .build-model .build-numa .build-count
 	$(MAKE) --no-print-directory -C Benchmarks clean
