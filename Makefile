@@ -1,7 +1,8 @@
 # Cleave: everything a user or CI calls. `make` alone prints the list.
 SWIFT ?= swift
 PROGRAM := .build/release/cleave-bench
-SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sources
+SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sources \
+    Benchmarks/Micro/Package.swift Benchmarks/Micro/Benchmarks
 # Debian's packages: to build, and to compare with other people's rings.
 NEEDED := pkg-config libnuma-dev
 RIVALS := g++ libdpdk-dev libboost-dev
@@ -20,7 +21,7 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
     -Xlinker --version-script=Sources/CCleave/cleave.map
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser \
+.PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
     bench-dpdk lib install install-files clean needed \
     model test-model numa-test count count-update
 
@@ -35,6 +36,7 @@ help:
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
 	@echo 'make bench-parser header parser beside rte_net_get_ptype (BENCH_ARGS="--json FILE")'
+	@echo 'make bench-micro  parts of the path by themselves, beside rivals'
 	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
 	@echo 'make install      the same with header, cleave.pc and man page (PREFIX= DESTDIR=)'
@@ -53,7 +55,7 @@ bench: build
 
 # The release build comes first: tests disassemble it to see what the hot loop became.
 test: needed
-	@.ci/require --optional libdpdk-dev
+	@.ci/require --optional libdpdk-dev systemtap-sdt-dev
 	@echo '== style'
 	$(MAKE) --no-print-directory lint
 	@echo '== release build (its machine code is tested below)'
@@ -146,6 +148,11 @@ bench-dpdk: lib
 bench-parser:
 	@.ci/require --optional libdpdk-dev gcc pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks parser
+
+# The first time, building the benchmark package takes some minutes.
+bench-micro: needed
+	@.ci/require --optional $(RIVALS) pkg-config
+	$(MAKE) --no-print-directory -C Benchmarks micro
 
 bench-rings:
 	@.ci/require --optional $(RIVALS) pkg-config

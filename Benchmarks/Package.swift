@@ -5,6 +5,10 @@ let strict: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .er
 
 let package = Package(
     name: "cleave-benchmarks",
+    products: [
+        // What rivals must offer, for the package in Micro.
+        .library(name: "RivalCalls", targets: ["CRingBench", "CParserBench"])
+    ],
     dependencies: [
         .package(name: "cleave", path: ".."),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

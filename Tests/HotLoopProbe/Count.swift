@@ -1,6 +1,7 @@
-// Packets of every method and ring, on one thread, for an instruction counter: Tests/Baselines/count
-// runs this under callgrind. Counted are the device's turn and the driver's, each by itself, from
-// when both are warm; nothing else is, so that how many packets pass does not matter.
+// Packets of every method and ring, on one thread, for an instruction counter:
+// Tests/Baselines/count runs this under callgrind. Counted are the device's turn and the driver's,
+// each by itself, from when both are warm; nothing else is, so that how many packets pass does not
+// matter.
 import CTestSupport
 import Engine
 import Foundation
@@ -21,6 +22,7 @@ func count(packets: Int, of packet: String) throws {
         ("usedElement", .headerQueue(.usedElement)),
     ]
     let pool = try PacketPool.load(packet, count: 256, flows: 16)
+    try countParts(packets: packets)
     for (name, method) in methods {
         for ring in RingFormat.allCases {
             let probe = try Probe(method, pool: pool, ringSize: 256, ring: ring)
