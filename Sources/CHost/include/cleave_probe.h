@@ -65,7 +65,7 @@ static inline void cleave_probe_header_queue_empty(const void *header_queue, uin
 }
 
 /// The driver moved the tail to where it cannot be, or returned a slot that does not exist.
-/// - position: the device's head, modulo 2^32.
+/// - position: the device's head, or the place of the slot in the return ring; free-running.
 static inline void cleave_probe_header_queue_broken(const void *header_queue, uint64_t position) {
     DTRACE_PROBE2(cleave, header_queue_broken, header_queue, position);
 }

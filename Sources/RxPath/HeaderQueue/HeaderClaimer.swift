@@ -61,7 +61,7 @@ struct HeaderClaimer: BitwiseCopyable {
                 // is it the tail.
                 let now = head.loadAcquire()  // [H2]
                 if now == start {
-                    markBroken()
+                    markBroken(at: start)
                     break
                 }
                 start = now
@@ -90,9 +90,9 @@ struct HeaderClaimer: BitwiseCopyable {
 
     /// Nothing is claimed from here on until a reset.
     @inline(never)
-    func markBroken() {
+    func markBroken(at position: UInt64) {
         brokenWord.store(1)
-        cleave_probe_header_queue_broken(slots, head.load() & 0xffff_ffff)
+        cleave_probe_header_queue_broken(slots, position)
     }
 
     @inline(__always)

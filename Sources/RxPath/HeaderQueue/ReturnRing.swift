@@ -191,7 +191,7 @@ extension HeaderClaimer {
         if entry &>> 16 != lap { return nil }
         let slot = entry & 0xffff
         if slot < slotCount { return slot }
-        markBroken()
+        markBroken(at: position)
         return nil
     }
 
