@@ -1,7 +1,8 @@
 # Cleave: everything a user or CI calls. `make` alone prints the list.
 SWIFT ?= swift
 PROGRAM := .build/release/cleave-bench
-SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sources
+SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sources \
+    Benchmarks/Micro/Package.swift Benchmarks/Micro/Benchmarks
 # Debian's packages: to build, and to compare with other people's rings.
 NEEDED := pkg-config libnuma-dev
 RIVALS := g++ libdpdk-dev libboost-dev
@@ -20,8 +21,9 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
     -Xlinker --version-script=Sources/CCleave/cleave.map
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib install \
-    install-files clean needed model test-model numa-test
+.PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
+    bench-dpdk lib install install-files clean needed \
+    model test-model numa-test count count-update
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -30,8 +32,11 @@ help:
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
 	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
+	@echo 'make count        instructions per packet beside the recorded ones; count-update records'
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
+	@echo 'make bench-parser header parser beside rte_net_get_ptype (BENCH_ARGS="--json FILE")'
+	@echo 'make bench-micro  parts of the path by themselves, beside rivals'
 	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
 	@echo 'make install      the same with header, cleave.pc and man page (PREFIX= DESTDIR=)'
@@ -50,12 +55,14 @@ bench: build
 
 # The release build comes first: tests disassemble it to see what the hot loop became.
 test: needed
-	@.ci/require --optional libdpdk-dev
+	@.ci/require --optional libdpdk-dev systemtap-sdt-dev
 	@echo '== style'
 	$(MAKE) --no-print-directory lint
 	@echo '== release build (its machine code is tested below)'
 	$(SWIFT) build -c release --product cleave-bench
 	$(SWIFT) build -c release --product hot-loop-probe
+	@echo '== instructions per packet'
+	$(MAKE) --no-print-directory count
 	@echo '== C library'
 	$(MAKE) --no-print-directory lib
 	@echo '== tests'
@@ -70,12 +77,21 @@ test: needed
 	$(MAKE) --no-print-directory numa-test
 	@echo '== documentation'
 	$(MAKE) --no-print-directory docs
-	@echo '== passed: style, release build, tests, ThreadSanitizer, interleavings, model, NUMA, docs'
+	@echo '== passed: style, release build, instruction counts, tests, ThreadSanitizer,' \
+	    'interleavings, model, NUMA, docs'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
 	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(SWIFT) test --sanitize=thread \
 	    --scratch-path .build-tsan --filter RingsTests --filter StressTests
+
+# Instructions per packet under valgrind, the same on every x86-64 machine: Tests/Baselines/count.
+COUNT := Tests/Baselines/count .build/release/hot-loop-probe .build-count \
+    Tests/Baselines/instructions.json
+count count-update: needed
+	@.ci/require valgrind binutils
+	$(SWIFT) build -c release --product hot-loop-probe
+	@SWIFT=$(SWIFT) $(COUNT) $(if $(filter count-update,$@),--update)
 
 # NAMES picks cases: see Tests/Models/check.
 model:
@@ -129,10 +145,19 @@ bench-dpdk: lib
 	@.ci/require libdpdk-dev gcc pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks dpdk $(if $(JSON),JSON=$(abspath $(JSON)))
 
+bench-parser:
+	@.ci/require --optional libdpdk-dev gcc pkg-config
+	$(MAKE) --no-print-directory -C Benchmarks parser
+
+# The first time, building the benchmark package takes some minutes.
+bench-micro: needed
+	@.ci/require --optional $(RIVALS) pkg-config
+	$(MAKE) --no-print-directory -C Benchmarks micro
+
 bench-rings:
 	@.ci/require --optional $(RIVALS) pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
 clean:
-	rm -rf .build .build-tsan .build-lib .build-model .build-numa
+	rm -rf .build .build-tsan .build-lib .build-model .build-numa .build-count
 	$(MAKE) --no-print-directory -C Benchmarks clean

@@ -67,7 +67,9 @@ let package = Package(
         // Release code of the hot loop under counters; EngineTests runs it.
         .executableTarget(
             name: "hot-loop-probe",
-            dependencies: ["Engine", "Ports", "GuestDriver", "RxPath", "Host", "CTestSupport"],
+            dependencies: [
+                "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host", "CTestSupport",
+            ],
             path: "Tests/HotLoopProbe", swiftSettings: cold),
         .testTarget(name: "HostTests", dependencies: ["Host"], swiftSettings: cold),
         .testTarget(
@@ -85,7 +87,7 @@ let package = Package(
         .testTarget(
             name: "EngineTests",
             dependencies: [
-                "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host", "TestSupport",
+                "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host", "CHost", "TestSupport",
             ],
             swiftSettings: cold),
         .testTarget(

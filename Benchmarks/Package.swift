@@ -5,6 +5,10 @@ let strict: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .er
 
 let package = Package(
     name: "cleave-benchmarks",
+    products: [
+        // What rivals must offer, for the package in Micro.
+        .library(name: "RivalCalls", targets: ["CRingBench", "CParserBench"])
+    ],
     dependencies: [
         .package(name: "cleave", path: ".."),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -16,6 +20,15 @@ let package = Package(
             dependencies: [
                 "CRingBench",
                 .product(name: "Rings", package: "cleave"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .target(name: "CParserBench"),
+        .executableTarget(
+            name: "parser-bench",
+            dependencies: [
+                "CParserBench",
+                .product(name: "Cleave", package: "cleave"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

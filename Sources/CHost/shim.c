@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/perf_event.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -191,6 +193,32 @@ int cleave_event_wait(int fd, int other_fd, uint64_t nanoseconds) {
         .tv_sec = (time_t)(nanoseconds / 1000000000u),
         .tv_nsec = (long)(nanoseconds % 1000000000u)};
     return ppoll(entries, 2, &limit, NULL) > 0;
+}
+
+int cleave_perf_open(uint32_t type, uint64_t config) {
+    struct perf_event_attr attributes = {
+        .type = type,
+        .size = sizeof attributes,
+        .config = config,
+        .read_format = PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING,
+        .disabled = 1,
+        .inherit = 1,
+        .exclude_kernel = 1,
+        .exclude_hv = 1};
+    long fd = syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+    return fd < 0 ? -errno : (int)fd;
+}
+
+void cleave_perf_start(int fd) {
+    ioctl(fd, PERF_EVENT_IOC_RESET, 0);
+    ioctl(fd, PERF_EVENT_IOC_ENABLE, 0);
+}
+
+void cleave_perf_stop(int fd) { ioctl(fd, PERF_EVENT_IOC_DISABLE, 0); }
+
+int cleave_perf_read(int fd, struct cleave_perf_reading *reading) {
+    ssize_t count = read(fd, reading, sizeof *reading);
+    return count == (ssize_t)sizeof *reading ? 0 : count < 0 ? -errno : -EIO;
 }
 
 // Lock-free atomics: a handler may store them and any thread may read.

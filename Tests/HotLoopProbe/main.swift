@@ -3,6 +3,7 @@
 // counters count. Built for release: a debug build retains where release code does not.
 //
 //   hot-loop-probe PACKETS     lines of words: "worker NAME KEY COUNT ...", "canary KEY COUNT ..."
+//   hot-loop-probe count PACKETS PROFILE    for an instruction counter: Count.swift
 import CTestSupport
 import Engine
 import Foundation
@@ -28,13 +29,16 @@ final class Probe {
     let engine: RxEngine
     let driver: RxDriver
 
-    init(_ method: RxMethod, pool: PacketPool, ringSize: Int) throws {
+    init(
+        _ method: RxMethod, pool: PacketPool, ringSize: Int, ring: RingFormat = .split
+    ) throws {
         self.pool = pool
         let space = try GuestSpace(byteCount: ringSize * 4096 + (1 << 20))
         let slots = try DriverHeaderQueue(slotSize: 128, slotCount: ringSize, in: space)
         driver = try RxDriver(
             RxDriverConfiguration(
-                ringSize: ringSize, shape: .mergeable(bufferByteCount: 4096), method: method,
+                ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 4096),
+                method: method,
                 headerQueue: slots), in: space)
         let queue = RxQueueConfiguration(
             virtqueue: driver.virtqueue, features: driver.configuration.allFeatures,
@@ -106,12 +110,18 @@ func probe(packets: Int) throws {
     print("canary kept \(canary.kept.count) \(Counts().words(since: before))")
 }
 
-guard CommandLine.arguments.count == 2, let packets = Int(CommandLine.arguments[1]), packets > 0
-else {
-    FileHandle.standardError.write(Data("usage: hot-loop-probe PACKETS\n".utf8))
-    exit(2)
-}
-do { try probe(packets: packets) } catch {
+let arguments = Array(CommandLine.arguments.dropFirst())
+do {
+    if arguments.count == 3, arguments[0] == "count", let packets = Int(arguments[1]), packets > 0 {
+        try count(packets: packets, of: arguments[2])
+    } else if arguments.count == 1, let packets = Int(arguments[0]), packets > 0 {
+        try probe(packets: packets)
+    } else {
+        let usage = "usage: hot-loop-probe PACKETS\n       hot-loop-probe count PACKETS PROFILE\n"
+        FileHandle.standardError.write(Data(usage.utf8))
+        exit(2)
+    }
+} catch {
     FileHandle.standardError.write(Data("hot-loop-probe: \(error)\n".utf8))
     exit(1)
 }

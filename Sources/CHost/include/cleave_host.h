@@ -2,4 +2,5 @@
 #pragma once
 
 #include "cleave_cpu.h"
+#include "cleave_probe.h"
 #include "cleave_system.h"

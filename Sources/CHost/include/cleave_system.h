@@ -69,6 +69,24 @@ int cleave_eventfd(void);
 /// have passed: 1 when one is, else 0; an interrupted wait counts as passed.
 int cleave_event_wait(int fd, int other_fd, uint64_t nanoseconds);
 
+// MARK: performance counters
+
+/// A counter's value, and the nanoseconds that it was enabled and that it really counted.
+struct cleave_perf_reading {
+    uint64_t value, enabled, running;
+};
+
+/// Opens a stopped counter of the calling thread and of those that it starts later, without the
+/// kernel's part. `type` and `config` are those of perf_event_attr. A descriptor, or -errno.
+int cleave_perf_open(uint32_t type, uint64_t config);
+
+/// Counts from 0, or stops.
+void cleave_perf_start(int fd);
+void cleave_perf_stop(int fd);
+
+/// Reads a counter together with those of threads that have ended.
+int cleave_perf_read(int fd, struct cleave_perf_reading *reading);
+
 // MARK: signals
 
 /// From now on the first SIGTERM or SIGINT is remembered in place of ending the process, which then

@@ -15,11 +15,14 @@ final class BenchMeasure {
     private var before = RxCounters()
     private var driversBefore = DriverCounts()
     private var payload = PayloadPlaces()
+    /// Counts of one pass for each event, divided by its packets; nil if nothing is counted.
+    private var events: EventSamples?
 
     /// Rounds without a packet after which a pass is given up.
     private static let maximumIdleRounds = 50_000_000
 
-    init(_ testbed: Testbed, mode: BenchMode, packetsPerPass: Int?) {
+    init(_ testbed: Testbed, mode: BenchMode, packetsPerPass: Int?, countsEvents: Bool = false) {
+        if countsEvents { events = EventSamples() }
         self.testbed = testbed
         self.mode = mode
         let mean = max(1, testbed.pool.totalBytes / testbed.pool.count)
@@ -65,7 +68,14 @@ final class BenchMeasure {
     }
 
     /// One timed pass.
-    func measure() throws(EngineError) { samples.append(try pass(packetsPerPass)) }
+    func measure() throws(EngineError) {
+        guard events != nil else { return samples.append(try pass(packetsPerPass)) }
+        let counters = PerfCounters()
+        counters.start()
+        let figures = try pass(packetsPerPass)
+        events?.add(counters.stop(), packets: figures.packets)
+        samples.append(figures)
+    }
 
     /// Carries at least `packets` packets over all RQs, and everything in flight to its end.
     private func pass(_ packets: Int) throws(EngineError) -> PassFigures {
@@ -230,7 +240,7 @@ final class BenchMeasure {
             skippedBuffers: counters.skippedBuffers - before.skippedBuffers,
             misfits: counters.misfits - before.misfits, verify: verification,
             memory: testbed.memory, bufferUse: bufferUse(counters), payload: payload,
-            notes: testbed.notes)
+            events: events?.figures, notes: testbed.notes)
     }
 
     /// Between the passes all buffers are posted, so what was posted in them is what packets took.
@@ -256,6 +266,29 @@ final class BenchMeasure {
             result[name(reason)] = count - before[reason, default: 0]
         }
         return result
+    }
+}
+
+/// Readings of the processor's counters, pass by pass.
+private struct EventSamples {
+    private var perPacket = [[Double]](repeating: [], count: PerfEvent.allCases.count)
+    private var reasons = [String](repeating: "", count: PerfEvent.allCases.count)
+
+    mutating func add(_ readings: [PerfReading], packets: Int) {
+        for (index, reading) in readings.enumerated() {
+            switch reading {
+            case .count(let value): perPacket[index].append(value / Double(max(1, packets)))
+            case .unavailable(let reason): reasons[index] = reason
+            }
+        }
+    }
+
+    var figures: [EventFigure] {
+        PerfEvent.allCases.enumerated().map { index, event in
+            let spread = Spread(perPacket[index])
+            return EventFigure(
+                event: event, perPacket: spread, reason: spread == nil ? reasons[index] : "")
+        }
     }
 }
 

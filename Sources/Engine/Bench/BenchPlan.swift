@@ -40,6 +40,9 @@ public struct BenchPlan: Sendable {
     /// Entries of the indirection table that steers packets to RQs.
     public var indirectionSize = IndirectionTable.defaultSize
 
+    /// Events of the processor are counted over each timed pass.
+    public var countsEvents = false
+
     public init() {}
 
     /// Checks all cases and counts.

@@ -53,6 +53,21 @@ public struct DriverCycles: Sendable, Equatable {
     public var total: Spread
 }
 
+/// What the processor counted over the timed passes of a case.
+public struct EventFigure: Sendable, Equatable {
+    public var event: PerfEvent
+    /// Nil where it could not be counted.
+    public var perPacket: Spread?
+    /// Why it could not; empty if it could.
+    public var reason = ""
+
+    public init(event: PerfEvent, perPacket: Spread?, reason: String = "") {
+        self.event = event
+        self.perPacket = perPacket
+        self.reason = reason
+    }
+}
+
 /// What receiving took of the driver's memory, in the timed passes.
 public struct BufferUse: Sendable, Equatable {
     /// Descriptors that the driver posted for each packet it harvested.
@@ -130,6 +145,9 @@ public struct BenchResult: Sendable {
     public var memory: BenchMemory
     public var bufferUse = BufferUse()
     public var payload = PayloadPlaces()
+    /// What was counted over the timed passes, port, device and driver together; nil if nothing
+    /// was to be.
+    public var events: [EventFigure]?
     /// Things a reader should know about this case, such as what memory fell back to.
     public var notes: [String]
 

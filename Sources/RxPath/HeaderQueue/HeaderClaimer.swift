@@ -1,3 +1,4 @@
+import CHost
 import Rings
 
 /// A worker's handle on a header queue: claims the slots of a burst in one bounded operation.
@@ -60,7 +61,7 @@ struct HeaderClaimer: BitwiseCopyable {
                 // is it the tail.
                 let now = head.loadAcquire()  // [H2]
                 if now == start {
-                    brokenWord.store(1)
+                    markBroken(at: start)
                     break
                 }
                 start = now
@@ -68,19 +69,37 @@ struct HeaderClaimer: BitwiseCopyable {
                 continue
             }
             let count = Self.cut(wanted, to: free)
-            if count == 0 { break }
+            if count == 0 {
+                cleave_probe_header_queue_empty(slots, UInt64(truncatingIfNeeded: wanted))
+                break
+            }
             // [H2 both ways: claims are ordered among workers]
             let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
             if attempt.exchanged {
                 let first = UInt32(truncatingIfNeeded: start)
                 // For observation: two workers may store out of order, so it can lag.
                 publicHead.store(first &+ UInt32(truncatingIfNeeded: count))
+                probeClaim(wanted, count, free: Int(free))
                 return Claim(first: first, count: count, retries: retries)
             }
             start = attempt.original
             retries &+= 1
         }
         return Claim(first: 0, count: 0, retries: retries)
+    }
+
+    /// Nothing is claimed from here on until a reset.
+    @inline(never)
+    func markBroken(at position: UInt64) {
+        brokenWord.store(1)
+        cleave_probe_header_queue_broken(slots, position)
+    }
+
+    @inline(__always)
+    func probeClaim(_ wanted: Int, _ count: Int, free: Int) {
+        cleave_probe_claim(
+            slots, UInt64(truncatingIfNeeded: wanted), UInt64(truncatingIfNeeded: count),
+            UInt64(truncatingIfNeeded: free))
     }
 
     @inline(__always)

@@ -1,5 +1,6 @@
 // control path
 
+import CHost
 import Host
 import Rings
 
@@ -60,6 +61,7 @@ public final class HeaderQueue: @unchecked Sendable {
     /// that is linked to the queue stands at a turn boundary.
     public func reset() {
         claimedEarlier.store(claimedCount)
+        cleave_probe_reset(claimer.slots, claimedEarlier.load())
         // Onward to the next number whose low bits are 0: no cursor value ever comes again.
         let start = (claimer.head.load() | 0xffff_ffff) &+ 1
         origin.store(start)
@@ -94,6 +96,14 @@ public final class HeaderQueue: @unchecked Sendable {
     public var claimedCount: UInt64 {
         claimedEarlier.load() &+ (claimer.head.load() &- origin.load())
     }
+    /// Claims up to `wanted` slots, as a burst does, and leaves them unwritten: to measure claims,
+    /// or to hold slots back. For queues whose slots return by the tail.
+    /// - Returns: number of the first slot, free-running, and how many.
+    public func claim(_ wanted: Int) -> (first: UInt32, count: Int) {
+        let claim = claimer.claim(wanted)
+        return (claim.first, claim.count)
+    }
+
     /// Whether the driver moved the tail to where it cannot be; the queue's RQs go on unsplit.
     public var isBroken: Bool { claimer.isBroken }
     /// Slots the device may claim now: a snapshot that other threads may change at once.

@@ -104,14 +104,20 @@ extension HeaderClaimer {
                 if retries < Self.maximumTries { continue }
             }
             let count = free < wanted ? free : wanted
-            if count == 0 { break }
+            if count == 0 {
+                cleave_probe_header_queue_empty(slots, UInt64(truncatingIfNeeded: wanted))
+                break
+            }
             // Before the exchange: while the head stands at `start`, intake cannot come round to
             // these places, as the stock never holds more than there are slots. If it has moved,
             // what was read here is void.
             readStock(from: start, count, into: list)
             // [H2 both ways: claims are ordered among workers]
             let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
-            if attempt.exchanged { return Claim(first: 0, count: count, retries: retries) }
+            if attempt.exchanged {
+                probeClaim(wanted, count, free: free)
+                return Claim(first: 0, count: count, retries: retries)
+            }
             start = attempt.original
             retries &+= 1
         }
@@ -185,7 +191,7 @@ extension HeaderClaimer {
         if entry &>> 16 != lap { return nil }
         let slot = entry & 0xffff
         if slot < slotCount { return slot }
-        brokenWord.store(1)
+        markBroken(at: position)
         return nil
     }
 

@@ -1,3 +1,4 @@
+import CHost
 import Rings
 
 /// The live counters of one RQ: 64-bit words that its worker alone writes, on cache lines of their
@@ -15,6 +16,9 @@ struct RxCounterBlock: BitwiseCopyable {
     }
 
     private let base: UnsafeMutableRawPointer
+
+    /// Stands for the RQ in probes.
+    @inline(__always) var identity: UnsafeRawPointer { UnsafeRawPointer(base) }
 
     /// - Parameter memory: `byteCount` zeroed bytes on a cache line of their own.
     init(memory: UnsafeMutableRawPointer) { base = memory }
@@ -34,8 +38,32 @@ struct RxCounterBlock: BitwiseCopyable {
         QueueFault(rawValue: UInt8(truncatingIfNeeded: read(.fault))) ?? .none
     }
 
-    func addFallback(_ index: Int) { word(Self.fallbackStart &+ index).addSingleWriter(1) }
-    func addDrop(_ index: Int) { word(Self.dropStart &+ index).addSingleWriter(1) }
+    /// Counts a packet of `FallbackReason` number `index`.
+    func addFallback(_ index: Int) {
+        word(Self.fallbackStart &+ index).addSingleWriter(1)
+        cleave_probe_fallback(identity, UInt64(truncatingIfNeeded: index))
+    }
+
+    /// Counts a packet of `DropReason` number `index`.
+    func addDrop(_ index: Int) {
+        word(Self.dropStart &+ index).addSingleWriter(1)
+        cleave_probe_drop(identity, UInt64(truncatingIfNeeded: index))
+    }
+
+    /// The end of a burst.
+    @inline(__always)
+    func probeBurst(refs: Int, packets: Int, buffers: Int) {
+        cleave_probe_burst(
+            identity, UInt64(truncatingIfNeeded: refs), UInt64(truncatingIfNeeded: packets),
+            UInt64(truncatingIfNeeded: buffers))
+    }
+
+    /// The driver broke the virtqueue.
+    func setFault(_ fault: QueueFault) {
+        set(.fault, Int(fault.rawValue))
+        cleave_probe_queue_broken(identity, UInt64(fault.rawValue))
+    }
+
     func readFallback(_ reason: FallbackReason) -> UInt64 {
         word(Self.fallbackStart + Int(reason.rawValue)).load()
     }

@@ -83,7 +83,8 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
             counters.add(.slots, claim.count)
             if claim.retries > 0 { counters.add(.claimRetries, claim.retries) }
         }
-        if fault != .none { counters.set(.fault, Int(fault.rawValue)) }
+        if fault != .none { counters.setFault(fault) }
+        counters.probeBurst(refs: placed.refs, packets: placed.packets, buffers: buffers)
     }
 
     /// Calls the driver if it asked for it.

@@ -23,8 +23,14 @@ struct RunCommand: ParsableCommand {
             discussion: "Example: --csv result.csv", valueName: "file"))
     var csv: String?
 
+    @Flag(
+        help: .init(
+            "Count cycles, instructions, cache, TLB and branch misses per packet in each pass."))
+    var counters = false
+
     func run() throws {
-        let (plan, warnings) = try PlanBuilder.plan(try options.request())
+        var (plan, warnings) = try PlanBuilder.plan(try options.request())
+        plan.countsEvents = counters
         let files = try ResultFiles(["--json": output.json, "--csv": csv])
         let report = try Measuring.report(of: plan, warnings: warnings, isQuiet: output.quiet)
         try files.fill(

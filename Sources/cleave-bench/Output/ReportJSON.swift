@@ -130,6 +130,7 @@ enum ReportJSON {
                     ("headerPercent", .number(result.memory.headerPercent)),
                 ])
             ),
+            ("counters", EventText.json(result.events)),
             ("notes", .array(result.notes.map(JSONValue.string))),
         ])
     }
@@ -141,7 +142,7 @@ enum ReportJSON {
         ])
     }
 
-    private static func spread(_ spread: Spread) -> JSONValue {
+    static func spread(_ spread: Spread) -> JSONValue {
         .object([
             ("median", .number(spread.median)), ("min", .number(spread.min)),
             ("max", .number(spread.max)),

@@ -77,7 +77,8 @@ struct ReportText {
 
     /// What a table has no room for: reasons, failures, notes.
     func remarks(_ report: BenchReport) -> [String] {
-        report.results.flatMap(details(of:)) + notes(report.results) + counters(report)
+        report.results.flatMap(details(of:)) + EventText.lines(report.results)
+            + notes(report.results) + counters(report)
     }
 
     /// What a row has no room for, one line for each kind.

@@ -1,0 +1,1 @@
+#include "parser_bench.h"

@@ -1,0 +1,76 @@
+// Packets of every method and ring, on one thread, for an instruction counter:
+// Tests/Baselines/count runs this under callgrind. Counted are the device's turn and the driver's,
+// each by itself, from when both are warm; nothing else is, so that how many packets pass does not
+// matter.
+import CTestSupport
+import Engine
+import Foundation
+import GuestDriver
+import Host
+import Ports
+import RxPath
+
+/// Whose instructions are counted.
+enum CountedSide: String, CaseIterable { case device, driver }
+
+/// Carries `packets` packets of `packet` for each method, ring and side, and dumps the counts after
+/// each under the name "METHOD RING SIDE".
+func count(packets: Int, of packet: String) throws {
+    let methods: [(String, RxMethod)] = [
+        ("whole", .whole), ("a", .headerDescriptor), ("b", .headerPage),
+        ("c", .alternating(headerBufferByteCount: 128)), ("netHeader", .headerQueue(.netHeader)),
+        ("usedElement", .headerQueue(.usedElement)),
+    ]
+    let pool = try PacketPool.load(packet, count: 256, flows: 16)
+    try countParts(packets: packets)
+    for (name, method) in methods {
+        for ring in RingFormat.allCases {
+            let probe = try Probe(method, pool: pool, ringSize: 256, ring: ring)
+            _ = try probe.carryInTurns(4 * pool.count, counting: nil)
+            for side in CountedSide.allCases {
+                let carried = try probe.carryInTurns(packets, counting: side)
+                cleave_count_dump("\(name) \(ring.rawValue) \(side.rawValue)")
+                print("\(name) \(ring.rawValue) \(side.rawValue): \(carried) packets")
+            }
+            let split = probe.engine.counters.split
+            guard (split == 0) == (method == .whole) else {
+                throw ProbeError(description: "\(name) \(ring.rawValue): \(split) were split")
+            }
+        }
+    }
+}
+
+extension Probe {
+    /// Carries packets in bursts of 32 on this thread.
+    func carryInTurns(_ packets: Int, counting side: CountedSide?) throws -> Int {
+        let refs = UnsafeMutablePointer<PacketRef>.allocate(capacity: 64)
+        defer { refs.deallocate() }
+        var harvested = 0
+        var position = 0
+        while harvested < packets {
+            let run = min(32, pool.count - position, packets - harvested)
+            let taken = engine.submit(0, pool.refs.baseAddress! + position, count: run)
+            position = (position + taken) % pool.count
+            if side == .device { cleave_count_toggle() }
+            _ = engine.turn(0)
+            if side == .device { cleave_count_toggle() }
+            if side == .driver { cleave_count_toggle() }
+            let found = driver.harvest()
+            driver.finish()
+            driver.refill()
+            if side == .driver { cleave_count_toggle() }
+            harvested += found
+            let returned = engine.reap(0, into: refs, count: 64)
+            guard taken == run, found == run, returned == run else {
+                throw ProbeError(
+                    description: "of \(run) packets \(taken) were taken, \(found) arrived and "
+                        + "\(returned) came back")
+            }
+        }
+        return harvested
+    }
+}
+
+struct ProbeError: Error, CustomStringConvertible {
+    let description: String
+}
