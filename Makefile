@@ -20,8 +20,8 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
     -Xlinker --version-script=Sources/CCleave/cleave.map
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib install \
-    install-files clean needed model test-model numa-test
+.PHONY: help build bench test test-tsan format lint docs bench-rings bench-dpdk lib abi \
+    install install-files clean needed model test-model numa-test
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -34,6 +34,7 @@ help:
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
 	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
+	@echo 'make abi          what linking with it costs: time to load, size, what it needs'
 	@echo 'make install      the same with header, cleave.pc and man page (PREFIX= DESTDIR=)'
 	@echo 'make format       rewrite sources in house style; make lint only checks'
 	@echo 'make docs         DocC pages in .build/docs'
@@ -106,6 +107,10 @@ lib: needed
 	$(LIBRARY_BUILD) --product cleave
 	$(LIBRARY_BUILD) --product cleave-static
 	@.ci/pack-library .build-lib/release $(LIBRARY) $(VERSION) Sources/CCleave/cleave.map
+
+abi: lib
+	@.ci/require gcc binutils
+	@.ci/library-facts $(LIBRARY)/libcleave.so.0
 
 install: lib
 	@$(MAKE) --no-print-directory install-files
