@@ -74,6 +74,35 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
         return Int32(truncatingIfNeeded: done)
     }
 
+    /// The same for references, which are used where they lie.
+    @inline(__always)
+    borrowing func enqueue(
+        refs: UnsafeMutablePointer<cleave_ref>, _ count: Int, _ events: inout UInt32
+    ) throws(Refusal) -> Int32 {
+        try checkRunning()
+        guard UInt(bitPattern: refs) & 7 == 0 else { throw .invalid("refs is not aligned") }
+        // SAFETY: the two structures have one layout, checked in slots.c.
+        let refs = UnsafeMutableRawPointer(refs).assumingMemoryBound(to: PacketRef.self)
+        var done = 0
+        while done < count {
+            let wanted = PacketBurst.plainCount(
+                refs + done, min(count &- done, burst.packetCapacity))
+            if wanted == 0 {
+                if done > 0 { break }
+                throw .invalid("refs[0].data is NULL, or its flags are not 0")
+            }
+            let result = unowned._withUnsafeGuaranteedRef {
+                $0.enqueue(refs + done, count: wanted)
+            }
+            if result.wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
+            done &+= result.consumed
+            if result.delivered == wanted { continue }
+            reportFault(&events)
+            if result.consumed < wanted { break }
+        }
+        return Int32(truncatingIfNeeded: done)
+    }
+
     /// A burst of which not everything was delivered.
     /// - Returns: packets done with.
     @inline(never)
@@ -111,6 +140,21 @@ public func cleave_rq_enqueue_burst(
         var happened: UInt32 = 0
         defer { events?.pointee = happened }
         return try object.enqueue(packets, Int(count), &happened)
+    }
+}
+
+@c @implementation
+public func cleave_rq_enqueue_refs(
+    _ rq: OpaquePointer!, _ refs: UnsafeMutablePointer<cleave_ref>!, _ count: UInt32,
+    _ events: UnsafeMutablePointer<UInt32>!
+) -> Int32 {
+    exclusive(rq, as: ReceiveQueueObject.self) { object throws(Refusal) in
+        guard let refs, count <= UInt32(Int32.max) else {
+            throw .invalid("refs is NULL, or more than 2147483647")
+        }
+        var happened: UInt32 = 0
+        defer { events?.pointee = happened }
+        return try object.enqueue(refs: refs, Int(count), &happened)
     }
 }
 
