@@ -22,7 +22,7 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
 
 .DEFAULT_GOAL := help
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
-    bench-dpdk lib install install-files clean needed \
+    bench-dpdk lib abi install install-files clean needed \
     model test-model numa-test count count-update
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo 'make bench-micro  parts of the path by themselves, beside rivals'
 	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
+	@echo 'make abi          what linking with it costs: time to load, size, what it needs'
 	@echo 'make install      the same with header, cleave.pc and man page (PREFIX= DESTDIR=)'
 	@echo 'make format       rewrite sources in house style; make lint only checks'
 	@echo 'make docs         DocC pages in .build/docs'
@@ -122,6 +123,10 @@ lib: needed
 	$(LIBRARY_BUILD) --product cleave
 	$(LIBRARY_BUILD) --product cleave-static
 	@.ci/pack-library .build-lib/release $(LIBRARY) $(VERSION) Sources/CCleave/cleave.map
+
+abi: lib
+	@.ci/require gcc binutils
+	@.ci/library-facts $(LIBRARY)/libcleave.so.0
 
 install: lib
 	@$(MAKE) --no-print-directory install-files

@@ -13,4 +13,6 @@ _Static_assert(offsetof(cleave_packet, cookie) == 14, "the first words are those
 _Static_assert(offsetof(cleave_packet, net_flags) == 16, "then offloads");
 _Static_assert(offsetof(cleave_packet, more_count) == 30, "and the number of further segments");
 _Static_assert(offsetof(cleave_packet, more) == 32, "and where they are");
+_Static_assert(sizeof(cleave_ref) == 16 && offsetof(cleave_ref, cookie) == 14,
+    "a reference is used where it lies");
 _Static_assert(sizeof(cleave_segment) == 16, "segments are read word by word");

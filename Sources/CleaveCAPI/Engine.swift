@@ -270,8 +270,5 @@ public func cleave_lane_base(
 public func cleave_lane_counters(
     _ lane: OpaquePointer!, _ counters: UnsafeMutablePointer<cleave_counters>!
 ) -> Int32 {
-    control(lane, as: LaneObject.self) { object throws(Refusal) in
-        try writeSized(object.counters, to: counters, "counters")
-        return 0
-    }
+    report(on: lane, as: LaneObject.self, to: counters) { $0.counters }
 }

@@ -84,6 +84,35 @@ func exclusive<Object: HandleObject>(
     }
 }
 
+/// A create call: reads what the caller wants, and gives what is made of it a handle.
+/// - Parameters:
+///   - zero: a zeroed configuration.
+///   - target: where the handle goes; `name` is what its parameter is called.
+func create<Parent: HandleObject, Configuration: BitwiseCopyable>(
+    under parent: OpaquePointer?, as _: Parent.Type, _ config: UnsafePointer<Configuration>?,
+    _ zero: Configuration, _ target: UnsafeMutablePointer<OpaquePointer?>?, _ name: String,
+    _ make: (Parent, Configuration) throws(Refusal) -> HandleObject
+) -> Int32 {
+    control(parent, as: Parent.self) { parent throws(Refusal) in
+        guard let target else { throw .null(name) }
+        let configuration = try readSized(
+            config, minimum: MemoryLayout<Configuration>.size, into: zero, "config")
+        target.pointee = try HandleTable.shared.insert(make(parent, configuration))
+        return 0
+    }
+}
+
+/// A call that fills a structure of counters.
+func report<Object: HandleObject, Counters: BitwiseCopyable>(
+    on handle: OpaquePointer?, as _: Object.Type, to counters: UnsafeMutablePointer<Counters>?,
+    _ read: (Object) -> Counters
+) -> Int32 {
+    control(handle, as: Object.self) { object throws(Refusal) in
+        try writeSized(read(object), to: counters, "counters")
+        return 0
+    }
+}
+
 /// A destroy call.
 func destroy<Object: HandleObject>(
     _ handle: OpaquePointer?, as type: Object.Type,

@@ -27,18 +27,15 @@ public func cleave_header_queue_create(
     _ memory: OpaquePointer!, _ config: UnsafePointer<cleave_header_queue_config>!,
     _ queue: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
-    control(memory, as: MemoryObject.self) { parent throws(Refusal) in
-        guard let queue else { throw .null("queue") }
-        let configuration = try readSized(
-            config, minimum: MemoryLayout<cleave_header_queue_config>.size,
-            into: cleave_header_queue_config(), "config")
+    create(
+        under: memory, as: MemoryObject.self, config, cleave_header_queue_config(), queue, "queue"
+    ) { parent, configuration throws(Refusal) in
         guard configuration.reserved == 0 else { throw .invalid("config->reserved is not 0") }
         let layout = HeaderQueueLayout(
             base: try parent.guestAddress(configuration.slots, "config->slots"),
             control: try parent.guestAddress(configuration.control, "config->control"),
             slotSize: Int(configuration.slot_size), slotCount: Int(configuration.slot_count))
-        queue.pointee = try HandleTable.shared.insert(HeaderQueueObject(parent, layout))
-        return 0
+        return try HeaderQueueObject(parent, layout)
     }
 }
 

@@ -42,11 +42,9 @@ public func cleave_memory_create(
     _ context: OpaquePointer!, _ config: UnsafePointer<cleave_memory_config>!,
     _ memory: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
-    control(context, as: ContextObject.self) { parent throws(Refusal) in
-        guard let memory else { throw .null("memory") }
-        let configuration = try readSized(
-            config, minimum: MemoryLayout<cleave_memory_config>.size, into: cleave_memory_config(),
-            "config")
+    create(
+        under: context, as: ContextObject.self, config, cleave_memory_config(), memory, "memory"
+    ) { parent, configuration throws(Refusal) in
         let count = Int(configuration.region_count)
         guard (1...GuestMemory.maximumRegionCount).contains(count) else {
             throw .invalid(
@@ -55,8 +53,7 @@ public func cleave_memory_create(
         guard let table = configuration.regions else { throw .null("config->regions") }
         var regions: [MemoryRegion] = []
         for index in 0..<count { regions.append(try region(table[index], index)) }
-        memory.pointee = try HandleTable.shared.insert(MemoryObject(parent, regions))
-        return 0
+        return try MemoryObject(parent, regions)
     }
 }
 

@@ -8,25 +8,18 @@ import Rings
 import RxPath
 
 /// An RQ on its caller's threads.
-final class ReceiveQueueObject: HandleObject, @unchecked Sendable {
-    // SAFETY: `queue`, `burst` and the words behind `state` are used by whoever holds the handle's
-    // slot; counters may be read by anyone.
+final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
+    // SAFETY: `queue` and `burst` are used by whoever holds the handle's slot; counters may be read
+    // by anyone.
 
-    private struct State {
-        var isStopped = false
-        var reportedFault = false
-    }
-
-    private let context: ContextObject
     private let queue: RxQueue
     /// The same without a reference count: a retain and a release would cost more than the call.
     private let unowned: Unmanaged<RxQueue>
     private let burst: PacketBurst
     private let arena: MemoryArena
-    private let state: UnsafeMutablePointer<State>
 
     init(_ memory: MemoryObject, _ plan: ReceiveQueuePlan) throws(Refusal) {
-        context = memory.context
+        let context = memory.context
         let capacity = plan.configuration.burst
         let refByteCount =
             PacketBurst.refCapacity(packets: capacity) * MemoryLayout<PacketRef>.stride
@@ -42,23 +35,21 @@ final class ReceiveQueueObject: HandleObject, @unchecked Sendable {
             throw .invalid(error.description)
         } catch { throw Refusal(-ENOMEM, "\(error)") }
         unowned = Unmanaged.passUnretained(queue)
-        state = .allocate(capacity: 1)
-        state.initialize(to: State())
-        super.init(
-            parents: [memory] + (plan.headerQueue.map { [$0] } ?? []))
+        super.init(memory, otherParents: plan.headerQueue.map { [$0] } ?? [])
         context.log(.info, "RQ of \(plan.configuration.virtqueue.size) entries created")
     }
 
-    deinit { state.deallocate() }
-
     override class var type: HandleType { .rq }
+    override class var name: String { "receive" }
+    override var fault: QueueFault { queue.fault }
+    override func end() -> UInt16 { queue.base }
 
     /// One burst after the other until `count` packets are placed, or one is not placed whole.
     @inline(__always)
     borrowing func enqueue(
         _ packets: UnsafeMutablePointer<cleave_packet>, _ count: Int, _ events: inout UInt32
     ) throws(Refusal) -> Int32 {
-        if state.pointee.isStopped { throw Self.stopped }
+        try checkRunning()
         var done = 0
         while done < count {
             let converted = burst.convert(UnsafeRawPointer(packets + done), count &- done)
@@ -83,7 +74,34 @@ final class ReceiveQueueObject: HandleObject, @unchecked Sendable {
         return Int32(truncatingIfNeeded: done)
     }
 
-    private static var stopped: Refusal { Refusal(Refusal.stopped, "the queue was stopped") }
+    /// The same for references, which are used where they lie.
+    @inline(__always)
+    borrowing func enqueue(
+        refs: UnsafeMutablePointer<cleave_ref>, _ count: Int, _ events: inout UInt32
+    ) throws(Refusal) -> Int32 {
+        try checkRunning()
+        guard UInt(bitPattern: refs) & 7 == 0 else { throw .invalid("refs is not aligned") }
+        // SAFETY: the two structures have one layout, checked in slots.c.
+        let refs = UnsafeMutableRawPointer(refs).assumingMemoryBound(to: PacketRef.self)
+        var done = 0
+        while done < count {
+            let wanted = PacketBurst.plainCount(
+                refs + done, min(count &- done, burst.packetCapacity))
+            if wanted == 0 {
+                if done > 0 { break }
+                throw .invalid("refs[0].data is NULL, or its flags are not 0")
+            }
+            let result = unowned._withUnsafeGuaranteedRef {
+                $0.enqueue(refs + done, count: wanted)
+            }
+            if result.wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
+            done &+= result.consumed
+            if result.delivered == wanted { continue }
+            reportFault(&events)
+            if result.consumed < wanted { break }
+        }
+        return Int32(truncatingIfNeeded: done)
+    }
 
     /// A burst of which not everything was delivered.
     /// - Returns: packets done with.
@@ -92,22 +110,8 @@ final class ReceiveQueueObject: HandleObject, @unchecked Sendable {
         _ packets: UnsafeMutablePointer<cleave_packet>, _ result: EnqueueResult,
         _ events: inout UInt32
     ) -> Int {
-        let fault = queue.fault
-        if fault != .none {
-            events |= CLEAVE_EVENT_BROKEN.rawValue
-            if !state.pointee.reportedFault {
-                state.pointee.reportedFault = true
-                context.log(.error, "the driver broke its receive queue: \(fault.name)")
-            }
-        }
+        reportFault(&events)
         return burst.markDropped(packets, refCount: result.consumed)
-    }
-
-    /// Ends the use of the ring.
-    func stop() throws(Refusal) -> UInt16 {
-        if state.pointee.isStopped { throw Self.stopped }
-        state.pointee.isStopped = true
-        return queue.base
     }
 
     var counters: RxCounters { queue.counters }
@@ -118,14 +122,9 @@ public func cleave_rq_create(
     _ memory: OpaquePointer!, _ config: UnsafePointer<cleave_rq_config>!,
     _ rq: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
-    control(memory, as: MemoryObject.self) { parent throws(Refusal) in
-        guard let rq else { throw .null("rq") }
-        let configuration = try readSized(
-            config, minimum: MemoryLayout<cleave_rq_config>.size, into: cleave_rq_config(),
-            "config")
-        let plan = try ReceiveQueuePlan(configuration, parent)
-        rq.pointee = try HandleTable.shared.insert(ReceiveQueueObject(parent, plan))
-        return 0
+    create(under: memory, as: MemoryObject.self, config, cleave_rq_config(), rq, "rq") {
+        parent, configuration throws(Refusal) in
+        try ReceiveQueueObject(parent, ReceiveQueuePlan(configuration, parent))
     }
 }
 
@@ -145,14 +144,25 @@ public func cleave_rq_enqueue_burst(
 }
 
 @c @implementation
+public func cleave_rq_enqueue_refs(
+    _ rq: OpaquePointer!, _ refs: UnsafeMutablePointer<cleave_ref>!, _ count: UInt32,
+    _ events: UnsafeMutablePointer<UInt32>!
+) -> Int32 {
+    exclusive(rq, as: ReceiveQueueObject.self) { object throws(Refusal) in
+        guard let refs, count <= UInt32(Int32.max) else {
+            throw .invalid("refs is NULL, or more than 2147483647")
+        }
+        var happened: UInt32 = 0
+        defer { events?.pointee = happened }
+        return try object.enqueue(refs: refs, Int(count), &happened)
+    }
+}
+
+@c @implementation
 public func cleave_rq_stop(
     _ rq: OpaquePointer!, _ base: UnsafeMutablePointer<UInt16>!
 ) -> Int32 {
-    exclusive(rq, as: ReceiveQueueObject.self) { object throws(Refusal) in
-        let stopped = try object.stop()
-        base?.pointee = stopped
-        return 0
-    }
+    stop(rq, as: ReceiveQueueObject.self, base)
 }
 
 @c @implementation
@@ -164,8 +174,5 @@ public func cleave_rq_destroy(_ rq: OpaquePointer!) -> Int32 {
 public func cleave_rq_counters(
     _ rq: OpaquePointer!, _ counters: UnsafeMutablePointer<cleave_counters>!
 ) -> Int32 {
-    control(rq, as: ReceiveQueueObject.self) { object throws(Refusal) in
-        try writeSized(cleave_counters(object.counters), to: counters, "counters")
-        return 0
-    }
+    report(on: rq, as: ReceiveQueueObject.self, to: counters) { cleave_counters($0.counters) }
 }

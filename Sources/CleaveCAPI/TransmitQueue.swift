@@ -7,46 +7,40 @@ import Host
 import RxPath
 
 /// A transmit queue on its caller's threads.
-final class TransmitQueueObject: HandleObject, @unchecked Sendable {
-    // SAFETY: `queue` and the words behind `state` are used by whoever holds the handle's slot;
-    // counters may be read by anyone.
+final class TransmitQueueObject: QueueObject, @unchecked Sendable {
+    // SAFETY: `queue` is used by whoever holds the handle's slot; counters may be read by anyone.
 
-    private struct State {
-        var isStopped = false
-        var reportedFault = false
-    }
-
-    private let context: ContextObject
     private let queue: TxQueue
     /// As in `ReceiveQueueObject`.
     private let unowned: Unmanaged<TxQueue>
     private let arena: MemoryArena
-    private let state: UnsafeMutablePointer<State>
 
     init(
         _ memory: MemoryObject, _ configuration: TxQueueConfiguration, node: Int?
     ) throws(Refusal) {
-        context = memory.context
+        let context = memory.context
         arena = try context.makeArena(byteCount: configuration.arenaByteCount, node: node)
         do { queue = try TxQueue(configuration, in: arena) } catch { throw .invalid("\(error)") }
         unowned = Unmanaged.passUnretained(queue)
-        state = .allocate(capacity: 1)
-        state.initialize(to: State())
-        super.init(parents: [memory])
+        super.init(memory)
         context.log(.info, "TXQ of \(configuration.virtqueue.size) entries created")
     }
 
-    deinit { state.deallocate() }
-
     override class var type: HandleType { .txq }
-
-    private static var stopped: Refusal { Refusal(Refusal.stopped, "the queue was stopped") }
+    override class var name: String { "transmit" }
+    override var fault: QueueFault { queue.fault }
+    override func end() throws(Refusal) -> UInt16 {
+        guard queue.heldCount == 0 else {
+            throw Refusal(Refusal.busy, "\(queue.heldCount) packets are out")
+        }
+        return queue.base
+    }
 
     @inline(__always)
     borrowing func dequeue(
         _ packets: UnsafeMutablePointer<cleave_packet>, _ count: Int, _ events: inout UInt32
     ) throws(Refusal) -> Int32 {
-        if state.pointee.isStopped { throw Self.stopped }
+        try checkRunning()
         // SAFETY: the two structures have one layout, checked in slots.c and in the tests; `queue`
         // keeps the queue alive.
         let packets = UnsafeMutableRawPointer(packets).assumingMemoryBound(to: TxPacket.self)
@@ -56,35 +50,15 @@ final class TransmitQueueObject: HandleObject, @unchecked Sendable {
         return Int32(truncatingIfNeeded: result.count)
     }
 
-    @inline(never)
-    private func reportFault(_ events: inout UInt32) {
-        let fault = queue.fault
-        if fault == .none { return }
-        events |= CLEAVE_EVENT_BROKEN.rawValue
-        if state.pointee.reportedFault { return }
-        state.pointee.reportedFault = true
-        context.log(.error, "the driver broke its transmit queue: \(fault.name)")
-    }
-
     @inline(__always)
     borrowing func complete(_ count: Int, _ events: inout UInt32) throws(Refusal) -> Int32 {
-        if state.pointee.isStopped { throw Self.stopped }
+        try checkRunning()
         guard let wantsCall = unowned._withUnsafeGuaranteedRef({ $0.complete(count) }) else {
             throw .invalid(
                 "count \(count) is more than the \(queue.heldCount) packets that are out")
         }
         if wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
         return 0
-    }
-
-    /// Ends the use of the ring.
-    func stop() throws(Refusal) -> UInt16 {
-        if state.pointee.isStopped { throw Self.stopped }
-        guard queue.heldCount == 0 else {
-            throw Refusal(Refusal.busy, "\(queue.heldCount) packets are out")
-        }
-        state.pointee.isStopped = true
-        return queue.base
     }
 
     var counters: TxCounters { queue.counters }
@@ -120,15 +94,10 @@ public func cleave_txq_create(
     _ memory: OpaquePointer!, _ config: UnsafePointer<cleave_txq_config>!,
     _ txq: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
-    control(memory, as: MemoryObject.self) { parent throws(Refusal) in
-        guard let txq else { throw .null("txq") }
-        let configuration = try readSized(
-            config, minimum: MemoryLayout<cleave_txq_config>.size, into: cleave_txq_config(),
-            "config")
+    create(under: memory, as: MemoryObject.self, config, cleave_txq_config(), txq, "txq") {
+        parent, configuration throws(Refusal) in
         let (checked, node) = try plan(configuration, parent)
-        txq.pointee = try HandleTable.shared.insert(
-            TransmitQueueObject(parent, checked, node: node))
-        return 0
+        return try TransmitQueueObject(parent, checked, node: node)
     }
 }
 
@@ -160,11 +129,7 @@ public func cleave_txq_complete(
 public func cleave_txq_stop(
     _ txq: OpaquePointer!, _ base: UnsafeMutablePointer<UInt16>!
 ) -> Int32 {
-    exclusive(txq, as: TransmitQueueObject.self) { object throws(Refusal) in
-        let stopped = try object.stop()
-        base?.pointee = stopped
-        return 0
-    }
+    stop(txq, as: TransmitQueueObject.self, base)
 }
 
 @c @implementation
@@ -176,8 +141,5 @@ public func cleave_txq_destroy(_ txq: OpaquePointer!) -> Int32 {
 public func cleave_txq_get_counters(
     _ txq: OpaquePointer!, _ counters: UnsafeMutablePointer<cleave_txq_counters>!
 ) -> Int32 {
-    control(txq, as: TransmitQueueObject.self) { object throws(Refusal) in
-        try writeSized(cleave_txq_counters(object.counters), to: counters, "counters")
-        return 0
-    }
+    report(on: txq, as: TransmitQueueObject.self, to: counters) { cleave_txq_counters($0.counters) }
 }

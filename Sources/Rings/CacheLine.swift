@@ -4,7 +4,7 @@
 /// so the unit of separation is 128 bytes although a line is usually 64.
 public enum CacheLine {
     /// Bytes between words that different threads write.
-    public static let byteCount = 128
+    @inlinable public static var byteCount: Int { 128 }
 
     /// `byteCount` rounded up to a whole number of cache lines.
     @inlinable

@@ -10,6 +10,9 @@
 // SAFETY: `Atomic<UIntN>` has the size, stride and layout of UIntN (asserted in RingsTests), and
 // an atomic access through a pointer to it compiles to the plain instruction of that ordering.
 // The caller guarantees that the word outlives the value and is aligned to its size.
+//
+// Three types and not one generic: Synchronization has a `load` and a `store` for each width and no
+// protocol over them, so a generic would need a witness of each operation per width: these lines.
 #if !ModelCheck
 import Synchronization
 

@@ -5,22 +5,14 @@
 public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
     // SAFETY: one thread at a time holds this value (it cannot be copied); what it shares with
     // the producer goes through shared words with explicit ordering, and the memory outlives it.
-    @usableFromInline let slots: UnsafeMutablePointer<Slot>
-    @usableFromInline let capacity: UInt32
-    @usableFromInline let mask: UInt32
-    @usableFromInline let sharedTail: SharedWord32
-    @usableFromInline let sharedHead: SharedWord32
+    @usableFromInline let ring: SPSCRing<Slot>
     @usableFromInline var head: UInt32
     /// The tail as last seen: stale on the safe side, so the producer's line is read only when
     /// the ring looks too empty.
     @usableFromInline var cachedTail: UInt32
 
     init(_ ring: SPSCRing<Slot>) {
-        slots = ring.slots
-        capacity = UInt32(ring.capacity)
-        mask = UInt32(ring.capacity - 1)
-        sharedTail = ring.tail
-        sharedHead = ring.head
+        self.ring = ring
         head = ring.head.load()
         // [R1 acquire <- release in SPSCProducer.commit]
         cachedTail = ring.tail.loadAcquire()
@@ -32,7 +24,7 @@ public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
         var ready = Int(cachedTail &- head)
         if ready < count {
             // [R1 acquire <- release in SPSCProducer.commit]
-            cachedTail = sharedTail.loadAcquire()
+            cachedTail = ring.tail.loadAcquire()
             ready = Int(cachedTail &- head)
         }
         return ready < count ? ready : count
@@ -41,7 +33,7 @@ public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
     /// The readable slot `offset` (below the count that `peek` gave).
     @inlinable
     public subscript(offset: Int) -> Slot {
-        slots[Int((head &+ UInt32(truncatingIfNeeded: offset)) & mask)]
+        ring.slots[ring.index(head &+ UInt32(truncatingIfNeeded: offset))]
     }
 
     /// Gives the first `count` readable slots back to the producer.
@@ -49,7 +41,7 @@ public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
     public mutating func release(_ count: Int) {
         head = head &+ UInt32(truncatingIfNeeded: count)
         // [R2 release -> acquire in SPSCProducer.reserve]
-        sharedHead.storeRelease(head)
+        ring.head.storeRelease(head)
     }
 
     /// Copies up to `count` elements out and releases them.
@@ -66,11 +58,11 @@ public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
     @inlinable
     public mutating func copy(into elements: UnsafeMutablePointer<Slot>, count: Int) -> Int {
         let ready = peek(count)
-        let start = Int(head & mask)
-        let untilEnd = Int(capacity) &- start
+        let start = ring.index(head)
+        let untilEnd = ring.capacity &- start
         let first = ready < untilEnd ? ready : untilEnd
-        elements.update(from: slots + start, count: first)
-        if first < ready { (elements + first).update(from: slots, count: ready &- first) }
+        elements.update(from: ring.slots + start, count: first)
+        if first < ready { (elements + first).update(from: ring.slots, count: ready &- first) }
         return ready
     }
 }

@@ -5,22 +5,14 @@
 public struct SPSCProducer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
     // SAFETY: one thread at a time holds this value (it cannot be copied); what it shares with
     // the consumer goes through shared words with explicit ordering, and the memory outlives it.
-    @usableFromInline let slots: UnsafeMutablePointer<Slot>
-    @usableFromInline let capacity: UInt32
-    @usableFromInline let mask: UInt32
-    @usableFromInline let sharedTail: SharedWord32
-    @usableFromInline let sharedHead: SharedWord32
+    @usableFromInline let ring: SPSCRing<Slot>
     @usableFromInline var tail: UInt32
     /// The head as last seen: stale on the safe side, so the consumer's line is read only when
     /// the ring looks too full.
     @usableFromInline var cachedHead: UInt32
 
     init(_ ring: SPSCRing<Slot>) {
-        slots = ring.slots
-        capacity = UInt32(ring.capacity)
-        mask = UInt32(ring.capacity - 1)
-        sharedTail = ring.tail
-        sharedHead = ring.head
+        self.ring = ring
         tail = ring.tail.load()
         // [R2 acquire <- release in SPSCConsumer.release]
         cachedHead = ring.head.loadAcquire()
@@ -29,11 +21,11 @@ public struct SPSCProducer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
     /// How many of `count` slots may be written now, 0 to `count`.
     @inlinable
     public mutating func reserve(_ count: Int) -> Int {
-        var free = Int(capacity &- (tail &- cachedHead))
+        var free = ring.capacity &- Int(tail &- cachedHead)
         if free < count {
             // [R2 acquire <- release in SPSCConsumer.release]
-            cachedHead = sharedHead.loadAcquire()
-            free = Int(capacity &- (tail &- cachedHead))
+            cachedHead = ring.head.loadAcquire()
+            free = ring.capacity &- Int(tail &- cachedHead)
         }
         return free < count ? free : count
     }
@@ -41,9 +33,9 @@ public struct SPSCProducer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
     /// The reserved slot `offset` (below the count that `reserve` gave).
     @inlinable
     public subscript(offset: Int) -> Slot {
-        get { slots[Int((tail &+ UInt32(truncatingIfNeeded: offset)) & mask)] }
+        get { ring.slots[ring.index(tail &+ UInt32(truncatingIfNeeded: offset))] }
         nonmutating set {
-            slots[Int((tail &+ UInt32(truncatingIfNeeded: offset)) & mask)] = newValue
+            ring.slots[ring.index(tail &+ UInt32(truncatingIfNeeded: offset))] = newValue
         }
     }
 
@@ -52,7 +44,7 @@ public struct SPSCProducer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
     public mutating func commit(_ count: Int) {
         tail = tail &+ UInt32(truncatingIfNeeded: count)
         // [R1 release -> acquire in SPSCConsumer.peek]
-        sharedTail.storeRelease(tail)
+        ring.tail.storeRelease(tail)
     }
 
     /// Copies as many of `count` elements as fit and commits them.
@@ -61,11 +53,11 @@ public struct SPSCProducer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
     public mutating func push(_ elements: UnsafePointer<Slot>, count: Int) -> Int {
         let taken = reserve(count)
         if taken == 0 { return 0 }
-        let start = Int(tail & mask)
-        let untilEnd = Int(capacity) &- start
+        let start = ring.index(tail)
+        let untilEnd = ring.capacity &- start
         let first = taken < untilEnd ? taken : untilEnd
-        (slots + start).update(from: elements, count: first)
-        if first < taken { slots.update(from: elements + first, count: taken &- first) }
+        (ring.slots + start).update(from: elements, count: first)
+        if first < taken { ring.slots.update(from: elements + first, count: taken &- first) }
         commit(taken)
         return taken
     }

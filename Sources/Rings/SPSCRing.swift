@@ -21,7 +21,7 @@
 /// each to its thread. The memory must outlive both.
 @frozen
 public struct SPSCRing<Slot: BitwiseCopyable>: @unchecked Sendable {
-    @usableFromInline static var slotsOffset: Int { 2 * CacheLine.byteCount }
+    @inlinable static var slotsOffset: Int { 2 * CacheLine.byteCount }
 
     @usableFromInline let base: UnsafeMutableRawPointer
     /// Slots in the ring, a power of two.
@@ -46,10 +46,16 @@ public struct SPSCRing<Slot: BitwiseCopyable>: @unchecked Sendable {
         memory.initializeMemory(as: UInt8.self, repeating: 0, count: Self.slotsOffset)
     }
 
-    @usableFromInline var tail: SharedWord32 { SharedWord32(base) }
-    @usableFromInline var head: SharedWord32 { SharedWord32(base + CacheLine.byteCount) }
-    @usableFromInline var slots: UnsafeMutablePointer<Slot> {
+    // Both ends reach the ring through these: additions of constants to one pointer.
+    @inlinable var tail: SharedWord32 { SharedWord32(base) }
+    @inlinable var head: SharedWord32 { SharedWord32(base + CacheLine.byteCount) }
+    @inlinable var slots: UnsafeMutablePointer<Slot> {
         (base + Self.slotsOffset).assumingMemoryBound(to: Slot.self)
+    }
+    /// The slot that a cursor stands at.
+    @inlinable
+    func index(_ cursor: UInt32) -> Int {
+        Int(cursor & UInt32(truncatingIfNeeded: capacity &- 1))
     }
 
     /// The writing end. Only one may be in use at a time.

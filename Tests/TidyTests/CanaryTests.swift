@@ -57,6 +57,26 @@ struct CanaryTests {
         }
     }
 
+    @Test("Runs that stand twice, however they are spaced and commented")
+    func repetition() {
+        let run = (0..<10).map { "x(\($0), \"a\")" }
+        let spaced = run.map { "\n  // why\n    \($0.replacing(", ", with: ",   "))  // so\n}" }
+        let first = file("Sources/A.swift", "let a = 1\n" + run.joined(separator: "\n"))
+        let second = file("Sources/B.swift", "import X\n" + spaced.joined(separator: "\n"))
+        #expect(lines(RepetitionRules.runs([first, second])) == [4])
+        #expect(
+            lines(RepetitionRules.runs([file("A.swift", (run + run).joined(separator: "\n"))])) == [
+                11
+            ])
+        // A run of 20 is one finding; nine lines, or a line that differs, are none.
+        let long = run + run.map { "y\($0)" }
+        let twice = file("Sources/A.swift", (long + ["let b = 2"] + long).joined(separator: "\n"))
+        #expect(lines(RepetitionRules.runs([twice])) == [22])
+        let short = file("Sources/C.swift", run.dropLast().joined(separator: "\n"))
+        let other = run.map { $0.replacing("x(4", with: "x(44") }.joined(separator: "\n")
+        #expect(RepetitionRules.runs([first, short, file("Sources/D.swift", other)]).isEmpty)
+    }
+
     @Test("Imports that point upward or sideways")
     func imports() {
         let text =

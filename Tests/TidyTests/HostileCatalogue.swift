@@ -80,6 +80,8 @@ enum HostileCatalogue {
         .init("D03", .none, "a returned slot index out of range"),
         .init("D04", .none, "a slot returned while an RQ owns it"),
         .init("D05", .both, "an RQ that never gets its slots back"),
+        .init("D06", .both, "an RQ torn down with slots that it has not published"),
+        .init("D07", .both, "a thread that stands still between claim and publish"),
         .init("D08", .none, "a slot returned twice"),
         .init("D09", .both, "slot bytes that change during the write"),
         .init("D10", .both, "a tail that changes between read and claim"),
@@ -87,6 +89,7 @@ enum HostileCatalogue {
         .init("D12", .none, "cursors around every wrap"),
         .init("D13", .both, "a slot smaller than the headers"),
         .init("D14", .both, "another guest's header queue"),
+        .init("D17", .both, "RQs attached and detached during bursts"),
         .init("D18", .both, "all RQs on one CPU"),
     ]
 

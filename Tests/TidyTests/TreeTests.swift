@@ -25,6 +25,11 @@ struct TreeTests {
         expectNone(written.filter(\.isSwift).flatMap(SizeRules.longFunctions))
     }
 
+    @Test("No run of code stands twice in Sources")
+    func repetition() {
+        expectNone(RepetitionRules.runs(ProjectTree.sources.filter { $0.isSwift || $0.isC }))
+    }
+
     @Test("A module names only lower floors")
     func moduleDirection() throws {
         expectNone(ProjectTree.sources.filter(\.isSwift).flatMap(DirectionRules.imports))

@@ -60,7 +60,7 @@ extern "C" {
 /* The interface described here; cleave_abi_version tells that of the library that was loaded.
  * Programs work with any library of the same major and an equal or higher minor number. */
 #define CLEAVE_ABI_MAJOR 0
-#define CLEAVE_ABI_MINOR 1
+#define CLEAVE_ABI_MINOR 2
 
 /* Major number in the upper 16 bits, minor number in the lower. */
 uint32_t cleave_abi_version(void);
@@ -68,7 +68,6 @@ uint32_t cleave_abi_version(void);
 const char *cleave_version(void);
 /* A word for a result of this library, such as "stale or foreign handle". Constant. */
 const char *cleave_strerror(int result);
-
 typedef struct cleave_context cleave_context;
 typedef struct cleave_memory cleave_memory;
 typedef struct cleave_header_queue cleave_header_queue;
@@ -87,7 +86,6 @@ enum cleave_log_level {
     CLEAVE_LOG_WARNING = 2, /* it works, but not as well as it could: memory fell back */
     CLEAVE_LOG_INFO = 3     /* queues and engines come and go */
 };
-
 typedef struct cleave_context_config {
     uint32_t struct_size;
     uint32_t log_level; /* most talkative level that is reported; 0 = CLEAVE_LOG_WARNING */
@@ -100,7 +98,6 @@ typedef struct cleave_context_config {
     void *(*allocate)(void *user, size_t size, size_t alignment, int node);
     void (*release)(void *user, void *memory, size_t size);
 } cleave_context_config;
-
 /* `config` may be NULL. */
 int cleave_context_create(const cleave_context_config *config, cleave_context **context);
 /* -EBUSY while anything that was created from it is left. */
@@ -114,13 +111,11 @@ typedef struct cleave_region {
     void *host;             /* where its first byte is mapped */
     uint64_t reserved;      /* 0 */
 } cleave_region;
-
 typedef struct cleave_memory_config {
     uint32_t struct_size;
     uint32_t region_count;        /* 1 to 64 */
     const cleave_region *regions; /* copied; may not overlap */
 } cleave_memory_config;
-
 /* The memory table of one guest. A new table means new queues: stop them, and resume new ones
  * where they were. */
 int cleave_memory_create(
@@ -142,21 +137,18 @@ typedef struct cleave_header_queue_config {
     void *control;       /* 256 bytes, a multiple of 128: le32 tail at 0 (written by the driver),
                             le32 head at 128 (written here) */
 } cleave_header_queue_config;
-
 /* Slots that one or many RQs of the same guest draw from. Starts at head 0. */
 int cleave_header_queue_create(
     cleave_memory *memory, const cleave_header_queue_config *config, cleave_header_queue **queue);
 /* -EBUSY while an RQ is linked to it. */
 int cleave_header_queue_destroy(cleave_header_queue *queue);
-
 typedef struct cleave_header_queue_status {
     uint32_t struct_size;
     uint32_t broken;  /* not 0: the driver moved the tail to where it cannot be */
     uint64_t claimed; /* slots claimed since creation, by all RQs together */
     uint64_t free;    /* slots that may be claimed now */
 } cleave_header_queue_status;
-int cleave_header_queue_get_status(
-    cleave_header_queue *queue, cleave_header_queue_status *status);
+int cleave_header_queue_get_status(cleave_header_queue *queue, cleave_header_queue_status *status);
 
 /* ---- Receive queue (RQ): a virtqueue whose buffers the device fills ------------------------- */
 /* Where headers go. A, B and C report a split in 8 bytes behind the net header: le32 0, le16 bytes
@@ -182,7 +174,6 @@ enum cleave_rq_flags {
     CLEAVE_RQ_TINY = 1 << 3,    /* method D: packets that fit a slot go there entirely */
     CLEAVE_RQ_ZERO_PAD = 1 << 4 /* method D: zero a slot's last line behind the headers */
 };
-
 typedef struct cleave_rq_config {
     uint32_t struct_size;
     uint32_t flags; /* cleave_rq_flags */
@@ -210,7 +201,6 @@ typedef struct cleave_rq_config {
     uint32_t header_buffer_size; /* method C: up to so many bytes a buffer is small; 0 = 128 */
     uint32_t reserved;           /* 0 */
 } cleave_rq_config;
-
 /* Attaches to a virtqueue. Kicks are switched off: the caller polls by enqueueing. */
 int cleave_rq_create(cleave_memory *memory, const cleave_rq_config *config, cleave_rq **rq);
 
@@ -261,6 +251,17 @@ enum cleave_events {
  *   events   cleave_events; may be NULL if there is a call_fd */
 int cleave_rq_enqueue_burst(
     cleave_rq *rq, cleave_packet *packets, uint32_t count, uint32_t *events);
+
+/* A packet in one piece that asks for nothing, in the fewest bytes. */
+typedef struct cleave_ref {
+    const void *data;
+    uint32_t length;
+    uint16_t flags; /* set it to 0; on return 0 or cleave_packet_flags */
+    uint16_t cookie;
+} cleave_ref;
+/* cleave_rq_enqueue_burst for such packets, which are used where they lie: nothing is converted.
+ * Malformed: data NULL, flags not 0, `refs` not aligned to 8 bytes. */
+int cleave_rq_enqueue_refs(cleave_rq *rq, cleave_ref *refs, uint32_t count, uint32_t *events);
 
 /* Ends the use of the virtqueue, for good. `base`, if not NULL: where it can be resumed. */
 int cleave_rq_stop(cleave_rq *rq, uint16_t *base);
@@ -360,7 +361,6 @@ typedef struct cleave_engine_config {
                                64; 0 = 1024 */
     uint32_t reserved;      /* 0 */
 } cleave_engine_config;
-
 /* RQs, each with a submission ring and a completion ring, and once started with a thread. */
 int cleave_engine_create(
     cleave_memory *memory, const cleave_engine_config *config, cleave_engine **engine);

@@ -131,13 +131,8 @@ struct SplitTxRing: TxRing {
 
     @inline(__always)
     func wantsCall() -> Bool {
-        if publishedFrom == publishedTo { return false }
-        if !usesEventIndex {
-            let flags = SharedWord16(availRing + SplitLayout.flagsOffset).loadSequential()  // [V3]
-            return flags & availNoInterrupt == 0
-        }
-        let offset = SplitLayout.usedEventOffset(size: size)
-        let event = SharedWord16(availRing + offset).loadSequential()  // [V3]
-        return eventCrossed(event: event, from: publishedFrom, to: publishedTo)
+        SplitEvent.isWanted(
+            availRing, from: publishedFrom, to: publishedTo, size: size,
+            usesEventIndex: usesEventIndex)
     }
 }

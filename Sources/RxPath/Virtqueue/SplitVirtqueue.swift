@@ -243,14 +243,9 @@ struct SplitVirtqueue: Virtqueue {
 
     @inline(__always)
     func wantsCall() -> Bool {
-        if publishedFrom == nextUsed { return false }
-        if !usesEventIndex {
-            let flags = SharedWord16(availRing + SplitLayout.flagsOffset).loadSequential()  // [V3]
-            return flags & availNoInterrupt == 0
-        }
-        let offset = SplitLayout.usedEventOffset(size: size)
-        let event = SharedWord16(availRing + offset).loadSequential()  // [V3]
-        return eventCrossed(event: event, from: publishedFrom, to: nextUsed)
+        SplitEvent.isWanted(
+            availRing, from: publishedFrom, to: nextUsed, size: size, usesEventIndex: usesEventIndex
+        )
     }
 
     func askForKicks(_ wanted: Bool) {

@@ -4,156 +4,139 @@ import ArgumentParser
 /// case; alone they make the cases.
 struct AxisOptions: ParsableArguments {
     @Option(
-        help: .init(
+        help: .example(
             "Where headers go: whole (nowhere else), a (first descriptor), b (first page), "
                 + "c (small buffers in turn) or d (header queue).",
-            discussion: "Example: --method whole,a,d", valueName: "list"))
+            "--method whole,a,d", "list"))
     var method: [String] = []
 
-    @Option(
-        help: .init(
-            "Ring format: split, packed.", discussion: "Example: --ring split,packed",
-            valueName: "list"))
+    @Option(help: .example("Ring format: split, packed.", "--ring split,packed", "list"))
     var ring: [String] = []
 
     @Option(
-        help: .init(
-            "Data buffers: mergeable, chained or single.",
-            discussion: "Example: --buffers mergeable,chained", valueName: "list"))
+        help: .example(
+            "Data buffers: mergeable, chained or single.", "--buffers mergeable,chained", "list"))
     var buffers: [String] = []
 
     @Option(
-        help: .init(
+        help: .example(
             "How a header slot is reported (method d): usedElement or netHeader.",
-            discussion: "Example: --report usedElement,netHeader", valueName: "list"))
+            "--report usedElement,netHeader", "list"))
     var report: [String] = []
 
     @Option(
-        help: .init(
+        help: .example(
             "Traffic: a size, imix, mixed, SIZE/KIND, or a pcap or pcapng file.",
-            discussion: "Example: --packet 64,1500/tcp6+vlan,imix,capture.pcap",
-            valueName: "list"))
+            "--packet 64,1500/tcp6+vlan,imix,capture.pcap", "list"))
     var packet: [String] = []
 
     @Option(
-        help: .init(
+        help: .example(
             "Descriptors of an RQ's virtqueue; a power of two if it is split.",
-            discussion: "Example: --ring-size 256,1024", valueName: "list"))
+            "--ring-size 256,1024", "list"))
     var ringSize: [String] = []
 
-    @Option(
-        help: .init(
-            "Most packets of one turn.", discussion: "Example: --burst 8,32,64",
-            valueName: "list"))
+    @Option(help: .example("Most packets of one turn.", "--burst 8,32,64", "list"))
     var burst: [String] = []
 
-    @Option(
-        help: .init(
-            "Receive queues.", discussion: "Example: --rqs 1,2 --mode threads",
-            valueName: "list"))
+    @Option(help: .example("Receive queues.", "--rqs 1,2 --mode threads", "list"))
     var rqs: [String] = []
 
     @Option(
-        help: .init(
+        help: .example(
             "Bytes of a header slot, a power of two from 64 to 1024.",
-            discussion: "Example: --slot-size 128,256", valueName: "list"))
+            "--slot-size 128,256", "list"))
     var slotSize: [String] = []
 
-    @Option(
-        help: .init(
-            "Slots of a header queue, a power of two.", discussion: "Example: --slots 256,1k",
-            valueName: "list"))
+    @Option(help: .example("Slots of a header queue, a power of two.", "--slots 256,1k", "list"))
     var slots: [String] = []
 
     @Option(
-        help: .init(
-            "Bytes of a data buffer, a multiple of 64.",
-            discussion: "Example: --buffer-size 2k,4k", valueName: "list"))
+        help: .example("Bytes of a data buffer, a multiple of 64.", "--buffer-size 2k,4k", "list"))
     var bufferSize: [String] = []
 
     @Option(
-        help: .init(
+        help: .example(
             "Bytes of the buffers meant for headers (methods a and c), a multiple of 64.",
-            discussion: "Example: --header-buffer 128,256", valueName: "list"))
+            "--header-buffer 128,256", "list"))
     var headerBuffer: [String] = []
 
     @Option(
         defaultAsFlag: "true",
-        help: .init(
+        help: .example(
             "A header queue for each RQ instead of one for all.",
-            discussion: "Example: --private-header-queues false,true", valueName: "list"))
+            "--private-header-queues false,true", "list"))
     var privateHeaderQueues: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "RQs that share a header queue: all, node, private, or groups as in 0-1/2-3.",
-            discussion: "Example: --sharing all,node,private", valueName: "list"))
+            "--sharing all,node,private", "list"))
     var sharing: [String] = []
 
     @Option(
-        help: .init(
+        help: .example(
             "How slots go back (method d): tail (in order) or ring (out of order).",
-            discussion: "Example: --slot-return tail,ring", valueName: "list"))
+            "--slot-return tail,ring", "list"))
     var slotReturn: [String] = []
 
     @Option(
-        help: .init(
-            "Percent of the other RQs' flows that go to RQ 0 as well.",
-            discussion: "Example: --imbalance 0,50", valueName: "list"))
+        help: .example(
+            "Percent of the other RQs' flows that go to RQ 0 as well.", "--imbalance 0,50", "list"))
     var imbalance: [String] = []
 
     @Option(
         defaultAsFlag: "true",
-        help: .init(
+        help: .example(
             "IN_ORDER: one used entry may stand for several full buffers.",
-            discussion: "Example: --in-order false,true", valueName: "list"))
+            "--in-order false,true", "list"))
     var inOrder: String?
 
     @Option(
         defaultAsFlag: "true",
-        help: .init(
+        help: .example(
             "Report RSS hashes: a virtio-net header of 20 bytes.",
-            discussion: "Example: --hash-report false,true", valueName: "list"))
+            "--hash-report false,true", "list"))
     var hashReport: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "Packets up to this many bytes are not split; 0 splits all.",
-            discussion: "Example: --split-threshold 0,256", valueName: "list"))
+            "--split-threshold 0,256", "list"))
     var splitThreshold: [String] = []
 
     @Option(
         defaultAsFlag: "true",
-        help: .init(
+        help: .example(
             "Packets that fit a header slot go there entirely (method d).",
-            discussion: "Example: --tiny false,true", valueName: "list"))
+            "--tiny false,true", "list"))
     var tiny: String?
 
     @Option(
         defaultAsFlag: "true",
-        help: .init(
+        help: .example(
             "Zero a slot behind the headers, to the end of a cache line (method d).",
-            discussion: "Example: --zero-pad false,true", valueName: "list"))
+            "--zero-pad false,true", "list"))
     var zeroPad: String?
 
     @Option(
         defaultAsFlag: "true",
-        help: .init(
+        help: .example(
             "A descriptor of its own for what precedes payload (report netHeader).",
-            discussion: "Example: --align-payload false,true", valueName: "list"))
+            "--align-payload false,true", "list"))
     var alignPayload: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "What the application does with payload: none, copy or take.",
-            discussion: "Example: --consumer none,copy,take", valueName: "list"))
+            "--consumer none,copy,take", "list"))
     var consumer: [String] = []
 
     @Option(
         defaultAsFlag: "true",
-        help: .init(
+        help: .example(
             "The application reads every byte of payload, of its copy or in place.",
-            discussion: "Example: --reads false,true", valueName: "list"))
+            "--reads false,true", "list"))
     var reads: String?
 
     /// The values of every axis that was given.

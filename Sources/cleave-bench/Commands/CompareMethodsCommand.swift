@@ -21,9 +21,9 @@ struct CompareMethodsCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     @Option(
-        help: .init(
+        help: .example(
             "Write a page with charts and tables that needs no network; - is standard output.",
-            discussion: "Example: --html methods.html", valueName: "file"))
+            "--html methods.html", "file"))
     var html: String?
 
     func run() throws {

@@ -3,82 +3,79 @@ import ArgumentParser
 /// How often, with how many packets, and where: what every command that measures understands.
 struct MeasureOptions: ParsableArguments {
     @Option(
-        help: .init(
+        help: .example(
             "Timed passes of each case; median, min and max are over them.",
-            discussion: "Example: --repeats 21", valueName: "count"))
+            "--repeats 21", "count"))
     var repeats: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "Packets of a timed pass (default: about 50 ms worth); k and M are 1000 and 1000000.",
-            discussion: "Example: --packets 2M", valueName: "count"))
+            "--packets 2M", "count"))
     var packets: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "Different packets that generated traffic repeats; fewer stay in a smaller cache.",
-            discussion: "Example: --source-packets 4096", valueName: "count"))
+            "--source-packets 4096", "count"))
     var sourcePackets: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "Packets of each case compared byte for byte before timing; every source packet is.",
-            discussion: "Example: --verify-packets 100k", valueName: "count"))
+            "--verify-packets 100k", "count"))
     var verifyPackets: String?
 
     @Option(
-        help: .init(
-            "Flows in generated traffic, spread over the RQs.",
-            discussion: "Example: --flows 256", valueName: "count"))
+        help: .example("Flows in generated traffic, spread over the RQs.", "--flows 256", "count"))
     var flows: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "CPUs to use, the first for port and driver (default: all that are allowed).",
-            discussion: "Example: --cpus 2-5,8", valueName: "list"))
+            "--cpus 2-5,8", "list"))
     var cpus: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "CPUs of the RQs' threads, RQ 0's first (default: those of --cpus behind the first).",
-            discussion: "Example: --rq-cpus 3,1", valueName: "list"))
+            "--rq-cpus 3,1", "list"))
     var rqCpus: String?
 
     @Option(
         defaultAsFlag: "true",
-        help: .init(
+        help: .example(
             "Let RQs share CPUs when there are more of them; a warning goes with it.",
-            discussion: "Example: --oversubscribe --mode threads --rqs 8", valueName: "bool"))
+            "--oversubscribe --mode threads --rqs 8", "bool"))
     var oversubscribe: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "What an RQ's thread does without packets: busy, pause or park.",
-            discussion: "Example: --idle park", valueName: "busy|pause|park"))
+            "--idle park", "busy|pause|park"))
     var idle: String?
 
     @Option(
-        help: .init(
-            "Empty turns after which a thread sleeps (--idle park).",
-            discussion: "Example: --park-after 1k", valueName: "count"))
+        help: .example(
+            "Empty turns after which a thread sleeps (--idle park).", "--park-after 1k", "count"))
     var parkAfter: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "Longest sleep of a thread in microseconds (--idle park).",
-            discussion: "Example: --wake-latency 200", valueName: "count"))
+            "--wake-latency 200", "count"))
     var wakeLatency: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "Entries of the RSS indirection table, a power of two.",
-            discussion: "Example: --indirection-size 256", valueName: "count"))
+            "--indirection-size 256", "count"))
     var indirectionSize: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "NUMA node of all memory (default: that of the CPU that works on it).",
-            discussion: "Example: --node 0", valueName: "number"))
+            "--node 0", "number"))
     var node: String?
 
     @Flag(

@@ -3,9 +3,9 @@ import ArgumentParser
 /// Where a report goes, and how much of it people see.
 struct OutputOptions: ParsableArguments {
     @Option(
-        help: .init(
+        help: .example(
             "Write the report as JSON (schema \(ReportJSON.schema)); - is standard output.",
-            discussion: "Example: --json result.json", valueName: "file"))
+            "--json result.json", "file"))
     var json: String?
 
     @Flag(help: "Only the table: no progress, machine facts or legend.")

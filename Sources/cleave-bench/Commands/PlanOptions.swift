@@ -3,16 +3,16 @@ import ArgumentParser
 /// What to run: a configuration, settings of the whole benchmark, and axes of its cases.
 struct PlanOptions: ParsableArguments {
     @Option(
-        help: .init(
+        help: .example(
             "Configuration to run (default: the command's own, in configs/bench).",
-            discussion: "Example: --config configs/bench/imix.yaml", valueName: "file"))
+            "--config configs/bench/imix.yaml", "file"))
     var config: String?
 
     @Option(
-        help: .init(
+        help: .example(
             "turns: one thread does both sides, exact cycles of each; threads: one CPU per RQ, "
                 + "one for port and driver; cores: both sides of each RQ on a CPU of its own.",
-            discussion: "Example: --mode threads", valueName: "turns|threads|cores"))
+            "--mode threads", "turns|threads|cores"))
     var mode: String?
 
     @OptionGroup var measure: MeasureOptions

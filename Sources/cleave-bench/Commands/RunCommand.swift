@@ -18,9 +18,9 @@ struct RunCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     @Option(
-        help: .init(
+        help: .example(
             "Write the report as CSV, one row per case; - is standard output.",
-            discussion: "Example: --csv result.csv", valueName: "file"))
+            "--csv result.csv", "file"))
     var csv: String?
 
     @Flag(
