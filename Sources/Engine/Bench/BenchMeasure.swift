@@ -15,11 +15,17 @@ final class BenchMeasure {
     private var before = RxCounters()
     private var driversBefore = DriverCounts()
     private var payload = PayloadPlaces()
+    private let profiler: BenchProfiler?
 
     /// Rounds without a packet after which a pass is given up.
     private static let maximumIdleRounds = 50_000_000
 
-    init(_ testbed: Testbed, mode: BenchMode, packetsPerPass: Int?) {
+    /// - Parameter profilePeriod: as in `BenchPlan`.
+    init(
+        _ testbed: Testbed, mode: BenchMode, packetsPerPass: Int?, profilePeriod: UInt32 = 0
+    ) throws(EngineError) {
+        profiler =
+            profilePeriod == 0 ? nil : try BenchProfiler(testbed, period: profilePeriod)
         self.testbed = testbed
         self.mode = mode
         let mean = max(1, testbed.pool.totalBytes / testbed.pool.count)
@@ -64,8 +70,14 @@ final class BenchMeasure {
         driversBefore = DriverCounts(testbed.drivers)
     }
 
-    /// One timed pass.
-    func measure() throws(EngineError) { samples.append(try pass(packetsPerPass)) }
+    /// One timed pass, and one in which turns are measured if that was asked for.
+    func measure() throws(EngineError) {
+        let figures = try pass(packetsPerPass)
+        samples.append(figures)
+        try profiler?.measure(after: figures) { () throws(EngineError) in
+            try pass(packetsPerPass)
+        }
+    }
 
     /// Carries at least `packets` packets over all RQs, and everything in flight to its end.
     private func pass(_ packets: Int) throws(EngineError) -> PassFigures {
@@ -230,7 +242,7 @@ final class BenchMeasure {
             skippedBuffers: counters.skippedBuffers - before.skippedBuffers,
             misfits: counters.misfits - before.misfits, verify: verification,
             memory: testbed.memory, bufferUse: bufferUse(counters), payload: payload,
-            notes: testbed.notes)
+            profile: profiler?.result, notes: testbed.notes)
     }
 
     /// Between the passes all buffers are posted, so what was posted in them is what packets took.

@@ -130,6 +130,8 @@ public struct BenchResult: Sendable {
     public var memory: BenchMemory
     public var bufferUse = BufferUse()
     public var payload = PayloadPlaces()
+    /// Where the device's cycles go, if that was asked for.
+    public var profile: BenchProfile?
     /// Things a reader should know about this case, such as what memory fell back to.
     public var notes: [String]
 

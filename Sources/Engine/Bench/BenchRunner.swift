@@ -40,7 +40,9 @@ public final class BenchRunner: @unchecked Sendable {
                 one, pools: pools[one.packet] ?? [:], plan: queuePlan, idle: plan.idle,
                 indirectionSize: plan.indirectionSize)
             measures.append(
-                BenchMeasure(testbed, mode: mode, packetsPerPass: plan.packetsPerRepeat))
+                try BenchMeasure(
+                    testbed, mode: mode, packetsPerPass: plan.packetsPerRepeat,
+                    profilePeriod: plan.profilePeriod))
         }
         self.measures = measures
     }
