@@ -11,8 +11,11 @@ public final class ProfileAttachment {
         let periodBefore: UInt32
         private let byteCount: Int
 
-        init(path: String) throws(ProfileError) {
-            let descriptor = open(path, O_RDWR | O_CLOEXEC)
+        /// - Returns: nil if the RQ is just being made, or has gone.
+        init?(path: String) throws(ProfileError) {
+            // By now the path may name anything.
+            let descriptor = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+            if descriptor < 0 && errno == ENOENT { return nil }
             guard descriptor >= 0 else { throw ProfileError(systemWords()) }
             defer { close(descriptor) }
             var status = stat()
@@ -30,10 +33,9 @@ public final class ProfileAttachment {
             guard let base, base != MAP_FAILED else { throw ProfileError(systemWords()) }
             block = ProfileBlock(base)
             periodBefore = block.period.load()
-            if let problem = block.problem(byteCount: byteCount) {
-                munmap(base, byteCount)
-                throw ProfileError(problem)
-            }
+            // From here on `deinit` unmaps, whichever way this ends.
+            if block.isBlank { return nil }
+            if let problem = block.problem(byteCount: byteCount) { throw ProfileError(problem) }
         }
 
         deinit { munmap(block.base, byteCount) }
@@ -49,7 +51,7 @@ public final class ProfileAttachment {
         self.processID = processID
         var maps: [Map] = []
         for path in try Self.paths(processID) {
-            do { maps.append(try Map(path: path)) } catch {
+            do { if let map = try Map(path: path) { maps.append(map) } } catch {
                 throw ProfileError("process \(processID): \(error)")
             }
         }

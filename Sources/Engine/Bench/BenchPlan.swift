@@ -37,8 +37,8 @@ public struct BenchPlan: Sendable {
     public var node: Int?
     /// What the RQs' threads do while there is nothing to do.
     public var idle = IdlePolicy.pause
-    /// One turn in so many is measured stage by stage, in passes of their own behind the timed ones;
-    /// 0 = none.
+    /// One turn in so many is measured stage by stage, in passes of their own behind the timed
+    /// ones; 0 = none.
     public var profilePeriod: UInt32 = 0
     /// Entries of the indirection table that steers packets to RQs.
     public var indirectionSize = IndirectionTable.defaultSize

@@ -1,7 +1,7 @@
 // The profile of one RQ as it lies in memory that other processes map: fixed layout, version 1.
 //
 //     0  header      magic 64, version 32, stages 32, bytes 64, buckets 32, traces 32,
-//                    counter hertz 64, RQ number 32 (all ones: none), ring size 32,
+//                    reserved 64, RQ number 32 (all ones: none), ring size 32,
 //                    net header bytes 32, flags 32
 //    64  label       64 bytes of UTF-8, zeroes behind
 //   128  period      32: one turn in so many is measured, 0 = none. Written by observers
@@ -46,7 +46,6 @@ public struct ProfileBlock: BitwiseCopyable, @unchecked Sendable {
         static let bytes = 16
         static let buckets = 24
         static let traces = 28
-        static let hertz = 32
         static let number = 40
         static let ringSize = 44
         static let netHeader = 48

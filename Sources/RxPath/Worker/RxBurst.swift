@@ -29,7 +29,6 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         let claimer = state.pointee.claimer
         let counters = state.pointee.counters
         if queue.fault != .none { return discard(refs, count, counters) }
-
         plan.begin()
         plan.scan(refs, count, slotSize: claimer.slotSize, Method.self)
         probe.mark(.parse)

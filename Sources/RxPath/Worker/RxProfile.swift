@@ -12,6 +12,7 @@ public final class RxProfile: @unchecked Sendable {
     /// times as long as another.
     public static let defaultPeriod: UInt32 = 64
 
+    /// What others see; valid as long as the queue is.
     public let block: ProfileBlock
     private let arena: MemoryArena
 
@@ -66,7 +67,6 @@ extension ProfileBlock {
         word(Offset.bytes).store(UInt64(Self.byteCount))
         half(Offset.buckets).store(UInt32(ProfileBuckets.count))
         half(Offset.traces).store(UInt32(Self.traceCount))
-        word(Offset.hertz).store(UInt64(CycleClock.hertz))
         half(Offset.number).store(.max)
         half(Offset.ringSize).store(UInt32(configuration.virtqueue.size))
         let hasHash = configuration.features.contains(.hashReport)
@@ -96,6 +96,11 @@ extension ProfileBlock {
         return "\(method), \(queue.format) ring of \(queue.size), burst \(configuration.burst)"
     }
 
+    /// Nothing was written yet: its queue is being made.
+    public var isBlank: Bool {
+        word(0).loadAcquire() == 0  // [P1 acquire <- the queue's making]
+    }
+
     /// What makes `byteCount` bytes at `base` no profile that this version reads, or nil.
     public func problem(byteCount: Int) -> String? {
         guard byteCount >= Self.byteCount else {
@@ -110,8 +115,7 @@ extension ProfileBlock {
         guard half(Offset.stages).load() == UInt32(RxStage.count),
             word(Offset.bytes).load() == UInt64(Self.byteCount),
             half(Offset.buckets).load() == UInt32(ProfileBuckets.count),
-            half(Offset.traces).load() == UInt32(Self.traceCount),
-            (1...1 << 40).contains(word(Offset.hertz).load())
+            half(Offset.traces).load() == UInt32(Self.traceCount)
         else { return "the header contradicts layout version \(version)" }
         return nil
     }
@@ -122,8 +126,6 @@ extension ProfileBlock {
         return number == .max ? nil : Int(number)
     }
 
-    /// Counts of the cycle counter per second.
-    public var counterHertz: Double { Double(word(Offset.hertz).load()) }
     public var isPacked: Bool { half(Offset.flags).load() & Flags.packed != 0 }
     /// Slots are named in used entries.
     public var namesSlots: Bool { half(Offset.flags).load() & Flags.namesSlots != 0 }

@@ -67,7 +67,7 @@ struct ProfileAttach {
             let name = "RQ \(sum.number ?? index)"
             return ProfileRun(
                 name: "\(name): \(sum.label)", table: table, period: periods[index], rqs: [sum],
-                traces: [blocks[index].readTraces()], counterHertz: blocks[index].counterHertz)
+                traces: [blocks[index].readTraces()], counterHertz: CycleClock.hertz)
         }
     }
 

@@ -11,7 +11,7 @@ struct ProfileOutputOptions: ParsableArguments {
 
     @Option(
         help: .init(
-            "Write the last measured turns of each RQ as a trace for Perfetto or chrome://tracing.",
+            "Write the last measured turns of each RQ as a trace for Perfetto or Chrome.",
             discussion: "Example: --trace profile.trace.json", valueName: "file"))
     var trace: String?
 

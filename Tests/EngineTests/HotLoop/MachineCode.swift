@@ -50,6 +50,11 @@ struct MachineCode {
 
     /// The branches of one function, in order.
     func branches(of symbol: String) throws -> [Branch] {
+        Self.branches(in: try instructions(of: symbol), of: symbol)
+    }
+
+    /// The instructions of one function, in order.
+    func instructions(of symbol: String) throws -> [String] {
         guard let place = places[symbol] else {
             throw ReleaseProgram.Problem(description: "no function \(demangle(symbol))")
         }
@@ -69,7 +74,7 @@ struct MachineCode {
         guard !instructions.isEmpty else {
             throw ReleaseProgram.Problem(description: "no code in \(demangle(symbol))")
         }
-        return Self.branches(in: instructions, of: symbol)
+        return instructions
     }
 
     static func branches(in instructions: [String], of symbol: String) -> [Branch] {

@@ -80,7 +80,8 @@ struct ProfileText {
             let sign = least < 0 ? "" : "+"
             lines.append(
                 "outside   \(Numbers.cycles(plain)) cycles per packet with the way through the "
-                    + "engine, in passes without measuring; \(sign)\(Numbers.fixed(least, 1)) % with (fastest passes)"
+                    + "engine, in passes without measuring; \(sign)\(Numbers.fixed(least, 1)) % "
+                    + "with (fastest passes)"
             )
         }
         lines += copyLimit(run) + waits(run)
