@@ -113,7 +113,8 @@ let package = Package(
         .testTarget(
             name: "CAPITests",
             dependencies: [
-                "CleaveCAPI", "CCleave", "GuestDriver", "RxPath", "Host", "TestSupport",
+                "CleaveCAPI", "CCleave", "GuestDriver", "Profiling", "RxPath", "Host",
+                "TestSupport",
             ], swiftSettings: cold),
         .testTarget(name: "TidyTests", swiftSettings: cold),
         .testTarget(

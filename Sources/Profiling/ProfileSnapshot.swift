@@ -68,7 +68,7 @@ public struct ProfileSnapshot: Sendable, Equatable {
         let sum = rawCyclesPerPacket(ProfileBlock.turnRow)
         guard let whole = wholeCyclesPerPacket, sum > 0 else { return 1 }
         // Beyond that the turns were not alike: too few, or disturbed.
-        return min(max(whole / sum, 0.8), 1.1)
+        return min(max(whole / sum, 0.75), 1.25)
     }
 
     private var partCycles: Double {
