@@ -23,7 +23,7 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
 .DEFAULT_GOAL := help
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
     bench-dpdk lib abi install install-files clean needed \
-    model test-model numa-test count count-update
+    model test-model numa-test count count-update profile profile-overhead plain-probe
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -34,6 +34,8 @@ help:
 	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
 	@echo 'make count        instructions per packet beside the recorded ones; count-update records'
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
+	@echo 'make profile      cycles of each stage of the receive path (PROFILE_ARGS="--svg FILE")'
+	@echo 'make profile-overhead  what profiling costs: on, and off against compiled out'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
 	@echo 'make bench-parser header parser beside rte_net_get_ptype (BENCH_ARGS="--json FILE")'
 	@echo 'make bench-micro  parts of the path by themselves, beside rivals'
@@ -54,6 +56,21 @@ build: needed
 bench: build
 	@.ci/own-session $(PROGRAM) $(BENCH_ARGS)
 
+profile: build
+	@.ci/own-session $(PROGRAM) profile $(PROFILE_ARGS)
+
+# Builds without the trait Profiling, in a directory of their own.
+PLAIN := $(SWIFT) build -c release --disable-default-traits --scratch-path .build-plain
+
+# What tests compare the hot loop's machine code with.
+plain-probe: needed
+	$(PLAIN) --product hot-loop-probe
+
+profile-overhead: build
+	$(PLAIN) --product cleave-bench
+	@.ci/own-session $(PROGRAM) profile overhead --against .build-plain/release/cleave-bench \
+	    $(PROFILE_ARGS)
+
 # The release build comes first: tests disassemble it to see what the hot loop became.
 test: needed
 	@.ci/require --optional libdpdk-dev systemtap-sdt-dev
@@ -62,6 +79,7 @@ test: needed
 	@echo '== release build (its machine code is tested below)'
 	$(SWIFT) build -c release --product cleave-bench
 	$(SWIFT) build -c release --product hot-loop-probe
+	$(MAKE) --no-print-directory plain-probe
 	@echo '== instructions per packet'
 	$(MAKE) --no-print-directory count
 	@echo '== C library'
@@ -164,5 +182,5 @@ bench-rings:
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
 clean:
-	rm -rf .build .build-tsan .build-lib .build-model .build-numa .build-count
+	rm -rf .build .build-plain .build-tsan .build-lib .build-model .build-numa .build-count
 	$(MAKE) --no-print-directory -C Benchmarks clean

@@ -8,7 +8,10 @@ let package = Package(
     name: "cleave",
     products: [
         .library(
-            name: "Cleave", targets: ["Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host"]),
+            name: "Cleave",
+            targets: [
+                "Engine", "Ports", "GuestDriver", "Profiling", "RxPath", "Rings", "Host",
+            ]),
         .library(name: "Rings", targets: ["Rings"]),
         .library(name: "GuestDriver", targets: ["GuestDriver"]),
         // The C library, shared and static: `make install` builds and installs both.
@@ -18,8 +21,13 @@ let package = Package(
     ],
     traits: [
         .trait(
+            name: "Profiling",
+            description: "Turns can be measured, stage by stage. Without it no code is left of it."
+        ),
+        .default(enabledTraits: ["Profiling"]),
+        .trait(
             name: "ModelCheck",
-            description: "Shared words ask a scheduler. For Tests/ModelTests alone.")
+            description: "Shared words ask a scheduler. For Tests/ModelTests alone."),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -41,10 +49,14 @@ let package = Package(
             swiftSettings: hot),
         .target(
             name: "Ports", dependencies: ["CHost", "Rings", "Host", "RxPath"], swiftSettings: cold),
+        .target(
+            name: "Profiling", dependencies: ["Rings", "Host", "RxPath"], swiftSettings: cold),
         // Floor 5: composition, threads, life cycle.
         .target(
             name: "Engine",
-            dependencies: ["CHost", "Rings", "Host", "RxPath", "GuestDriver", "Ports"],
+            dependencies: [
+                "CHost", "Rings", "Host", "RxPath", "GuestDriver", "Ports", "Profiling",
+            ],
             swiftSettings: hot),
         // Floor 6: the C library. The header is the contract; the compiler checks it.
         .target(
@@ -56,7 +68,7 @@ let package = Package(
         .executableTarget(
             name: "cleave-bench",
             dependencies: [
-                "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host",
+                "Engine", "Ports", "GuestDriver", "Profiling", "RxPath", "Rings", "Host",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: cold),
@@ -86,6 +98,12 @@ let package = Package(
             name: "PortsTests", dependencies: ["Ports", "RxPath", "Host", "TestSupport"],
             swiftSettings: cold),
         .testTarget(
+            name: "ProfilingTests",
+            dependencies: [
+                "Profiling", "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host",
+                "TestSupport",
+            ], swiftSettings: cold),
+        .testTarget(
             name: "EngineTests",
             dependencies: [
                 "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host", "CHost", "TestSupport",
@@ -98,12 +116,13 @@ let package = Package(
         .testTarget(
             name: "CAPITests",
             dependencies: [
-                "CleaveCAPI", "CCleave", "GuestDriver", "RxPath", "Host", "TestSupport",
+                "CleaveCAPI", "CCleave", "GuestDriver", "Profiling", "RxPath", "Host",
+                "TestSupport",
             ], swiftSettings: cold),
         .testTarget(name: "TidyTests", swiftSettings: cold),
         .testTarget(
             name: "BenchTests",
-            dependencies: ["cleave-bench", "Engine", "Ports", "RxPath", "Host"],
+            dependencies: ["cleave-bench", "Engine", "Ports", "Profiling", "RxPath", "Host"],
             swiftSettings: cold),
     ]
 )

@@ -20,6 +20,7 @@ struct CleaveBench: ParsableCommand {
               cleave-bench --quick --packet 64,1500 --method whole,d
               cleave-bench --config configs/bench/imix.yaml --json result.json
               cleave-bench --mode threads --rqs 1,2 --cpus 0-2 --consumer copy
+              cleave-bench profile
               cleave-bench inspect capture.pcap
             See 'cleave-bench run --help' for every option.
 
@@ -28,7 +29,7 @@ struct CleaveBench: ParsableCommand {
             """,
         subcommands: [
             RunCommand.self, CompareMethodsCommand.self, ClaimsCommand.self, ScaleCommand.self,
-            ListCommand.self, InspectCommand.self, MachineCommand.self,
+            ProfileCommand.self, ListCommand.self, InspectCommand.self, MachineCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

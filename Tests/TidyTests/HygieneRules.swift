@@ -28,7 +28,7 @@ enum HygieneRules {
         "github.com", "www.apache.org", "www.swift.org", "swiftlang.github.io",
         "docs.oasis-open.org", "docs.kernel.org", "www.kernel.org", "datatracker.ietf.org",
         "www.rfc-editor.org", "www.qemu.org", "qemu.readthedocs.io", "doc.dpdk.org",
-        "www.tcpdump.org", "www.boost.org", "json-schema.org",
+        "www.tcpdump.org", "www.w3.org", "www.boost.org", "json-schema.org",
     ]
 
     static func foreignHosts(_ file: SourceText) -> [Finding] {

@@ -17,12 +17,19 @@ final class BenchMeasure {
     private var payload = PayloadPlaces()
     /// Counts of one pass for each event, divided by its packets; nil if nothing is counted.
     private var events: EventSamples?
+    private let profiler: BenchProfiler?
 
     /// Rounds without a packet after which a pass is given up.
     private static let maximumIdleRounds = 50_000_000
 
-    init(_ testbed: Testbed, mode: BenchMode, packetsPerPass: Int?, countsEvents: Bool = false) {
+    /// - Parameter profilePeriod: as in `BenchPlan`.
+    init(
+        _ testbed: Testbed, mode: BenchMode, packetsPerPass: Int?, countsEvents: Bool = false,
+        profilePeriod: UInt32 = 0
+    ) throws(EngineError) {
         if countsEvents { events = EventSamples() }
+        profiler =
+            profilePeriod == 0 ? nil : try BenchProfiler(testbed, period: profilePeriod)
         self.testbed = testbed
         self.mode = mode
         let mean = max(1, testbed.pool.totalBytes / testbed.pool.count)
@@ -67,14 +74,16 @@ final class BenchMeasure {
         driversBefore = DriverCounts(testbed.drivers)
     }
 
-    /// One timed pass.
+    /// One timed pass, and one in which turns are measured if that was asked for.
     func measure() throws(EngineError) {
-        guard events != nil else { return samples.append(try pass(packetsPerPass)) }
-        let counters = PerfCounters()
-        counters.start()
+        let counters = events == nil ? nil : PerfCounters()
+        counters?.start()
         let figures = try pass(packetsPerPass)
-        events?.add(counters.stop(), packets: figures.packets)
+        if let counters { events?.add(counters.stop(), packets: figures.packets) }
         samples.append(figures)
+        try profiler?.measure(after: figures) { () throws(EngineError) in
+            try pass(packetsPerPass)
+        }
     }
 
     /// Carries at least `packets` packets over all RQs, and everything in flight to its end.
@@ -240,7 +249,7 @@ final class BenchMeasure {
             skippedBuffers: counters.skippedBuffers - before.skippedBuffers,
             misfits: counters.misfits - before.misfits, verify: verification,
             memory: testbed.memory, bufferUse: bufferUse(counters), payload: payload,
-            events: events?.figures, notes: testbed.notes)
+            events: events?.figures, profile: profiler?.result, notes: testbed.notes)
     }
 
     /// Between the passes all buffers are posted, so what was posted in them is what packets took.

@@ -37,11 +37,16 @@ public struct BenchPlan: Sendable {
     public var node: Int?
     /// What the RQs' threads do while there is nothing to do.
     public var idle = IdlePolicy.pause
+    /// One turn in so many is measured stage by stage, in passes of their own behind the timed
+    /// ones; 0 = none.
+    public var profilePeriod: UInt32 = 0
     /// Entries of the indirection table that steers packets to RQs.
     public var indirectionSize = IndirectionTable.defaultSize
 
     /// Events of the processor are counted over each timed pass.
     public var countsEvents = false
+    /// Turns of which one is measured, at most.
+    public static let maximumProfilePeriod: UInt32 = 1 << 20
 
     public init() {}
 
@@ -55,6 +60,10 @@ public struct BenchPlan: Sendable {
         guard flows > 0 else { throw EngineError("flows must be at least 1") }
         if let packetsPerRepeat, packetsPerRepeat <= 0 {
             throw EngineError("packets per repeat must be at least 1")
+        }
+        guard profilePeriod <= Self.maximumProfilePeriod else {
+            throw EngineError(
+                "profile period \(profilePeriod): need 1 to \(Self.maximumProfilePeriod)")
         }
         do { try IndirectionTable.check(size: indirectionSize) } catch {
             throw EngineError(error.description)

@@ -148,6 +148,8 @@ public struct BenchResult: Sendable {
     /// What was counted over the timed passes, port, device and driver together; nil if nothing
     /// was to be.
     public var events: [EventFigure]?
+    /// Where the device's cycles go, if that was asked for.
+    public var profile: BenchProfile?
     /// Things a reader should know about this case, such as what memory fell back to.
     public var notes: [String]
 

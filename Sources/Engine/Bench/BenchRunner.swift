@@ -40,9 +40,9 @@ public final class BenchRunner: @unchecked Sendable {
                 one, pools: pools[one.packet] ?? [:], plan: queuePlan, idle: plan.idle,
                 indirectionSize: plan.indirectionSize)
             measures.append(
-                BenchMeasure(
+                try BenchMeasure(
                     testbed, mode: mode, packetsPerPass: plan.packetsPerRepeat,
-                    countsEvents: plan.countsEvents))
+                    countsEvents: plan.countsEvents, profilePeriod: plan.profilePeriod))
         }
         self.measures = measures
     }

@@ -79,6 +79,7 @@ public final class RxEngine: @unchecked Sendable {
             lane = try RxLane(
                 queue, place: place, ringCapacity: ringCapacity, idle: idle, arenas: arenas)
         } catch { throw EngineError("RQ \(rq): \(error)") }
+        lane.profile?.number = rq
         if isStarted { try start(lane, rq) }
         table[rq] = lane
         return rq
@@ -244,6 +245,9 @@ public final class RxEngine: @unchecked Sendable {
     /// How often RQ `rq`'s thread went to sleep, and how often there were packets or buffers when
     /// only the time limit had woken it.
     public func parks(_ rq: Int) -> (count: UInt64, late: UInt64) { lane(rq).parks }
+    /// Where the cycles of RQ `rq`'s turns go; nil in a build without the trait Profiling. Another
+    /// one after `enable`.
+    public func profile(_ rq: Int) -> RxProfile? { lane(rq).profile }
     /// What the memory of the RQs fell back to, if anything.
     public var memoryFallbacks: [String] { lanes.flatMap(\.fallbacks) }
 

@@ -113,12 +113,17 @@ final class RxLane: @unchecked Sendable {
                 if returned > 0 {
                     words.busyCycles.addSingleWriter(now &- last)
                     emptyTurns = 0
+                    last = now
                 } else {
-                    words.idleCycles.addSingleWriter(now &- last)
                     emptyTurns &+= 1
                     rest(worker, &emptyTurns)
+                    let woke = CycleClock.now()
+                    words.idleCycles.addSingleWriter(woke &- last)
+                    #if Profiling
+                    worker.addWait(cycles: woke &- last)
+                    #endif
+                    last = woke
                 }
-                last = now
             }
         }
     }
@@ -237,6 +242,8 @@ final class RxLane: @unchecked Sendable {
                 completions: completionRing.makeProducer(), in: arena)
             earlier = counters
             earlier.fault = .none
+            replacement.queue.profile?.number = profile?.number
+            replacement.queue.profile?.period = profile?.period ?? 0
             worker = replacement
             laterArenas.append(arena)
         } catch { throw EngineError("\(error)") }
@@ -259,6 +266,7 @@ final class RxLane: @unchecked Sendable {
     var isStarted: Bool { thread != nil }
     var isIdle: Bool { submissionRing.approximateCount == 0 }
     var counters: RxCounters { earlier + worker.queue.counters }
+    var profile: RxProfile? { worker.queue.profile }
     var cycles: (busy: UInt64, idle: UInt64) { (words.busyCycles.load(), words.idleCycles.load()) }
     var parks: (count: UInt64, late: UInt64) { (words.parks.load(), words.lateWakes.load()) }
     var fallbacks: [String] { ([arena] + laterArenas).compactMap(\.fallback) }

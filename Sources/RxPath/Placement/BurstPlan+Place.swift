@@ -99,8 +99,8 @@ private struct SimplePlace: BitwiseCopyable {
 }
 
 extension BurstPlan {
-    /// Writes every planned packet to where it belongs. The packets that split take the claim's
-    /// slots in order, all of them.
+    /// Writes every planned packet to where it belongs, or those parts of it that the method
+    /// names. The packets that split take the claim's slots in order, all of them.
     @inline(__always)
     func place<Queue: Virtqueue, Method: PlacementMethod>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ queue: Queue, _ claimer: HeaderClaimer,
@@ -136,11 +136,15 @@ extension BurstPlan {
             var slotBytes = constants.slots + Int(slot) &* constants.slotSize
             while index < end {
                 let source = refs[index]
-                if Method.claimsSlots { constants.prefetchSlot(ahead: slotBytes) }
+                if Method.claimsSlots && Method.writesHeaders {
+                    constants.prefetchSlot(ahead: slotBytes)
+                }
                 let place = SimplePlace(
                     headerLength: plainHeaderLength(index, source.byteCount, method),
                     uniform: index, method)
-                constants.prefetchPayload(behind: place, source.byteCount, method)
+                if Method.writesPayload {
+                    constants.prefetchPayload(behind: place, source.byteCount, method)
+                }
                 if Method.splits {
                     placeSplitSimple(place, source, slot, slotBytes, constants, method)
                 } else {
@@ -178,7 +182,11 @@ extension BurstPlan {
                     packet, refs, constants.slot(slot, method), constants, method)
                 if Method.claimsSlots { slot = slot &+ 1 }
             } else {
-                if packet.fate != .deliver && countFate(packet, refs, counters) { continue }
+                if Method.writesPayload {
+                    if packet.fate != .deliver && countFate(packet, refs, counters) { continue }
+                } else if packet.fate.isDropped {
+                    continue
+                }
                 placed.bytes &+= placeWhole(packet, refs, constants, method)
             }
             placed.packets &+= 1
@@ -205,6 +213,7 @@ extension BurstPlan {
             placeWholeSimple(SimplePlace(packet), source, constants, method)
             return Int(source.byteCount)
         }
+        if !Method.writesPayload { return 0 }
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
         return placeScattered(
             packet, refs, prefix, netHeader(packet, refs), .notSplit, nil)
@@ -219,10 +228,14 @@ extension BurstPlan {
         let netHeaderByteCount = constants.netHeaderByteCount
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
         let target = constants.segments[place.segmentIndex].pointer
-        NetHeader(numBuffers: place.bufferCount).store(to: target, byteCount: netHeaderByteCount)
-        if prefix != netHeaderByteCount {
-            SplitTail.notSplit.store(to: target + netHeaderByteCount)
+        if Method.writesHeaders {
+            NetHeader(numBuffers: place.bufferCount)
+                .store(to: target, byteCount: netHeaderByteCount)
+            if prefix != netHeaderByteCount {
+                SplitTail.notSplit.store(to: target + netHeaderByteCount)
+            }
         }
+        if !Method.writesPayload { return }
         copyBytes(target + prefix, source.pointer, Int(source.byteCount))
     }
 
@@ -233,7 +246,7 @@ extension BurstPlan {
         _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) -> Int {
         let headerLength = packet.headerLength
-        if Method.claimsSlots && padMask != 0 {
+        if Method.writesHeaders && Method.claimsSlots && padMask != 0 {
             let used = Method.slotByteCount(
                 headerLength: Int(headerLength), netHeader: netHeaderByteCount)
             (constants.slots + Int(slot) &* constants.slotSize + used)
@@ -255,6 +268,7 @@ extension BurstPlan {
             ? writeSlotPrefix(
                 packet.firstUsed, slot, constants.slots + Int(slot) &* constants.slotSize,
                 netHeader, constants, method) : nil
+        if !Method.writesPayload { return 0 }
         return placeScattered(packet, refs, prefix, netHeader, tail, headers)
     }
 
@@ -266,8 +280,10 @@ extension BurstPlan {
         _ netHeader: NetHeader, _ constants: PlaceConstants<Report>, _ method: Method.Type
     ) -> UnsafeMutableRawPointer {
         if !Method.reportsInUsedElement { return start }
-        constants.report.attach(slot: slot, toUsed: usedIndex)
-        netHeader.store(to: start, byteCount: constants.netHeaderByteCount)
+        if Method.namesSlots { constants.report.attach(slot: slot, toUsed: usedIndex) }
+        if Method.writesHeaders {
+            netHeader.store(to: start, byteCount: constants.netHeaderByteCount)
+        }
         return start + constants.netHeaderByteCount
     }
 
@@ -289,12 +305,13 @@ extension BurstPlan {
             ? writeSlotPrefix(
                 place.usedIndex, slot, slotBytes, netHeader, constants, method)
             : first + prefix
-        copyBytes(headers, source.pointer, headerLength)
-        if !Method.reportsInUsedElement {
+        if Method.writesHeaders { copyBytes(headers, source.pointer, headerLength) }
+        if Method.writesHeaders && !Method.reportsInUsedElement {
             netHeader.store(to: first, byteCount: netHeaderByteCount)
             SplitTail(slot: slot, headerLength: place.headerLength)
                 .store(to: first + netHeaderByteCount)
         }
+        if !Method.writesPayload { return }
         let payload = Int(source.byteCount) &- headerLength
         if payload > 0 {
             let target = Method.leadsWithHeaders ? segments[1].pointer : first + prefix

@@ -69,6 +69,14 @@ struct BurstPlan: BitwiseCopyable {
     var skippedCount = 0
     var misfitCount = 0
 
+    /// Forgets the last burst.
+    @inline(__always)
+    mutating func begin() {
+        segments.count = 0
+        skippedCount = 0
+        misfitCount = 0
+    }
+
     /// Bytes of memory that `init` lays the plan over.
     static func byteCount(burst: Int, queueSize: Int) -> Int {
         CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)

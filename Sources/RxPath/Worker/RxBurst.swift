@@ -19,9 +19,9 @@ struct RxQueueState<Queue: Virtqueue> {
 enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     /// One burst: scan, reserve, claim, place, publish, notify.
     @inline(__always)
-    static func place(
+    static func place<Probe: StageProbe>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int,
-        _ state: UnsafeMutablePointer<RxQueueState<Queue>>
+        _ state: UnsafeMutablePointer<RxQueueState<Queue>>, _ probe: Probe
     ) -> EnqueueResult {
         // Locals, so that cursors stay in registers: any store to guest memory might alias `state`.
         var queue = state.pointee.queue
@@ -29,33 +29,77 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         let claimer = state.pointee.claimer
         let counters = state.pointee.counters
         if queue.fault != .none { return discard(refs, count, counters) }
-
-        plan.segments.count = 0
-        plan.skippedCount = 0
-        plan.misfitCount = 0
+        plan.begin()
         plan.scan(refs, count, slotSize: claimer.slotSize, Method.self)
+        probe.mark(.parse)
         queue.refresh(plan.packetCount &* Method.bufferCount)
         plan.reserve(from: 0, refs, &queue, Method.self)
+        probe.mark(.reserve)
         var claim = HeaderClaimer.Claim(first: 0, count: 0, retries: 0)
         if Method.claimsSlots { claim = plan.claim(claimer, refs, &queue, Method.self) }
-        let placed = plan.place(refs, queue, claimer, claim, counters, Method.self)
+        probe.mark(.claim)
+        let placed =
+            Probe.isOn && probe.isApart
+            ? placeApart(refs, plan, queue, claimer, claim, counters, probe)
+            : plan.place(refs, queue, claimer, claim, counters, Method.self)
+        probe.markPlace()
         let buffers = queue.usedCount
-        if queue.emptyCount > 0 && buffers > 0 {
-            counters.add(.emptyDescriptors, queue.emptyCount)
-        }
-        if plan.sawTiny {
-            counters.add(.tinyBuffers, plan.tinyBufferCount(usedCount: buffers))
-            plan.sawTiny = false
-        }
+        countOddBuffers(queue, &plan, counters)
         if Method.listsSlots { claimer.report(plan.slotList, claim.count) }
         queue.publish()
+        probe.mark(.publish)
         state.pointee.queue = queue
         state.pointee.plan.tinyStreak = plan.tinyStreak
         state.pointee.plan.sawTiny = false
         record(placed, buffers: buffers, claim, plan, queue.fault, counters)
+        probe.mark(.complete)
+        let wantsCall = call(queue, state.pointee.callDescriptor, counters)
+        probe.mark(.notify)
+        if Probe.isOn { probe.note(placed, plan, buffers: buffers) }
         return EnqueueResult(
-            consumed: placed.refs, delivered: placed.packets,
-            wantsCall: call(queue, state.pointee.callDescriptor, counters))
+            consumed: placed.refs, delivered: placed.packets, wantsCall: wantsCall)
+    }
+
+    /// Counts buffers that were given back empty, and empty descriptors.
+    @inline(__always)
+    private static func countOddBuffers(
+        _ queue: Queue, _ plan: inout BurstPlan, _ counters: RxCounterBlock
+    ) {
+        if queue.emptyCount > 0 && queue.usedCount > 0 {
+            counters.add(.emptyDescriptors, queue.emptyCount)
+        }
+        if plan.sawTiny {
+            counters.add(.tinyBuffers, plan.tinyBufferCount(usedCount: queue.usedCount))
+            plan.sawTiny = false
+        }
+    }
+
+    /// A burst's writes, one kind after the other.
+    @inline(__always)
+    private static func placeApart<Probe: StageProbe>(
+        _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan, _ queue: Queue,
+        _ claimer: HeaderClaimer, _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock,
+        _ probe: Probe
+    ) -> PlacedBurst {
+        if Method.reportsInUsedElement {
+            _ = pass(refs, plan, queue, claimer, claim, counters, SlotNames.self)
+            probe.mark(.shadow)
+        }
+        _ = pass(refs, plan, queue, claimer, claim, counters, HeaderBytes.self)
+        probe.mark(.headers)
+        let placed = pass(refs, plan, queue, claimer, claim, counters, PayloadBytes.self)
+        probe.mark(.payload)
+        return placed
+    }
+
+    /// Not inlined, so that profilers see each pass by its name.
+    @inline(never)
+    private static func pass<Part: PlacePart>(
+        _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan, _ queue: Queue,
+        _ claimer: HeaderClaimer, _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock,
+        _ part: Part.Type
+    ) -> PlacedBurst {
+        plan.place(refs, queue, claimer, claim, counters, OnePart<Method, Part>.self)
     }
 
     /// Not inlined, as `placeMixed`.

@@ -115,8 +115,13 @@ public final class RxQueue: @unchecked Sendable {
     public static let maximumRefsPerPacket = BurstPlan.maximumRefsPerPacket
 
     public let configuration: RxQueueConfiguration
+    /// Where the cycles of its turns go; nil in a build without the trait Profiling.
+    public let profile: RxProfile?
     private let block: RxCounterBlock
-    private let body: RxQueueBody
+    let body: RxQueueBody
+    #if Profiling
+    let probe: CycleProbe
+    #endif
 
     /// Checks a configuration and makes the queue.
     /// - Parameter arena: where the queue's private memory comes from; on the worker's NUMA node,
@@ -145,11 +150,20 @@ public final class RxQueue: @unchecked Sendable {
             let parts = try RxQueueParts<SplitVirtqueue>(configuration, arena)
             block = parts.block
             body = parts.body(configuration.method)
+            #if Profiling
+            (profile, probe) = (parts.profile, parts.probe)
+            #endif
         case .packed:
             let parts = try RxQueueParts<PackedVirtqueue>(configuration, arena)
             block = parts.block
             body = parts.body(configuration.method)
+            #if Profiling
+            (profile, probe) = (parts.profile, parts.probe)
+            #endif
         }
+        #if !Profiling
+        profile = nil
+        #endif
     }
 
     /// Places up to a burst of packets and publishes them.
@@ -160,8 +174,33 @@ public final class RxQueue: @unchecked Sendable {
     public func enqueue(
         _ refs: UnsafeMutablePointer<PacketRef>, count: Int
     ) -> EnqueueResult {
-        body.enqueue(refs, count)
+        #if Profiling
+        if probe.isDue() { return enqueueMeasured(refs, count) }
+        #endif
+        return body.enqueue(refs, count)
     }
+
+    #if Profiling
+    /// Packets delivered.
+    @inline(__always) var packetCount: UInt64 { block.read(.packets) }
+
+    @inline(never)
+    private func enqueueMeasured(
+        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int
+    ) -> EnqueueResult {
+        if probe.isWhole() {
+            let before = packetCount
+            probe.begin()
+            let result = body.enqueue(refs, count)
+            probe.endWhole(packets: packetCount &- before)
+            return result
+        }
+        probe.begin()
+        let result = body.profiled(refs, count)
+        probe.end()
+        return result
+    }
+    #endif
 
     /// Asks the driver to kick when it posts buffers, or not to: before and after a sleep, by
     /// whoever calls `enqueue`. Behind asking, the next `enqueue` sees what was posted before.

@@ -7,6 +7,10 @@ struct RxQueueBody {
     let enqueue: (UnsafeMutablePointer<PacketRef>, Int) -> EnqueueResult
     let base: () -> UInt16
     let askForKicks: (Bool) -> Void
+    #if Profiling
+    /// As `enqueue`, measured.
+    let profiled: (UnsafeMutablePointer<PacketRef>, Int) -> EnqueueResult
+    #endif
 }
 
 /// The checked parts of an RQ over one ring format, before its method is chosen.
@@ -18,6 +22,10 @@ struct RxQueueParts<Queue: Virtqueue> {
     private let returns: SlotReturn
     private let callDescriptor: Int32
     private let memory: UnsafeMutableRawPointer
+    #if Profiling
+    let profile: RxProfile
+    let probe: CycleProbe
+    #endif
 
     init(_ configuration: RxQueueConfiguration, _ arena: MemoryArena) throws(RxPathError) {
         let size = configuration.virtqueue.size
@@ -39,6 +47,20 @@ struct RxQueueParts<Queue: Virtqueue> {
         claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
         returns = configuration.headerQueue?.layout.slotReturn ?? .tail
         callDescriptor = configuration.callDescriptor
+        #if Profiling
+        profile = try RxProfile(configuration, node: arena.node)
+        probe = CycleProbe(
+            profile.block, memory: try Self.allocate(arena, CycleProbe.byteCount))
+        #endif
+    }
+
+    /// Bytes that measuring takes from the arena.
+    private static var probeByteCount: Int {
+        #if Profiling
+        CycleProbe.byteCount + CacheLine.byteCount
+        #else
+        0
+        #endif
     }
 
     /// Packet bytes that a slot holds under the configuration's method; 0 without a header queue.
@@ -62,7 +84,7 @@ struct RxQueueParts<Queue: Virtqueue> {
         // Other sizes are refused.
         let size = min(max(0, configuration.virtqueue.size), PackedLayout.maximumSize)
         return 5 * CacheLine.byteCount + stateByteCount + size * Queue.shadowEntryByteCount
-            + RxCounterBlock.byteCount
+            + RxCounterBlock.byteCount + probeByteCount
             + BurstPlan.byteCount(burst: configuration.burst, queueSize: size)
     }
 
@@ -96,10 +118,19 @@ struct RxQueueParts<Queue: Virtqueue> {
             to: State(
                 queue: queue, plan: plan, claimer: claimer, counters: block,
                 callDescriptor: callDescriptor))
+        #if Profiling
+        let probe = probe
         return RxQueueBody(
-            enqueue: { RxBurst<Queue, Method>.place($0, $1, state) },
+            enqueue: { RxBurst<Queue, Method>.place($0, $1, state, NoProbe()) },
+            base: { state.pointee.queue.base },
+            askForKicks: { state.pointee.queue.askForKicks($0) },
+            profiled: { RxBurst<Queue, Method>.place($0, $1, state, probe) })
+        #else
+        return RxQueueBody(
+            enqueue: { RxBurst<Queue, Method>.place($0, $1, state, NoProbe()) },
             base: { state.pointee.queue.base },
             askForKicks: { state.pointee.queue.askForKicks($0) })
+        #endif
     }
 
     private static func allocate(

@@ -12,6 +12,10 @@ public final class RxWorker: @unchecked Sendable {
     private struct State: ~Copyable {
         var submissions: SPSCConsumer<PacketRef>
         var completions: SPSCProducer<PacketRef>
+        #if Profiling
+        /// Why the last turn that did nothing did nothing.
+        var wait = RxWait.packets
+        #endif
     }
 
     public let queue: RxQueue
@@ -55,6 +59,14 @@ public final class RxWorker: @unchecked Sendable {
     /// One turn: pull a burst, place it, return its references. Bounded work; never blocks.
     /// - Returns: references returned; 0 when there was nothing to do, or no buffer for it.
     public func turn() -> Int {
+        #if Profiling
+        if queue.probe.isDue() { return turnMeasured() }
+        #endif
+        return turn(NoProbe())
+    }
+
+    @inline(__always)
+    private func turn<Probe: StageProbe>(_ probe: Probe) -> Int {
         let room = state.pointee.completions.reserve(window)
         // Runs of segments need a wider window; one that is cut off stays, and comes first then.
         let isRun =
@@ -62,12 +74,49 @@ public final class RxWorker: @unchecked Sendable {
             && state.pointee.submissions[0].flags.contains(.more)
         let wanted = isRun ? window : burst
         let pulled = state.pointee.submissions.copy(into: refs, count: min(wanted, room))
-        if pulled == 0 { return 0 }
-        let result = queue.enqueue(refs, count: pulled)
+        if pulled == 0 {
+            waits(for: room == 0 ? .completions : .packets)
+            return 0
+        }
+        probe.mark(.pull)
+        let result = probe.place(refs, pulled, queue)
         if result.consumed > 0 {
             _ = state.pointee.completions.push(refs, count: result.consumed)
             state.pointee.submissions.release(result.consumed)
+        } else {
+            waits(for: .buffers)
         }
+        probe.mark(.complete)
         return result.consumed
     }
+
+    @inline(__always)
+    private func waits(for wait: RxWait) {
+        #if Profiling
+        state.pointee.wait = wait
+        #endif
+    }
+
+    #if Profiling
+    @inline(never)
+    private func turnMeasured() -> Int {
+        let probe = queue.probe
+        if probe.isWhole() {
+            let before = queue.packetCount
+            probe.begin()
+            let returned = turn(NoProbe())
+            probe.endWhole(packets: queue.packetCount &- before)
+            return returned
+        }
+        probe.begin()
+        let returned = turn(probe)
+        probe.end()
+        return returned
+    }
+
+    /// Adds the cycles from a turn that did nothing to the next turn, by the reason.
+    public func addWait(cycles: UInt64) {
+        queue.probe.addWait(state.pointee.wait.rawValue, cycles)
+    }
+    #endif
 }

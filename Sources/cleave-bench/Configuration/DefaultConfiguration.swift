@@ -46,6 +46,14 @@ struct DefaultConfiguration {
                 sharing: [all, private]
             """)
 
+    /// What `profile` runs.
+    static let profile = DefaultConfiguration(
+        relativePath: "configs/profile/default.yaml",
+        builtIn: """
+            defaults: {method: d, report: usedElement}
+            cases: [{packet: [1500, 64]}]
+            """)
+
     /// A path that leads from the current directory, or from a folder above the program.
     /// - Parameter program: the program's absolute path.
     func find(program: String? = programPath()) -> String? {

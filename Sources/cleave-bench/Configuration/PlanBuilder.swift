@@ -16,6 +16,12 @@ struct PlanRequest {
     var settings: [(setting: Setting, value: String)] = []
     /// Values for axes, commas already taken apart.
     var axes: [Axis: [String]] = [:]
+
+    /// Nothing was asked for.
+    var isBlank: Bool {
+        configurationPath == nil && !isQuick && settings.isEmpty
+            && axes.values.allSatisfy(\.isEmpty)
+    }
 }
 
 /// Makes one plan of configuration and command line.

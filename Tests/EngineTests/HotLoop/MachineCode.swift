@@ -48,6 +48,11 @@ struct MachineCode {
         return found
     }
 
+    /// The branches of one function, in order.
+    func branches(of symbol: String) throws -> [Branch] {
+        Self.branches(in: try instructions(of: symbol), of: symbol)
+    }
+
     /// The instructions of one function, in order.
     func instructions(of symbol: String) throws -> [String] {
         guard let place = places[symbol] else {
@@ -70,11 +75,6 @@ struct MachineCode {
             throw ReleaseProgram.Problem(description: "no code in \(demangle(symbol))")
         }
         return instructions
-    }
-
-    /// The branches of one function, in order.
-    func branches(of symbol: String) throws -> [Branch] {
-        Self.branches(in: try instructions(of: symbol), of: symbol)
     }
 
     static func branches(in instructions: [String], of symbol: String) -> [Branch] {

@@ -68,14 +68,28 @@ struct MachineCodeTests {
         #expect(Self.offences(reached) == [])
     }
 
+    @Test(
+        "A measured burst is specialised as well",
+        arguments: ["SplitVirtqueue", "PackedVirtqueue"], methods)
+    func measuredBursts(_ ring: String, _ method: String) throws {
+        let reached = try code.reachable(
+            from: try closure(
+                4, in: "QueuePartsV4body", for: "RxPath.\(ring), RxPath.\(method)"))
+        #expect(reached.count > 3, "placement is reached")
+        #expect(Self.offences(reached) == [])
+    }
+
     @Test("A worker's turn makes one indirect call, the burst, and else nothing but copies")
     func turn() throws {
         let found = code.functions(mangled: "WorkerC4turn")
         let symbol = try #require(found["RxPath.RxWorker.turn() -> Swift.Int"])
         let reached = try code.reachable(from: symbol)
         let offences = Self.offences(reached)
-        #expect(offences.count == 1, "\(offences)")
-        #expect(offences.first?.contains("RxWorker.turn() -> Swift.Int: call") == true)
+        // Measured turns have one for the plain burst and one for the measured one.
+        let plain = offences.filter { $0.contains("RxWorker.turn() -> Swift.Int: call") }
+        let measured = offences.filter { $0.contains("turnMeasured") && $0.contains(": call") }
+        #expect(plain.count == 1 && measured.count == 2, "\(offences)")
+        #expect(offences.count == 3, "\(offences)")
     }
 
     @Test("Canary: code that allocates is found out")

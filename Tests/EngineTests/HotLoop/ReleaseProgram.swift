@@ -13,13 +13,15 @@ struct ReleaseProgram {
 
     let path: String
 
+    /// - Parameter build: the folder of the build it belongs to.
     /// - Throws: if it has not been built; `make test` builds it before it runs the tests.
-    init(_ name: String) throws {
-        path = Self.root.appendingPathComponent(".build/release/\(name)").path
+    init(_ name: String, build: String = ".build") throws {
+        let program = "\(build)/release/\(name)"
+        path = Self.root.appendingPathComponent(program).path
         guard FileManager.default.isExecutableFile(atPath: path) else {
-            throw Problem(
-                description: ".build/release/\(name) is missing: run "
-                    + "`swift build -c release --product \(name)` first")
+            let command =
+                build == ".build" ? "swift build -c release --product \(name)" : "make plain-probe"
+            throw Problem(description: "\(program) is missing: run `\(command)` first")
         }
     }
 

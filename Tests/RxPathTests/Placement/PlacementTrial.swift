@@ -83,6 +83,8 @@ final class PlacementTrial {
                 method: method,
                 headerQueue: try headers.map { try HeaderQueue($0.layout, memory: guest.memory) },
                 splitPolicy: policy, burst: burst, shortage: shortage))
+        // Measured or not, a turn does the same.
+        queue.profile?.period = seed & 1 == 0 ? 0 : 1
         layout = ReaderLayout(
             method: method, netHeaderByteCount: features.contains(.hashReport) ? 20 : 12,
             mergeable: mergeable, headers: headers, zeroPads: policy.zeroPads)

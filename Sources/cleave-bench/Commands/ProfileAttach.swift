@@ -1,0 +1,84 @@
+import Engine
+import Glibc
+import Host
+import Profiling
+import RxPath
+
+/// Reads the RQs of another process for a while.
+struct ProfileAttach {
+    let processID: Int32
+    let seconds: Double
+    let period: UInt32
+    let output: OutputOptions
+    let profile: ProfileOutputOptions
+
+    func run() throws(Failure) {
+        guard seconds > 0, seconds <= 86400 else {
+            throw .usage("--seconds: \(seconds) is not above 0 and up to 86400")
+        }
+        // Whoever ends this program early still leaves the other one as it was.
+        do { try StopSignal.catchSignals() } catch { throw .run(error.description) }
+        let attachment: ProfileAttachment
+        do { attachment = try ProfileAttachment(processID: processID) } catch {
+            throw .usage("--attach: \(error)")
+        }
+        let files = try profile.files(json: output.json)
+        let runs = measure(attachment)
+        guard !runs.isEmpty else {
+            throw .run(
+                "process \(processID): none of its \(attachment.blocks.count) RQs carried a packet "
+                    + "in a measured turn within \(seconds) seconds")
+        }
+        let facts = ["process   \(processID), \(attachment.blocks.count) RQs, \(seconds) seconds"]
+        let remarks = attachment.isAlive ? [] : ["process \(processID) has ended meanwhile"]
+        try files.fill(
+            { flag in
+                ProfileOutputOptions.text(flag, runs) {
+                    ProfileJSON.text(
+                        runs, warnings: remarks, command: CommandLine.arguments,
+                        processID: processID)
+                }
+            },
+            table: ProfileText(style: output.style, isQuiet: output.quiet)
+                .text(runs, facts: facts, remarks: remarks))
+    }
+
+    /// A run for each RQ that carried anything; each slice of the time counts as a pass.
+    private func measure(_ attachment: ProfileAttachment) -> [ProfileRun] {
+        let blocks = attachment.blocks
+        let periods = blocks.map { block in
+            let before = block.period.load()
+            return before == 0 ? period : before
+        }
+        attachment.measure(period: period)
+        var passes = Array(repeating: [ProfileSnapshot](), count: blocks.count)
+        var last = blocks.map { ProfileSnapshot($0) }
+        for _ in 0..<Self.sliceCount where StopSignal.received == nil {
+            pause(seconds / Double(Self.sliceCount))
+            let now = blocks.map { ProfileSnapshot($0) }
+            for index in blocks.indices { passes[index].append(now[index] - last[index]) }
+            last = now
+        }
+        attachment.restore()
+        return blocks.indices.compactMap { index in
+            guard let table = StageTable(passes: passes[index]),
+                let sum = ProfileSnapshot.sum(passes[index])
+            else { return nil }
+            let name = "RQ \(sum.number ?? index)"
+            return ProfileRun(
+                name: "\(name): \(sum.label)", table: table, period: periods[index], rqs: [sum],
+                traces: [blocks[index].readTraces()], counterHertz: CycleClock.hertz)
+        }
+    }
+
+    private static let sliceCount = 7
+
+    /// Sleeps in parts, since a signal must end it.
+    private func pause(_ seconds: Double) {
+        var left = seconds
+        while left > 0 && StopSignal.received == nil {
+            usleep(UInt32(min(left, 0.05) * 1e6))
+            left -= 0.05
+        }
+    }
+}

@@ -1,0 +1,58 @@
+import ArgumentParser
+import Profiling
+
+/// Where pictures and traces of a profile go.
+struct ProfileOutputOptions: ParsableArguments {
+    @Option(
+        help: .init(
+            "Write a flame graph, which any browser shows; - is standard output.",
+            discussion: "Example: --svg profile.svg", valueName: "file"))
+    var svg: String?
+
+    @Option(
+        help: .init(
+            "Write the last measured turns of each RQ as a trace for Perfetto or Chrome.",
+            discussion: "Example: --trace profile.trace.json", valueName: "file"))
+    var trace: String?
+
+    @Option(
+        help: .init(
+            "Write folded stacks, which other flame graph programs read.",
+            discussion: "Example: --folded profile.folded", valueName: "file"))
+    var folded: String?
+
+    @Option(
+        help: .init(
+            "One turn in so many is measured; 1 for all.",
+            discussion: "Example: --period 16", valueName: "count"))
+    var period: UInt32?
+
+    /// The files of these options and the report's.
+    func files(json: String?) throws(Failure) -> ResultFiles {
+        try ResultFiles(
+            ["--json": json, "--svg": svg, "--trace": trace, "--folded": folded])
+    }
+
+    /// The text for a flag of those; `json` for its own.
+    static func text(_ flag: String, _ runs: [ProfileRun], json: () -> String) -> String {
+        switch flag {
+        case "--svg":
+            return FlameGraph(stacks(runs), title: "Cycles of the receive path, by stage").text
+        case "--trace": return ChromeTrace.text(runs)
+        case "--folded": return stacks(runs).text
+        default: return json()
+        }
+    }
+
+    private static func stacks(_ runs: [ProfileRun]) -> FoldedStacks {
+        var stacks = FoldedStacks()
+        for run in runs {
+            for (index, rq) in run.rqs.enumerated() {
+                let name = "RQ \(rq.number ?? index)"
+                stacks.add(
+                    rq, under: run.name == name ? [name] : [run.name, name], period: run.period)
+            }
+        }
+        return stacks
+    }
+}

@@ -1,0 +1,78 @@
+import Engine
+
+/// What profiling costs one case.
+struct OverheadFigures {
+    let run: ProfileRun
+    let rounds: [OverheadRival.Round]
+
+    /// Percent that passes with measured turns take more, the fastest of each kind.
+    var on: Double { run.leastOverhead ?? .nan }
+
+    /// Percent that this program, profiling off, takes more than one without it: fastest rounds.
+    var off: Double? {
+        guard let without = rounds.map(\.without).min(), let off = rounds.map(\.off).min() else {
+            return nil
+        }
+        return 100 * (off / without - 1)
+    }
+
+    /// The same round by round.
+    var offSpread: Spread? { Spread(rounds.map { 100 * ($0.off / $0.without - 1) }) }
+}
+
+/// Overheads for people and programs.
+struct OverheadText {
+    let figures: [OverheadFigures]
+    let period: UInt32
+
+    func text(style: Style) -> String {
+        var table = TextTable(columns: [
+            .init("case", alignment: .left), .init("plain turn", "cycles/packet"),
+            .init("on", "% (fastest)"), .init("pass by pass", "% (min-max)"),
+            .init("off", "% (fastest)"), .init("round by round", "% (min-max)"),
+        ])
+        for one in figures {
+            table.append([
+                one.run.name, one.run.plainTurn.map(Numbers.cycles) ?? "-",
+                Numbers.fixed(one.on, 2), one.run.overhead.map(Self.spread) ?? "-",
+                one.off.map { Numbers.fixed($0, 2) } ?? "-",
+                one.offSpread.map(Self.spread) ?? "-",
+            ])
+        }
+        return table.text(style: style)
+            + """
+
+            on: 1 turn in \(period) measured, against passes in which none is, alternating in one \
+            process.
+            off: this program with profiling off, against --against, a build without it, in turns.
+
+            """
+    }
+
+    func json(command: [String]) -> String {
+        func spread(_ spread: Spread?) -> JSONValue {
+            guard let spread else { return .null }
+            return .object([
+                ("median", .number(spread.median)), ("min", .number(spread.min)),
+                ("max", .number(spread.max)),
+            ])
+        }
+        let runs = figures.map { one in
+            JSONValue.object([
+                ("name", .string(one.run.name)), ("onPercent", .number(one.on)),
+                ("onPercentByPass", spread(one.run.overhead)),
+                ("offPercent", one.off.map(JSONValue.number) ?? .null),
+                ("offPercentByRound", spread(one.offSpread)),
+            ])
+        }
+        return JSONValue.object([
+            ("schema", .string("cleave-profile-overhead/1")), ("period", .int(Int(period))),
+            ("command", .array(command.map(JSONValue.string))), ("runs", .array(runs)),
+        ]).text + "\n"
+    }
+
+    private static func spread(_ spread: Spread) -> String {
+        "\(Numbers.fixed(spread.median, 2)) (\(Numbers.fixed(spread.min, 2)) to "
+            + "\(Numbers.fixed(spread.max, 2)))"
+    }
+}

@@ -1,0 +1,44 @@
+import Profiling
+
+/// Two profiles of one case side by side.
+struct ProfileDiffText {
+    let style: Style
+
+    func text(_ name: String, _ diff: ProfileDiff) -> String {
+        var table = TextTable(columns: [
+            .init("stage", alignment: .left), .init("A", "cycles/packet"),
+            .init("B", "cycles/packet"), .init("B - A", "cycles"), .init("", "%"),
+            .init("", alignment: .left),
+        ])
+        for row in diff.stages + [diff.turn] {
+            let share =
+                row.before.median == 0 ? .nan : 100 * row.difference / row.before.median
+            table.append(
+                [
+                    row.name, cycles(row.before), cycles(row.after), signed(row.difference),
+                    signed(share), row.isChange ? "changed" : "",
+                ])
+        }
+        return style.bold(name) + "\n" + table.text(style: style) + "\n" + verdict(diff) + "\n"
+    }
+
+    /// What changed, in one sentence.
+    private func verdict(_ diff: ProfileDiff) -> String {
+        let turn = signed(100 * diff.turn.difference / max(0.01, diff.turn.before.median))
+        let changes = diff.changes.map { "\($0.name) (\(signed($0.difference)) cycles)" }
+        if changes.isEmpty {
+            return "No stage changed beyond the spread of its passes; the turn \(turn) %."
+        }
+        let list = changes.joined(separator: ", ")
+        return "Changed: \(list); the turn \(turn) %."
+    }
+
+    private func cycles(_ spread: ProfileSpread) -> String {
+        "\(Numbers.cycles(spread.median)) (\(Numbers.cycles(spread.min))-"
+            + "\(Numbers.cycles(spread.max)))"
+    }
+
+    private func signed(_ value: Double) -> String {
+        value.isFinite ? (value < 0 ? "" : "+") + Numbers.fixed(value, 1) : "-"
+    }
+}

@@ -1,0 +1,153 @@
+import Engine
+import Host
+import Profiling
+import RxPath
+
+/// Stage tables for people, and what belongs beside them.
+struct ProfileText {
+    let style: Style
+    /// The tables and their findings alone.
+    var isQuiet = false
+
+    /// - Parameters:
+    ///   - facts: machine and warnings, for above.
+    ///   - remarks: for below.
+    func text(_ runs: [ProfileRun], facts: [String], remarks: [String]) -> String {
+        var sections = isQuiet ? [] : [facts.map { $0 + "\n" }.joined()]
+        for run in runs {
+            sections.append(headline(run) + "\n" + table(run))
+            sections.append(findings(run).map { $0 + "\n" }.joined())
+        }
+        if !remarks.isEmpty { sections.append(remarks.map { $0 + "\n" }.joined()) }
+        if !isQuiet { sections.append(Self.legend) }
+        return sections.filter { !$0.isEmpty }.joined(separator: "\n")
+    }
+
+    private func headline(_ run: ProfileRun) -> String {
+        let costliest = run.table.costliest
+        let turn = run.table.turn.median
+        let share =
+            costliest.cyclesPerPacket.median / max(0.01, run.table.sum.cyclesPerPacket.median)
+        return style.bold(
+            "\(run.name): \(Numbers.cycles(turn)) cycles per packet; costliest: "
+                + "\(costliest.name), \(Numbers.percent(share)) %")
+    }
+
+    private func table(_ run: ProfileRun) -> String {
+        var table = TextTable(columns: [
+            .init("stage", alignment: .left), .init("cycles/packet", "median (min-max)"),
+            .init("share", "%"), .init("", alignment: .left), .init("per turn:", "median"),
+            .init("", "99 %"), .init("", "max"), .init("cycles", "/burst"),
+            .init("bytes", "read"), .init("/packet", "written"),
+        ])
+        let sum = max(0.01, run.table.sum.cyclesPerPacket.median)
+        let most = max(0.01, run.table.costliest.cyclesPerPacket.median)
+        for row in run.table.stages + [run.table.sum] {
+            let spread = row.cyclesPerPacket
+            let isSum = row.name == run.table.sum.name
+            let length = isSum ? 0 : Int((24 * spread.median / most).rounded())
+            table.append([
+                row.name,
+                Numbers.cycles(Self.spread(spread)),
+                Numbers.fixed(100 * spread.median / sum, 1),
+                String(repeating: "#", count: length),
+                Numbers.cycles(row.distribution.median), Numbers.cycles(row.distribution.p99),
+                Numbers.cycles(row.distribution.maximum), Numbers.cycles(row.cyclesPerBurst),
+                Numbers.fixed(row.traffic.read, 1), Numbers.fixed(row.traffic.written, 1),
+            ])
+        }
+        // Measured by itself, so it has no more than this.
+        table.append(
+            ["turn", Numbers.cycles(Self.spread(run.table.turn))]
+                + Array(repeating: "", count: 8))
+        return table.text(style: style)
+    }
+
+    private static func spread(_ spread: ProfileSpread) -> Spread {
+        Spread([spread.min, spread.median, spread.max]) ?? Spread([0])!
+    }
+
+    private func findings(_ run: ProfileRun) -> [String] {
+        let total = run.table.total
+        var lines = [
+            "measured  1 turn in \(run.period): \(total.bursts) by stages, "
+                + "\(total.count(.wholeTurns)) as a whole; the sum is "
+                + "\(Numbers.fixed(100 * run.table.sumShare, 1)) % of the turn "
+                + "(\(Numbers.fixed(100 * run.table.rawSumShare, 1)) % before scaling); "
+                + "\(total.count(.interrupted)) left out as interrupted"
+        ]
+        if let plain = run.plainTurn, let least = run.leastOverhead {
+            let sign = least < 0 ? "" : "+"
+            lines.append(
+                "outside   \(Numbers.cycles(plain)) cycles per packet with the way through the "
+                    + "engine, in passes without measuring; \(sign)\(Numbers.fixed(least, 1)) % "
+                    + "with (fastest passes)"
+            )
+        }
+        lines += copyLimit(run) + waits(run)
+        if total.claimsSlots {
+            lines.append(
+                "slots     \(Numbers.percent(total.count(.shortOfSlots), of: total.bursts)) % of "
+                    + "measured bursts found too few header slots and went on unsplit")
+        }
+        return lines
+    }
+
+    private func copyLimit(_ run: ProfileRun) -> [String] {
+        guard let profile = run.bench?.profile else { return [] }
+        var lines: [String] = []
+        if let limit = profile.copyLimit, let share = run.shareOfCopyLimit {
+            lines.append(
+                "copying   the same packets alone takes \(Numbers.cycles(limit.cyclesPerPacket)) "
+                    + "cycles (\(Numbers.fixed(limit.bytesPerCycle, 1)) bytes per cycle): the turn "
+                    + "runs at \(Numbers.fixed(100 * share, 0)) % of the copy limit")
+        }
+        let set = profile.workingSet
+        lines.append(
+            "touched   about \(Numbers.bytes(set.total)): sources \(Numbers.bytes(set.sources)), "
+                + "buffers \(Numbers.bytes(set.buffers)), slots \(Numbers.bytes(set.slots)), "
+                + "queues \(Numbers.bytes(set.queues))\(Self.cacheWords(set.total))")
+        lines += (run.bench?.notes ?? []).map { "memory    \($0)" }
+        return lines
+    }
+
+    private static func cacheWords(_ byteCount: Int) -> String {
+        let caches = MachineFacts.current().cacheSizes
+        let sizes = [("L1", caches.l1Data), ("L2", caches.l2), ("L3", caches.l3)]
+        let fitting = sizes.first { ($0.1 ?? 0) >= byteCount }
+        if let fitting { return "; fits \(fitting.0)" }
+        return caches.l3 == nil ? "" : "; beyond L3"
+    }
+
+    /// What the threads waited for; nothing where there are no threads.
+    private func waits(_ run: ProfileRun) -> [String] {
+        run.rqs.enumerated().compactMap { index, rq in
+            if rq.idleCycles == 0 { return nil }
+            let packets = Double(rq.packets &+ rq.count(.wholePackets))
+            let busy =
+                rq.cyclesPerPacket(ProfileBlock.turnRow) * packets * Double(run.period)
+            let idle = Double(rq.idleCycles)
+            let reasons = RxWait.allCases.compactMap { wait -> String? in
+                let cycles = rq.count(.waitCycles, wait.rawValue)
+                if cycles == 0 { return nil }
+                return "\(wait.words) \(Numbers.percent(cycles, of: rq.idleCycles)) %"
+            }
+            return "idle      RQ \(rq.number ?? index) \(Numbers.percent(idle / (idle + busy))) % "
+                + "of its time: \(reasons.joined(separator: ", "))"
+        }
+    }
+
+    static let legend = """
+        stage: what an RQ does in a turn, in order; turn: turns measured as a whole, on the plain \
+        path; cycles: TSC ticks of measured turns, less what \
+        the marks cost,
+        mean of the median pass (least-largest of the passes); per turn: over all measured turns, \
+        cycles per packet;
+        bytes: what the code touches, computed; copy limit: what memcpy of the same packets takes \
+        in this run.
+        shadow, placeHeaders and placePayload are one pass in the code: told apart in turns of \
+        their own, and
+        scaled to that pass.
+
+        """
+}

@@ -1,0 +1,79 @@
+// What profiling left in the hot loop: in a build with it as little as one test, in a build without
+// it nothing. `make plain-probe` makes the other build; `make test` does so.
+import Testing
+
+#if arch(x86_64)
+@Suite("Machine code with and without profiling")
+struct ProfilingCodeTests {
+    private let code: MachineCode
+    private let plain: MachineCode
+
+    init() throws {
+        code = try MachineCode(ReleaseProgram("hot-loop-probe"))
+        plain = try MachineCode(ReleaseProgram("hot-loop-probe", build: ".build-plain"))
+    }
+
+    /// Instructions without what depends on where code and data lie.
+    private static func shape(_ instructions: [String]) -> [String] {
+        instructions.map { instruction in
+            // Calls by symbol, jumps inside a function by distance, data by register alone.
+            var text = instruction.replacing(/\s*#.*/, with: "")
+            text = text.replacing(/-?0x[0-9a-f]+\(%rip\)/, with: "(%rip)")
+            text = text.replacing(/\b[0-9a-f]+ (<)/) { "\($0.output.1)" }
+            return text.replacing(/\s+/, with: " ")
+        }
+    }
+
+    private static func reads(_ instructions: [String]) -> Bool {
+        instructions.contains { $0.hasPrefix("rdtsc") || $0.hasPrefix("mrs") }
+    }
+
+    /// Closure 1 of `RxQueueParts.body`, the plain burst, by ring and method.
+    private func bursts(_ code: MachineCode) -> [String: String] {
+        code.functions(mangled: "QueuePartsV4body").filter {
+            $0.key.hasPrefix("generic specialization <") && $0.key.contains("> of closure #1 ")
+        }
+    }
+
+    @Test("A plain burst is the same instruction by instruction, and reads no clock")
+    func plainBursts() throws {
+        let with = bursts(code)
+        let without = bursts(plain)
+        #expect(with.count == 16 && Set(with.keys) == Set(without.keys))
+        for (name, symbol) in with {
+            let own = try code.instructions(of: symbol)
+            let other = try plain.instructions(of: try #require(without[name]))
+            #expect(!Self.reads(own), "\(name)")
+            #expect(own.count > 500, "\(name)")
+            #expect(Self.shape(own) == Self.shape(other), "\(name)")
+        }
+    }
+
+    @Test("Without profiling nothing of it is there, and no turn reads the clock")
+    func compiledOut() throws {
+        for name in ["CycleProbe", "Measured", "OnePart"] {
+            #expect(plain.functions(mangled: name).isEmpty, "\(name)")
+            #expect(!code.functions(mangled: name).isEmpty, "\(name): the canary")
+        }
+        let turn = try #require(
+            plain.functions(mangled: "WorkerC4turn")["RxPath.RxWorker.turn() -> Swift.Int"])
+        for symbol in try plain.reachable(from: turn).keys {
+            #expect(!Self.reads(try plain.instructions(of: symbol)), "\(demangle(symbol))")
+        }
+    }
+
+    @Test("With profiling a turn has a few instructions more than without")
+    func turn() throws {
+        func turn(_ code: MachineCode) throws -> [String] {
+            let found = code.functions(mangled: "WorkerC4turn")
+            return try code.instructions(
+                of: try #require(found["RxPath.RxWorker.turn() -> Swift.Int"]))
+        }
+        let own = try turn(code)
+        let other = try turn(plain)
+        #expect(!Self.reads(own))
+        // The test, the call behind it, and the reasons of empty turns.
+        #expect(own.count - other.count <= 48, "\(own.count) and \(other.count)")
+    }
+}
+#endif
