@@ -71,6 +71,9 @@ struct TracingTests {
             return
         }
         #expect(Set(notes.keys) == Set(Self.probes.keys))
+        // gdb looks for no probes without it.
+        let sections = try ReleaseProgram.output("readelf", ["-SW", program.path])
+        #expect(sections.contains(".stapsdt.base"))
         for (name, places) in notes {
             for arguments in places {
                 #expect(arguments.count == Self.probes[name], "\(name)")
