@@ -84,6 +84,20 @@ func exclusive<Object: HandleObject>(
     }
 }
 
+/// The same for a call that tells what happened besides (`cleave_events`): stored whatever comes of
+/// it, nothing if `events` is NULL.
+@inline(__always)
+func exclusive<Object: HandleObject>(
+    _ handle: OpaquePointer?, as type: Object.Type, telling events: UnsafeMutablePointer<UInt32>?,
+    _ body: (borrowing Object, inout UInt32) throws(Refusal) -> Int32
+) -> Int32 {
+    exclusive(handle, as: type) { object throws(Refusal) in
+        var happened: UInt32 = 0
+        defer { events?.pointee = happened }
+        return try body(object, &happened)
+    }
+}
+
 /// A create call: reads what the caller wants, and gives what is made of it a handle.
 /// - Parameters:
 ///   - zero: a zeroed configuration.

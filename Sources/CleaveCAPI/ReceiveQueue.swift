@@ -133,12 +133,11 @@ public func cleave_rq_enqueue_burst(
     _ rq: OpaquePointer!, _ packets: UnsafeMutablePointer<cleave_packet>!, _ count: UInt32,
     _ events: UnsafeMutablePointer<UInt32>!
 ) -> Int32 {
-    exclusive(rq, as: ReceiveQueueObject.self) { object throws(Refusal) in
+    exclusive(rq, as: ReceiveQueueObject.self, telling: events) {
+        object, happened throws(Refusal) in
         guard let packets, count <= UInt32(Int32.max) else {
             throw .invalid("packets is NULL, or more than 2147483647")
         }
-        var happened: UInt32 = 0
-        defer { events?.pointee = happened }
         return try object.enqueue(packets, Int(count), &happened)
     }
 }
@@ -148,12 +147,11 @@ public func cleave_rq_enqueue_refs(
     _ rq: OpaquePointer!, _ refs: UnsafeMutablePointer<cleave_ref>!, _ count: UInt32,
     _ events: UnsafeMutablePointer<UInt32>!
 ) -> Int32 {
-    exclusive(rq, as: ReceiveQueueObject.self) { object throws(Refusal) in
+    exclusive(rq, as: ReceiveQueueObject.self, telling: events) {
+        object, happened throws(Refusal) in
         guard let refs, count <= UInt32(Int32.max) else {
             throw .invalid("refs is NULL, or more than 2147483647")
         }
-        var happened: UInt32 = 0
-        defer { events?.pointee = happened }
         return try object.enqueue(refs: refs, Int(count), &happened)
     }
 }

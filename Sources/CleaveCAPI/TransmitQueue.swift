@@ -106,10 +106,9 @@ public func cleave_txq_dequeue_burst(
     _ txq: OpaquePointer!, _ packets: UnsafeMutablePointer<cleave_packet>!, _ count: UInt32,
     _ events: UnsafeMutablePointer<UInt32>!
 ) -> Int32 {
-    exclusive(txq, as: TransmitQueueObject.self) { object throws(Refusal) in
+    exclusive(txq, as: TransmitQueueObject.self, telling: events) {
+        object, happened throws(Refusal) in
         guard let packets else { throw .null("packets") }
-        var happened: UInt32 = 0
-        defer { events?.pointee = happened }
         return try object.dequeue(packets, Int(min(count, UInt32(Int32.max))), &happened)
     }
 }
@@ -118,10 +117,8 @@ public func cleave_txq_dequeue_burst(
 public func cleave_txq_complete(
     _ txq: OpaquePointer!, _ count: UInt32, _ events: UnsafeMutablePointer<UInt32>!
 ) -> Int32 {
-    exclusive(txq, as: TransmitQueueObject.self) { object throws(Refusal) in
-        var happened: UInt32 = 0
-        defer { events?.pointee = happened }
-        return try object.complete(Int(count), &happened)
+    exclusive(txq, as: TransmitQueueObject.self, telling: events) {
+        object, happened throws(Refusal) in try object.complete(Int(count), &happened)
     }
 }
 

@@ -1,7 +1,7 @@
 import Glibc
 
 /// Keeps the scheduler from sharing this process's CPUs with other sessions by halves.
-public enum SchedulingNoise {
+package enum SchedulingNoise {
     /// Raises the weight of this process's autogroup to that of nice -19, so that a busy process
     /// of another session takes 1 part in some 70 instead of half a CPU.
     ///
@@ -9,7 +9,7 @@ public enum SchedulingNoise {
     /// has a terminal (it would lose Ctrl-C) or leads its process group (the kernel refuses);
     /// then the whole session is raised, and put back as it was by `exit`. Never forks.
     /// - Returns: nil when it is done or there is nothing to do, else a sentence saying why not.
-    public static func prioritizeSession() -> String? {
+    package static func prioritizeSession() -> String? {
         let outcome = prioritize(
             path: path, probe: .live,
             hasTerminal: hasControllingTerminal, startSession: { setsid() >= 0 })

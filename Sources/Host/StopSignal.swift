@@ -1,13 +1,13 @@
 import CHost
 
 /// SIGTERM and SIGINT as a request that a program looks at between two steps of its work.
-public enum StopSignal {
+package enum StopSignal {
     /// Milliseconds in which the program has to end by itself once it was asked to.
-    public static let graceMilliseconds: UInt32 = 1_800
+    package static let graceMilliseconds: UInt32 = 1_800
 
     /// From now on the first SIGTERM or SIGINT is remembered. A second one ends the process at
     /// once, and so does the kernel when the grace is over.
-    public static func catchSignals() throws(HostError) {
+    package static func catchSignals() throws(HostError) {
         let result = cleave_stop_signal_catch(graceMilliseconds)
         if result != 0 {
             throw HostError("sigaction", code: -result, "cannot catch SIGTERM and SIGINT")
@@ -15,13 +15,13 @@ public enum StopSignal {
     }
 
     /// The number of the signal that came, nil for none. Any thread; costs a load.
-    public static var received: Int32? {
+    package static var received: Int32? {
         let signal = cleave_stop_signal()
         return signal == 0 ? nil : signal
     }
 
     /// `SIGTERM`, `SIGINT` or the number.
-    public static func name(_ signal: Int32) -> String {
+    package static func name(_ signal: Int32) -> String {
         switch signal {
         case 2: "SIGINT"
         case 15: "SIGTERM"

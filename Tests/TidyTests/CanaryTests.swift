@@ -255,6 +255,37 @@ struct CanaryTests {
         #expect(HygieneRules.resolvedVersions(names).count == 2)
     }
 
+    @Test("Public declarations without bodies, values and what is not public")
+    func publicSurface() {
+        let text = """
+            public enum A: Int {
+                case a = 1
+                case b
+                var c: Int { switch self { case .a: 1; default: 2 } }
+            }
+            enum B { case hidden }
+            public struct C {
+                @inlinable public var d: Int { 1 }
+                public let e: [Int]
+                public static let f = 3
+                let g = 2
+                public init(
+                    d: Int = 1, e: [Int]
+                ) throws(E) {
+                    self.e = e
+                }
+                public private(set) var h: [String: Int] = [:]
+            }
+            """
+        #expect(
+            PublicSurface.declarations(file("Sources/A.swift", text)) == [
+                "public enum A: Int", "case a = 1", "case b", "public struct C",
+                "@inlinable public var d: Int", "public let e: [Int]", "public static let f",
+                "public init( d: Int = 1, e: [Int] ) throws(E)",
+                "public private(set) var h: [String: Int]",
+            ])
+    }
+
     @Test("A case that no test names, or only for one ring")
     func hostileCases() {
         let catalogue: [HostileCase] = [

@@ -75,6 +75,20 @@ struct TreeTests {
         #expect(Set(ids).count == ids.count)
     }
 
+    @Test("What Swift programs build on is what was recorded")
+    func publicSurface() throws {
+        let found = PublicSurface.text(ProjectTree.sources)
+        let recorded = ProjectTree.file(PublicSurface.record)?.lines.joined(separator: "\n") ?? ""
+        for step in found.split(separator: "\n").difference(from: recorded.split(separator: "\n")) {
+            let change =
+                switch step {
+                case .insert(_, let line, _): "new: \(line)"
+                case .remove(_, let line, _): "gone: \(line)"
+                }
+            Issue.record("\(PublicSurface.record) \(change): PublicInterface.md says what then")
+        }
+    }
+
     @Test("Nothing of one machine is in the project")
     func hygiene() {
         let texts = ProjectTree.files.filter { $0.path != "LICENSE" }

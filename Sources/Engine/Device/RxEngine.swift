@@ -253,7 +253,7 @@ public final class RxEngine: @unchecked Sendable {
 
     /// Asks the kernel where the memory of each RQ lies: rings, counters, plans, port ends. Not
     /// cheap.
-    public func memoryResidence() -> [PageResidence] {
+    package func memoryResidence() -> [PageResidence] {
         rqs.flatMap { rq in
             let lane = lane(rq)
             return lane.memories.map {

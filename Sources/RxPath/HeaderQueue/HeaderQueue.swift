@@ -82,7 +82,7 @@ public final class HeaderQueue: @unchecked Sendable {
     }
 
     /// Asks the kernel where the device's own words lie; nil if no node was named for them.
-    public func residence(_ name: String) -> PageResidence? { privateWords.residence(name) }
+    package func residence(_ name: String) -> PageResidence? { privateWords.residence(name) }
 
     /// A queue belongs to one guest: its slots are written on behalf of nobody else.
     func check(belongsTo guest: GuestMemory) throws(RxPathError) {

@@ -1,0 +1,83 @@
+// What Swift programs build on, as it is recorded: a change is made on purpose or not at all.
+
+enum PublicSurface {
+    static let record = "Tests/public-interface.txt"
+
+    /// The files whose public declarations the promise in PublicInterface.md covers.
+    static let files = [
+        "Sources/Engine/EngineError.swift", "Sources/Engine/Device/IdlePolicy.swift",
+        "Sources/Engine/Device/HeaderQueueSharing.swift",
+        "Sources/Engine/Device/QueuePlan.swift", "Sources/Engine/Device/RxEngine.swift",
+        "Sources/Host/HostError.swift", "Sources/Host/MemoryArena.swift",
+        "Sources/RxPath/HeaderQueue/HeaderQueue.swift",
+        "Sources/RxPath/HeaderQueue/HeaderQueueLayout.swift",
+        "Sources/RxPath/Memory/GuestMemory.swift", "Sources/RxPath/Memory/RxPathError.swift",
+        "Sources/RxPath/Packet/PacketOffloads.swift", "Sources/RxPath/Packet/PacketRef.swift",
+        "Sources/RxPath/Placement/PlacementReasons.swift",
+        "Sources/RxPath/Placement/SplitPolicy.swift",
+        "Sources/RxPath/Transmit/TxBurst.swift", "Sources/RxPath/Transmit/TxCounters.swift",
+        "Sources/RxPath/Transmit/TxPacket.swift", "Sources/RxPath/Transmit/TxQueue.swift",
+        "Sources/RxPath/Virtqueue/QueueFault.swift",
+        "Sources/RxPath/Virtqueue/VirtioFeatures.swift",
+        "Sources/RxPath/Virtqueue/VirtqueueAddresses.swift",
+        "Sources/RxPath/Worker/RxCounters.swift", "Sources/RxPath/Worker/RxQueue.swift",
+    ]
+
+    /// The public declarations of a file, each on one line without its body, in order; cases of
+    /// public enumerations with them.
+    static func declarations(_ file: SourceText) -> [String] {
+        var found: [String] = []
+        // Depth of the braces around the cases of an enumeration that is public.
+        var enumeration: Int?
+        var depth = 0
+        for index in file.code.indices {
+            let text = file.code[index].trimmed
+            if let outer = enumeration, depth <= outer { enumeration = nil }
+            if text.contains(/\bpublic\b/) {
+                let whole = declaration(file, from: index)
+                found.append(whole)
+                if whole.contains(/\benum\b/) { enumeration = depth }
+            } else if let outer = enumeration, depth == outer + 1, text.hasPrefix("case ") {
+                found.append(text.split(separator: " ").joined(separator: " "))
+            }
+            depth += text.count { $0 == "{" } - text.count { $0 == "}" }
+        }
+        return found
+    }
+
+    /// From the line at `start` to where its body or value begins.
+    private static func declaration(_ file: SourceText, from start: Int) -> String {
+        var text = ""
+        var open = 0
+        for line in file.lines[start...] {
+            for character in line {
+                if open == 0, character == "{" { return folded(text) }
+                if open == 0, character == "=", !text.contains("func ") { return folded(text) }
+                if character == "(" || character == "[" { open += 1 }
+                if character == ")" || character == "]" { open -= 1 }
+                text.append(character)
+            }
+            let rest = line.trimmed
+            if open == 0, !rest.hasPrefix("@"), !rest.hasSuffix(","), !rest.hasSuffix("->"),
+                text.contains(/\b(var|let|case)\b/)
+            {
+                break
+            }
+            text.append(" ")
+        }
+        return folded(text)
+    }
+
+    private static func folded(_ text: String) -> String {
+        text.split(separator: " ").joined(separator: " ")
+    }
+
+    /// All of them, under the names of their files.
+    static func text(_ tree: [SourceText]) -> String {
+        let parts = files.map { path -> String in
+            guard let file = tree.first(where: { $0.path == path }) else { return "\(path): none" }
+            return ([path] + declarations(file).map { "    \($0)" }).joined(separator: "\n")
+        }
+        return parts.joined(separator: "\n") + "\n"
+    }
+}
