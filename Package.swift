@@ -111,7 +111,9 @@ let package = Package(
             swiftSettings: cold),
         .testTarget(
             name: "StressTests",
-            dependencies: ["Engine", "GuestDriver", "RxPath", "Rings", "Host", "TestSupport"],
+            dependencies: [
+                "Engine", "GuestDriver", "Profiling", "RxPath", "Rings", "Host", "TestSupport",
+            ],
             swiftSettings: cold),
         .testTarget(
             name: "CAPITests",

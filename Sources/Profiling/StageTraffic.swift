@@ -37,7 +37,10 @@ public struct StageTraffic: Sendable, Equatable {
         // A used entry is 8 bytes, or a descriptor of the packed ring.
         let used = buffers * (profile.isPacked ? Self.descriptor : 8)
         switch stage {
-        case .pull, .complete: self.init(read: references, written: references)
+        case .pull, .complete:
+            // Where bursts are handed over by call, nothing is pulled and nothing given back.
+            let isWorker = profile.cycles[RxStage.pull.rawValue] > 0
+            self.init(read: isWorker ? references : 0, written: isWorker ? references : 0)
         case .parse: self.init(read: references + headers, written: Self.plan)
         case .reserve:
             // The split ring's driver also writes a 16-bit entry for each buffer.

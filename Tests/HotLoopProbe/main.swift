@@ -86,9 +86,11 @@ func probe(packets: Int) throws {
     let methods: [(String, RxMethod)] = [
         ("whole", .whole), ("netHeader", .headerQueue(.netHeader)),
         ("usedElement", .headerQueue(.usedElement)),
+        ("measured", .headerQueue(.usedElement)),
     ]
     for (name, method) in methods {
         let probe = try Probe(method, pool: pool, ringSize: 256)
+        if name == "measured" { probe.engine.profile(0)?.period = 1 }
         try probe.engine.start()
         // The thread is in its loop once the first packets are through.
         _ = probe.carry(pool.count)

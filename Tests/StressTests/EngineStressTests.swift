@@ -2,6 +2,8 @@
 import Engine
 import GuestDriver
 import Host
+import Profiling
+import Rings
 import RxPath
 import Testing
 
@@ -32,6 +34,61 @@ struct EngineStressTests {
         #expect(guest.headerQueue.doubleRetireCount == 0)
         #expect(!guest.deviceQueue.isBroken && guest.deviceQueue.duplicateCount == 0)
         #expect(guest.engine.counters.fault == .none)
+    }
+
+    @Test("Measured while others read and switch, every byte arrives too", arguments: settings)
+    private func measured(_ setting: Setting) throws {
+        let total = 4_000
+        let guest = try EngineGuest(
+            rqs: 2, ring: setting.ring, method: setting.method, slotReturn: setting.slotReturn)
+        let profiles = (0..<2).compactMap { guest.engine.profile($0) }
+        try #require(profiles.count == 2)
+        for profile in profiles { profile.period = 1 }
+        let stop = SharedFlag()
+        let observer = try PinnedThread(name: "observer", cpu: nil) {
+            var round: UInt32 = 0
+            while !stop.isSet {
+                for profile in profiles {
+                    let snapshot = ProfileSnapshot(profile.block)
+                    let traces = profile.block.readTraces()
+                    if snapshot.bursts > 0 || !traces.isEmpty { profile.period = 1 &+ round % 3 }
+                }
+                round &+= 1
+                PinnedThread.yield()
+            }
+        }
+        var port = Port(guest)
+        let drivers = try (0..<2).map { try DriverThread(guest, rq: $0, until: total) }
+        try guest.engine.start()
+        let isCarried = port.carry(upTo: total)
+        #expect(isCarried)
+        for driver in drivers { driver.finish() }
+        guest.engine.stop()
+        stop.set()
+        observer.join()
+        expectIntact(port, drivers, guest)
+        #expect(drivers.map(\.harvested) == [total, total])
+        for profile in profiles {
+            let snapshot = ProfileSnapshot(profile.block)
+            #expect(snapshot.bursts + snapshot.count(.wholeTurns) > 0)
+            #expect(profile.block.readTraces().allSatisfy { $0.packets > 0 })
+        }
+    }
+
+    /// Tells a thread to end.
+    private final class SharedFlag: @unchecked Sendable {
+        // SAFETY: one shared word, freed when nobody refers to it any more.
+        private let word: SharedWord32
+
+        init() {
+            word = SharedWord32(.allocate(byteCount: 4, alignment: 4))
+            word.store(0)
+        }
+
+        deinit { word.deallocate() }
+
+        func set() { word.store(1) }
+        var isSet: Bool { word.load() != 0 }
     }
 
     @Test("Every byte arrives, in order", arguments: [1, 2], settings)

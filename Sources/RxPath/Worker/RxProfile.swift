@@ -8,8 +8,8 @@ import Rings
 public final class RxProfile: @unchecked Sendable {
     // SAFETY: constants; the words behind `block` are shared ones.
 
-    /// One turn in so many is measured unless said otherwise: a measured turn takes up to three
-    /// times as long as another.
+    /// One turn in so many is measured unless said otherwise. Measured turns of small packets take
+    /// about a third longer than others.
     public static let defaultPeriod: UInt32 = 64
 
     /// What others see; valid as long as the queue is.

@@ -29,7 +29,10 @@ struct ProfileAttach {
                 "process \(processID): none of its \(attachment.blocks.count) RQs carried a packet "
                     + "in a measured turn within \(seconds) seconds")
         }
-        let facts = ["process   \(processID), \(attachment.blocks.count) RQs, \(seconds) seconds"]
+        let count = attachment.blocks.count
+        let facts = [
+            "process  \(processID), \(count) \(count == 1 ? "RQ" : "RQs"), \(seconds) seconds"
+        ]
         let remarks = attachment.isAlive ? [] : ["process \(processID) has ended meanwhile"]
         try files.fill(
             { flag in

@@ -138,16 +138,13 @@ struct ProfileText {
     }
 
     static let legend = """
-        stage: what an RQ does in a turn, in order; turn: turns measured as a whole, on the plain \
-        path; cycles: TSC ticks of measured turns, less what \
+        stage: what an RQ does in a turn, in order; cycles: TSC ticks of measured turns, less what \
         the marks cost,
-        mean of the median pass (least-largest of the passes); per turn: over all measured turns, \
+        mean of the median pass (least-largest of the passes); per turn: over the measured turns, \
         cycles per packet;
-        bytes: what the code touches, computed; copy limit: what memcpy of the same packets takes \
-        in this run.
-        shadow, placeHeaders and placePayload are one pass in the code: told apart in turns of \
-        their own, and
-        scaled to that pass.
+        turn: turns measured as a whole, on the plain path; bytes: what the code touches, computed;
+        copy limit: what memcpy of the same packets takes in this run. shadow, placeHeaders and
+        placePayload are one pass in the code: told apart in turns of their own and scaled to it.
 
         """
 }
