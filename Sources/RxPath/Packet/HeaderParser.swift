@@ -44,8 +44,23 @@ public enum HeaderParser {
         if windowByteCount == frameByteCount && frameByteCount >= fastByteCount {
             let length = fastLength(window, byteCount: frameByteCount)
             if length != 0 { return HeaderSplit(byteCount: UInt16(truncatingIfNeeded: length)) }
+            let other = taggedLength(window, byteCount: frameByteCount)
+            if other != 0 { return HeaderSplit(byteCount: UInt16(truncatingIfNeeded: other)) }
         }
         return walk(window, windowByteCount, frameByteCount)
+    }
+
+    /// `fastLength` of a frame that may have one or two VLAN tags, and options if it is IPv4. How
+    /// many tags there are is worked out by selects: behind them it is as any other frame, begun
+    /// that much later.
+    @inline(__always)
+    private static func taggedLength(_ frame: UnsafeRawPointer, byteCount: Int) -> Int {
+        let first = EtherType.isTag(frame.networkWord(at: 12)) ? 4 : 0
+        let tagByteCount = first &+ (EtherType.isTag(frame.networkWord(at: 16)) ? first : 0)
+        if byteCount &- tagByteCount < fastByteCount { return 0 }
+        let length = length(
+            frame + tagByteCount, byteCount: byteCount &- tagByteCount, hasOptions: true)
+        return length == 0 ? 0 : length &+ tagByteCount
     }
 
     /// The header length of a frame of the most common kinds: untagged, IPv4 without options or
@@ -56,18 +71,30 @@ public enum HeaderParser {
     /// - Returns: 0 if the frame is of another kind, or its headers do not hold: ask `parse`.
     @inline(__always)
     static func fastLength(_ frame: UnsafeRawPointer, byteCount: Int) -> Int {
+        length(frame, byteCount: byteCount, hasOptions: false)
+    }
+
+    /// The same, of IPv4 headers of any length if `hasOptions`: a constant where it is called.
+    @inline(__always)
+    private static func length(
+        _ frame: UnsafeRawPointer, byteCount: Int, hasOptions: Bool
+    ) -> Int {
         // Bytes 12...19: ethertype, version and IHL, TOS, then IPv4's total length.
         let head = frame.word(at: 12, as: UInt64.self)
         // Bytes 20...23: IPv4's fragment word, TTL, protocol; or IPv6's next header first.
         let rest = frame.word(at: 20, as: UInt32.self)
-        if head & 0xff_ffff == 0x45_0008 {
+        let isIPv4 = hasOptions ? head & 0xf0_ffff == 0x40_0008 : head & 0xff_ffff == 0x45_0008
+        if isIPv4 {
+            let ipByteCount = hasOptions ? Int(head &>> 16 & 0xf) &<< 2 : 20
+            let start = 14 &+ ipByteCount
+            let offset = hasOptions ? min(start &+ 12, byteCount &- 1) : start &+ 12
             // Of the fragment word all but "don't fragment": a fragment is neither TCP nor UDP.
             let transport = TransportEnd(
                 rest & 0xff00_ff3f, tcp: UInt32(IPProtocol.tcp) &<< 24,
-                udp: UInt32(IPProtocol.udp) &<< 24, at: 34,
-                dataOffset: frame.word(at: 46, as: UInt8.self))
+                udp: UInt32(IPProtocol.udp) &<< 24, at: start,
+                dataOffset: frame.word(at: offset, as: UInt8.self))
             let ipEnd = 14 &+ Int(UInt16(truncatingIfNeeded: head &>> 32).byteSwapped)
-            let slack = (ipEnd &- transport.end) | (byteCount &- ipEnd)
+            let slack = (ipEnd &- transport.end) | (byteCount &- ipEnd) | (ipByteCount &- 20)
             return slack | transport.slack >= 0 ? transport.end : 0
         }
         if head & 0xf0_ffff != 0x60_dd86 { return 0 }
