@@ -20,6 +20,8 @@ struct ProfilingCodeTests {
             var text = instruction.replacing(/\s*#.*/, with: "")
             text = text.replacing(/-?0x[0-9a-f]+\(%rip\)/, with: "(%rip)")
             text = text.replacing(/\b[0-9a-f]+ (<)/) { "\($0.output.1)" }
+            // A function that serves several specialisations, being the same for all.
+            text = text.replacing("Tm>", with: ">")
             return text.replacing(/\s+/, with: " ")
         }
     }
@@ -45,7 +47,10 @@ struct ProfilingCodeTests {
             let other = try plain.instructions(of: try #require(without[name]))
             #expect(!Self.reads(own), "\(name)")
             #expect(own.count > 500, "\(name)")
-            #expect(Self.shape(own) == Self.shape(other), "\(name)")
+            let different = zip(Self.shape(own), Self.shape(other)).filter { $0 != $1 }
+            #expect(
+                own.count == other.count && different.isEmpty,
+                "\(name): \(different.first.debugDescription)")
         }
     }
 
