@@ -55,9 +55,20 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         probe.mark(.complete)
         let wantsCall = call(queue, state.pointee.callDescriptor, counters)
         probe.mark(.notify)
-        if Probe.isOn { probe.note(placed, plan, buffers: buffers) }
+        if Probe.isOn { note(placed, plan, refs, buffers: buffers, probe) }
         return EnqueueResult(
             consumed: placed.refs, delivered: placed.packets, wantsCall: wantsCall)
+    }
+
+    /// What a measured burst carried; a plan of plain packets has to be written out for that.
+    @inline(never)
+    private static func note<Probe: StageProbe>(
+        _ placed: PlacedBurst, _ plan: BurstPlan, _ refs: UnsafePointer<PacketRef>, buffers: Int,
+        _ probe: Probe
+    ) {
+        var plan = plan
+        plan.list(refs, Method.self)
+        probe.note(placed, plan, buffers: buffers)
     }
 
     /// Counts buffers that were given back empty, and empty descriptors.
