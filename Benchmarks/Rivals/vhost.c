@@ -262,7 +262,7 @@ static void describe(dpdk_sources *sources) {
         sources->mbufs[other] = swapped;
     }
     for (uint32_t i = 0; i < sources->count; i++) {
-        sources->packets[i] = (cleave_packet){
+        sources->packets[i] = (cleave_ref){
             .data = rte_pktmbuf_mtod(sources->mbufs[i], void *), .length = sources->packet_bytes};
     }
 }

@@ -30,7 +30,7 @@ struct dpdk_sources {
     struct rte_mempool *pool;
     uint32_t packet_bytes, count, next;
     struct rte_mbuf **mbufs;
-    cleave_packet *packets;
+    cleave_ref *packets;
 };
 
 /// The one context of this process.

@@ -10,7 +10,7 @@
 #include <string.h>
 
 // Bytes of a received packet, over all its buffers, against those sent.
-static bool is_intact(const struct rte_mbuf *received, const cleave_packet *sent) {
+static bool is_intact(const struct rte_mbuf *received, const cleave_ref *sent) {
     const unsigned char *expected = sent->data;
     if (received->pkt_len != sent->length) return false;
     for (; received != NULL; received = received->next) {
@@ -24,7 +24,7 @@ static bool is_intact(const struct rte_mbuf *received, const cleave_packet *sent
 
 // The driver's turn: takes `count` packets and lets virtio-user post buffers again.
 static int receive(
-    uint16_t port, const cleave_packet *sent, uint32_t count, bool verify, dpdk_tally *tally) {
+    uint16_t port, const cleave_ref *sent, uint32_t count, bool verify, dpdk_tally *tally) {
     struct rte_mbuf *received[BURST];
     uint32_t done = 0;
     for (unsigned attempt = 0; done < count; attempt++) {
@@ -67,12 +67,12 @@ int dpdk_run_enqueue(
 }
 
 // What an embedder with mbufs does before every call.
-static inline void describe(cleave_packet *packets, struct rte_mbuf *const *mbufs) {
+static inline void describe(cleave_ref *packets, struct rte_mbuf *const *mbufs) {
     for (int i = 0; i < BURST; i++) {
         const struct rte_mbuf *mbuf = mbufs[i];
-        packets[i] = (cleave_packet){
+        packets[i] = (cleave_ref){
             .data = rte_pktmbuf_mtod(mbuf, const void *), .length = mbuf->data_len};
-        // One segment each; a chain would go into `more`.
+        // One segment each; a chain would go through cleave_rq_enqueue_burst.
         if (mbuf->nb_segs != 1) packets[i].data = NULL;
     }
 }
@@ -80,17 +80,17 @@ static inline void describe(cleave_packet *packets, struct rte_mbuf *const *mbuf
 int dpdk_run_cleave_enqueue(
     dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool from_mbufs, bool verify,
     dpdk_tally *tally) {
-    cleave_packet described[BURST];
+    cleave_ref described[BURST];
     for (uint32_t burst = 0; burst < bursts; burst++) {
         const uint32_t first = dpdk_sources_next(sources);
         uint32_t events = 0;
         const uint64_t start = rte_rdtsc();
-        cleave_packet *packets = sources->packets + first;
+        cleave_ref *packets = sources->packets + first;
         if (from_mbufs) {
             describe(described, sources->mbufs + first);
             packets = described;
         }
-        const int count = cleave_rq_enqueue_burst(pair->rq, packets, BURST, &events);
+        const int count = cleave_rq_enqueue_refs(pair->rq, packets, BURST, &events);
         const uint64_t end = rte_rdtsc();
         if (add(tally, end - start, count) != 0 ||
             receive(pair->cleave.port, sources->packets + first, (uint32_t)count, verify, tally) !=
@@ -124,7 +124,7 @@ static void finish(
     struct rte_mbuf **received, int count, const dpdk_sources *sources, const void *const *sent,
     bool verify, dpdk_tally *tally) {
     for (int i = 0; verify && i < count; i++) {
-        const cleave_packet packet = {.data = sent[i], .length = sources->packet_bytes};
+        const cleave_ref packet = {.data = sent[i], .length = sources->packet_bytes};
         if (!is_intact(received[i], &packet)) tally->damaged++;
     }
     rte_pktmbuf_free_bulk(received, (unsigned)count);
@@ -280,7 +280,7 @@ int dpdk_run_guest_enqueue(
         uint32_t events = 0;
         const uint64_t start = rte_rdtsc();
         const int count =
-            cleave_rq_enqueue_burst(guest->rq, sources->packets + first, BURST, &events);
+            cleave_rq_enqueue_refs(guest->rq, sources->packets + first, BURST, &events);
         const uint64_t end = rte_rdtsc();
         if (add(tally, end - start, count) != 0) return -1;
         turn(context, first, (uint32_t)count);

@@ -50,7 +50,7 @@ static int place(dpdk_pair *pair, dpdk_sources *sources, uint32_t first, bool us
         return rte_vhost_enqueue_burst(pair->dpdk.vid, 0, sources->mbufs + first, BURST);
     }
     uint32_t events = 0;
-    return cleave_rq_enqueue_burst(pair->rq, sources->packets + first, BURST, &events);
+    return cleave_rq_enqueue_refs(pair->rq, sources->packets + first, BURST, &events);
 }
 
 int dpdk_run_threads(

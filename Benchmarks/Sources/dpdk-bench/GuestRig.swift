@@ -70,7 +70,7 @@ final class GuestRig {
         if guest == nil { throw Failure.ofRival }
     }
 
-    /// Bursts through `cleave_rq_enqueue_burst`.
+    /// Bursts through `cleave_rq_enqueue_refs`.
     func run(_ sources: OpaquePointer, bursts: UInt32, _ tally: inout dpdk_tally) -> Int32 {
         let result = dpdk_run_guest_enqueue(
             guest, sources, bursts,

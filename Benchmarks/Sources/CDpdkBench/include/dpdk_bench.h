@@ -76,7 +76,7 @@ uint32_t dpdk_sources_next(dpdk_sources *sources);
 /// Bursts of 32 through `rte_vhost_enqueue_burst`.
 int dpdk_run_enqueue(
     dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool verify, dpdk_tally *tally);
-/// Bursts of 32 through `cleave_rq_enqueue_burst`.
+/// Bursts of 32 through `cleave_rq_enqueue_refs`.
 /// - from_mbufs: packets are described anew for each call, from mbufs, and that is timed too.
 int dpdk_run_cleave_enqueue(
     dpdk_pair *pair, dpdk_sources *sources, uint32_t bursts, bool from_mbufs, bool verify,
