@@ -177,7 +177,7 @@ bench-micro: needed
 	@.ci/require --optional $(RIVALS) pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks micro
 
-bench-rings:
+bench-rings: needed
 	@.ci/require --optional $(RIVALS) pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
