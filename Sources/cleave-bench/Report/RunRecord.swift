@@ -89,8 +89,15 @@ struct RunTable {
         }
         let keys = Set(runs.map { "\($0.packetBytes.text)/\($0.methodLabel)" })
         if keys.count < runs.count {
-            let names = BarChart.telling(runs.map(\.name))
-            return [.init(title: "", bars: zip(runs, names).compactMap { one($0, $1) })]
+            // Of all rings, so that a ring's chart still says which of them it is.
+            let all = zip(self.runs, BarChart.telling(self.runs.map(\.name)))
+            return [
+                .init(
+                    title: "",
+                    bars: all.filter { $0.0.ring == runs.first?.ring }.compactMap {
+                        one($0, $1)
+                    })
+            ]
         }
         let traffic = runs.map(\.packetBytes.text).reduce(into: [String]()) {
             if !$0.contains($1) { $0.append($1) }

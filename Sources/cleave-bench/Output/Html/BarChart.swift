@@ -22,12 +22,13 @@ struct BarChart {
     let panels: [Panel]
     /// Room for the bars' names.
     var labelWidth = 50.0
+    /// Room for their figures.
+    var figureWidth = 42.0
     /// Panels side by side.
     var columnCount = 5
 
     private static let width = 960.0
     private static let gap = 20.0
-    private static let figureWidth = 42.0
     private static let rowHeight = 19.0
     private static let barHeight = 13.0
     private static let titleHeight = 24.0
@@ -42,8 +43,11 @@ struct BarChart {
     static func fitting(
         _ title: String, partNames: [String] = [], _ panels: [Panel]
     ) -> BarChart {
-        let labels = panels.flatMap(\.bars).map(\.label.count).max() ?? 0
-        let labelWidth = min(520, max(50, 7 * Double(labels) + 8))
+        let bars = panels.flatMap(\.bars)
+        let labels = bars.map(\.label.count).max() ?? 0
+        let labelWidth = min(520, max(50, 7 * Double(labels) + 12))
+        let figures = bars.map(\.figure.count).max() ?? 0
+        let figureWidth = max(42, 7.2 * Double(figures) + 10)
         let titles = panels.map(\.title.count).max() ?? 0
         let panelWidth = max(labelWidth + figureWidth + 86, 7.2 * Double(titles))
         let columnCount = max(1, min(5, Int((width + gap) / (panelWidth + gap))))
@@ -57,7 +61,7 @@ struct BarChart {
         }
         return BarChart(
             title: title, partNames: partNames, panels: drawable, labelWidth: labelWidth,
-            columnCount: min(columnCount, max(2, panels.count)))
+            figureWidth: figureWidth, columnCount: min(columnCount, max(2, panels.count)))
     }
 
     /// Names without the words that all of them have.
@@ -104,7 +108,7 @@ struct BarChart {
     }
 
     private func draw(_ panel: Panel, left: Double, top: Double) -> String {
-        let room = panelWidth - labelWidth - Self.figureWidth
+        let room = panelWidth - labelWidth - figureWidth
         let largest = panel.bars.map { $0.parts.reduce(0, +) }.max() ?? 0
         let scale = largest > 0 && largest.isFinite ? room / largest : 0
         let bottom = top + Self.titleHeight + Double(panel.bars.count) * Self.rowHeight

@@ -75,7 +75,7 @@ enum PageStyle {
         .sortable tbody tr:nth-child(even) { background: var(--shade); }
         .sortable .words { text-align: left; }
         .sortable .figures { white-space: nowrap; }
-        .sortable td.words:first-child { min-width: 170px; }
+        .sortable td.words:first-child { min-width: 230px; }
         th small { display: block; color: var(--faint); font-size: 10.5px; font-weight: 400; }
         th button { all: unset; cursor: pointer; }
         th button:hover, th button:focus-visible { text-decoration: underline; }
