@@ -74,6 +74,7 @@ profile-overhead: build
 # The release build comes first: tests disassemble it to see what the hot loop became.
 test: needed
 	@.ci/require --optional libdpdk-dev systemtap-sdt-dev
+	@.ci/require --optional chromium
 	@echo '== style'
 	$(MAKE) --no-print-directory lint
 	@echo '== release build (its machine code is tested below)'
@@ -177,7 +178,7 @@ bench-micro: needed
 	@.ci/require --optional $(RIVALS) pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks micro
 
-bench-rings:
+bench-rings: needed
 	@.ci/require --optional $(RIVALS) pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks rings
 

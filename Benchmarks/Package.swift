@@ -14,11 +14,15 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     ],
     targets: [
+        // Command and machine, for what is written.
+        .target(
+            name: "Provenance", dependencies: [.product(name: "Cleave", package: "cleave")],
+            swiftSettings: strict),
         .target(name: "CRingBench"),
         .executableTarget(
             name: "ring-bench",
             dependencies: [
-                "CRingBench",
+                "CRingBench", "Provenance",
                 .product(name: "Rings", package: "cleave"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -37,7 +41,7 @@ let package = Package(
         .executableTarget(
             name: "dpdk-bench",
             dependencies: [
-                "CDpdkBench",
+                "CDpdkBench", "Provenance",
                 .product(name: "Cleave", package: "cleave"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],

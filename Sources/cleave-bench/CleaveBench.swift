@@ -21,6 +21,7 @@ struct CleaveBench: ParsableCommand {
               cleave-bench --config configs/bench/imix.yaml --json result.json
               cleave-bench --mode threads --rqs 1,2 --cpus 0-2 --consumer copy
               cleave-bench profile
+              cleave-bench report result.json profile.json
               cleave-bench inspect capture.pcap
             See 'cleave-bench run --help' for every option.
 
@@ -29,7 +30,8 @@ struct CleaveBench: ParsableCommand {
             """,
         subcommands: [
             RunCommand.self, CompareMethodsCommand.self, ClaimsCommand.self, ScaleCommand.self,
-            ProfileCommand.self, ListCommand.self, InspectCommand.self, MachineCommand.self,
+            ProfileCommand.self, ReportCommand.self, ListCommand.self, InspectCommand.self,
+            MachineCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

@@ -1,4 +1,5 @@
 import Foundation
+import Provenance
 
 /// A ratio that is promised, and what it came to.
 struct Bar: Encodable {
@@ -109,6 +110,8 @@ enum Report {
             let schema = "cleave-dpdk/1"
             let unit = "TSC cycles per packet on the device's side"
             let burst = 32
+            let command = commandLine
+            let machine = Machine.current()
             let facts: Facts
             let runs: [Result]
             let bars: [Bar]

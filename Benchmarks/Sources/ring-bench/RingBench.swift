@@ -3,6 +3,7 @@
 import ArgumentParser
 import CRingBench
 import Foundation
+import Provenance
 
 @main
 struct RingBench: ParsableCommand {
@@ -100,6 +101,8 @@ struct RingBench: ParsableCommand {
             let schema = "cleave-ring-bench/1"
             let unit = "million elements per second"
             let elementBytes = 16
+            let command = commandLine
+            let machine = Machine.current()
             let capacity: UInt32
             let producerCPU: Int32
             let consumerCPU: Int32

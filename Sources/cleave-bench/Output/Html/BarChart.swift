@@ -20,19 +20,59 @@ struct BarChart {
     /// Names of the parts, if bars have several.
     var partNames: [String] = []
     let panels: [Panel]
+    /// Room for the bars' names.
+    var labelWidth = 50.0
+    /// Room for their figures.
+    var figureWidth = 42.0
+    /// Panels side by side.
+    var columnCount = 5
 
     private static let width = 960.0
-    private static let columnCount = 5
     private static let gap = 20.0
-    private static let labelWidth = 50.0
-    private static let figureWidth = 42.0
     private static let rowHeight = 19.0
     private static let barHeight = 13.0
     private static let titleHeight = 24.0
     private static let legendHeight = 28.0
 
-    private static var panelWidth: Double {
-        (width - gap * Double(columnCount - 1)) / Double(columnCount)
+    private var panelWidth: Double {
+        (Self.width - Self.gap * Double(columnCount - 1)) / Double(columnCount)
+    }
+
+    /// A chart whose names and titles need not be short: as many panels side by side as they leave
+    /// room for. Lengths below zero and no numbers are drawn as nothing.
+    static func fitting(
+        _ title: String, partNames: [String] = [], _ panels: [Panel]
+    ) -> BarChart {
+        let bars = panels.flatMap(\.bars)
+        let labels = bars.map(\.label.count).max() ?? 0
+        let labelWidth = min(520, max(50, 7 * Double(labels) + 12))
+        let figures = bars.map(\.figure.count).max() ?? 0
+        let figureWidth = max(42, 7.2 * Double(figures) + 10)
+        let titles = panels.map(\.title.count).max() ?? 0
+        let panelWidth = max(labelWidth + figureWidth + 86, 7.2 * Double(titles))
+        let columnCount = max(1, min(5, Int((width + gap) / (panelWidth + gap))))
+        var drawable = panels
+        for panel in drawable.indices {
+            for bar in drawable[panel].bars.indices {
+                drawable[panel].bars[bar].parts = panels[panel].bars[bar].parts.map {
+                    $0.isFinite ? max(0, $0) : 0
+                }
+            }
+        }
+        return BarChart(
+            title: title, partNames: partNames, panels: drawable, labelWidth: labelWidth,
+            figureWidth: figureWidth, columnCount: min(columnCount, max(2, panels.count)))
+    }
+
+    /// Names without the words that all of them have.
+    static func telling(_ names: [String]) -> [String] {
+        guard names.count > 1 else { return names }
+        let words = names.map { $0.split(separator: " ") }
+        let common = words.dropFirst().reduce(Set(words[0])) { $0.intersection($1) }
+        return zip(names, words).map { name, words in
+            let rest = words.filter { !common.contains($0) }.joined(separator: " ")
+            return rest.isEmpty ? name : rest
+        }
     }
 
     var svg: String {
@@ -44,14 +84,14 @@ struct BarChart {
         }
         var index = 0
         while index < panels.count {
-            let row = panels[index..<min(index + Self.columnCount, panels.count)]
+            let row = panels[index..<min(index + columnCount, panels.count)]
             for (column, panel) in row.enumerated() {
-                let left = Double(column) * (Self.panelWidth + Self.gap)
+                let left = Double(column) * (panelWidth + Self.gap)
                 body += draw(panel, left: left, top: top)
             }
             let bars = row.map(\.bars.count).max() ?? 0
             top += Self.titleHeight + Double(bars) * Self.rowHeight + Self.gap
-            index += Self.columnCount
+            index += columnCount
         }
         return SVG.document(width: Self.width, height: max(1, top - Self.gap), title: title, body)
     }
@@ -68,18 +108,18 @@ struct BarChart {
     }
 
     private func draw(_ panel: Panel, left: Double, top: Double) -> String {
-        let room = Self.panelWidth - Self.labelWidth - Self.figureWidth
+        let room = panelWidth - labelWidth - figureWidth
         let largest = panel.bars.map { $0.parts.reduce(0, +) }.max() ?? 0
         let scale = largest > 0 && largest.isFinite ? room / largest : 0
         let bottom = top + Self.titleHeight + Double(panel.bars.count) * Self.rowHeight
         var text = SVG.text(panel.title, left, top + 15, class: "strong")
         text += SVG.line(
-            left + Self.labelWidth, top + Self.titleHeight, left + Self.labelWidth, bottom)
+            left + labelWidth, top + Self.titleHeight, left + labelWidth, bottom)
         for (row, bar) in panel.bars.enumerated() {
             let y = top + Self.titleHeight + Double(row) * Self.rowHeight
             text += SVG.text(
-                bar.label, left + Self.labelWidth - 6, y + 13.5, anchor: "end")
-            var x = left + Self.labelWidth
+                bar.label, left + labelWidth - 6, y + 13.5, anchor: "end")
+            var x = left + labelWidth
             for (index, part) in bar.parts.enumerated() {
                 let length = part * scale
                 let names = "\(bar.colour) part\(index)"

@@ -13,10 +13,12 @@ enum PageStyle {
 
         :root { color-scheme: light dark; --page: #fff; --ink: #1b1f24; --faint: #59636e;
           --rule: #d1d9e0; --share: #009e73; --whole: #8a8f98; --a: #e69f00; --b: #cc79a7;
-          --c: #56b4e9; --d: #009e73; --d-net: #0072b2; }
+          --c: #56b4e9; --d: #009e73; --d-net: #0072b2;
+          --bad: #c03b00; --shade: #f6f8fa; }
         @media (prefers-color-scheme: dark) {
           :root { --page: #12161b; --ink: #e6e9ed; --faint: #9aa4af; --rule: #39424c;
-            --share: #19c294; --whole: #8a8f98; --d: #19c294; --d-net: #4a9fe0; } }
+            --share: #19c294; --whole: #8a8f98; --d: #19c294; --d-net: #4a9fe0;
+            --bad: #ff8a4c; --shade: #1a2027; } }
         body { margin: 0; background: var(--page); color: var(--ink);
           font: 15px/1.5 system-ui, sans-serif; }
         main { max-width: 1000px; margin: 0 auto; padding: 24px 20px 60px; }
@@ -39,6 +41,10 @@ enum PageStyle {
         svg .axis { stroke: var(--rule); }
         svg .ink { fill: var(--faint); }
         svg .share { fill: var(--share); }
+        svg .own { fill: var(--d); }
+        svg .peer { fill: var(--whole); }
+        svg .second { fill: var(--d-net); }
+        svg .bad { fill: var(--bad); }
         .m-whole { fill: var(--whole); }
         .m-a { fill: var(--a); }
         .m-b { fill: var(--b); }
@@ -57,6 +63,24 @@ enum PageStyle {
         .group th { padding-top: 12px; border-bottom: 1px solid var(--rule); }
         .partial { padding-left: 26px; color: var(--faint); }
         td small { display: block; color: var(--faint); font-size: 10.5px; line-height: 1.2; }
+        section { border-top: 2px solid var(--rule); margin-top: 48px; }
+        section h2 { margin-top: 20px; }
+        h3 { font-size: 15px; margin: 28px 0 4px; }
+        a { color: inherit; }
+        code { font: 12.5px/1.5 ui-monospace, monospace; }
+        .bad, .warnings { color: var(--bad); }
+        .tall { max-height: 520px; overflow: auto; border-bottom: 1px solid var(--rule); }
+        .tall thead th { position: sticky; top: 0; }
+        .sortable thead th { background: var(--page); vertical-align: bottom; }
+        .sortable tbody tr:nth-child(even) { background: var(--shade); }
+        .sortable .words { text-align: left; }
+        .sortable .figures { white-space: nowrap; }
+        .sortable td.words:first-child { min-width: 230px; }
+        th small { display: block; color: var(--faint); font-size: 10.5px; font-weight: 400; }
+        th button { all: unset; cursor: pointer; }
+        th button:hover, th button:focus-visible { text-decoration: underline; }
+        th[aria-sort=ascending] button::after { content: " \\25B2"; }
+        th[aria-sort=descending] button::after { content: " \\25BC"; }
 
         """
 }

@@ -16,22 +16,9 @@ struct ReportHTML {
     }
 
     var text: String {
-        let heading = "Header/data split: methods side by side"
-        let head =
-            Markup.element("meta", ["charset": "utf-8"])
-            + Markup.element(
-                "meta",
-                ["name": "viewport", "content": "width=device-width, initial-scale=1"])
-            + Markup.text("title", [:], heading) + Markup.element("style", [:], PageStyle.text)
-        let sections = [
-            Markup.text("h1", [:], heading), summary, cycles, memory, shares, table, remarks,
-        ]
-        let body = Markup.element("main", [:], sections.joined(separator: "\n"))
-        let page = Markup.element(
-            "html", ["lang": "en"],
-            "\n" + Markup.element("head", [:], head) + "\n" + Markup.element("body", [:], body)
-                + "\n")
-        return "<!DOCTYPE html>\n\(page)\n"
+        Page.text(
+            heading: "Header/data split: methods side by side",
+            sections: [summary, cycles, memory, shares, table, remarks])
     }
 
     // MARK: Sections
@@ -46,7 +33,6 @@ struct ReportHTML {
             MachineText.facts(report.machine).map(Self.fact).joined()
             + Self.fact("mode     \(who); \(passes) of each case, interleaved")
             + Self.fact("command  \(command.joined(separator: " "))")
-        let warnings = report.warnings.map { Markup.text("li", [:], $0) }.joined()
         return Markup.text(
             "p", [:],
             "Where a virtio-net device puts headers and payload, by method: whole (not split); "
@@ -55,14 +41,13 @@ struct ReportHTML {
                 + "slot reported by the used entry (used) or in the virtio-net header (net). "
                 + "All cases were measured in one run, after every packet had been verified.")
             + Markup.element("dl", [:], facts)
-            + (warnings.isEmpty ? "" : Markup.element("ul", ["class": "warnings"], warnings))
+            + Page.warnings(report.warnings)
     }
 
     /// A line of facts, its first nine columns saying what it is about.
     private static func fact(_ line: String) -> String {
         let name = line.prefix(9).split(separator: " ").joined(separator: " ")
-        return Markup.text("dt", [:], name)
-            + Markup.text("dd", [:], String(line.dropFirst(9)))
+        return Page.fact(name, String(line.dropFirst(9)))
     }
 
     private var cycles: String {
@@ -128,7 +113,7 @@ struct ReportHTML {
                     block("payload alone %", \.payload.aloneShare),
                     block("page-aligned %", \.payload.pageAlignedShare),
                 ])
-            return Self.figure(grid.title, grid.svg)
+            return Page.figure(grid.title, grid.svg)
         }
     }
 
@@ -139,9 +124,7 @@ struct ReportHTML {
                 "div", ["class": "wide"],
                 ComparisonTable(comparison, ring: ring, figures: figures).markup)
         }
-        let terms = figures.map {
-            Markup.text("dt", [:], $0.name) + Markup.text("dd", [:], $0.meaning)
-        }
+        let terms = figures.map { Page.fact($0.name, $0.meaning) }
         return Markup.text("h2", [:], "All figures")
             + Markup.text("p", [:], "Medians of the passes; below cycles, least to largest.")
             + tables.joined(separator: "\n") + Markup.element("dl", [:], terms.joined())
@@ -164,11 +147,6 @@ struct ReportHTML {
             + comparison.rings.map(content).joined(separator: "\n")
     }
 
-    private static func figure(_ caption: String, _ drawing: String) -> String {
-        Markup.element(
-            "figure", [:], Markup.text("figcaption", [:], caption) + "\n" + drawing)
-    }
-
     /// A bar chart of one ring: a panel for each traffic, a bar for each method.
     private func figure(
         _ title: String, parts: [String] = [],
@@ -187,7 +165,7 @@ struct ReportHTML {
                         }
                     })
             }
-            return Self.figure(
+            return Page.figure(
                 title, BarChart(title: title, partNames: parts, panels: panels).svg)
         }
     }

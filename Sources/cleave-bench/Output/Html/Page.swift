@@ -1,0 +1,41 @@
+/// The frame that every page has: what a browser must know, the style sheet, a heading. Nothing of
+/// a page lies beside it or in the network.
+enum Page {
+    /// - Parameters:
+    ///   - sections: markup, below the heading.
+    ///   - script: free of `<` and `&`, so that the page stays well-formed; nil for none.
+    static func text(heading: String, sections: [String], script: String? = nil) -> String {
+        let head =
+            Markup.element("meta", ["charset": "utf-8"])
+            + Markup.element(
+                "meta",
+                ["name": "viewport", "content": "width=device-width, initial-scale=1"])
+            + Markup.text("title", [:], heading) + Markup.element("style", [:], PageStyle.text)
+        let content = [Markup.text("h1", [:], heading)] + sections
+        var body = Markup.element("main", [:], content.joined(separator: "\n"))
+        if let script { body += "\n" + Markup.element("script", [:], script) }
+        let page = Markup.element(
+            "html", ["lang": "en"],
+            "\n" + Markup.element("head", [:], head) + "\n" + Markup.element("body", [:], body)
+                + "\n")
+        return "<!DOCTYPE html>\n\(page)\n"
+    }
+
+    /// A term and what there is to say of it, for a `dl`.
+    static func fact(_ name: String, _ text: String) -> String {
+        Markup.text("dt", [:], name) + Markup.text("dd", [:], text)
+    }
+
+    static func figure(_ caption: String, _ drawing: String) -> String {
+        Markup.element(
+            "figure", [:], Markup.text("figcaption", [:], caption) + "\n" + drawing)
+    }
+
+    /// Nothing for no warnings.
+    static func warnings(_ sentences: [String]) -> String {
+        if sentences.isEmpty { return "" }
+        return Markup.element(
+            "ul", ["class": "warnings"],
+            sentences.map { Markup.text("li", [:], $0) }.joined())
+    }
+}

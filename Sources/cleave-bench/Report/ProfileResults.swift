@@ -1,0 +1,115 @@
+/// What `profile` writes.
+struct ProfileResults: ResultReader {
+    static let schema = ProfileJSON.schema
+
+    struct Stage: Decodable {
+        struct Distribution: Decodable {
+            var median: Double?
+            var p99: Double?
+        }
+
+        var name: String
+        var cyclesPerPacket: SpreadRecord
+        var cyclesPerBurst: Double?
+        var perPacket: Distribution?
+        var bytesRead: Double?
+        var bytesWritten: Double?
+    }
+
+    struct CopyLimit: Decodable {
+        var cyclesPerPacket: SpreadRecord
+        var share: Double?
+    }
+
+    struct Run: Decodable {
+        var name: String
+        var packets: Double?
+        var stages: [Stage]
+        var turnCyclesPerPacket: SpreadRecord
+        var costliest: String?
+        var plainTurnCyclesPerPacket: SpreadRecord?
+        var leastOverheadPercent: Double?
+        var copyLimit: CopyLimit?
+    }
+
+    var machine: MachineRecord?
+    var command: CommandRecord?
+    var warnings: [String]?
+    var processID: Int?
+    var runs: [Run]
+
+    var kind: String { "Cycles by stage" }
+
+    var conditions: [(name: String, text: String)] {
+        processID.map { [("process", "attached to process \($0)")] } ?? []
+    }
+
+    var parts: [ReportPart] {
+        let panels = runs.map { run in
+            BarChart.Panel(
+                title: run.name,
+                bars: run.stages.map { stage in
+                    let cycles = stage.cyclesPerPacket.value
+                    return .init(
+                        label: stage.name, colour: stage.name == run.costliest ? "own" : "peer",
+                        parts: [cycles], figure: Numbers.cycles(cycles))
+                })
+        }
+        return [
+            .chart(.fitting("Cycles per packet by stage, the costliest in colour", panels)),
+            turnTable, stageTable,
+        ]
+    }
+
+    private var turnTable: ReportPart {
+        var table = SortableTable(
+            title: "Turns",
+            columns: [
+                .words("case"), .words("costliest stage"),
+                .init(name: "turn", unit: "cycles/packet"), .init(name: "", unit: "range"),
+                .init(name: "plain turn", unit: "cycles/packet"),
+                .init(name: "profiling adds", unit: "%, fastest passes"),
+                .init(name: "bare copy", unit: "cycles/packet"),
+                .init(name: "copy's share", unit: "% of the turn"), .init(name: "packets"),
+            ])
+        table.rows = runs.map { run in
+            let turn = run.turnCyclesPerPacket
+            return [
+                .words(run.name), .words(run.costliest ?? "-"),
+                .figure(turn.median, Numbers.cycles), .init(text: turn.range, value: turn.min),
+                .figure(run.plainTurnCyclesPerPacket?.median, Numbers.cycles),
+                .figure(run.leastOverheadPercent) { Numbers.fixed($0, 1) },
+                .figure(run.copyLimit?.cyclesPerPacket.median, Numbers.cycles),
+                .figure(run.copyLimit?.share.map { 100 * $0 }) { Numbers.fixed($0, 0) },
+                .figure(run.packets) { Numbers.fixed($0, 0) },
+            ]
+        }
+        return .table(table)
+    }
+
+    private var stageTable: ReportPart {
+        var table = SortableTable(
+            title: "Stages",
+            columns: [
+                .words("case"), .words("stage"), .init(name: "cycles", unit: "per packet"),
+                .init(name: "", unit: "range"), .init(name: "cycles", unit: "per burst"),
+                .init(name: "99 % within", unit: "cycles/packet"),
+                .init(name: "read", unit: "bytes/packet"),
+                .init(name: "written", unit: "bytes/packet"),
+            ])
+        for run in runs {
+            table.rows += run.stages.map { stage in
+                let cycles = stage.cyclesPerPacket
+                return [
+                    .words(run.name), .words(stage.name), .figure(cycles.median, Numbers.cycles),
+                    .init(text: cycles.range, value: cycles.min),
+                    .figure(stage.cyclesPerBurst, Numbers.cycles),
+                    .figure(stage.perPacket?.p99, Numbers.cycles),
+                    .figure(stage.bytesRead, Numbers.rate),
+                    .figure(stage.bytesWritten, Numbers.rate),
+                ]
+            }
+        }
+        return .table(table)
+    }
+}

@@ -1,0 +1,130 @@
+/// What `scale` writes.
+struct ScaleResults: ResultReader {
+    static let schema = ScaleReport.schema
+
+    struct Pair: Decodable {
+        var mode: String
+        var shared: String
+        var rqs: Int
+        var burst: Int
+        var deviceOverheadPercent: Double?
+        var claimRetriesPer100Bursts: Double?
+        var sharedHeaderBytes: Int
+        var privateHeaderBytes: Int
+    }
+
+    struct Stall: Decodable {
+        var slotReturn: String
+        var slots: Int
+        var offered: Int
+        var split: Int
+        var expectedSplit: Int
+        var lost: Int
+
+        var share: Double { offered > 0 ? Double(split) / Double(offered) : .nan }
+        var modelShare: Double { offered > 0 ? Double(expectedSplit) / Double(offered) : .nan }
+    }
+
+    var machine: MachineRecord?
+    var command: CommandRecord?
+    var warnings: [String]?
+    var turns: [RunRecord]
+    var cores: [RunRecord]
+    var threads: [RunRecord]
+    var sharing: [Pair]
+    var stall: [Stall]
+
+    var kind: String { "Many RQs over one header queue" }
+    var conditions: [(name: String, text: String)] { [] }
+
+    var parts: [ReportPart] {
+        let modes = [("in turns", turns), ("on cores", cores), ("with threads", threads)]
+        var parts: [ReportPart] = []
+        for (words, runs) in modes where !runs.isEmpty {
+            let table = RunTable(runs: runs)
+            parts += table.deviceCharts("Device cycles per packet \(words)")
+            parts.append(table.table("Cases \(words)"))
+        }
+        return parts + pairParts + stallParts
+    }
+
+    private var pairParts: [ReportPart] {
+        if sharing.isEmpty { return [] }
+        let modes = sharing.map(\.mode).reduce(into: [String]()) {
+            if !$0.contains($1) { $0.append($1) }
+        }
+        let panels = modes.map { mode -> BarChart.Panel in
+            let pairs = sharing.filter { $0.mode == mode }
+            let names = BarChart.telling(pairs.map(\.shared))
+            return BarChart.Panel(
+                title: mode,
+                bars: zip(pairs, names).map { pair, name in
+                    let percent = pair.deviceOverheadPercent ?? .nan
+                    return .init(
+                        label: name, colour: "own", parts: [percent], figure: Self.signed(percent))
+                })
+        }
+        var table = SortableTable(
+            title: "Shared against private header queues",
+            columns: [
+                .words("shared"), .words("mode"), .init(name: "RQs"), .init(name: "burst"),
+                .init(name: "sharing adds", unit: "% of device cycles"),
+                .init(name: "retries", unit: "per 100 bursts"),
+                .init(name: "headers, shared", unit: "bytes"),
+                .init(name: "headers, private", unit: "bytes"),
+            ])
+        table.rows = sharing.map {
+            [
+                .words($0.shared), .words($0.mode), .count($0.rqs), .count($0.burst),
+                .figure($0.deviceOverheadPercent, Self.signed),
+                .figure($0.claimRetriesPer100Bursts) { Numbers.fixed($0, 2) },
+                .count($0.sharedHeaderBytes), .count($0.privateHeaderBytes),
+            ]
+        }
+        return [
+            .chart(.fitting("Device cycles that sharing adds, percent", panels)), .table(table),
+        ]
+    }
+
+    private var stallParts: [ReportPart] {
+        if stall.isEmpty { return [] }
+        let slots = Set(stall.map(\.slots)).sorted()
+        let ways = Set(stall.map(\.slotReturn)).sorted(by: >)
+        let panels = ways.flatMap { way in
+            slots.map { count in
+                BarChart.Panel(
+                    title: "by the \(way), \(count) slots",
+                    bars: stall.filter { $0.slots == count && $0.slotReturn == way }.map {
+                        .init(
+                            label: "\($0.offered)", colour: way == "tail" ? "second" : "own",
+                            parts: [$0.share], figure: Numbers.percent($0.share))
+                    })
+            }
+        }
+        var table = SortableTable(
+            title: "Stall curves",
+            columns: [
+                .words("slots go back by"), .init(name: "slots"), .init(name: "packets"),
+                .init(name: "split", unit: "%"), .init(name: "model", unit: "%"),
+                .init(name: "lost", unit: "packets"),
+            ])
+        table.rows = stall.map {
+            [
+                .words($0.slotReturn), .count($0.slots), .count($0.offered),
+                .figure($0.share, Numbers.percent), .figure($0.modelShare, Numbers.percent),
+                .count($0.lost),
+            ]
+        }
+        return [
+            .paragraph(
+                "RQ 0's driver stops harvesting; shown is how much of what the other RQs receive "
+                    + "meanwhile is still split, by the packets they receive."),
+            .chart(.fitting("Split share of the healthy RQs during a stall, percent", panels)),
+            .table(table),
+        ]
+    }
+
+    private static func signed(_ percent: Double) -> String {
+        percent.isFinite ? (percent < 0 ? "" : "+") + Numbers.fixed(percent, 1) : "-"
+    }
+}
