@@ -15,8 +15,8 @@ public struct StageTraffic: Sendable, Equatable {
 
     /// Bytes of a reference in a ring.
     private static let reference = 16.0
-    /// Bytes of a planned packet and of what it needs.
-    private static let plan = 24.0
+    /// Bytes by which a plain packet is planned: what it needs.
+    private static let plan = 8.0
     /// Bytes of a descriptor, and of a translated piece of buffer.
     private static let descriptor = 16.0
     private static let segment = 16.0
