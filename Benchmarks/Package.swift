@@ -14,7 +14,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     ],
     targets: [
-        // Command and machine, for what is written.
+        // Figures, command and machine, for what is written.
         .target(
             name: "Provenance", dependencies: [.product(name: "Cleave", package: "cleave")],
             swiftSettings: strict),
@@ -31,7 +31,7 @@ let package = Package(
         .executableTarget(
             name: "parser-bench",
             dependencies: [
-                "CParserBench",
+                "CParserBench", "Provenance",
                 .product(name: "Cleave", package: "cleave"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],

@@ -1,6 +1,7 @@
 import CDpdkBench
 import GuestDriver
 import Host
+import Provenance
 import RxPath
 
 /// What a burst costs through the C functions, beside the same burst through the Swift class: equal

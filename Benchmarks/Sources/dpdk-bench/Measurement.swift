@@ -1,20 +1,6 @@
 import CDpdkBench
+import Provenance
 import RxPath
-
-/// Cycles per packet of one contender: what its runs amount to.
-struct Figures: Encodable {
-    let median: Double
-    let min: Double
-    let max: Double
-
-    init(_ samples: [Double]) {
-        let sorted = samples.sorted()
-        let middle = sorted.count / 2
-        median = sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-        min = sorted[0]
-        max = sorted[sorted.count - 1]
-    }
-}
 
 /// Both contenders in one case.
 struct Result: Encodable {

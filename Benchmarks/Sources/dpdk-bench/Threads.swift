@@ -1,5 +1,6 @@
 import CDpdkBench
 import Host
+import Provenance
 import RxPath
 
 /// Throughput of one ring with device and driver on a core each, both contenders in turns.

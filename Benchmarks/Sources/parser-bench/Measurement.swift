@@ -3,22 +3,8 @@
 // order in which it is read.
 import Host
 import Ports
+import Provenance
 import RxPath
-
-/// Median and spread, cycles per packet.
-struct Figures: Encodable {
-    let median: Double
-    let min: Double
-    let max: Double
-
-    init(_ samples: [Double]) {
-        let sorted = samples.sorted()
-        let middle = sorted.count / 2
-        median = sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-        min = sorted[0]
-        max = sorted[sorted.count - 1]
-    }
-}
 
 /// In which order frames come.
 enum Order: String, Encodable, CaseIterable {

@@ -2,6 +2,7 @@
 import ArgumentParser
 import Foundation
 import Host
+import Provenance
 
 @main
 struct ParserBench: ParsableCommand {
@@ -68,6 +69,8 @@ struct ParserBench: ParsableCommand {
         struct Document: Encodable {
             let schema = "cleave-parser-bench/1"
             let unit = "TSC cycles per packet"
+            let command = commandLine
+            let machine = Machine.current()
             let dpdk: String?
             let cpu: Int
             let frames: Int
