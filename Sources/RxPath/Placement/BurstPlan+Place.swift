@@ -230,7 +230,7 @@ extension BurstPlan {
         let target = constants.segments[place.segmentIndex].pointer
         if Method.writesHeaders {
             NetHeader(numBuffers: place.bufferCount)
-                .store(to: target, byteCount: netHeaderByteCount)
+                .store(unlessThere: target, byteCount: netHeaderByteCount)
             if prefix != netHeaderByteCount {
                 SplitTail.notSplit.store(to: target + netHeaderByteCount)
             }

@@ -24,6 +24,14 @@ final class GuardedMemory {
         precondition(mprotect(end, page, PROT_NONE) == 0, "mprotect: errno \(errno)")
     }
 
+    /// Whether a write to the bytes is let through; another ends the process.
+    var isWritable = true {
+        didSet {
+            let access = isWritable ? PROT_READ | PROT_WRITE : PROT_READ
+            precondition(mprotect(base, byteCount, access) == 0, "mprotect: errno \(errno)")
+        }
+    }
+
     deinit { munmap(base, mappedByteCount) }
 
     /// Copies `bytes` so that the last of them lies directly before the guard page.

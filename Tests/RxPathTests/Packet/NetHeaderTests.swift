@@ -1,6 +1,7 @@
 // The wire forms, byte by byte.
-import RxPath
 import Testing
+
+@testable import RxPath
 
 @Suite struct NetHeaderTests {
     private static let header = NetHeader(
@@ -21,6 +22,35 @@ import Testing
             [UInt8](repeating: 0xa5, count: misalignment) + Self.wire.prefix(byteCount)
             + [UInt8](repeating: 0xa5, count: 32 - misalignment - byteCount)
         #expect(bytes == expected)
+    }
+
+    /// Whatever lies there before, at every place in a cache line: as `store`.
+    @Test(arguments: [12, 20])
+    func storesUnlessThereAsStoreDoes(byteCount: Int) {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 192, alignment: 64)
+        defer { memory.deallocate() }
+        let start = memory.baseAddress!
+        for offset in 0..<64 {
+            for damaged in -1..<byteCount {
+                memory.initializeMemory(as: UInt8.self, repeating: 0xa5)
+                Self.header.store(to: start + offset, byteCount: byteCount)
+                let expected = [UInt8](memory)
+                if damaged >= 0 { memory[offset + damaged] ^= 0x10 }
+                Self.header.store(unlessThere: start + offset, byteCount: byteCount)
+                #expect([UInt8](memory) == expected, "offset \(offset), byte \(damaged)")
+            }
+        }
+    }
+
+    /// In memory that cannot be written, where a store would end the process.
+    @Test func leavesALineOfItsOwnAlone() {
+        let byteCount = 12
+        let memory = GuardedMemory(byteCount: byteCount + 64)
+        let start = memory.place(Self.wire.prefix(byteCount) + [UInt8](repeating: 0, count: 64))
+        memory.isWritable = false
+        defer { memory.isWritable = true }
+        Self.header.store(unlessThere: start, byteCount: byteCount)
+        #expect(NetHeader(load: start, byteCount: byteCount).numBuffers == Self.header.numBuffers)
     }
 
     @Test(arguments: [12, 20])
