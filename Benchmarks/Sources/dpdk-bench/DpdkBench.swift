@@ -21,6 +21,8 @@ struct DpdkBench: ParsableCommand {
     var ringSizes = "256,1024"
     @Option(help: "Source packets: warm (1024 of them), cold (far more than the caches hold).")
     var sources = "warm,cold"
+    @Option(help: "What to measure: enqueue, dequeue, call (C beside Swift), threads.")
+    var parts = "enqueue,dequeue,call,threads"
     @Option(help: "Interleaved runs of each contender.")
     var repeats = 15
     @Option(help: "CPU to measure on (default: the last this process may use).")
@@ -38,7 +40,7 @@ struct DpdkBench: ParsableCommand {
     func plan() throws -> Plan {
         try Plan(
             rings: rings, buffers: buffers, sizes: sizes, ringSizes: ringSizes, sources: sources,
-            repeats: repeats)
+            parts: parts, repeats: repeats)
     }
 
     func run() throws {
@@ -55,10 +57,12 @@ struct DpdkBench: ParsableCommand {
         print("median (min-max) of \(repeats) interleaved runs; 4 KiB pages.")
         print("Ratio: Cleave / DPDK. From mbufs: the packet descriptions made in the timed part.")
         let results = try Measurement(plan: plan).run()
-        let overhead = try AbiOverhead.measure(repeats: max(repeats, 15))
-        print("\n\(overhead.description)")
-        let threads = try ThreadsResult.measure(
-            rings: plan.rings, deviceCPU: cpu, repeats: repeats)
+        let overhead =
+            plan.parts.contains(.call) ? try AbiOverhead.measure(repeats: max(repeats, 15)) : nil
+        if let overhead { print("\n\(overhead.description)") }
+        let threads =
+            plan.parts.contains(.threads)
+            ? try ThreadsResult.measure(rings: plan.rings, deviceCPU: cpu, repeats: repeats) : []
         let bars = Bar.judge(results)
         Report.print(bars)
         if let json {

@@ -31,6 +31,7 @@ struct Measurement {
     let plan: Plan
 
     func run() throws -> [Result] {
+        if plan.parts.isDisjoint(with: [.enqueue, .dequeue]) { return [] }
         var results: [Result] = []
         for shape in plan.shapes {
             let rows = try measure(shape)
@@ -52,9 +53,13 @@ struct Measurement {
         var results: [Result] = []
         for isWarm in plan.isWarm {
             for size in plan.sizes {
-                let rows =
-                    try enqueue(shape, pair, guest, size: size, isWarm: isWarm)
-                    + [try dequeue(shape, pair, size: size, isWarm: isWarm)]
+                var rows: [Result] = []
+                if plan.parts.contains(.enqueue) {
+                    rows += try enqueue(shape, pair, guest, size: size, isWarm: isWarm)
+                }
+                if plan.parts.contains(.dequeue) {
+                    rows.append(try dequeue(shape, pair, size: size, isWarm: isWarm))
+                }
                 Report.print(rows)
                 results += rows
             }

@@ -14,24 +14,31 @@ struct Shape: Hashable {
     }
 }
 
+/// What a run can measure.
+enum Part: String {
+    case enqueue, dequeue, call, threads
+}
+
 /// The cases of a run: every combination.
 struct Plan {
     let shapes: [Shape]
     let rings: [RingFormat]
     let sizes: [Int]
     let isWarm: [Bool]
+    let parts: Set<Part>
     let repeats: Int
 
     var largestPacket: Int { sizes.max() ?? 64 }
 
     init(
         rings: String, buffers: String, sizes: String, ringSizes: String, sources: String,
-        repeats: Int
+        parts: String, repeats: Int
     ) throws {
         self.sizes = try Self.list(sizes, "--sizes") {
             Int($0).flatMap { (64...9000).contains($0) ? $0 : nil }
         }
         isWarm = try Self.list(sources, "--sources") { ["warm": true, "cold": false][$0] }
+        self.parts = Set(try Self.list(parts, "--parts") { Part(rawValue: $0) })
         let rings = try Self.list(rings, "--rings") { RingFormat(rawValue: $0) }
         let buffers = try Self.list(buffers, "--buffers") {
             ["mergeable": true, "single": false][$0]

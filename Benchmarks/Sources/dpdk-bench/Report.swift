@@ -103,7 +103,7 @@ enum Report {
     }
 
     static func write(
-        _ results: [Result], _ bars: [Bar], _ overhead: AbiOverhead, _ threads: [ThreadsResult],
+        _ results: [Result], _ bars: [Bar], _ overhead: AbiOverhead?, _ threads: [ThreadsResult],
         to path: String, facts: Facts
     ) throws {
         struct Document: Encodable {
@@ -115,7 +115,7 @@ enum Report {
             let facts: Facts
             let runs: [Result]
             let bars: [Bar]
-            let abi: AbiOverhead
+            let abi: AbiOverhead?
             let threads: [ThreadsResult]
         }
         let encoder = JSONEncoder()
