@@ -1,5 +1,6 @@
 // Finding packets: what the device used, checked before it is believed.
 
+import CHost
 import RxPath
 
 extension RxDriverState {
@@ -10,6 +11,8 @@ extension RxDriverState {
         burstChainCount = 0
         if fault != .none { return 0 }
         ring.pointee.refresh()
+        // One entry for several packets does not say where they are.
+        if !isInOrder { prefetchHeaders(ring) }
         var entry = 0
         while packetCount < burst, let used = ring.pointee.used(entry) {
             let count = harvestPacket(entry, used, ring)
@@ -19,6 +22,25 @@ extension RxDriverState {
         ring.pointee.release(entry)
         harvestedCount &+= UInt64(packetCount)
         return packetCount
+    }
+
+    /// Starts loading what says how each packet lies. As a rule another core wrote it last: over
+    /// two cores, 64 bytes, 10 to 15 million packets per second.
+    ///
+    /// Not inlined: with it `harvest` outgrows what the compiler joins.
+    @inline(never)
+    private func prefetchHeaders<Ring: DriverRing>(_ shared: UnsafeMutablePointer<Ring>) {
+        let ring = shared.pointee
+        let headCount = chainCount &* chainLength
+        var entry = 0
+        while entry < burst, let used = ring.usedEntry(entry) {
+            if used.slot >= 0 {
+                if used.slot < slotCount { cleave_prefetch_read(slotPointer(used.slot)) }
+            } else if used.head < headCount {
+                cleave_prefetch_read(pointer(bufferAt[used.head]))
+            }
+            entry &+= 1
+        }
     }
 
     /// One packet, from used entry `entry` on.
