@@ -13,7 +13,7 @@ public final class RxEngine: @unchecked Sendable {
     // thread uses then, as documented; the rest belongs to the control thread.
 
     /// The RQ of each number; nil where there is none.
-    private let table: UnsafeMutablePointer<RxLane?>
+    private let table: UnsafeMutablePointer<Unmanaged<RxLane>?>
     private var isStarted = false
     private let ringCapacity: Int
     private let idle: IdlePolicy
@@ -52,7 +52,7 @@ public final class RxEngine: @unchecked Sendable {
 
     deinit {
         stop()
-        table.deinitialize(count: QueuePlan.maximumRQs)
+        for lane in rqs { table[lane]?.release() }
         table.deallocate()
     }
 
@@ -81,7 +81,7 @@ public final class RxEngine: @unchecked Sendable {
         } catch { throw EngineError("RQ \(rq): \(error)") }
         lane.profile?.number = rq
         if isStarted { try start(lane, rq) }
-        table[rq] = lane
+        table[rq] = .passRetained(lane)
         return rq
     }
 
@@ -95,6 +95,7 @@ public final class RxEngine: @unchecked Sendable {
         forget(lane)
         removed = removed + lane.counters
         removed.fault = .none
+        table[rq]?.release()
         table[rq] = nil
         return lane.empty()
     }
@@ -206,8 +207,7 @@ public final class RxEngine: @unchecked Sendable {
     /// One turn of RQ `rq` on the caller's thread; only while the engine is not started.
     /// - Returns: references returned; 0 for an RQ that is held.
     public func turn(_ rq: Int) -> Int {
-        let lane = lane(rq)
-        return lane.holds.isEmpty ? lane.worker.turn() : 0
+        withLane(rq) { $0.holds.isEmpty ? $0.worker.turn() : 0 }
     }
 
     // MARK: Packets
@@ -215,18 +215,18 @@ public final class RxEngine: @unchecked Sendable {
     /// Submits references of whole packets to RQ `rq`.
     /// - Returns: how many were taken; the rest found the ring full.
     public func submit(_ rq: Int, _ refs: UnsafePointer<PacketRef>, count: Int) -> Int {
-        lane(rq).submit(refs, count: count)
+        withLane(rq) { $0.submit(refs, count: count) }
     }
 
     /// How many of `count` references `submit` would take now: for packets of several references,
     /// which must not be cut.
     public func room(_ rq: Int, _ count: Int) -> Int {
-        lane(rq).port.pointee.submissions.reserve(count)
+        withLane(rq) { $0.port.pointee.submissions.reserve(count) }
     }
 
     /// Takes up to `count` completed references of RQ `rq`.
     public func reap(_ rq: Int, into refs: UnsafeMutablePointer<PacketRef>, count: Int) -> Int {
-        lane(rq).port.pointee.completions.pop(into: refs, count: count)
+        withLane(rq) { $0.port.pointee.completions.pop(into: refs, count: count) }
     }
 
     // MARK: Observation
@@ -262,20 +262,24 @@ public final class RxEngine: @unchecked Sendable {
         }
     }
 
-    private var lanes: [RxLane] { (0..<QueuePlan.maximumRQs).compactMap { table[$0] } }
+    private var lanes: [RxLane] { rqs.map(lane) }
 
     private func present(_ rq: Int) throws(EngineError) -> RxLane {
         guard (0..<QueuePlan.maximumRQs).contains(rq), let lane = table[rq] else {
             throw EngineError("there is no RQ \(rq)")
         }
-        return lane
+        return lane.takeUnretainedValue()
     }
 
+    private func lane(_ rq: Int) -> RxLane { withLane(rq) { $0 } }
+
+    /// Without a reference counted up and down: what a port calls for every few packets.
     @inline(__always)
-    private func lane(_ rq: Int) -> RxLane {
+    private func withLane<Result>(_ rq: Int, _ body: (RxLane) -> Result) -> Result {
         guard (0..<QueuePlan.maximumRQs).contains(rq), let lane = table[rq] else {
             preconditionFailure("there is no RQ \(rq)")
         }
-        return lane
+        // SAFETY: the table keeps the lane until `remove`, after which nobody may use the RQ.
+        return lane._withUnsafeGuaranteedRef(body)
     }
 }
