@@ -147,11 +147,17 @@ int dpdk_run_dequeue(
     return 0;
 }
 
-// Appends `byte_count` bytes; there is room, and nothing behind them is needed.
-static inline void append(struct rte_mbuf *mbuf, const void *bytes, uint32_t byte_count) {
-    rte_memcpy(rte_pktmbuf_mtod_offset(mbuf, void *, mbuf->data_len), bytes, byte_count);
-    mbuf->data_len = (uint16_t)(mbuf->data_len + byte_count);
-    mbuf->pkt_len = mbuf->data_len;
+// The segments behind the first, as far as there is room: `length` bytes are there already.
+// Returns how many there are then.
+static uint32_t append_more(struct rte_mbuf *mbuf, const cleave_packet *packet, uint32_t length) {
+    const uint32_t room = rte_pktmbuf_tailroom(mbuf);
+    for (int k = 0; k < packet->more_count && length < room; k++) {
+        const uint32_t left = room - length;
+        const uint32_t part = packet->more[k].length < left ? packet->more[k].length : left;
+        rte_memcpy(rte_pktmbuf_mtod_offset(mbuf, void *, length), packet->more[k].data, part);
+        length += part;
+    }
+    return length;
 }
 
 // What replaces rte_vhost_dequeue_burst in a program that wants mbufs.
@@ -163,15 +169,12 @@ static inline int dequeue(dpdk_pair *pair, struct rte_mbuf **mbufs) {
     for (int i = 0; i < count; i++) {
         const cleave_packet *packet = &packets[i];
         // Lengths are the guest's: no more than there is room for.
-        uint32_t room = rte_pktmbuf_tailroom(mbufs[i]);
-        const uint32_t first = packet->length < room ? packet->length : room;
-        append(mbufs[i], packet->data, first);
-        room -= first;
-        for (int k = 0; k < packet->more_count && room > 0; k++) {
-            const uint32_t part = packet->more[k].length < room ? packet->more[k].length : room;
-            append(mbufs[i], packet->more[k].data, part);
-            room -= part;
-        }
+        const uint32_t room = rte_pktmbuf_tailroom(mbufs[i]);
+        uint32_t length = packet->length < room ? packet->length : room;
+        rte_memcpy(rte_pktmbuf_mtod(mbufs[i], void *), packet->data, length);
+        if (unlikely(packet->more_count > 0)) length = append_more(mbufs[i], packet, length);
+        mbufs[i]->data_len = (uint16_t)length;
+        mbufs[i]->pkt_len = length;
     }
     const int result = cleave_txq_complete(pair->txq, (uint32_t)count, NULL);
     return result < 0 ? result : count;

@@ -69,6 +69,33 @@ struct PackedTxRing: TxRing {
     }
 
     @inline(__always)
+    mutating func takeRun(_ count: Int, _ run: inout TxRun) {
+        // Up to the ring's end: one place after the other, all with the same flags.
+        let limit = min(count, size &- cursor.offset, size &- outCount)
+        let flags = UInt32(cursor.availableFlags) &<< 16
+        let idLimit = UInt32(truncatingIfNeeded: size)
+        let region = regions.last
+        var slot = place(cursor)
+        var taken = 0
+        while taken < limit {
+            // As in `takePlain`. [V4]
+            let rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
+            let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ flags
+            let byteCount = UInt32(truncatingIfNeeded: rest)
+            guard id < idLimit, byteCount >= run.least,
+                let pointer = region.translate(SharedWord64(slot).load(), UInt64(byteCount)),
+                run.add(
+                    Segment(pointer: pointer, byteCount: byteCount),
+                    tag: UInt16(truncatingIfNeeded: id))
+            else { break }
+            slot += PackedLayout.descriptorByteCount
+            taken &+= 1
+        }
+        outCount &+= taken
+        cursor.advance(by: taken, size: size)
+    }
+
+    @inline(__always)
     mutating func takePlain(least: UInt32) -> Segment? {
         let rest = head
         // The id is left over if the flags are those of a plain descriptor and no more, and no id
@@ -132,6 +159,29 @@ struct PackedTxRing: TxRing {
         usedCount &+= chain.listCount
         outCount &-= chain.listCount
         usedCursor.advance(by: chain.listCount, size: size)
+    }
+
+    @inline(__always)
+    mutating func useRun(
+        _ chains: UnsafePointer<TxChain>, mask: Int, first index: Int, _ count: Int
+    ) -> Int {
+        // Up to the ring's end, behind the first of a publish.
+        if usedCount == 0 || count == 0 { return 0 }
+        let limit = min(count, size &- usedCursor.offset)
+        let flags = UInt64(usedCursor.usedFlags) &<< 48
+        var rest = place(usedCursor) + PackedLayout.restOffset
+        var done = 0
+        while done < limit {
+            let chain = chains[(index &+ done) & mask]
+            if !chain.isPlain { break }
+            SharedWord64(rest).store(UInt64(chain.tag) &<< 32 | flags)
+            rest += PackedLayout.descriptorByteCount
+            done &+= 1
+        }
+        usedCount &+= done
+        outCount &-= done
+        usedCursor.advance(by: done, size: size)
+        return done
     }
 
     @inline(__always)

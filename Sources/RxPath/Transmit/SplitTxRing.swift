@@ -62,6 +62,23 @@ struct SplitTxRing: TxRing {
     }
 
     @inline(__always)
+    mutating func takeRun(_ count: Int, _ run: inout TxRun) {
+        let region = regions.last
+        var left = min(count, Int(availIndex &- nextAvail))
+        while left > 0 {
+            let head = nextHead
+            if head > mask { break }
+            let descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
+            guard descriptor.isSingleReadable, descriptor.byteCount >= run.least,
+                let pointer = region.translate(descriptor.address, UInt64(descriptor.byteCount)),
+                run.add(Segment(pointer: pointer, byteCount: descriptor.byteCount), tag: head)
+            else { break }
+            nextAvail = nextAvail &+ 1
+            left &-= 1
+        }
+    }
+
+    @inline(__always)
     mutating func takePlain(least: UInt32) -> Segment? {
         if nextAvail == availIndex { return nil }
         let head = nextHead
@@ -108,6 +125,20 @@ struct SplitTxRing: TxRing {
     private mutating func broken(_ reason: QueueFault) -> BufferFetch {
         fault = reason
         return .broken
+    }
+
+    @inline(__always)
+    mutating func useRun(
+        _ chains: UnsafePointer<TxChain>, mask: Int, first: Int, _ count: Int
+    ) -> Int {
+        var done = 0
+        while done < count {
+            let chain = chains[(first &+ done) & mask]
+            if !chain.isPlain { break }
+            use(chain)
+            done &+= 1
+        }
+        return done
     }
 
     @inline(__always)

@@ -40,8 +40,6 @@ enum TxBurst<Ring: TxRing> {
     /// Most places in segment storage that one packet takes: its further segments, and as many
     /// pieces as its net header can be spread over.
     static var room: Int { TxQueue.maximumSegments &+ NetHeaderLayout.hashReportByteCount }
-    /// The largest packet: as the largest that a device may deliver.
-    static var maximumPacketByteCount: Int { 65589 }
 
     /// Takes up to `count` packets. Chains dropped before the first packet that is out go back at
     /// once: nobody will complete them.
@@ -66,48 +64,31 @@ enum TxBurst<Ring: TxRing> {
         _ state: UnsafeMutablePointer<State>
     ) -> Int {
         var ring = state.pointee.ring
-        let netHeader = state.pointee.netHeaderByteCount
-        let least = UInt32(truncatingIfNeeded: netHeader &+ 14)
-        let chains = state.pointee.chains
-        let mask = state.pointee.chainMask
-        var taken = state.pointee.takenIndex
         var done = 0
         var bytes = 0
         ring.begin(count)
         while done < count {
-            var length = 0
-            if let segment = ring.takePlain(least: least) {
-                length = Int(segment.byteCount) &- netHeader
-                if length <= maximumPacketByteCount && isPlain(segment.pointer) {
-                    (packets + done).initialize(to: TxPacket(segment, behind: netHeader))
-                    chains[taken & mask] = ring.taken
-                } else {
-                    state.pointee.takenIndex = taken
-                    length = admit(ring.taken, segment, packets + done, state)
-                }
-            } else {
-                var rare = ring
-                state.pointee.takenIndex = taken
-                length = takeAny(&rare, packets + done, state)
-                ring = rare
-                if length < 0 { break }
-            }
-            taken &+= 1
+            var run = TxRun(
+                packets + done, state.pointee.chains, mask: state.pointee.chainMask,
+                firstChain: state.pointee.takenIndex,
+                netHeaderByteCount: state.pointee.netHeaderByteCount)
+            ring.takeRun(count &- done, &run)
+            done &+= run.count
+            bytes &+= run.byteCount
+            state.pointee.takenIndex &+= run.count
+            // A run also ends where the ring does.
+            if run.count > 0 { continue }
+            var rare = ring
+            let length = takeOne(&rare, packets + done, state)
+            ring = rare
+            if length < 0 { break }
+            state.pointee.takenIndex &+= 1
             done &+= length > 0 ? 1 : 0
             bytes &+= length
         }
         state.pointee.ring = ring
-        state.pointee.takenIndex = taken
         record(done, bytes, ring.fault, state)
         return done
-    }
-
-    /// The net header at `pointer` asks for nothing; its length hint aside.
-    @inline(__always)
-    private static func isPlain(_ pointer: UnsafeMutableRawPointer) -> Bool {
-        // flags, gsoType | hdrLen | gsoSize | csumStart; then csumOffset. Without flags and type
-        // the rest means nothing.
-        pointer.loadUnaligned(as: UInt16.self) == 0
     }
 
     @inline(__always)
@@ -125,12 +106,24 @@ enum TxBurst<Ring: TxRing> {
     /// The next chain, whatever it is made of.
     /// - Returns: bytes of the packet; 0 if it was dropped; -1 if there is none.
     @inline(never)
+    private static func takeOne(
+        _ ring: inout Ring, _ packet: UnsafeMutablePointer<TxPacket>,
+        _ state: UnsafeMutablePointer<State>
+    ) -> Int {
+        let least = UInt32(truncatingIfNeeded: state.pointee.netHeaderByteCount &+ 14)
+        if let segment = ring.takePlain(least: least) {
+            return admit(ring.taken, segment, packet, state)
+        }
+        return takeAny(&ring, packet, state)
+    }
+
+    /// - Returns: as `takeOne`.
     private static func takeAny(
         _ ring: inout Ring, _ packet: UnsafeMutablePointer<TxPacket>,
         _ state: UnsafeMutablePointer<State>
     ) -> Int {
         guard let start = reserve(state) else { return -1 }
-        let limit = maximumPacketByteCount &+ NetHeaderLayout.hashReportByteCount &+ 1
+        let limit = TxPacket.maximumByteCount &+ NetHeaderLayout.hashReportByteCount &+ 1
         var list = SegmentList(base: state.pointee.segments.base + start, capacity: room)
         var fetch = ring.take(limit, &list)
         if fetch.isFull {
@@ -147,7 +140,6 @@ enum TxBurst<Ring: TxRing> {
     }
 
     /// A packet in one piece that is not plain.
-    @inline(never)
     private static func admit(
         _ chain: TxChain, _ segment: Segment, _ packet: UnsafeMutablePointer<TxPacket>,
         _ state: UnsafeMutablePointer<State>
@@ -170,7 +162,7 @@ enum TxBurst<Ring: TxRing> {
     ) -> Int {
         let length = byteCount &- state.pointee.netHeaderByteCount
         if length < 14 { return drop(.runt, chain, state) }
-        if length > maximumPacketByteCount { return drop(.tooLong, chain, state) }
+        if length > TxPacket.maximumByteCount { return drop(.tooLong, chain, state) }
         let (header, first) = stripHeader(list, state.pointee.netHeaderByteCount)
         let moreCount = list.count &- first &- 1
         if moreCount >= TxQueue.maximumSegments { return drop(.tooManySegments, chain, state) }
@@ -260,6 +252,10 @@ enum TxBurst<Ring: TxRing> {
         var left = count
         var stored = 0
         while index != end {
+            let plain = ring.useRun(chains, mask: mask, first: index, left)
+            index &+= plain
+            left &-= plain
+            if index == end { break }
             let chain = chains[index & mask]
             if !chain.isDropped {
                 if left == 0 { break }

@@ -28,6 +28,9 @@ public struct TxPacket: BitwiseCopyable, Sendable {
     /// The first of them; 0 if there is none. Valid until the packet is completed.
     var more: UInt64 = 0
 
+    /// The largest packet: as the largest that a device may deliver.
+    @inline(__always) static var maximumByteCount: Int { 65589 }
+
     @inline(__always)
     init(_ segment: Segment) {
         address = UInt64(UInt(bitPattern: segment.pointer))

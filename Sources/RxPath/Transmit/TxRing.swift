@@ -16,8 +16,11 @@ protocol TxRing: BitwiseCopyable {
     /// Begins a burst of up to `count` chains.
     mutating func begin(_ count: Int)
 
-    /// Takes the next chain if it is one plain descriptor of at least `least` bytes in the region
-    /// used last: nearly all traffic.
+    /// Takes chains into `run`, at most `count` of them, for as long as each is one plain
+    /// descriptor with a plain packet in it: nearly all traffic. A loop without a call in it.
+    mutating func takeRun(_ count: Int, _ run: inout TxRun)
+
+    /// Takes the next chain if it is one plain descriptor of at least `least` bytes.
     mutating func takePlain(least: UInt32) -> Segment?
 
     /// Takes the next chain, whatever it is: every descriptor is checked, and pieces are appended
@@ -29,6 +32,12 @@ protocol TxRing: BitwiseCopyable {
 
     /// Writes the used entry of the chain that was taken longest ago.
     mutating func use(_ chain: TxChain)
+
+    /// The same for `count` chains of a ring of them, from `first` on, for as long as each is
+    /// plain (`TxChain.isPlain`).
+    /// - Returns: how many.
+    mutating func useRun(_ chains: UnsafePointer<TxChain>, mask: Int, first: Int, _ count: Int)
+        -> Int
 
     /// Makes what was used visible at once.
     mutating func publish()
@@ -55,6 +64,9 @@ struct TxChain: BitwiseCopyable {
     @inline(__always) var storedCount: Int { Int(word &>> 32 & 0x7fff_ffff) }
     @inline(__always) var isDropped: Bool { word &>> 63 != 0 }
 
+    /// One descriptor, no segments stored, not dropped.
+    @inline(__always) var isPlain: Bool { word &>> 16 == 0 }
+
     /// The chain of a packet whose segments take `count` places.
     @inline(__always)
     func storing(_ count: Int) -> TxChain {
@@ -69,5 +81,50 @@ struct TxChain: BitwiseCopyable {
         var chain = self
         chain.word |= 1 &<< 63
         return chain
+    }
+}
+
+/// Packets taken in a row, each in one piece with a net header that asks for nothing.
+struct TxRun: BitwiseCopyable {
+    private let packets: UnsafeMutablePointer<TxPacket>
+    private let chains: UnsafeMutablePointer<TxChain>
+    private let chainMask: Int
+    private let firstChain: Int
+    private let netHeaderByteCount: Int
+    private(set) var count = 0
+    private(set) var byteCount = 0
+
+    /// - Parameters:
+    ///   - packets: where the packets go.
+    ///   - chains: the ring in which their chains stand while they are out, from `firstChain` on.
+    @inline(__always)
+    init(
+        _ packets: UnsafeMutablePointer<TxPacket>, _ chains: UnsafeMutablePointer<TxChain>,
+        mask: Int, firstChain: Int, netHeaderByteCount: Int
+    ) {
+        self.packets = packets
+        self.chains = chains
+        chainMask = mask
+        self.firstChain = firstChain
+        self.netHeaderByteCount = netHeaderByteCount
+    }
+
+    /// Bytes of the shortest packet with its net header.
+    @inline(__always)
+    var least: UInt32 { UInt32(truncatingIfNeeded: netHeaderByteCount &+ 14) }
+
+    /// Adds the packet in `segment`, of at least `least` bytes, unless it is none for a run.
+    @inline(__always)
+    mutating func add(_ segment: Segment, tag: UInt16) -> Bool {
+        let length = Int(segment.byteCount) &- netHeaderByteCount
+        // flags, gsoType | hdrLen | gsoSize | csumStart; then csumOffset. Without flags and type
+        // the rest means nothing.
+        let isPlain = segment.pointer.loadUnaligned(as: UInt16.self) == 0
+        if length > TxPacket.maximumByteCount || !isPlain { return false }
+        (packets + count).initialize(to: TxPacket(segment, behind: netHeaderByteCount))
+        chains[(firstChain &+ count) & chainMask] = TxChain(tag: tag)
+        count &+= 1
+        byteCount &+= length
+        return true
     }
 }

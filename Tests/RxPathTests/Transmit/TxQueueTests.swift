@@ -114,6 +114,48 @@ struct TxQueueTests {
         #expect(rig.guest.bandsAreIntact)
     }
 
+    /// Sends `count` packets, number `rare` of which asks for a checksum, and takes and completes
+    /// them in two parts each.
+    private func carry(_ rig: TxRig, _ count: Int, rare: Int, cut: Int) throws {
+        var names: [Int] = []
+        var expected: [TxRig.Out] = []
+        for index in 0..<count {
+            let payload = TestFrames.payload(20 + index, seed: 7 * count + index)
+            var out = TxRig.Out(bytes: payload)
+            if index == rare { (out.netFlags, out.csumStart, out.csumOffset) = (1, 14, 2) }
+            names.append(rig.name(index))
+            let header = NetHeader(
+                flags: out.netFlags, csumStart: out.csumStart, csumOffset: out.csumOffset)
+            rig.send([txHeader(header) + payload], id: index)
+            expected.append(out)
+        }
+        let packets = rig.dequeue(cut) + rig.dequeue(count)
+        #expect(packets.map(rig.read) == expected)
+        #expect(rig.queue.complete(cut) != nil)
+        #expect(rig.takeUsed() == Array(names.prefix(cut)))
+        #expect(rig.queue.complete(count - cut) != nil)
+        #expect(rig.takeUsed() == Array(names.dropFirst(cut)))
+    }
+
+    @Test("Runs of plain packets, from and over every place", arguments: RingFormat.allCases)
+    func runs(format: RingFormat) throws {
+        let rig = try TxRig(format, features: [.checksum], firstIndex: 65530)
+        var place = 65530
+        for start in 0..<16 {
+            for count in 1...16 {
+                for rare in -1..<count {
+                    while place % 16 != start {
+                        try carry(rig, 1, rare: -1, cut: 0)
+                        place += 1
+                    }
+                    try carry(rig, count, rare: rare, cut: (start + rare + 1) % (count + 1))
+                    place += count
+                }
+            }
+        }
+        #expect(rig.queue.fault == .none && rig.queue.heldCount == 0)
+    }
+
     @Test("More cannot be completed than is out", arguments: RingFormat.allCases)
     func overcompletion(format: RingFormat) throws {
         let rig = try TxRig(format)
