@@ -7,8 +7,16 @@ import RxPath
 /// A guest with Cleave's own driver, and libcleave as its device: what method D is measured on,
 /// since no other driver knows header queues.
 ///
-/// Its memory is of 4 KiB pages and shared, as DPDK's is.
+/// Its memory is of 4 KiB pages and shared, as DPDK's is, and its buffers lie as far apart as
+/// virtio-user's, which are pieces of mbufs: exactly a page apart, all would share one set of the
+/// first-level cache.
 final class GuestRig {
+    /// A buffer of 4 KiB with an mbuf, its headroom and its pool's header in front of it.
+    private static let mbufByteCount = 4096 + 320
+    /// Slots for the packets that are on their way, not for a whole ring: a burst, and room for the
+    /// tail to move in steps.
+    private static let slotCount = 128
+
     let driver: RxDriver
     let space: GuestSpace
     let headerQueue: DriverHeaderQueue?
@@ -18,7 +26,7 @@ final class GuestRig {
     private var damagedCount = 0
     private var missingCount = 0
 
-    init(_ shape: Shape, largestPacket: Int, splits: Bool, bufferByteCount: Int = 4096) throws {
+    init(_ shape: Shape, largestPacket: Int, splits: Bool, bufferByteCount: Int = mbufByteCount) throws {
         let buffers: BufferShape =
             shape.isMergeable
             ? .mergeable(bufferByteCount: bufferByteCount) : .single(packetByteCount: largestPacket)
@@ -30,7 +38,7 @@ final class GuestRig {
             shared: true)
         headerQueue =
             splits
-            ? try DriverHeaderQueue(slotSize: 128, slotCount: shape.ringSize, in: space) : nil
+            ? try DriverHeaderQueue(slotSize: 128, slotCount: Self.slotCount, in: space) : nil
         configuration.headerQueue = headerQueue
         driver = try RxDriver(configuration, in: space)
         base = driver.virtqueue.base
