@@ -130,9 +130,9 @@ public final class RxEngine: @unchecked Sendable {
         removedSlots[ObjectIdentifier(headerQueue), default: 0] += lane.worker.queue.counters.slots
     }
 
-    /// Sets a header queue back to its beginning, broken or not: its RQs are held at a turn
-    /// boundary meanwhile. All its slots are the driver's then, which gives them by storing the
-    /// tail.
+    /// Lets a header queue begin anew, broken or not: its RQs are held at a turn boundary
+    /// meanwhile. All its slots are the driver's then, which gives them when it has done with those
+    /// that were reported.
     public func reset(_ headerQueue: HeaderQueue) {
         let linked = lanes.filter { $0.headerQueue === headerQueue }
         for lane in linked { lane.hold(.headerQueue) }

@@ -56,16 +56,19 @@ public final class HeaderQueue: @unchecked Sendable {
         SharedWord32(parts.control + HeaderQueueLayout.headOffset).store(0)
     }
 
-    /// Back to the beginning: head 0, not broken. The driver stored tail 0, or zeroed its return
-    /// ring, before it asked for this, and gives all slots when it is done. Only while every RQ
-    /// that is linked to the queue stands at a turn boundary.
+    /// Begins anew: nothing is free, nothing broken. The driver stopped retiring, and zeroed its
+    /// return ring, before it asked for this, and gives all slots when it is done. Only while every
+    /// RQ that is linked to the queue stands at a turn boundary.
     public func reset() {
         claimedEarlier.store(claimedCount)
         cleave_probe_reset(claimer.slots, claimedEarlier.load())
-        // Onward to the next number whose low bits are 0: no cursor value ever comes again.
-        let start = (claimer.head.load() | 0xffff_ffff) &+ 1
+        // The head meets the tail, wherever that stands: RQs that are not held yet would see one
+        // that was stored for this, and it could give them slots. [H1 acquire <- the driver]
+        let tail = layout.slotReturn == .tail ? claimer.tail.loadAcquire() : 0
+        // Onward to the next number with these low bits: no cursor value ever comes again.
+        let start = ((claimer.head.load() | 0xffff_ffff) &+ 1) | UInt64(tail)
         origin.store(start)
-        claimer.publicHead.store(0)
+        claimer.publicHead.store(tail)
         claimer.brokenWord.store(0)
         claimer.head.store(start)
         if layout.slotReturn == .ring {
