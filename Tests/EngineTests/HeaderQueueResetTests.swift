@@ -53,6 +53,16 @@ private final class Device {
         self.drivers = drivers
     }
 
+    /// What a further RQ is made from, with a header queue of its own.
+    func anotherQueue() throws -> RxQueueConfiguration {
+        let driver = try RxDriver(drivers[0].configuration, in: space)
+        driver.refill()
+        return RxQueueConfiguration(
+            virtqueue: driver.virtqueue, features: driver.configuration.allFeatures,
+            memory: space.memory, method: driver.configuration.method,
+            headerQueue: try HeaderQueue(driverQueue.layout, memory: space.memory))
+    }
+
     func deliver(_ rq: Int, _ count: Int) {
         _ = engine.submit(rq, &refs, count: count)
         _ = engine.turn(rq)
@@ -155,6 +165,28 @@ struct HeaderQueueResetTests {
             }
             device.driverQueue.finishReset()
             try device.expectRound()
+        }
+    }
+
+    @Test("A header queue that comes where another one was owes that one's reports nothing")
+    func successor() throws {
+        let device = try Device(.tail)
+        let layout = device.driverQueue.layout
+        var queue = try device.anotherQueue()
+        let rq = try device.engine.add(queue, at: .init(cpu: nil, node: nil))
+        device.deliver(rq, 1)
+        let first = try #require(queue.headerQueue)
+        #expect(device.engine.counters(rq).slots == 1)
+        #expect(device.engine.unreportedSlots(of: first) == 0)
+        let place = ObjectIdentifier(first)
+        _ = try device.engine.remove(rq)
+        #expect(device.engine.unreportedSlots(of: first) == 0)
+        queue.headerQueue = nil
+        _ = consume first
+        for _ in 0..<100 {
+            let successor = try HeaderQueue(layout, memory: queue.memory)
+            #expect(device.engine.unreportedSlots(of: successor) == 0)
+            if ObjectIdentifier(successor) == place { break }
         }
     }
 

@@ -21,6 +21,7 @@ public final class HeaderQueue: @unchecked Sendable {
     /// The private head at the last reset, and the slots claimed before it.
     private let origin: SharedWord64
     private let claimedEarlier: SharedWord64
+    private let reportedEarlier: SharedWord64
 
     /// Checks the geometry against `memory` and starts at head 0.
     ///
@@ -41,6 +42,7 @@ public final class HeaderQueue: @unchecked Sendable {
         privateWords = words
         origin = SharedWord64(words.base + CacheLine.byteCount + 8)
         claimedEarlier = SharedWord64(words.base + CacheLine.byteCount + 16)
+        reportedEarlier = SharedWord64(words.base + CacheLine.byteCount + 24)
         claimer = HeaderClaimer(
             slots: parts.slots,
             tail: SharedWord32(parts.control + HeaderQueueLayout.tailOffset),
@@ -99,6 +101,13 @@ public final class HeaderQueue: @unchecked Sendable {
     public var claimedCount: UInt64 {
         claimedEarlier.load() &+ (claimer.head.load() &- origin.load())
     }
+
+    /// Slots that were reported by RQs which are gone: beside the claims, so that a queue in this
+    /// one's place owes nothing.
+    package var reportedByOthers: UInt64 { reportedEarlier.load() }
+    /// An RQ is gone, or was reset, that had reported so many.
+    package func noteReported(_ count: UInt64) { reportedEarlier.fetchAdd(count) }
+
     /// Claims up to `wanted` slots, as a burst does, and leaves them unwritten: to measure claims,
     /// or to hold slots back. For queues whose slots return by the tail.
     /// - Returns: number of the first slot, free-running, and how many.
