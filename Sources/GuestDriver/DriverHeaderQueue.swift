@@ -66,34 +66,43 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         doubleRetires = SharedWord64(words + groupCount * Self.wordStride)
         tickets = SharedWord64(words + (groupCount + 1) * Self.wordStride)
         tail = SharedWord32(control.pointer + HeaderQueueLayout.tailOffset)
+        tail.store(0)
         giveAll()
     }
 
     deinit { words.deallocate() }
 
-    /// Before the device is asked to reset the queue: takes every slot back. Nobody may retire
-    /// until `finishReset`.
+    /// Before the device is asked to reset the queue, with nobody retiring; nobody may until
+    /// `finishReset`.
     public func prepareReset() {
         if let ring {
             for place in 0..<layout.slotCount { entry(ring, place).store(0) }
-        } else {
-            tail.storeRelease(0)  // [H1]
+            return
         }
+        // The tail stays, as RQs run until they are held. One that something else moved into a
+        // group goes to a group's start so far back that it gives nothing.
+        let start = tail.load()
+        let excess = start & UInt32(groupSize &- 1)
+        if excess != 0 { tail.storeRelease(start &- excess &- UInt32(layout.slotCount)) }  // [H1]
     }
 
     /// After the device has reset the queue: gives all slots again. The caller has harvested what
-    /// was reported before the reset, has done with those slots, and retires none of them.
+    /// was reported before the reset, has done with those slots, and retires none of them
+    /// (`RxDriver.forgetSlots`).
     public func finishReset() { giveAll() }
 
+    /// With the device's head where the tail stands.
     private func giveAll() {
         if ring != nil {
             tickets.store(0)
             return retire(first: 0, count: layout.slotCount)
         }
+        let start = tail.load()
+        let oldest = (Int(start) & (layout.slotCount &- 1)) / groupSize
         for group in 0..<groupCount {
-            SharedWord64(words + group * Self.wordStride).store(group == 0 ? Self.passed : 0)
+            SharedWord64(words + group * Self.wordStride).store(group == oldest ? Self.passed : 0)
         }
-        tail.storeRelease(UInt32(layout.slotCount))  // [H1]
+        tail.storeRelease(start &+ UInt32(layout.slotCount))  // [H1]
     }
 
     /// The memory of slot `index`, below slotCount.
@@ -165,10 +174,11 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         let shift = UInt64(layout.slotCount.trailingZeroBitCount)
         var offset = 0
         while offset < count {
-            let lap = UInt32(truncatingIfNeeded: (place &>> shift) &+ 1) &<< 16
+            // With bit 15 set: zeroes are an entry in no lap.
+            let lap = UInt32(truncatingIfNeeded: place &>> shift) | 0x8000
             let slot = UInt32(truncatingIfNeeded: (first &+ offset) & mask)
             // [H1 release -> acquire in HeaderClaimer's intake: the slot is done with]
-            entry(ring, Int(place & UInt64(mask))).storeRelease(slot | lap)
+            entry(ring, Int(place & UInt64(mask))).storeRelease(slot | lap &<< 16)
             place &+= 1
             offset &+= 1
         }

@@ -163,6 +163,10 @@ public final class RxDriver: @unchecked Sendable {
     /// Retires the harvested packets' slots.
     public func retire() { state.pointee.retire() }
 
+    /// Has done with the harvested packets' slots and retires none of them: while the header queue
+    /// is reset, by which all go back at once.
+    public func forgetSlots() { state.pointee.slotRangeCount = 0 }
+
     /// Ends the burst: chains are free again, and so are their buffers unless `taking`.
     /// - Parameter taking: the application keeps the buffers, oldest first out of `giveBack`;
     ///   spare ones take their place, as far as there are any.

@@ -47,6 +47,8 @@ public enum SeededBug: Sendable, CaseIterable {
     case retireOutOfOrder
     /// The tail moves before the group's word is reset.
     case tailBeforeReset
+    /// An answer to any order to hold counts as one to the last.
+    case answerWithoutNumber
 
     public var isOn: Bool { ModelSeam.bugs.contains(self) }
 }

@@ -1,30 +1,42 @@
 /*
  * The header queue as a protocol: claim, report, retire and reset, with two RQs on one queue.
  *
- *   Worker(rq)    plans a burst, claims slots, writes them, reports them; may stop in mid-burst
- *   Consumer(rq)  harvests what its RQ reported, reads it, retires it; or stops for ever; or
- *                 resets its RQ
- *   Evil          with HOSTILE, stands for a driver that stores any tail at any moment and
- *                 resets RQs as it likes
+ *   Worker(rq)    an RQ's thread: between two turns it obeys orders; in a turn it plans a burst,
+ *                 claims slots, writes them, reports them
+ *   Consumer(rq)  an RQ's driver: harvests what was reported, reads it, retires it; or stops for
+ *                 ever (driver.pml)
+ *   Control       asks for resets of RQs and of the header queue as the driver, and carries them
+ *                 out as the device's control thread (reset.pml)
+ *   Evil          with HOSTILE, stands for a driver that stores any tail at any moment (driver.pml)
  *
- * What is modelled exactly: the order of shared accesses, claim's bounded tries and its second
- * look at the head, the words of the retire bitmap with their token P. Cursors count modulo
- * 2 * SLOTS, which tells every honest distance and every kind of lie; that the real head does not
- * come round is `moved`: whether the other worker's compare-and-swap has won since the read.
+ * Each step names the function that it stands for. What is modelled exactly: the order of shared
+ * accesses, claim's bounded tries and its second look at the head, the words of the retire bitmap
+ * with their token P, the handshake by which RQs are held, and the order of steps in both resets.
+ * An RQ that is removed and added takes the steps of one that is reset and enabled; one whose
+ * virtqueue breaks publishes its burst and claims no more, as one that has no turn. Cursors count
+ * modulo LAPS * SLOTS, which tells every honest distance and every kind of lie; that the real head
+ * does not come round is `moved`: whether it has changed since the read. Not modelled: the copy of
+ * the head in guest memory, which nobody reads, and the out-of-order return.
  *
  * What weak memory does is modelled for the accesses that an edge orders (labels as in the
  * memory-ordering table):
- *   - a worker's view of the tail may lag behind it (`lag`, in groups, at most LAG); reading
- *     a newer head brings it up to the view of whoever moved that head [H2];
+ *   - a worker's view of the tail may lag behind it (`lag`, in stores, at most LAG); reading
+ *     a newer head brings it up to the view of whoever moved that head [H2], and an order to run
+ *     up to that of the control thread [E2];
  *   - a slot's writes and reads are under way from their start until a release of that thread
  *     completes them: reporting [V2], retiring [H3];
- *   - the reset of a retire word is under way until the release of the tail [H1] completes it.
+ *   - the reset of a retire word is under way until the release of the tail [H1] completes it;
+ *   - an order to hold may be seen some turns late, but no turn comes after the answer [E1].
  * RELAX_x makes the release of edge x relaxed: it completes nothing, hands nothing on.
  *
  * Other seeded bugs: CLAIM_UNBOUNDED takes what is wanted, however few slots are free;
  * RETIRE_UNORDERED moves the tail for any complete word, token or not; TAIL_FIRST moves the tail
- * before it resets the word; TRY_FOREVER puts no bound on a claim's tries; RESET_FORGETS gives
- * back nothing of a burst that a reset cut short; RESET_TWICE gives back what was reported, too.
+ * before it resets the word; TRY_FOREVER puts no bound on a claim's tries. Those of resets:
+ *   HOLD_STALE     an answer does not say to which order: one to an earlier hold counts
+ *   RESET_ZERO     the driver stores tail 0 before the RQs are held, and all start from there
+ *   RESET_RETIRES  the driver goes on retiring while the header queue is reset
+ *   RESET_GIVES    it gives all slots, though some that were reported are still being read
+ *   RESET_WORDS    it gives all slots with P in the first word, wherever the tail stands
  */
 #ifndef SLOTS
 #define SLOTS 4
@@ -38,15 +50,27 @@
 #ifndef BUFFERS
 #define BUFFERS 1
 #endif
+/* How many of the RQs get reset; whether the header queue does; whether the driver of an RQ that is
+ * reset may forget what that had reported. */
 #ifndef RESETS
 #define RESETS 0
+#endif
+#ifndef QUEUE_RESETS
+#define QUEUE_RESETS 0
+#endif
+#ifndef LOSSES
+#define LOSSES 0
 #endif
 #ifndef LAG
 #define LAG 1
 #endif
+/* A view that is a lap behind needs more than two to tell. */
+#ifndef LAPS
+#define LAPS 2
+#endif
 #define TRIES   2
 #define GROUPS  (SLOTS / GROUP)
-#define CURSORS (2 * SLOTS)
+#define CURSORS (LAPS * SLOTS)
 #define PASSED  (1 << GROUP)
 #define FULL    (PASSED | (PASSED - 1))
 
@@ -54,10 +78,13 @@
 #define FORWARD(cursor, count) (((cursor) + (count)) % CURSORS)
 #define DISTANCE(from, to)    (((to) + CURSORS - (from)) % CURSORS)
 
-/* Who a slot belongs to. `waits`: retired, its group's tail not yet moved. */
+/*
+ * Who a slot belongs to. `waits`: it is the driver's, who has done with it: retired, its group's
+ * tail not yet moved; or taken back by a reset of the header queue. It counts as reported.
+ */
 mtype = { isFree, isClaimed, isReported, waits };
 mtype owner[SLOTS] = isFree;
-byte claimed, reported;
+byte claimed[2], reported;
 
 /* Shared words. */
 byte tail = SLOTS;
@@ -65,44 +92,63 @@ byte head;
 bool broken;
 byte word[GROUPS];
 
-/* Memory. */
+/* Memory. `step`: by how much the latest stores moved the tail, newest first. */
 bool writing[SLOTS], reading[SLOTS], resetting[GROUPS];
-byte lag[2], headLag;
+byte lag[2], headLag, step[LAG] = GROUP;
 bool moved[2];
 
-/* The RQs: bursts reported and not harvested, buffers the driver posted, the reset handshake. */
+/* The RQs: bursts reported and not harvested, buffers the driver posted. */
 chan used[2] = [BUFFERS] of { byte, byte };
 byte buffers[2] = 1;
-bool resetWanted[2], isReset[2];
-#ifndef HOSTILE
-byte backFirst[2], backCount[2];
-#endif
 
-byte retiring;
+/*
+ * TurnOrders: whether the last order is to hold, and whether the answer is to that one. `stands`:
+ * the control thread takes the RQ to be at a turn boundary; `turning`: it is between two.
+ */
+bool holds[2], isHeld[2], stands[2], turning[2];
+/* RQs that were reset and not enabled again; whether the header queue is being reset, so that its
+ * driver retires nothing. */
+bool isReset[2], stops;
+
+/* Bursts that are being retired, and harvested ones that are not yet. */
+byte retiring, harvested;
 #ifdef PROGRESS
 bool turned;
 #endif
 
+#define BEHIND(stores) \
+    (((stores) > 0 -> step[0] : 0) + ((stores) > 1 -> step[1 % LAG] : 0))
+
 #define EACH(index, limit, body) \
     index = 0; do :: index < (limit) -> body; index++ :: else -> break od; index = 0
 
+#ifdef RESET_ZERO
+#define isExcused stops /* the queue counts as broken until it is reset */
+#else
+#define isExcused false
+#endif
+
+/* free + claimed + reported = slotCount */
 inline countSlots() {
 #ifdef HOSTILE
     skip
 #else
-    assert(DISTANCE(head, tail) <= SLOTS);
-    assert(claimed + reported + DISTANCE(head, tail) == SLOTS)
+    assert(isExcused || DISTANCE(head, tail) <= SLOTS);
+    assert(isExcused || claimed[0] + claimed[1] + reported + DISTANCE(head, tail) == SLOTS)
 #endif
 }
 
-/* [H2 acquire] */
+/* HeaderClaimer.claim reads the head [H2 acquire], at first and when it doubts. */
 inline readHead() {
     start = head;
     moved[rq] = false;
     lag[rq] = (lag[rq] > headLag -> headLag : lag[rq])
 }
 
-/* [H1 acquire] Any tail from the one this worker has seen to the newest; a hostile one is any. */
+/*
+ * It reads the tail [H1 acquire]: any from the one this worker has seen to the newest; a hostile
+ * one is any.
+ */
 inline readTail() {
 #ifdef HOSTILE
     free = 0;
@@ -115,7 +161,7 @@ inline readTail() {
     :: lag[rq] > 0 -> lag[rq]--
     :: break
     od;
-    free = DISTANCE(start, (tail + CURSORS - lag[rq] * GROUP) % CURSORS)
+    free = DISTANCE(start, (tail + CURSORS - BEHIND(lag[rq])) % CURSORS)
 #endif
 }
 
@@ -128,11 +174,11 @@ inline own(slot) {
     assert(!reading[slot]);
     assert(!writing[slot]);
     writing[slot] = true;
-    claimed++
+    claimed[rq]++
 #endif
 }
 
-/* [H2 both ways] */
+/* Its compare-and-swap succeeds [H2 both ways]. */
 inline moveHead() {
     head = FORWARD(start, count);
     moved[1 - rq] = true;
@@ -147,6 +193,7 @@ inline moveHead() {
     countSlots()
 }
 
+/* HeaderClaimer.claim, for BurstPlan.claim. */
 inline claim() {
     atomic {
         if
@@ -180,7 +227,7 @@ inline claim() {
             :: !moved[rq] && free <= SLOTS -> moveHead(); break
             :: !moved[rq] && free > SLOTS ->
 #ifndef HOSTILE
-                assert(false); /* an honest driver's queue is never broken */
+                assert(isExcused); /* an honest driver's queue is never broken */
 #endif
                 broken = true;
                 count = 0;
@@ -191,7 +238,7 @@ inline claim() {
     od
 }
 
-/* [V2 release] */
+/* RxBurst.place publishes [V2 release]: every slot of the claim stands in a used entry. */
 inline report() {
     buffers[rq]--;
     used[rq]!SLOT(start),count;
@@ -200,31 +247,35 @@ inline report() {
     EACH(each, count, writing[SLOT(start + each)] = false);
 #endif
     EACH(each, count, owner[SLOT(start + each)] = isReported);
-    claimed = claimed - count;
+    claimed[rq] = claimed[rq] - count;
     reported = reported + count;
 #endif
     countSlots()
 }
 
-/* A burst ends without a report: its slots go to whoever resets the RQ [V2 release]. */
-inline stopInMidBurst() {
-#ifndef HOSTILE
-    backFirst[rq] = SLOT(start);
-    backCount[rq] = count;
-    EACH(each, count, writing[SLOT(start + each)] = false);
-#endif
-    isReset[rq] = true
-}
-
 proctype Worker(byte rq) {
     byte start, free, count, wanted, tries, each;
+    bool runs;
 
     do
+    /* RxLane.obey, TurnOrders.obey: answers an order to hold [E1 release] ... */
+    :: atomic { holds[rq] && !isHeld[rq] -> runs = false; isHeld[rq] = true }
+    /* ... and takes one to run [E2 acquire]. */
     :: atomic {
-        resetWanted[rq] && !isReset[rq] -> isReset[rq] = true /* between bursts */
+        !holds[rq] && !runs ->
+            runs = true
+#ifndef RELAX_E2
+            ; lag[rq] = 0
+#endif
         }
+#ifdef HOLD_STALE
+        isHeld[rq] = false
+#endif
+    /* RxLane.run, as far as it has seen: RxWorker.turn, RxBurst.place */
     :: atomic {
-        !resetWanted[rq] ->
+        runs ->
+            assert(!stands[rq]);
+            turning[rq] = true;
 #ifdef PROGRESS
             if
             :: rq == 0 -> turned = !turned
@@ -238,217 +289,26 @@ proctype Worker(byte rq) {
             fi
         }
         claim();
+#ifdef RELAX_E1
+        /* Nothing keeps the answer behind what the turn does. */
+        if
+        :: atomic { holds[rq] -> isHeld[rq] = true }
+        :: true
+        fi;
+#endif
         atomic {
             if
-            :: count == 0 -> skip
+            :: count == 0
             :: count > 0 -> report()
-#ifdef RESET_TWICE
-            :: count > 0 && resetWanted[rq] -> report(); stopInMidBurst()
-#endif
-            :: count > 0 && resetWanted[rq] -> stopInMidBurst()
             fi;
-            start = 0; free = 0; count = 0; wanted = 0; tries = 0
+            start = 0; free = 0; count = 0; wanted = 0; tries = 0;
+            turning[rq] = false
         }
     od
 }
 
-#ifndef HOSTILE
-
-/* Who reads a slot that was reported [V2 acquire], or takes one back that was not. */
-inline read(slot) {
-    assert(owner[slot] == isReported);
-    assert(!writing[slot]);
-    assert(!reading[slot]);
-    reading[slot] = true
-}
-
-inline takeBack(slot) {
-    assert(owner[slot] == isClaimed);
-    owner[slot] = isReported;
-    claimed--;
-    reported++
-}
-
-inline done(slot) {
-    assert(owner[slot] == isReported);
-    owner[slot] = waits;
-#ifndef RELAX_H3
-    reading[slot] = false
-#endif
-}
-
-/* The part of a range that lies in its first group. */
-inline enterGroup() {
-    here = GROUP - first % GROUP;
-    here = (left < here -> left : here);
-    bits = ((1 << here) - 1) << (first % GROUP)
-}
-
-/* [H3 both ways] Sets the bits of the group, and P if the mover arrives with it. */
-inline mark() {
-    bits = bits | (passes -> PASSED : 0);
-    assert((word[first / GROUP] & bits) == 0); /* retired twice */
-    word[first / GROUP] = word[first / GROUP] | bits;
-    EACH(each, here, done(first + each));
-    left = left - here;
-#ifdef RETIRE_UNORDERED
-    passes = ((word[first / GROUP] | PASSED) == FULL)
-#else
-    passes = (word[first / GROUP] == FULL)
-#endif
-}
-
-inline completeReset(group) {
-    if
-    :: resetting[group] -> word[group] = 0; resetting[group] = false
-    :: else
-    fi
-}
-
-/* [H1 release] */
-inline moveTail(group) {
-#ifndef RELAX_H1
-    completeReset(group);
-#endif
-    assert(group == SLOT(tail) / GROUP); /* the oldest group, and no other */
-    EACH(each, GROUP, assert(owner[group * GROUP + each] == waits));
-    EACH(each, GROUP, owner[group * GROUP + each] = isFree);
-    reported = reported - GROUP;
-    tail = FORWARD(tail, GROUP);
-    lag[0] = (lag[0] < LAG -> lag[0] + 1 : LAG);
-    lag[1] = (lag[1] < LAG -> lag[1] + 1 : LAG);
-    headLag = (headLag < LAG -> headLag + 1 : LAG);
-    countSlots()
-}
-
-/* When nobody retires, nothing that could move the tail is left undone. */
-inline checkRest() {
-    each = 0;
-    do
-    :: each < GROUP && owner[(SLOT(tail) / GROUP) * GROUP + each] == waits -> each++
-    :: else -> break
-    od;
-    assert(retiring > 0 || each < GROUP);
-    each = 0
-}
-
-inline retire() {
-    do
-    :: atomic {
-        left > 0 || passes ->
-            enterGroup();
-            mark();
-            if
-            :: passes -> resetting[first / GROUP] = true /* a relaxed store: may be seen late */
-            :: else
-            fi
-        }
-#ifdef TAIL_FIRST
-        atomic {
-            if
-            :: passes -> resetting[first / GROUP] = false; moveTail(first / GROUP)
-            :: else
-            fi
-        }
-        atomic {
-            if
-            :: passes -> word[first / GROUP] = 0
-            :: else
-            fi;
-            first = ((first / GROUP + 1) % GROUPS) * GROUP
-        }
-#else
-        atomic {
-            if
-            :: passes -> moveTail(first / GROUP)
-            :: else
-            fi;
-            first = ((first / GROUP + 1) % GROUPS) * GROUP
-        }
-#endif
-    :: atomic {
-        left == 0 && !passes ->
-            retiring--;
-            checkRest();
-            first = 0; here = 0; bits = 0;
-            break
-        }
-    od
-}
-
-proctype Consumer(byte rq) {
-    byte first, left, here, bits, each;
-    bool passes;
-
-end:
-    do
-    :: atomic {
-        nempty(used[rq]) ->
-            used[rq]?first,left;
-            EACH(each, left, read(SLOT(first + each)));
-            retiring++
-        }
-        retire();
-        buffers[rq]++
-    :: atomic { rq < RESETS && !resetWanted[rq] -> resetWanted[rq] = true }
-    :: atomic {
-        isReset[rq] && empty(used[rq]) && backCount[rq] > 0 ->
-            first = backFirst[rq];
-            left = backCount[rq];
-            backFirst[rq] = 0;
-            backCount[rq] = 0;
-#ifdef RESET_FORGETS
-            left = 0;
-#endif
-            EACH(each, left, takeBack(SLOT(first + each)));
-            retiring++
-        }
-        retire()
-    :: atomic {
-        isReset[rq] && empty(used[rq]) && backCount[rq] == 0 ->
-            /* What is claimed now, the other RQ has in its one burst. */
-            assert(claimed <= BURST);
-            assert(buffers[rq] == (rq == 0 -> BUFFERS : 1));
-            resetWanted[rq] = false;
-            isReset[rq] = false
-        }
-#ifdef PROGRESS
-    :: break /* harvests no more */
-#endif
-    od
-}
-
-#ifdef RELAX_H1
-/* What no release completes is completed some time. */
-proctype Memory() {
-end:
-    do
-    :: atomic { resetting[0] -> completeReset(0) }
-    :: atomic { resetting[GROUPS - 1] -> completeReset(GROUPS - 1) }
-    od
-}
-#endif
-
-#else
-
-/* Its tail is any, whenever it is read; buffers come back, or not; resets come at any moment. */
-proctype Evil() {
-    byte first, count;
-end:
-    do
-    :: atomic { used[0]?first,count -> buffers[0]++; first = 0; count = 0 }
-    :: atomic { used[1]?first,count -> buffers[1]++; first = 0; count = 0 }
-    :: atomic { !resetWanted[0] -> resetWanted[0] = true }
-    :: atomic { !resetWanted[1] -> resetWanted[1] = true }
-    :: atomic { isReset[0] -> isReset[0] = false; resetWanted[0] = false }
-    :: atomic { isReset[1] -> isReset[1] = false; resetWanted[1] = false }
-#ifdef PROGRESS
-    :: break /* does nothing any more */
-#endif
-    od
-}
-
-#endif
+#include "driver.pml"
+#include "reset.pml"
 
 init {
     atomic {
@@ -456,6 +316,9 @@ init {
         buffers[0] = BUFFERS;
         run Worker(0);
         run Worker(1);
+#if RESETS + QUEUE_RESETS > 0
+        run Control();
+#endif
 #ifdef HOSTILE
         run Evil()
 #else
@@ -469,6 +332,6 @@ init {
 }
 
 #ifdef PROGRESS
-/* RQ 0's worker begins one turn after the other, whatever the driver does, unless it is reset. */
-ltl goesOn { ([]<> (turned || isReset[0])) && ([]<> (!turned || isReset[0])) }
+/* RQ 0's worker begins one turn after the other, whatever the driver does, unless it is held. */
+ltl goesOn { ([]<> (turned || holds[0])) && ([]<> (!turned || holds[0])) }
 #endif

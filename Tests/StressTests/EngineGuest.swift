@@ -141,17 +141,34 @@ final class DriverThread: @unchecked Sendable {
         var patience = Patience()
         driver.refill()
         while harvested < Int(goal[0].load()) {
-            let count = driver.harvest()
-            for packet in driver.packets {
-                let ref = frames.refs[harvested % frames.refs.count]
-                if !isIntact(packet, ref) { corrupt += 1 }
-                split += packet.isSplit ? 1 : 0
-                harvested += 1
-            }
+            let count = harvest()
             driver.finish()
             driver.refill()
             if !patience.wait(after: count) || driver.fault != .none { return }
         }
+    }
+
+    /// After the thread has ended: harvests up to `end` packets and more, and forgets their slots.
+    func takeBack(upTo end: Int) -> Bool {
+        var patience = Patience()
+        while harvested < end {
+            let count = harvest()
+            driver.forgetSlots()
+            driver.finish()
+            if !patience.wait(after: count) || driver.fault != .none { return false }
+        }
+        return true
+    }
+
+    private func harvest() -> Int {
+        let count = driver.harvest()
+        for packet in driver.packets {
+            let ref = frames.refs[harvested % frames.refs.count]
+            if !isIntact(packet, ref) { corrupt += 1 }
+            split += packet.isSplit ? 1 : 0
+            harvested += 1
+        }
+        return count
     }
 
     private func isIntact(_ packet: ReceivedPacket, _ ref: PacketRef) -> Bool {

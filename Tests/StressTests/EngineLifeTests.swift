@@ -2,6 +2,7 @@
 import Engine
 import GuestDriver
 import Host
+import Rings
 import RxPath
 import Testing
 
@@ -181,28 +182,51 @@ struct EngineLifeTests {
         try engine.start()
         var harvested = [0, 0]
         var before: UInt64 = 0
-        for round in 1...4 {
-            let limit = round * 500
+        for round in 1...6 {
             let drivers = try (0..<2).map {
-                try DriverThread(guest, rq: $0, first: harvested[$0], until: limit)
+                try DriverThread(guest, rq: $0, first: harvested[$0], until: .max)
             }
-            let isCarried = port.carry(upTo: limit)
-            #expect(isCarried)
-            for driver in drivers { driver.finish() }
-            expectIntact(guest, port, drivers)
-            expectAllSlotsBack(guest, since: before)
-            harvested = drivers.map(\.harvested)
-            // All is harvested: no slot holds anything.
-            before = guest.deviceQueue.claimedCount
+            let goal = port.reaped.map { $0 + 300 }
+            var patience = Patience()
+            while (0..<2).contains(where: { port.reaped[$0] < goal[$0] }) {
+                let progress = (0..<2).reduce(0) {
+                    $0 + port.submit($1, upTo: .max) + port.reap($1)
+                }
+                if !patience.wait(after: progress) { break }
+            }
+            // Slots are claimed, reported, and half retired.
+            for driver in drivers { driver.finish(at: 0) }
             guest.headerQueue.prepareReset()
+            if round % 2 == 0 && slotReturn == .tail { try breakTail(guest) }
             engine.reset(guest.deviceQueue)
             #expect(!guest.deviceQueue.isBroken && guest.deviceQueue.freeCount == 0)
-            guest.headerQueue.finishReset()
-            #expect(guest.deviceQueue.freeCount == 64)
+            before = guest.deviceQueue.claimedCount
+            for rq in 0..<2 {
+                #expect(drivers[rq].takeBack(upTo: Int(engine.counters(rq).packets)))
+            }
+            expectIntact(guest, port, drivers)
+            harvested = drivers.map(\.harvested)
             #expect(guest.deviceQueue.claimedCount == before)
+            guest.headerQueue.finishReset()
         }
+        let limit = port.submitted.max()! + 200
+        let drivers = try (0..<2).map {
+            try DriverThread(guest, rq: $0, first: harvested[$0], until: limit)
+        }
+        let isCarried = port.carry(upTo: limit)
+        #expect(isCarried)
+        for driver in drivers { driver.finish() }
         engine.stop()
+        expectIntact(guest, port, drivers)
+        expectAllSlotsBack(guest, since: before)
         #expect(engine.counters.split > 1_000)
+    }
+
+    /// Moves the tail where it cannot be, by whole groups.
+    private func breakTail(_ guest: EngineGuest) throws {
+        let control = try #require(
+            guest.memory.translate(guest.headerQueue.layout.control, byteCount: 4))
+        SharedWord32(control).store(guest.headerQueue.currentTail &+ 0x100_0000)
     }
 
     @Test("Parked threads wake for packets and orders", arguments: [1, 2])

@@ -19,8 +19,6 @@ public final class RxEngine: @unchecked Sendable {
     private let idle: IdlePolicy
     private let arenas: ArenaSource
     private var removed = RxCounters()
-    /// Slots that RQs reported which were reset or removed, by header queue.
-    private var removedSlots: [ObjectIdentifier: UInt64] = [:]
 
     /// References a submission ring holds.
     public static let defaultRingCapacity = 1024
@@ -92,7 +90,7 @@ public final class RxEngine: @unchecked Sendable {
         let lane = try present(rq)
         lane.hold(.paused)
         lane.end()
-        forget(lane)
+        lane.headerQueue?.noteReported(lane.worker.queue.counters.slots)
         removed = removed + lane.counters
         removed.fault = .none
         table[rq]?.release()
@@ -122,18 +120,13 @@ public final class RxEngine: @unchecked Sendable {
         do throws(EngineError) { try lane.replace(queue) } catch {
             throw EngineError("RQ \(rq): \(error)")
         }
-        if let headerQueue { removedSlots[ObjectIdentifier(headerQueue), default: 0] += slots }
+        headerQueue?.noteReported(slots)
         lane.release(.reset)
     }
 
-    private func forget(_ lane: RxLane) {
-        guard let headerQueue = lane.headerQueue else { return }
-        removedSlots[ObjectIdentifier(headerQueue), default: 0] += lane.worker.queue.counters.slots
-    }
-
-    /// Sets a header queue back to its beginning, broken or not: its RQs are held at a turn
-    /// boundary meanwhile. All its slots are the driver's then, which gives them by storing the
-    /// tail.
+    /// Lets a header queue begin anew, broken or not: its RQs are held at a turn boundary
+    /// meanwhile. All its slots are the driver's then, which gives them when it has done with those
+    /// that were reported.
     public func reset(_ headerQueue: HeaderQueue) {
         let linked = lanes.filter { $0.headerQueue === headerQueue }
         for lane in linked { lane.hold(.headerQueue) }
@@ -145,7 +138,7 @@ public final class RxEngine: @unchecked Sendable {
     /// bursts in the making. 0 whenever its RQs stand at turn boundaries.
     public func unreportedSlots(of headerQueue: HeaderQueue) -> Int {
         // Reports before claims: a burst between the two readings shows as unreported.
-        var reported = removedSlots[ObjectIdentifier(headerQueue), default: 0]
+        var reported = headerQueue.reportedByOthers
         for lane in lanes where lane.headerQueue === headerQueue {
             reported += lane.worker.queue.counters.slots
         }

@@ -77,8 +77,6 @@ final class RxLane: @unchecked Sendable {
                     submissions: submissionRing.makeProducer(),
                     completions: completionRing.makeConsumer()))
         } catch { throw EngineError("\(error)") }
-        words.request.store(Order.hold)
-        words.answer.store(Answer.held)
     }
 
     deinit {
@@ -103,11 +101,11 @@ final class RxLane: @unchecked Sendable {
     // MARK: The RQ's thread
 
     private func run() {
-        while obey() {
+        while let order = obey() {
             let worker = worker
             var last = CycleClock.now()
             var emptyTurns = 0
-            while words.request.load() == Order.run {
+            while words.orders.isLast(order) {
                 let returned = worker.turn()
                 let now = CycleClock.now()
                 if returned > 0 {
@@ -116,7 +114,7 @@ final class RxLane: @unchecked Sendable {
                     last = now
                 } else {
                     emptyTurns &+= 1
-                    rest(worker, &emptyTurns)
+                    rest(worker, order, &emptyTurns)
                     let woke = CycleClock.now()
                     words.idleCycles.addSingleWriter(woke &- last)
                     #if Profiling
@@ -130,7 +128,9 @@ final class RxLane: @unchecked Sendable {
 
     /// Between two turns of which the first was empty.
     @inline(__always)
-    private func rest(_ worker: RxWorker, _ emptyTurns: inout Int) {
+    private func rest(
+        _ worker: RxWorker, _ order: TurnOrders.Order, _ emptyTurns: inout Int
+    ) {
         switch idle.kind {
         case .busy: break
         case .pause:
@@ -142,20 +142,20 @@ final class RxLane: @unchecked Sendable {
         case .park:
             cleave_pause()
             // After a sleep that nobody ended one turn is enough to sleep again.
-            if emptyTurns >= idle.turnsBeforePark && park(worker) { emptyTurns = 0 }
+            if emptyTurns >= idle.turnsBeforePark && park(worker, order) { emptyTurns = 0 }
         }
     }
 
     /// Sleeps until a packet is submitted, a kick or an order comes, or the time is up.
     /// - Returns: whether something came; false when the time was up.
     @inline(never)
-    private func park(_ worker: RxWorker) -> Bool {
+    private func park(_ worker: RxWorker, _ order: TurnOrders.Order) -> Bool {
         let kick = worker.queue.configuration.kickDescriptor
         words.announceSleep()
         if kick >= 0 { worker.queue.askForKicks(true) }
         var returned = worker.turn()
         var wasWoken = true
-        if returned == 0 && words.request.load() == Order.run {
+        if returned == 0 && words.orders.isLast(order) {
             words.parks.addSingleWriter(1)
             wasWoken = wake.wait(orAt: kick, nanoseconds: UInt64(idle.wakeMicroseconds) * 1000)
         }
@@ -172,20 +172,17 @@ final class RxLane: @unchecked Sendable {
     }
 
     /// Between two turns: waits while the lane is held.
-    /// - Returns: whether to go on; if not, the thread ends.
-    private func obey() -> Bool {
+    /// - Returns: the order to run; nil if the thread ends.
+    private func obey() -> TurnOrders.Order? {
         while true {
-            // [E2 acquire <- the control thread's order: the queue it put in place]
-            let order = words.request.loadAcquire()
-            if order == Order.run {
-                words.answer.store(Answer.running)
-                return true
+            let order = words.orders.obey()
+            switch order.kind {
+            case .run: return order
+            case .end: return nil
+            case .hold:
+                wake.wait(nanoseconds: Self.holdNanoseconds)
+                wake.drain()
             }
-            // [E1 release -> the control thread: the queue's state after its last turn]
-            words.answer.storeRelease(Answer.held)
-            if order == Order.end { return false }
-            wake.wait(nanoseconds: Self.holdNanoseconds)
-            wake.drain()
         }
     }
 
@@ -193,19 +190,14 @@ final class RxLane: @unchecked Sendable {
 
     /// Starts the thread; it is held at once if the lane is.
     func start(name: String) throws(HostError) {
-        words.request.store(holds.isEmpty ? Order.run : Order.hold)
-        // Running from here on, so that `hold` waits for the thread's own answer.
-        words.answer.store(Answer.running)
-        do { thread = try PinnedThread(name: name, cpu: place.cpu) { self.run() } } catch {
-            words.answer.store(Answer.held)
-            throw error
-        }
+        words.orders.give(holds.isEmpty ? .run : .hold)
+        thread = try PinnedThread(name: name, cpu: place.cpu) { self.run() }
     }
 
     /// Ends the thread after its current turn.
     func end() {
         guard let thread else { return }
-        order(Order.end)
+        order(.end)
         thread.join()
         self.thread = nil
     }
@@ -213,23 +205,21 @@ final class RxLane: @unchecked Sendable {
     /// Keeps the lane from turning; returns at a turn boundary.
     func hold(_ reason: Holds) {
         holds.insert(reason)
-        order(Order.hold)
         guard thread != nil else { return }
+        if words.orders.last.kind != .hold { order(.hold) }
         // Bounded: a turn is, and the thread looks for orders between turns.
-        // [E1 acquire <- the RQ's thread, after its last turn]
-        while words.answer.loadAcquire() != Answer.held { PinnedThread.yield() }
+        while !words.orders.isAnswered { PinnedThread.yield() }
     }
 
     /// Lets the lane turn again, unless it is held for another reason.
     func release(_ reason: Holds) {
         holds.remove(reason)
-        if holds.isEmpty { order(Order.run) }
+        if holds.isEmpty && thread != nil { order(.run) }
     }
 
-    private func order(_ order: UInt32) {
-        // [E2 release -> the RQ's thread]
-        words.request.storeRelease(order)
-        if thread != nil { wake.signal() }
+    private func order(_ kind: TurnOrders.Kind) {
+        words.orders.give(kind)
+        wake.signal()
     }
 
     /// Puts another queue in the place of the present one, whose packets wait in the submission
@@ -274,19 +264,6 @@ final class RxLane: @unchecked Sendable {
     var headerQueue: HeaderQueue? { worker.queue.configuration.headerQueue }
 }
 
-/// What the control thread wants of an RQ's thread.
-private enum Order {
-    static let run: UInt32 = 0
-    static let hold: UInt32 = 1
-    static let end: UInt32 = 2
-}
-
-/// What an RQ's thread does.
-private enum Answer {
-    static let running: UInt32 = 0
-    static let held: UInt32 = 1
-}
-
 /// The words that a lane's thread shares with port and control thread, each writer's on lines of
 /// its own.
 private struct LaneWords: Sendable {
@@ -295,8 +272,7 @@ private struct LaneWords: Sendable {
     let idleCycles: SharedWord64
     let parks: SharedWord64
     let lateWakes: SharedWord64
-    let answer: SharedWord32
-    let request: SharedWord32
+    let orders: TurnOrders
     private let asleep: SharedWord32
     private let doorbell: SharedWord32
 
@@ -308,8 +284,7 @@ private struct LaneWords: Sendable {
         idleCycles = SharedWord64(memory + 8)
         parks = SharedWord64(memory + 16)
         lateWakes = SharedWord64(memory + 24)
-        answer = SharedWord32(memory + 32)
-        request = SharedWord32(memory + CacheLine.byteCount)
+        orders = TurnOrders(request: memory + CacheLine.byteCount, answer: memory + 32)
         asleep = SharedWord32(memory + 2 * CacheLine.byteCount)
         doorbell = SharedWord32(memory + 3 * CacheLine.byteCount)
     }

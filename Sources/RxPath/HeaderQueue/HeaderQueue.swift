@@ -21,6 +21,7 @@ public final class HeaderQueue: @unchecked Sendable {
     /// The private head at the last reset, and the slots claimed before it.
     private let origin: SharedWord64
     private let claimedEarlier: SharedWord64
+    private let reportedEarlier: SharedWord64
 
     /// Checks the geometry against `memory` and starts at head 0.
     ///
@@ -41,6 +42,7 @@ public final class HeaderQueue: @unchecked Sendable {
         privateWords = words
         origin = SharedWord64(words.base + CacheLine.byteCount + 8)
         claimedEarlier = SharedWord64(words.base + CacheLine.byteCount + 16)
+        reportedEarlier = SharedWord64(words.base + CacheLine.byteCount + 24)
         claimer = HeaderClaimer(
             slots: parts.slots,
             tail: SharedWord32(parts.control + HeaderQueueLayout.tailOffset),
@@ -56,16 +58,19 @@ public final class HeaderQueue: @unchecked Sendable {
         SharedWord32(parts.control + HeaderQueueLayout.headOffset).store(0)
     }
 
-    /// Back to the beginning: head 0, not broken. The driver stored tail 0, or zeroed its return
-    /// ring, before it asked for this, and gives all slots when it is done. Only while every RQ
-    /// that is linked to the queue stands at a turn boundary.
+    /// Begins anew: nothing is free, nothing broken. The driver stopped retiring, and zeroed its
+    /// return ring, before it asked for this, and gives all slots when it is done. Only while every
+    /// RQ that is linked to the queue stands at a turn boundary.
     public func reset() {
         claimedEarlier.store(claimedCount)
         cleave_probe_reset(claimer.slots, claimedEarlier.load())
-        // Onward to the next number whose low bits are 0: no cursor value ever comes again.
-        let start = (claimer.head.load() | 0xffff_ffff) &+ 1
+        // The head meets the tail, wherever that stands: RQs that are not held yet would see one
+        // that was stored for this, and it could give them slots. [H1 acquire <- the driver]
+        let tail = layout.slotReturn == .tail ? claimer.tail.loadAcquire() : 0
+        // Onward to the next number with these low bits: no cursor value ever comes again.
+        let start = ((claimer.head.load() | 0xffff_ffff) &+ 1) | UInt64(tail)
         origin.store(start)
-        claimer.publicHead.store(0)
+        claimer.publicHead.store(tail)
         claimer.brokenWord.store(0)
         claimer.head.store(start)
         if layout.slotReturn == .ring {
@@ -96,6 +101,13 @@ public final class HeaderQueue: @unchecked Sendable {
     public var claimedCount: UInt64 {
         claimedEarlier.load() &+ (claimer.head.load() &- origin.load())
     }
+
+    /// Slots that were reported by RQs which are gone: beside the claims, so that a queue in this
+    /// one's place owes nothing.
+    package var reportedByOthers: UInt64 { reportedEarlier.load() }
+    /// An RQ is gone, or was reset, that had reported so many.
+    package func noteReported(_ count: UInt64) { reportedEarlier.fetchAdd(count) }
+
     /// Claims up to `wanted` slots, as a burst does, and leaves them unwritten: to measure claims,
     /// or to hold slots back. For queues whose slots return by the tail.
     /// - Returns: number of the first slot, free-running, and how many.

@@ -13,7 +13,8 @@
 //
 //   ring + 4 * n     le32 {le16 slot, le16 lap}   written by the driver; slotCount entries
 //
-// Entry number p (free-running) is there when its lap is p / slotCount + 1, modulo 2^16.
+// Entry number p (free-running) is there when its lap is p / slotCount, modulo 2^15, with bit 15
+// set: zeroes are an entry in no lap.
 
 import Rings
 

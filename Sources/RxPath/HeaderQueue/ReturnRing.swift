@@ -61,10 +61,10 @@ struct ReturnRing: BitwiseCopyable {
     }
 
     /// What the entry at `position` (free-running) holds in its upper half once it is written: it
-    /// differs from lap to lap, and from the zero of fresh memory in the first.
+    /// differs from lap to lap, and always from the zeroes of a ring that is fresh or being reset.
     @inline(__always)
     static func lap(_ position: UInt64, slotShift: UInt32) -> UInt32 {
-        UInt32(truncatingIfNeeded: (position &>> UInt64(slotShift)) &+ 1) & 0xffff
+        UInt32(truncatingIfNeeded: position &>> UInt64(slotShift)) & 0x7fff | 0x8000
     }
 
     @inline(__always)

@@ -1,0 +1,149 @@
+/*
+ * Resets of header-queue.pml, of RQs and of the header queue, step by step between driver and
+ * device. The driver's calls to the device are one after the other.
+ */
+
+/* RxLane.hold [E2 release]; it returns once that is answered: `isHeld` [E1 acquire]. */
+inline orderHold(rq) {
+    if
+    :: holds[rq]
+    :: else ->
+        holds[rq] = true
+#ifndef HOLD_STALE
+        ; isHeld[rq] = false
+#endif
+    fi
+}
+
+/* RxLane.release [E2 release], unless the RQ is held for another reason. */
+inline release(rq) {
+    if
+    :: isReset[rq]
+    :: else ->
+        stands[rq] = false;
+        holds[rq] = false
+#ifndef HOLD_STALE
+        ; isHeld[rq] = false
+#endif
+    fi
+}
+
+/* HeaderQueue.reset. The tail may stand anywhere [H1 acquire]: from there on nothing is free. */
+inline resetDevice() {
+#ifdef HOSTILE
+    assert(!turning[0] && !turning[1]);
+    head = 0;
+    do
+    :: head < CURSORS - 1 -> head++
+    :: break
+    od;
+#else
+    assert(claimed[0] + claimed[1] == 0);
+    head = tail;
+    EACH(each, SLOTS, owner[each] = (owner[each] == isFree -> waits : owner[each]));
+    reported = SLOTS;
+#endif
+    broken = false;
+    /* A relaxed store: it hands on no view. No cursor comes again: what was read is void. */
+    headLag = LAG;
+    moved[0] = true;
+    moved[1] = true;
+    countSlots()
+}
+
+#ifndef HOSTILE
+/* DriverHeaderQueue.finishReset: the words, P where the tail stands, then that [H1 release]. */
+inline giveAll() {
+#ifdef RESET_WORDS
+    EACH(each, GROUPS, word[each] = (each == 0 -> PASSED : 0));
+#else
+    EACH(each, GROUPS, word[each] = (each == SLOT(tail) / GROUP -> PASSED : 0));
+#endif
+    EACH(each, SLOTS, assert(owner[each] != isFree && owner[each] != isClaimed));
+    EACH(each, SLOTS, owner[each] = isFree);
+    reported = 0;
+    storeTail(SLOTS);
+    countSlots()
+}
+#endif
+
+#ifdef HOSTILE
+#define hasHarvested(rq) true
+#else
+#define hasHarvested(rq) empty(used[rq])
+#endif
+
+proctype Control() {
+    byte rq, each, first, left;
+
+end:
+    do
+    /* RxEngine.reset(rq), or remove: no slot of its is claimed any more. */
+    :: atomic {
+        if
+        :: RESETS > 0 && !isReset[0] -> rq = 0
+        :: RESETS > 1 && !isReset[1] -> rq = 1
+        fi;
+        isReset[rq] = true;
+        orderHold(rq)
+        }
+        atomic { isHeld[rq] -> stands[rq] = true; assert(claimed[rq] == 0); rq = 0 }
+    /* RxEngine.enable, or add, after the driver has harvested the old ring once more. */
+    :: atomic {
+        if
+        :: isReset[0] && hasHarvested(0) -> rq = 0
+        :: isReset[1] && hasHarvested(1) -> rq = 1
+        fi;
+        isReset[rq] = false;
+        release(rq);
+        rq = 0
+        }
+#if LOSSES
+    /* It forgets the old ring: what that reports comes back by a reset of the header queue. */
+    :: atomic {
+        if
+        :: isReset[0] && nempty(used[0]) -> rq = 0
+        :: isReset[1] && nempty(used[1]) -> rq = 1
+        fi;
+        used[rq]?first,left;
+        buffers[rq]++;
+        rq = 0; first = 0; left = 0
+        }
+#endif
+#if QUEUE_RESETS
+    /* DriverHeaderQueue.prepareReset: whoever retires has come to an end; the tail stays. */
+    :: atomic {
+        !stops && retiring == 0 ->
+            stops = true;
+#ifdef RESET_ZERO
+            tail = 0;
+#endif
+            orderHold(0)
+        }
+        /* RxEngine.reset(headerQueue) */
+        atomic { isHeld[0] -> stands[0] = true; orderHold(1) }
+        atomic { isHeld[1] -> stands[1] = true; resetDevice() }
+        atomic { release(0) }
+        atomic {
+            release(1)
+#ifdef HOSTILE
+            ; stops = false
+#endif
+        }
+#ifndef HOSTILE
+    /* What was reported before is harvested and done with; then it gives all. */
+    :: atomic {
+#ifndef RESET_GIVES
+        harvested == 0 && empty(used[0]) && empty(used[1]) &&
+#endif
+        stops && retiring == 0 ->
+            giveAll();
+            stops = false
+        }
+#endif
+#endif
+#if defined(HOSTILE) && defined(PROGRESS)
+    :: break /* asks for nothing any more */
+#endif
+    od
+}
