@@ -26,7 +26,9 @@ final class GuestRig {
     private var damagedCount = 0
     private var missingCount = 0
 
-    init(_ shape: Shape, largestPacket: Int, splits: Bool, bufferByteCount: Int = mbufByteCount) throws {
+    init(_ shape: Shape, largestPacket: Int, splits: Bool, bufferByteCount: Int = mbufByteCount)
+        throws
+    {
         let buffers: BufferShape =
             shape.isMergeable
             ? .mergeable(bufferByteCount: bufferByteCount) : .single(packetByteCount: largestPacket)
