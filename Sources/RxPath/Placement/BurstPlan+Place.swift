@@ -47,8 +47,8 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     }
 
     /// Starts loading the slot some packets behind the one at `slot`, of packet `index` of `count`,
-    /// but none behind the last of its span: that may be another RQ's, which writes it just now (two
-    /// RQs on two cores, 64 bytes: 98 to 70 cycles). The stores into slots miss the first-level
+    /// but none behind the last of its span: that may be another RQ's, which writes it just now;
+    /// two RQs on two cores, 64 bytes: 98 to 70 cycles. The stores into slots miss the first-level
     /// cache on every packet and fill the store buffer: 45 to 40 cycles at 64 bytes. Data buffers
     /// gain nothing by it: page-aligned ones push each other out of their cache set again.
     @inline(__always)
