@@ -104,7 +104,8 @@ int dpdk_run_cleave_enqueue(
 // ---- What a guest sends ------------------------------------------------------------------------
 
 // The driver's turn: sends 32 packets. `sent` says where their bytes are; they stay there a while.
-static int transmit(uint16_t port, const dpdk_sources *sources, const void **sent) {
+static int transmit(
+    const dpdk_shape *shape, uint16_t port, const dpdk_sources *sources, const void **sent) {
     struct rte_mbuf *mbufs[BURST];
     if (rte_pktmbuf_alloc_bulk(sources->pool, mbufs, BURST) != 0) {
         return vhost_fail("no packet to send is left");
@@ -112,6 +113,11 @@ static int transmit(uint16_t port, const dpdk_sources *sources, const void **sen
     for (int i = 0; i < BURST; i++) {
         mbufs[i]->data_len = (uint16_t)sources->packet_bytes;
         mbufs[i]->pkt_len = sources->packet_bytes;
+        if (shape->checksums) {
+            mbufs[i]->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_TCP_CKSUM;
+            mbufs[i]->l2_len = 14;
+            mbufs[i]->l3_len = 20;
+        }
         sent[i] = rte_pktmbuf_mtod(mbufs[i], const void *);
     }
     const uint16_t count = rte_eth_tx_burst(port, 0, mbufs, BURST);
@@ -120,12 +126,20 @@ static int transmit(uint16_t port, const dpdk_sources *sources, const void **sen
     return vhost_fail("port %u sent %u of %u packets", port, count, BURST);
 }
 
+// Whether a packet says that its checksum is left to whoever sends it on.
+static bool asks_for_checksum(const struct rte_mbuf *received) {
+    return (received->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_NONE;
+}
+
 static void finish(
-    struct rte_mbuf **received, int count, const dpdk_sources *sources, const void *const *sent,
+    const dpdk_shape *shape, struct rte_mbuf **received, int count, const dpdk_sources *sources, const void *const *sent,
     bool verify, dpdk_tally *tally) {
     for (int i = 0; verify && i < count; i++) {
         const cleave_ref packet = {.data = sent[i], .length = sources->packet_bytes};
-        if (!is_intact(received[i], &packet)) tally->damaged++;
+        if (!is_intact(received[i], &packet) ||
+            asks_for_checksum(received[i]) != shape->checksums) {
+            tally->damaged++;
+        }
     }
     rte_pktmbuf_free_bulk(received, (unsigned)count);
 }
@@ -136,13 +150,13 @@ int dpdk_run_dequeue(
     for (uint32_t burst = 0; burst < bursts; burst++) {
         struct rte_mbuf *received[BURST];
         const void *sent[BURST];
-        if (transmit(pair->dpdk.port, sources, sent) != 0) return -1;
+        if (transmit(&pair->shape, pair->dpdk.port, sources, sent) != 0) return -1;
         const uint64_t start = rte_rdtsc();
         const int count = rte_vhost_dequeue_burst(vid, 1, pair->device_pool, received, BURST);
         const uint64_t end = rte_rdtsc();
         if (add(tally, end - start, count) != 0) return -1;
         if (count != BURST) return vhost_fail("rte_vhost took %d packets", count);
-        finish(received, count, sources, sent, verify, tally);
+        finish(&pair->shape, received, count, sources, sent, verify, tally);
     }
     return 0;
 }
@@ -172,6 +186,7 @@ static inline int dequeue(dpdk_pair *pair, struct rte_mbuf **mbufs) {
         const uint32_t room = rte_pktmbuf_tailroom(mbufs[i]);
         uint32_t length = packet->length < room ? packet->length : room;
         rte_memcpy(rte_pktmbuf_mtod(mbufs[i], void *), packet->data, length);
+        if (packet->net_flags != 0) mbufs[i]->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_NONE;
         if (unlikely(packet->more_count > 0)) length = append_more(mbufs[i], packet, length);
         mbufs[i]->data_len = (uint16_t)length;
         mbufs[i]->pkt_len = length;
@@ -185,13 +200,13 @@ int dpdk_run_cleave_dequeue(
     for (uint32_t burst = 0; burst < bursts; burst++) {
         struct rte_mbuf *received[BURST];
         const void *sent[BURST];
-        if (transmit(pair->cleave.port, sources, sent) != 0) return -1;
+        if (transmit(&pair->shape, pair->cleave.port, sources, sent) != 0) return -1;
         const uint64_t start = rte_rdtsc();
         const int count = dequeue(pair, received);
         const uint64_t end = rte_rdtsc();
         if (add(tally, end - start, count) != 0) return -1;
         if (count != BURST) return vhost_fail("libcleave took %d packets", count);
-        finish(received, count, sources, sent, verify, tally);
+        finish(&pair->shape, received, count, sources, sent, verify, tally);
     }
     return 0;
 }

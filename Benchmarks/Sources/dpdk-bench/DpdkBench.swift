@@ -21,8 +21,11 @@ struct DpdkBench: ParsableCommand {
     var ringSizes = "256,1024"
     @Option(help: "Source packets: warm (1024 of them), cold (far more than the caches hold).")
     var sources = "warm,cold"
-    @Option(help: "What to measure: enqueue, dequeue, call (C beside Swift), threads.")
-    var parts = "enqueue,dequeue,call,threads"
+    @Option(
+        help:
+            "What to measure: enqueue, dequeue, checksums (dequeue), call (C beside Swift), threads."
+    )
+    var parts = "enqueue,dequeue,checksums,call,threads"
     @Option(help: "Interleaved runs of each contender.")
     var repeats = 15
     @Option(help: "CPU to measure on (default: the last this process may use).")

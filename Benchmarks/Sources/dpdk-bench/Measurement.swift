@@ -8,6 +8,8 @@ struct Result: Encodable {
     let ring: String
     let buffers: String
     let method: String
+    /// Plain, or packets that leave their checksum to the device.
+    let packets: String
     let packetBytes: Int
     let ringSize: Int
     let warm: Bool
@@ -31,33 +33,42 @@ struct Measurement {
     let plan: Plan
 
     func run() throws -> [Result] {
-        if plan.parts.isDisjoint(with: [.enqueue, .dequeue]) { return [] }
         var results: [Result] = []
         for shape in plan.shapes {
-            let rows = try measure(shape)
-            results += rows
+            if !plan.parts.isDisjoint(with: [.enqueue, .dequeue, .checksums]) {
+                Report.printHeader(shape)
+            }
+            if !plan.parts.isDisjoint(with: [.enqueue, .dequeue]) {
+                results += try measure(shape, plan.parts)
+            }
+            // Where checksums were negotiated the driver writes other net headers: a port apart.
+            if plan.parts.contains(.checksums) {
+                var shape = shape
+                shape.sendsChecksums = true
+                results += try measure(shape, [.dequeue])
+            }
         }
         return results
     }
 
-    private func measure(_ shape: Shape) throws -> [Result] {
+    private func measure(_ shape: Shape, _ parts: Set<Part>) throws -> [Result] {
         let buffer = shape.bufferByteCount(largestPacket: plan.largestPacket)
         var layout = dpdk_shape(
             packed: shape.ring == .packed, mergeable: shape.isMergeable,
-            ring_size: UInt32(shape.ringSize), buffer_bytes: UInt32(buffer),
+            checksums: shape.sendsChecksums, ring_size: UInt32(shape.ringSize),
+            buffer_bytes: UInt32(buffer),
             packet_bytes: UInt32(plan.largestPacket))
         guard let pair = dpdk_pair_create(&layout) else { throw Failure.ofRival }
         defer { dpdk_pair_destroy(pair) }
         let guest = try GuestRig(shape, largestPacket: plan.largestPacket, splits: true)
-        Report.printHeader(shape)
         var results: [Result] = []
         for isWarm in plan.isWarm {
             for size in plan.sizes {
                 var rows: [Result] = []
-                if plan.parts.contains(.enqueue) {
+                if parts.contains(.enqueue) {
                     rows += try enqueue(shape, pair, guest, size: size, isWarm: isWarm)
                 }
-                if plan.parts.contains(.dequeue) {
+                if parts.contains(.dequeue) {
                     rows.append(try dequeue(shape, pair, size: size, isWarm: isWarm))
                 }
                 Report.print(rows)
@@ -91,7 +102,8 @@ struct Measurement {
         func result(_ method: String, _ cleave: Figures, _ mbufs: Figures?) -> Result {
             Result(
                 op: "enqueue", ring: shape.ring.rawValue, buffers: shape.buffers, method: method,
-                packetBytes: size, ringSize: shape.ringSize, warm: isWarm, cleave: cleave,
+                packets: shape.packets, packetBytes: size, ringSize: shape.ringSize, warm: isWarm,
+                cleave: cleave,
                 dpdk: dpdk, ratio: cleave.median / dpdk.median, cleaveFromMbufs: mbufs,
                 ratioFromMbufs: mbufs.map { $0.median / dpdk.median })
         }
@@ -127,7 +139,8 @@ struct Measurement {
         let cleave = Figures(samples[1])
         return Result(
             op: "dequeue", ring: shape.ring.rawValue, buffers: shape.buffers, method: "whole",
-            packetBytes: size, ringSize: shape.ringSize, warm: isWarm, cleave: cleave, dpdk: dpdk,
+            packets: shape.packets, packetBytes: size, ringSize: shape.ringSize, warm: isWarm,
+            cleave: cleave, dpdk: dpdk,
             ratio: cleave.median / dpdk.median, cleaveFromMbufs: nil, ratioFromMbufs: nil)
     }
 

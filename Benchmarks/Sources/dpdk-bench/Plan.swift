@@ -6,7 +6,10 @@ struct Shape: Hashable {
     var ring: RingFormat
     var isMergeable: Bool
     var ringSize: Int
+    /// What the driver sends leaves its checksum to the device.
+    var sendsChecksums = false
 
+    var packets: String { sendsChecksums ? "checksum" : "plain" }
     var buffers: String { isMergeable ? "mergeable" : "single" }
     /// Bytes of a posted buffer: a page, or the largest packet with its net header.
     func bufferByteCount(largestPacket: Int) -> Int {
@@ -16,7 +19,7 @@ struct Shape: Hashable {
 
 /// What a run can measure.
 enum Part: String {
-    case enqueue, dequeue, call, threads
+    case enqueue, dequeue, checksums, call, threads
 }
 
 /// The cases of a run: every combination.

@@ -38,7 +38,7 @@ struct Bar: Encodable {
                 let found = results.first {
                     $0.op == promise.op && $0.ring == promise.ring && $0.method == promise.method
                         && $0.packetBytes == size && $0.buffers == "mergeable"
-                        && $0.ringSize == 256 && $0.warm
+                        && $0.ringSize == 256 && $0.warm && $0.packets == "plain"
                 }
                 return Bar(
                     name: "\(promise.op) \(promise.ring) \(promise.method) \(size) B",
@@ -72,7 +72,8 @@ enum Report {
         Swift.print(
             "\n\(shape.ring.rawValue) ring of \(shape.ringSize), \(shape.buffers) buffers")
         Swift.print(
-            padded("op", 9) + padded("method", 8) + padded("bytes", 7) + padded("sources", 9)
+            padded("op", 9) + padded("method", 8) + padded("packets", 10) + padded("bytes", 7)
+                + padded("sources", 9)
                 + padded("DPDK", 20) + padded("Cleave", 20) + padded("ratio", 8)
                 + padded("from mbufs", 20) + "ratio")
     }
@@ -80,7 +81,8 @@ enum Report {
     static func print(_ results: [Result]) {
         for result in results {
             var line =
-                padded(result.op, 9) + padded(result.method, 8) + padded("\(result.packetBytes)", 7)
+                padded(result.op, 9) + padded(result.method, 8) + padded(result.packets, 10)
+                + padded("\(result.packetBytes)", 7)
                 + padded(result.warm ? "warm" : "cold", 9) + padded(figures(result.dpdk), 20)
                 + padded(figures(result.cleave), 20)
                 + padded(String(format: "%.2f", result.ratio), 8)

@@ -44,7 +44,8 @@ struct ThreadsResult: Encodable {
         _ ring: RingFormat, driverCPU: Int, repeats: Int
     ) throws -> ThreadsResult {
         var shape = dpdk_shape(
-            packed: ring == .packed, mergeable: true, ring_size: 256, buffer_bytes: 2048,
+            packed: ring == .packed, mergeable: true, checksums: false, ring_size: 256,
+            buffer_bytes: 2048,
             packet_bytes: 64)
         guard let pair = dpdk_pair_create(&shape), let sources = dpdk_sources_create(64, 1024)
         else { throw Failure.ofRival }

@@ -69,44 +69,32 @@ struct PackedTxRing: TxRing {
     }
 
     @inline(__always)
-    mutating func takeRun(_ count: Int, _ run: inout TxRun) {
+    mutating func takeRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type) {
         // Up to the ring's end: one place after the other, all with the same flags.
         let limit = min(count, size &- cursor.offset, size &- outCount)
         let flags = UInt32(cursor.availableFlags) &<< 16
         let idLimit = UInt32(truncatingIfNeeded: size)
-        let region = regions.last
+        var regions = regions
         var slot = place(cursor)
         var taken = 0
         while taken < limit {
-            // As in `takePlain`. [V4]
+            // [V4] The id is left over if the flags are those of a plain descriptor and no more, and
+            // no id is as large as a wrong flag.
             let rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
             let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ flags
             let byteCount = UInt32(truncatingIfNeeded: rest)
             guard id < idLimit, byteCount >= run.least,
-                let pointer = region.translate(SharedWord64(slot).load(), UInt64(byteCount)),
+                let pointer = regions.translate(SharedWord64(slot).load(), byteCount, kind),
                 run.add(
                     Segment(pointer: pointer, byteCount: byteCount),
-                    tag: UInt16(truncatingIfNeeded: id))
+                    tag: UInt16(truncatingIfNeeded: id), kind)
             else { break }
             slot += PackedLayout.descriptorByteCount
             taken &+= 1
         }
+        self.regions = regions
         outCount &+= taken
         cursor.advance(by: taken, size: size)
-    }
-
-    @inline(__always)
-    mutating func takePlain(least: UInt32) -> Segment? {
-        let rest = head
-        // The id is left over if the flags are those of a plain descriptor and no more, and no id
-        // is as large as a wrong flag.
-        let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ UInt32(cursor.availableFlags) &<< 16
-        let byteCount = UInt32(truncatingIfNeeded: rest)
-        guard id < UInt32(truncatingIfNeeded: size), outCount != size, byteCount >= least,
-            let pointer = regions.translate(SharedWord64(place(cursor)).load(), byteCount)
-        else { return nil }
-        accept(id: UInt16(truncatingIfNeeded: id), listCount: 1)
-        return Segment(pointer: pointer, byteCount: byteCount)
     }
 
     @inline(__always)
@@ -129,16 +117,11 @@ struct PackedTxRing: TxRing {
             if Int(walked.last.tag) >= size { return broken(.id) }
             unfinishedCount = 0
             segments.count = walked.segmentCount
-            accept(id: walked.last.tag, listCount: walked.listCount)
+            taken = TxChain(tag: walked.last.tag, listCount: walked.listCount)
+            outCount &+= walked.listCount
+            cursor.advance(by: walked.listCount, size: size)
         }
         return walked.fetch
-    }
-
-    @inline(__always)
-    private mutating func accept(id: UInt16, listCount: Int) {
-        taken = TxChain(tag: id, listCount: listCount)
-        outCount &+= listCount
-        cursor.advance(by: listCount, size: size)
     }
 
     @inline(__always)

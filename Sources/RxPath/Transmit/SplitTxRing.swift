@@ -62,34 +62,29 @@ struct SplitTxRing: TxRing {
     }
 
     @inline(__always)
-    mutating func takeRun(_ count: Int, _ run: inout TxRun) {
-        let region = regions.last
-        var left = min(count, Int(availIndex &- nextAvail))
-        while left > 0 {
-            let head = nextHead
+    mutating func takeRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type) {
+        // Copies: stores through other pointers may not change those.
+        let (descriptors, entries, mask) = (
+            descriptors, availRing + SplitLayout.entriesOffset, mask
+        )
+        let start = nextAvail
+        let limit = min(count, Int(availIndex &- start))
+        var regions = regions
+        var taken = 0
+        while taken < limit {
+            let index = Int((start &+ UInt16(truncatingIfNeeded: taken)) & mask)
+            let head = SharedWord16(entries + 2 &* index).load()
             if head > mask { break }
             let descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
             guard descriptor.isSingleReadable, descriptor.byteCount >= run.least,
-                let pointer = region.translate(descriptor.address, UInt64(descriptor.byteCount)),
-                run.add(Segment(pointer: pointer, byteCount: descriptor.byteCount), tag: head)
+                let pointer = regions.translate(descriptor.address, descriptor.byteCount, kind),
+                run.add(
+                    Segment(pointer: pointer, byteCount: descriptor.byteCount), tag: head, kind)
             else { break }
-            nextAvail = nextAvail &+ 1
-            left &-= 1
+            taken &+= 1
         }
-    }
-
-    @inline(__always)
-    mutating func takePlain(least: UInt32) -> Segment? {
-        if nextAvail == availIndex { return nil }
-        let head = nextHead
-        if head > mask { return nil }
-        let descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
-        guard descriptor.isSingleReadable, descriptor.byteCount >= least,
-            let pointer = regions.translate(descriptor.address, descriptor.byteCount)
-        else { return nil }
-        nextAvail = nextAvail &+ 1
-        taken = TxChain(tag: head)
-        return Segment(pointer: pointer, byteCount: descriptor.byteCount)
+        self.regions = regions
+        nextAvail = start &+ UInt16(truncatingIfNeeded: taken)
     }
 
     @inline(__always) private var nextHead: UInt16 {

@@ -63,38 +63,47 @@ enum TxBurst<Ring: TxRing> {
         _ packets: UnsafeMutablePointer<TxPacket>, _ count: Int,
         _ state: UnsafeMutablePointer<State>
     ) -> Int {
-        var ring = state.pointee.ring
         var done = 0
         var bytes = 0
-        ring.begin(count)
+        state.pointee.ring.begin(count)
         while done < count {
-            var run = TxRun(
-                packets + done, state.pointee.chains, mask: state.pointee.chainMask,
-                firstChain: state.pointee.takenIndex,
-                netHeaderByteCount: state.pointee.netHeaderByteCount)
-            ring.takeRun(count &- done, &run)
-            done &+= run.count
-            bytes &+= run.byteCount
-            state.pointee.takenIndex &+= run.count
+            let before = done
+            takeRun(packets, count, &done, &bytes, state, PlainPackets.self)
+            if done < count {
+                takeRun(packets, count, &done, &bytes, state, AskingPackets.self)
+            }
             // A run also ends where the ring does.
-            if run.count > 0 { continue }
-            var rare = ring
-            let length = takeOne(&rare, packets + done, state)
-            ring = rare
+            if done > before { continue }
+            let length = takeOne(packets + done, state)
             if length < 0 { break }
-            state.pointee.takenIndex &+= 1
             done &+= length > 0 ? 1 : 0
             bytes &+= length
         }
-        state.pointee.ring = ring
-        record(done, bytes, ring.fault, state)
+        record(done, bytes, state)
         return done
+    }
+
+    /// A function of its own, so that its loop has the registers.
+    @inline(never)
+    private static func takeRun<Kind: TxRunKind>(
+        _ packets: UnsafeMutablePointer<TxPacket>, _ count: Int, _ done: inout Int,
+        _ bytes: inout Int, _ state: UnsafeMutablePointer<State>, _ kind: Kind.Type
+    ) {
+        var run = TxRun(
+            packets + done, state.pointee.chains, mask: state.pointee.chainMask,
+            firstChain: state.pointee.takenIndex,
+            netHeaderByteCount: state.pointee.netHeaderByteCount, offloads: state.pointee.offloads)
+        state.pointee.ring.takeRun(count &- done, &run, kind)
+        state.pointee.takenIndex &+= run.count
+        done &+= run.count
+        bytes &+= run.byteCount
     }
 
     @inline(__always)
     private static func record(
-        _ done: Int, _ bytes: Int, _ fault: QueueFault, _ state: UnsafeMutablePointer<State>
+        _ done: Int, _ bytes: Int, _ state: UnsafeMutablePointer<State>
     ) {
+        let fault = state.pointee.ring.fault
         let counters = state.pointee.counters
         state.pointee.heldCount &+= done
         counters.add(.packets, done)
@@ -103,54 +112,27 @@ enum TxBurst<Ring: TxRing> {
         if fault != .none { counters.set(.fault, Int(fault.rawValue)) }
     }
 
-    /// The next chain, whatever it is made of.
+    /// The next chain, whatever it is made of and whatever is wrong with it.
     /// - Returns: bytes of the packet; 0 if it was dropped; -1 if there is none.
     @inline(never)
     private static func takeOne(
-        _ ring: inout Ring, _ packet: UnsafeMutablePointer<TxPacket>,
-        _ state: UnsafeMutablePointer<State>
-    ) -> Int {
-        let least = UInt32(truncatingIfNeeded: state.pointee.netHeaderByteCount &+ 14)
-        if let segment = ring.takePlain(least: least) {
-            return admit(ring.taken, segment, packet, state)
-        }
-        return takeAny(&ring, packet, state)
-    }
-
-    /// - Returns: as `takeOne`.
-    private static func takeAny(
-        _ ring: inout Ring, _ packet: UnsafeMutablePointer<TxPacket>,
-        _ state: UnsafeMutablePointer<State>
+        _ packet: UnsafeMutablePointer<TxPacket>, _ state: UnsafeMutablePointer<State>
     ) -> Int {
         guard let start = reserve(state) else { return -1 }
         let limit = TxPacket.maximumByteCount &+ NetHeaderLayout.hashReportByteCount &+ 1
         var list = SegmentList(base: state.pointee.segments.base + start, capacity: room)
-        var fetch = ring.take(limit, &list)
+        var fetch = state.pointee.ring.take(limit, &list)
         if fetch.isFull {
             // Only to learn where it ends. Full again: this burst has walked enough.
             list.count = 0
-            fetch = ring.take(0, &list)
+            fetch = state.pointee.ring.take(0, &list)
             if !fetch.isBuffer { return -1 }
-            return drop(.tooManySegments, ring.taken, state)
+            return drop(.tooManySegments, state.pointee.ring.taken, state)
         }
         if !fetch.isBuffer { return -1 }
         return admit(
-            ring.taken, list, byteCount: fetch.byteCount, skipped: skipped(start, state), packet,
-            state)
-    }
-
-    /// A packet in one piece that is not plain.
-    private static func admit(
-        _ chain: TxChain, _ segment: Segment, _ packet: UnsafeMutablePointer<TxPacket>,
-        _ state: UnsafeMutablePointer<State>
-    ) -> Int {
-        var only = segment
-        return withUnsafeMutablePointer(to: &only) { base in
-            var list = SegmentList(base: base, capacity: 1)
-            list.count = 1
-            return admit(
-                chain, list, byteCount: Int(segment.byteCount), skipped: 0, packet, state)
-        }
+            state.pointee.ring.taken, list, byteCount: fetch.byteCount,
+            skipped: skipped(start, state), packet, state)
     }
 
     /// Judges a packet, and hands it out or drops it.
@@ -166,10 +148,10 @@ enum TxBurst<Ring: TxRing> {
         let (header, first) = stripHeader(list, state.pointee.netHeaderByteCount)
         let moreCount = list.count &- first &- 1
         if moreCount >= TxQueue.maximumSegments { return drop(.tooManySegments, chain, state) }
-        var result = TxPacket(list.base[first])
-        if !state.pointee.offloads.check(header, byteCount: length, into: &result) {
+        guard let request = state.pointee.offloads.check(header, packetByteCount: length) else {
             return drop(.badOffload, chain, state)
         }
+        var result = TxPacket(list.base[first], asking: request)
         var stored = 0
         if moreCount > 0 {
             result.moreCount = UInt16(truncatingIfNeeded: moreCount)
@@ -217,6 +199,7 @@ enum TxBurst<Ring: TxRing> {
 
     private static func put(_ chain: TxChain, _ state: UnsafeMutablePointer<State>) {
         state.pointee.chains[state.pointee.takenIndex & state.pointee.chainMask] = chain
+        state.pointee.takenIndex &+= 1
     }
 
     // MARK: Segment storage

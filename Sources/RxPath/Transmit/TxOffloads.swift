@@ -33,23 +33,44 @@ struct TxOffloads: BitwiseCopyable {
         gsoTypes = types
     }
 
-    /// Takes over what `header` asks for a packet of `byteCount` bytes, if all of it may be asked.
-    /// `hdrLen` is not looked at: it is a hint, and a driver can write anything there.
-    func check(_ header: NetHeader, byteCount: Int, into packet: inout TxPacket) -> Bool {
+    /// What the net header at `pointer` asks for a packet of `packetByteCount` bytes, or nil if not
+    /// all of it may be asked.
+    ///
+    /// A call, so that packets that ask for nothing pass it by without its registers.
+    @inline(never)
+    func read(_ pointer: UnsafeRawPointer, packetByteCount: Int) -> TxRequest? {
+        let header = NetHeader(load: pointer, byteCount: NetHeaderLayout.basicByteCount)
+        return check(header, packetByteCount: packetByteCount)
+    }
+
+    /// The same for a header that was read. `hdrLen` is not looked at: it is a hint, and a driver
+    /// can write anything there.
+    @inline(__always)
+    func check(_ header: NetHeader, packetByteCount: Int) -> TxRequest? {
+        var request = TxRequest()
         if header.flags & 1 != 0 {
             let end = Int(header.csumStart) &+ Int(header.csumOffset) &+ 2
-            if !allowsChecksum || end > byteCount { return false }
-            packet.netFlags = 1
-            packet.csumStart = header.csumStart
-            packet.csumOffset = header.csumOffset
+            if !allowsChecksum || end > packetByteCount { return nil }
+            request.netFlags = 1
+            request.csumStart = header.csumStart
+            request.csumOffset = header.csumOffset
         }
-        if header.gsoType == 0 { return true }
+        if header.gsoType == 0 { return request }
         let kind = header.gsoType & 0x7f
-        if kind > 5 || gsoTypes &>> UInt32(kind) & 1 == 0 { return false }
-        if kind == 0 || header.gsoSize == 0 { return false }
-        if header.gsoType & 0x80 != 0 && !allowsECN { return false }
-        packet.gsoType = header.gsoType
-        packet.gsoSize = header.gsoSize
-        return true
+        if kind > 5 || gsoTypes &>> UInt32(kind) & 1 == 0 { return nil }
+        if kind == 0 || header.gsoSize == 0 { return nil }
+        if header.gsoType & 0x80 != 0 && !allowsECN { return nil }
+        request.gsoType = header.gsoType
+        request.gsoSize = header.gsoSize
+        return request
     }
+}
+
+/// What a packet asks of the device, as far as it may: fields of `TxPacket`.
+struct TxRequest: BitwiseCopyable {
+    var netFlags: UInt8 = 0
+    var gsoType: UInt8 = 0
+    var gsoSize: UInt16 = 0
+    var csumStart: UInt16 = 0
+    var csumOffset: UInt16 = 0
 }

@@ -31,17 +31,16 @@ public struct TxPacket: BitwiseCopyable, Sendable {
     /// The largest packet: as the largest that a device may deliver.
     @inline(__always) static var maximumByteCount: Int { 65589 }
 
+    /// A packet of one segment that lies behind `netHeaderByteCount` bytes of net header.
     @inline(__always)
-    init(_ segment: Segment) {
-        address = UInt64(UInt(bitPattern: segment.pointer))
-        byteCount = segment.byteCount
-    }
-
-    /// The one segment of a packet that lies behind a net header.
-    @inline(__always)
-    init(_ segment: Segment, behind netHeaderByteCount: Int) {
+    init(_ segment: Segment, behind netHeaderByteCount: Int = 0, asking request: TxRequest) {
         address = UInt64(UInt(bitPattern: segment.pointer + netHeaderByteCount))
         byteCount = segment.byteCount &- UInt32(truncatingIfNeeded: netHeaderByteCount)
+        netFlags = request.netFlags
+        gsoType = request.gsoType
+        gsoSize = request.gsoSize
+        csumStart = request.csumStart
+        csumOffset = request.csumOffset
     }
 
     /// The first byte.

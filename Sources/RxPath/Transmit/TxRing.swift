@@ -17,11 +17,8 @@ protocol TxRing: BitwiseCopyable {
     mutating func begin(_ count: Int)
 
     /// Takes chains into `run`, at most `count` of them, for as long as each is one plain
-    /// descriptor with a plain packet in it: nearly all traffic. A loop without a call in it.
-    mutating func takeRun(_ count: Int, _ run: inout TxRun)
-
-    /// Takes the next chain if it is one plain descriptor of at least `least` bytes.
-    mutating func takePlain(least: UInt32) -> Segment?
+    /// descriptor with a packet in it of a kind that `run` is made of.
+    mutating func takeRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type)
 
     /// Takes the next chain, whatever it is: every descriptor is checked, and pieces are appended
     /// to a copy of `segments` as far as the first `need` bytes reach.
@@ -84,13 +81,30 @@ struct TxChain: BitwiseCopyable {
     }
 }
 
-/// Packets taken in a row, each in one piece with a net header that asks for nothing.
+/// What packets a run is made of, known at compile time: a loop with a call in it, however rarely
+/// it is made, costs every packet 4 cycles.
+protocol TxRunKind {
+    static var isPlain: Bool { get }
+}
+
+/// Packets that ask for nothing, all in the region of memory that was met last.
+enum PlainPackets: TxRunKind {
+    static var isPlain: Bool { true }
+}
+
+/// Packets in any region that ask for what they may.
+enum AskingPackets: TxRunKind {
+    static var isPlain: Bool { false }
+}
+
+/// Packets taken in a row, each in one piece with its net header in front.
 struct TxRun: BitwiseCopyable {
     private let packets: UnsafeMutablePointer<TxPacket>
     private let chains: UnsafeMutablePointer<TxChain>
     private let chainMask: Int
     private let firstChain: Int
     private let netHeaderByteCount: Int
+    private let offloads: TxOffloads
     private(set) var count = 0
     private(set) var byteCount = 0
 
@@ -100,31 +114,52 @@ struct TxRun: BitwiseCopyable {
     @inline(__always)
     init(
         _ packets: UnsafeMutablePointer<TxPacket>, _ chains: UnsafeMutablePointer<TxChain>,
-        mask: Int, firstChain: Int, netHeaderByteCount: Int
+        mask: Int, firstChain: Int, netHeaderByteCount: Int, offloads: TxOffloads
     ) {
         self.packets = packets
         self.chains = chains
         chainMask = mask
         self.firstChain = firstChain
         self.netHeaderByteCount = netHeaderByteCount
+        self.offloads = offloads
     }
 
     /// Bytes of the shortest packet with its net header.
     @inline(__always)
     var least: UInt32 { UInt32(truncatingIfNeeded: netHeaderByteCount &+ 14) }
 
-    /// Adds the packet in `segment`, of at least `least` bytes, unless it is none for a run.
+    /// Adds the packet in `segment`, of at least `least` bytes, if it is of that kind and not one to
+    /// be dropped.
     @inline(__always)
-    mutating func add(_ segment: Segment, tag: UInt16) -> Bool {
+    mutating func add<Kind: TxRunKind>(
+        _ segment: Segment, tag: UInt16, _ kind: Kind.Type
+    ) -> Bool {
         let length = Int(segment.byteCount) &- netHeaderByteCount
-        // flags, gsoType | hdrLen | gsoSize | csumStart; then csumOffset. Without flags and type
-        // the rest means nothing.
-        let isPlain = segment.pointer.loadUnaligned(as: UInt16.self) == 0
-        if length > TxPacket.maximumByteCount || !isPlain { return false }
-        (packets + count).initialize(to: TxPacket(segment, behind: netHeaderByteCount))
+        if length > TxPacket.maximumByteCount { return false }
+        var request = TxRequest()
+        // flags, gsoType: without them the rest of the header means nothing.
+        if segment.pointer.loadUnaligned(as: UInt16.self) != 0 {
+            if Kind.isPlain { return false }
+            guard let asked = offloads.read(segment.pointer, packetByteCount: length) else {
+                return false
+            }
+            request = asked
+        }
+        (packets + count).initialize(
+            to: TxPacket(segment, behind: netHeaderByteCount, asking: request))
         chains[(firstChain &+ count) & chainMask] = TxChain(tag: tag)
         count &+= 1
         byteCount &+= length
         return true
+    }
+}
+
+extension RegionCache {
+    /// `translate`, in the last region alone if a run is of plain packets.
+    @inline(__always)
+    mutating func translate<Kind: TxRunKind>(
+        _ address: UInt64, _ byteCount: UInt32, _ kind: Kind.Type
+    ) -> UnsafeMutableRawPointer? {
+        Kind.isPlain ? last.translate(address, UInt64(byteCount)) : translate(address, byteCount)
     }
 }

@@ -56,12 +56,12 @@ struct TxQueueTests {
 
     @Test(
         "Packets come out as they were sent, and go back in order",
-        arguments: RingFormat.allCases, [UInt16(0), 13, 65530])
-    func twin(format: RingFormat, firstIndex: UInt16) throws {
-        var random = SeededRandom(seed: 31 + UInt64(firstIndex))
+        arguments: RingFormat.allCases, [(UInt16(0), 1), (13, 2), (65530, 1), (65530, 2)])
+    func twin(format: RingFormat, start: (firstIndex: UInt16, regionCount: Int)) throws {
+        var random = SeededRandom(seed: 31 + UInt64(start.firstIndex))
         let rig = try TxRig(
             format, features: [.indirectDescriptors, .checksum, .hostTSO4, .hostTSO6, .hostECN],
-            firstIndex: firstIndex)
+            firstIndex: start.firstIndex, regionCount: start.regionCount)
         /// Sent and not taken; taken or dropped and not back.
         var waiting: [Sent] = []
         var out: [Sent] = []
@@ -137,9 +137,11 @@ struct TxQueueTests {
         #expect(rig.takeUsed() == Array(names.dropFirst(cut)))
     }
 
-    @Test("Runs of plain packets, from and over every place", arguments: RingFormat.allCases)
-    func runs(format: RingFormat) throws {
-        let rig = try TxRig(format, features: [.checksum], firstIndex: 65530)
+    @Test(
+        "Runs of plain packets, from and over every place", arguments: RingFormat.allCases, [1, 2])
+    func runs(format: RingFormat, regionCount: Int) throws {
+        let rig = try TxRig(
+            format, features: [.checksum], firstIndex: 65530, regionCount: regionCount)
         var place = 65530
         for start in 0..<16 {
             for count in 1...16 {

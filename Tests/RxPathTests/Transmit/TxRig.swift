@@ -4,6 +4,9 @@ import TestSupport
 /// A guest that sends, over either ring format, and the device's queue.
 ///
 ///     0x10000  ring      0x20000  indirect tables      0x30000 ... 0x4ffff  data
+///
+/// With two regions the second half of the data is one of its own, and what is sent lies in either
+/// in turn.
 final class TxRig {
     let guest: EvilGuest
     let queue: TxQueue
@@ -17,6 +20,8 @@ final class TxRig {
     private var place: Int
     private var usedPlace: Int
     private var usedIndex: UInt16
+    private let regionCount: Int
+    private var storedCount = 0
     private var dataOffset = 0
     private var outLengths: [Int] = []
 
@@ -24,9 +29,13 @@ final class TxRig {
 
     init(
         _ format: RingFormat, size: Int = 16, features: VirtioFeatures = [],
-        firstIndex: UInt16 = 0, callDescriptor: Int32 = -1
+        firstIndex: UInt16 = 0, callDescriptor: Int32 = -1, regionCount: Int = 1
     ) throws {
-        guest = try EvilGuest()
+        let half = EvilRig.dataByteCount / 2
+        let border = EvilRig.dataAddress + UInt64(half)
+        let two = [(base: UInt64(0x1_0000), byteCount: Int(border) - 0x1_0000), (border, half)]
+        guest = try regionCount == 1 ? EvilGuest() : EvilGuest(two)
+        self.regionCount = regionCount
         self.size = size
         isPacked = format == .packed
         split = EvilRing(guest, size: size, at: EvilRig.ringAddress, firstIndex: firstIndex)
@@ -42,8 +51,11 @@ final class TxRig {
 
     /// Writes bytes somewhere in data memory.
     func store(_ bytes: [UInt8]) -> UInt64 {
-        if dataOffset + bytes.count > EvilRig.dataByteCount { dataOffset = 0 }
-        let address = EvilRig.dataAddress + UInt64(dataOffset)
+        let part = EvilRig.dataByteCount / regionCount
+        if dataOffset + bytes.count > part { dataOffset = 0 }
+        let address =
+            EvilRig.dataAddress + UInt64(storedCount % regionCount * part + dataOffset)
+        storedCount += 1
         guest.write(bytes, at: address)
         dataOffset += bytes.count
         return address

@@ -24,6 +24,7 @@ typedef struct dpdk_guest dpdk_guest;
 typedef struct dpdk_shape {
     bool packed;
     bool mergeable;
+    bool checksums;  ///< what the drivers send leaves its TCP checksum to the device
     uint32_t ring_size;
     uint32_t buffer_bytes;  ///< of a posted receive buffer
     uint32_t packet_bytes;  ///< of the largest packet
