@@ -68,42 +68,6 @@ struct PacketBurst {
         return extras == .zero && belowData.x >> 63 == 0
     }
 
-    /// How many of `count` references, from the first on, are packets as `cleave_ref` says.
-    ///
-    /// Four at once and one branch for all of them: this is all that a burst costs beyond the call.
-    @inline(__always)
-    static func plainCount(_ refs: UnsafeRawPointer, _ count: Int) -> Int {
-        typealias Words = SIMD8<UInt64>
-        let ones = Words(1, 0, 1, 0, 1, 0, 1, 0)
-        var all = Words.zero
-        // As in `copyPlain`.
-        var belowData = Words.zero
-        var index = 0
-        while index &+ 4 <= count {
-            let four = (refs + index &* 16).loadUnaligned(as: Words.self)
-            all |= four
-            belowData |= four &- ones
-            index &+= 4
-        }
-        belowData |= all
-        let flags = all[1] | all[3] | all[5] | all[7]
-        let sign = belowData[0] | belowData[2] | belowData[4] | belowData[6]
-        if flags &>> 32 & 0xffff != 0 || sign &>> 63 != 0 { return firstOdd(refs, count) }
-        while index < count, isPlain(refs + index &* 16) { index &+= 1 }
-        return index
-    }
-
-    @inline(__always)
-    private static func isPlain(_ ref: UnsafeRawPointer) -> Bool {
-        ref.loadUnaligned(as: Int.self) > 0
-            && ref.loadUnaligned(fromByteOffset: 12, as: UInt16.self) == 0
-    }
-
-    @inline(never)
-    private static func firstOdd(_ refs: UnsafeRawPointer, _ count: Int) -> Int {
-        (0..<count).first { !isPlain(refs + $0 * 16) } ?? count
-    }
-
     @inline(never)
     private func convertAny(_ packets: UnsafeRawPointer, _ count: Int) -> Converted {
         var converted = Converted(packetCount: 0, refCount: 0, problem: nil)

@@ -85,20 +85,19 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
         let refs = UnsafeMutableRawPointer(refs).assumingMemoryBound(to: PacketRef.self)
         var done = 0
         while done < count {
-            let wanted = PacketBurst.plainCount(
-                refs + done, min(count &- done, burst.packetCapacity))
-            if wanted == 0 {
-                if done > 0 { break }
-                throw .invalid("refs[0].data is NULL, or its flags are not 0")
-            }
+            let wanted = min(count &- done, burst.packetCapacity)
             let result = unowned._withUnsafeGuaranteedRef {
-                $0.enqueue(refs + done, count: wanted)
+                $0.enqueue(plain: refs + done, count: wanted)
             }
             if result.wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
             done &+= result.consumed
             if result.delivered == wanted { continue }
             reportFault(&events)
-            if result.consumed < wanted { break }
+            if result.consumed < wanted {
+                // What came before it is done; the caller meets the problem at the next call.
+                if done > 0 || refs[0].isPlain { break }
+                throw .invalid("refs[0].data is NULL, or its flags are not 0")
+            }
         }
         return Int32(truncatingIfNeeded: done)
     }

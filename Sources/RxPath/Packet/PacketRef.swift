@@ -21,9 +21,6 @@ public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
         public static var dropped: Flags { Flags(rawValue: 2) }
         /// No segment, but the offloads of the packet that begins with the next reference.
         public static var context: Flags { Flags(rawValue: 4) }
-
-        /// The packet takes this reference and more.
-        @inline(__always) var isSeveral: Bool { rawValue & 5 != 0 }
     }
 
     /// Host address of the first byte; never 0, and readable for `byteCount` bytes until the
@@ -53,6 +50,20 @@ public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
             byteCount: UInt32(truncatingIfNeeded: byteCount),
             flags: flags, cookie: cookie)
     }
+
+    /// Length, and the flags above it: more than any length if there is one.
+    @inline(__always)
+    static func extent(of ref: UnsafePointer<PacketRef>) -> UInt64 {
+        UnsafeRawPointer(ref).load(fromByteOffset: 8, as: UInt64.self) & 0xffff_ffff_ffff
+    }
+
+    /// Whether it is a packet in one piece, as far as can be seen.
+    @inline(__always)
+    package var isPlain: Bool { flags.rawValue == 0 && hasAddress }
+
+    /// Of a user's memory.
+    @inline(__always)
+    var hasAddress: Bool { Int64(bitPattern: address) > 0 }
 
     /// The first byte of the segment.
     @inlinable

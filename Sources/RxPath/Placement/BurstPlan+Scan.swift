@@ -7,9 +7,11 @@ extension BurstPlan {
     /// Finds the packets of `count` references, at most `burst` of them.
     ///
     /// A run whose end has not been submitted yet ends the scan.
+    /// - Parameter plainOnly: so does a reference that is none of a packet in one piece.
     @inline(__always)
     mutating func scan<Method: PlacementMethod>(
-        _ refs: UnsafePointer<PacketRef>, _ count: Int, slotSize: Int, _ method: Method.Type
+        _ refs: UnsafePointer<PacketRef>, _ count: Int, plainOnly: Bool, slotSize: Int,
+        _ method: Method.Type
     ) {
         hasSingleRefs = true
         hasTiny = false
@@ -18,7 +20,7 @@ extension BurstPlan {
         isListed = false
         if packetCount < min(count, burst) {
             var rare = self
-            rare.scanRest(refs, count, slotSize, method)
+            rare.scanRest(refs, count, plainOnly, slotSize, method)
             self = rare
         }
     }
@@ -26,10 +28,12 @@ extension BurstPlan {
     /// From the first packet on that is not plain: one by one, and in runs between.
     @inline(never)
     private mutating func scanRest<Method: PlacementMethod>(
-        _ refs: UnsafePointer<PacketRef>, _ count: Int, _ slotSize: Int, _ method: Method.Type
+        _ refs: UnsafePointer<PacketRef>, _ count: Int, _ plainOnly: Bool, _ slotSize: Int,
+        _ method: Method.Type
     ) {
         list(refs, method)
         var index = packetCount
+        let count = plainOnly ? Self.plainCount(refs, count) : count
         while index < count && packetCount < burst {
             let length = scanOne(refs + index, count &- index, index, slotSize, method)
             if length == 0 { return }
@@ -42,6 +46,11 @@ extension BurstPlan {
             if Method.splits { splitCount &+= found }
             index &+= found
         }
+    }
+
+    /// How many references in a row are packets in one piece.
+    static func plainCount(_ refs: UnsafePointer<PacketRef>, _ count: Int) -> Int {
+        (0..<count).first { !refs[$0].isPlain } ?? count
     }
 
     /// The packets in a row that lie in one piece and, if the method splits, do so by the parser's
@@ -58,21 +67,24 @@ extension BurstPlan {
         _ refs: UnsafePointer<PacketRef>, _ needsOut: UnsafeMutablePointer<Int>, _ limit: Int,
         _ slotSize: Int, _ method: Method.Type
     ) -> Int {
-        let least = Method.splits ? max(UInt32(HeaderParser.fastByteCount), closerLimit &+ 1) : 14
-        let span = UInt32(Self.maximumPacketByteCount) &- least
+        let least = UInt64(
+            Method.splits ? max(UInt32(HeaderParser.fastByteCount), closerLimit &+ 1) : 14)
+        let span = UInt64(Self.maximumPacketByteCount) &- least
         let room = slotSize &- Method.slotByteCount(headerLength: 0, netHeader: netHeaderByteCount)
         let prefix = Method.prefixByteCount(split: Method.splits, netHeader: netHeaderByteCount)
         var found = 0
         while found < limit {
-            let ref = refs[found]
-            if ref.flags.isSeveral || ref.byteCount &- least > span { break }
+            // One comparison for the length and for flags, none of which is plain.
+            let extent = PacketRef.extent(of: refs + found)
+            if extent &- least > span || !refs[found].hasAddress { break }
+            let byteCount = Int(truncatingIfNeeded: extent)
             var length = 0
             if Method.splits {
                 cleave_prefetch_read(refs[min(found &+ 12, limit &- 1)].pointer)
-                length = HeaderParser.fastLength(ref.pointer, byteCount: Int(ref.byteCount))
+                length = HeaderParser.fastLength(refs[found].pointer, byteCount: byteCount)
                 if length == 0 || Method.claimsSlots && length > room { break }
             }
-            let payload = Int(ref.byteCount) &- length
+            let payload = byteCount &- length
             // A second buffer for nothing.
             if Method.partsAreBuffers && payload == 0 { break }
             if Method.leadsWithHeaders {

@@ -189,7 +189,7 @@ struct CycleProbe: StageProbe {
     func place(
         _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ queue: RxQueue
     ) -> EnqueueResult {
-        queue.body.profiled(refs, count)
+        queue.body.profiled(refs, count, false)
     }
 
     /// Puts a turn that delivered packets on record.

@@ -20,7 +20,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     /// One burst: scan, reserve, claim, place, publish, notify.
     @inline(__always)
     static func place<Probe: StageProbe>(
-        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int,
+        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, plainOnly: Bool,
         _ state: UnsafeMutablePointer<RxQueueState<Queue>>, _ probe: Probe
     ) -> EnqueueResult {
         // Locals, so that cursors stay in registers: any store to guest memory might alias `state`.
@@ -28,9 +28,9 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         var plan = state.pointee.plan
         let claimer = state.pointee.claimer
         let counters = state.pointee.counters
-        if queue.fault != .none { return discard(refs, count, counters) }
+        if queue.fault != .none { return discard(refs, count, plainOnly, counters) }
         plan.begin()
-        plan.scan(refs, count, slotSize: claimer.slotSize, Method.self)
+        plan.scan(refs, count, plainOnly: plainOnly, slotSize: claimer.slotSize, Method.self)
         probe.mark(.parse)
         queue.refresh(plan.packetCount &* Method.bufferCount)
         plan.reserve(from: 0, refs, &queue, Method.self)
@@ -159,8 +159,10 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     /// A broken queue takes everything and delivers nothing.
     @inline(never)
     private static func discard(
-        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ counters: RxCounterBlock
+        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool,
+        _ counters: RxCounterBlock
     ) -> EnqueueResult {
+        let count = plainOnly ? BurstPlan.plainCount(refs, count) : count
         for index in 0..<count {
             if !refs[index].flags.contains(.more) {
                 counters.addDrop(Int(DropReason.queueBroken.rawValue))

@@ -174,10 +174,27 @@ public final class RxQueue: @unchecked Sendable {
     public func enqueue(
         _ refs: UnsafeMutablePointer<PacketRef>, count: Int
     ) -> EnqueueResult {
+        enqueue(refs, count, plainOnly: false)
+    }
+
+    /// The same for references that nobody has looked at: it ends in front of the first that is not
+    /// of a packet in one piece (`PacketRef.isPlain`). The scan looks anyway: a look before it cost
+    /// a burst of 32 another 40 cycles.
+    @inline(__always)
+    package func enqueue(
+        plain refs: UnsafeMutablePointer<PacketRef>, count: Int
+    ) -> EnqueueResult {
+        enqueue(refs, count, plainOnly: true)
+    }
+
+    @inline(__always)
+    private func enqueue(
+        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, plainOnly: Bool
+    ) -> EnqueueResult {
         #if Profiling
-        if probe.isDue() { return enqueueMeasured(refs, count) }
+        if probe.isDue() { return enqueueMeasured(refs, count, plainOnly) }
         #endif
-        return body.enqueue(refs, count)
+        return body.enqueue(refs, count, plainOnly)
     }
 
     #if Profiling
@@ -186,17 +203,17 @@ public final class RxQueue: @unchecked Sendable {
 
     @inline(never)
     private func enqueueMeasured(
-        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int
+        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool
     ) -> EnqueueResult {
         if probe.isWhole() {
             let before = packetCount
             probe.begin()
-            let result = body.enqueue(refs, count)
+            let result = body.enqueue(refs, count, plainOnly)
             probe.endWhole(packets: packetCount &- before)
             return result
         }
         probe.begin()
-        let result = body.profiled(refs, count)
+        let result = body.profiled(refs, count, plainOnly)
         probe.end()
         return result
     }

@@ -4,12 +4,13 @@ import Rings
 
 /// The operations of an `RxQueue`, specialised and closed over its state.
 struct RxQueueBody {
-    let enqueue: (UnsafeMutablePointer<PacketRef>, Int) -> EnqueueResult
+    /// References, how many, and whether they are of packets in one piece.
+    let enqueue: (UnsafeMutablePointer<PacketRef>, Int, Bool) -> EnqueueResult
     let base: () -> UInt16
     let askForKicks: (Bool) -> Void
     #if Profiling
     /// As `enqueue`, measured.
-    let profiled: (UnsafeMutablePointer<PacketRef>, Int) -> EnqueueResult
+    let profiled: (UnsafeMutablePointer<PacketRef>, Int, Bool) -> EnqueueResult
     #endif
 }
 
@@ -121,13 +122,13 @@ struct RxQueueParts<Queue: Virtqueue> {
         #if Profiling
         let probe = probe
         return RxQueueBody(
-            enqueue: { RxBurst<Queue, Method>.place($0, $1, state, NoProbe()) },
+            enqueue: { RxBurst<Queue, Method>.place($0, $1, plainOnly: $2, state, NoProbe()) },
             base: { state.pointee.queue.base },
             askForKicks: { state.pointee.queue.askForKicks($0) },
-            profiled: { RxBurst<Queue, Method>.place($0, $1, state, probe) })
+            profiled: { RxBurst<Queue, Method>.place($0, $1, plainOnly: $2, state, probe) })
         #else
         return RxQueueBody(
-            enqueue: { RxBurst<Queue, Method>.place($0, $1, state, NoProbe()) },
+            enqueue: { RxBurst<Queue, Method>.place($0, $1, plainOnly: $2, state, NoProbe()) },
             base: { state.pointee.queue.base },
             askForKicks: { state.pointee.queue.askForKicks($0) })
         #endif

@@ -71,6 +71,6 @@ struct NoProbe: StageProbe {
     func place(
         _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ queue: RxQueue
     ) -> EnqueueResult {
-        queue.body.enqueue(refs, count)
+        queue.body.enqueue(refs, count, false)
     }
 }
