@@ -101,16 +101,17 @@ func exclusive<Object: HandleObject>(
 /// A create call: reads what the caller wants, and gives what is made of it a handle.
 /// - Parameters:
 ///   - zero: a zeroed configuration.
+///   - minimum: bytes that the configuration had at first.
 ///   - target: where the handle goes; `name` is what its parameter is called.
 func create<Parent: HandleObject, Configuration: BitwiseCopyable>(
     under parent: OpaquePointer?, as _: Parent.Type, _ config: UnsafePointer<Configuration>?,
-    _ zero: Configuration, _ target: UnsafeMutablePointer<OpaquePointer?>?, _ name: String,
+    _ zero: Configuration, minimum: Int = MemoryLayout<Configuration>.size,
+    _ target: UnsafeMutablePointer<OpaquePointer?>?, _ name: String,
     _ make: (Parent, Configuration) throws(Refusal) -> HandleObject
 ) -> Int32 {
     control(parent, as: Parent.self) { parent throws(Refusal) in
         guard let target else { throw .null(name) }
-        let configuration = try readSized(
-            config, minimum: MemoryLayout<Configuration>.size, into: zero, "config")
+        let configuration = try readSized(config, minimum: minimum, into: zero, "config")
         target.pointee = try HandleTable.shared.insert(make(parent, configuration))
         return 0
     }

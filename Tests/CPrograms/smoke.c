@@ -19,8 +19,8 @@ SAME(completion_size, sizeof(cleave_completion), 4);
 SAME(region_size, sizeof(cleave_region), 32);
 SAME(context_size, sizeof(cleave_context_config), 40);
 SAME(memory_size, sizeof(cleave_memory_config), 16);
-SAME(header_queue_size, sizeof(cleave_header_queue_config), 32);
-SAME(status_size, sizeof(cleave_header_queue_status), 24);
+SAME(header_queue_size, sizeof(cleave_header_queue_config), 40);
+SAME(status_size, sizeof(cleave_header_queue_status), 32);
 SAME(rq_size, sizeof(cleave_rq_config), 88);
 SAME(rq_areas, offsetof(cleave_rq_config, descriptor_area), 32);
 SAME(rq_indices, offsetof(cleave_rq_config, last_avail), 56);
@@ -341,6 +341,7 @@ int main(void) {
     EXPECT(cleave_header_queue_get_status(headers, &status), 0);
     EXPECT(status.claimed, 2);
     EXPECT(status.free, RING - 2);
+    EXPECT(status.duplicates, 0);
     EXPECT(cleave_header_queue_destroy(headers), 0);
     guest = fresh_guest();
     engine_level(memory, guest);
