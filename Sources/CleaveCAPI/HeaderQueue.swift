@@ -2,6 +2,7 @@
 // Functions have the names that the C header gives them.
 
 import CCleave
+import Engine
 import RxPath
 
 /// A header queue of one guest.
@@ -20,6 +21,13 @@ final class HeaderQueueObject: HandleObject, @unchecked Sendable {
     }
 
     override class var type: HandleType { .headerQueue }
+
+    /// Begins anew while nobody turns an RQ that is linked to it.
+    func reset() throws(Refusal) {
+        try HandleTable.shared.hold(allMadeFrom: self) { users in
+            RxEngine.reset(queue, ofRQsIn: users.compactMap { ($0 as? EngineObject)?.engine })
+        }
+    }
 }
 
 extension cleave_header_queue_config {
@@ -64,6 +72,14 @@ public func cleave_header_queue_get_status(
         value.free = UInt64(object.queue.freeCount)
         value.duplicates = object.queue.duplicateCount
         try writeSized(value, to: status, "status")
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_header_queue_reset(_ queue: OpaquePointer!) -> Int32 {
+    exclusive(queue, as: HeaderQueueObject.self) { object throws(Refusal) in
+        try object.reset()
         return 0
     }
 }

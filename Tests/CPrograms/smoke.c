@@ -341,6 +341,10 @@ int main(void) {
     EXPECT(cleave_header_queue_get_status(headers, &status), 0);
     EXPECT(status.claimed, 2);
     EXPECT(status.free, RING - 2);
+    EXPECT(cleave_header_queue_reset(headers), 0);
+    EXPECT(cleave_header_queue_get_status(headers, &status), 0);
+    EXPECT(status.claimed, 2);
+    EXPECT(status.free, 0);
     EXPECT(status.duplicates, 0);
     EXPECT(cleave_header_queue_destroy(headers), 0);
     guest = fresh_guest();

@@ -30,6 +30,8 @@
  *                                             then returns -EBUSY
  *   everything else                           any thread, one at a time per handle; a second one
  *                                             is refused with -EBUSY, never made to wait
+ *   cleave_header_queue_reset                 the same; and, as a destroy waits for calls, it waits
+ *                                             for those on RQs, engines and lanes that use it
  *   log callback                              the thread of the call that it reports on; a call
  *                                             on the same handle from there is refused
  *
@@ -147,6 +149,14 @@ typedef struct cleave_header_queue_status {
     uint64_t duplicates; /* slots that were returned although they were here: skipped */
 } cleave_header_queue_status;
 int cleave_header_queue_get_status(cleave_header_queue *queue, cleave_header_queue_status *status);
+/* Begins anew, broken or not, while RQs stay: no slot is free, packets go whole, none is lost.
+ * Running engines go on: their threads are held between two turns.
+ *   before  the driver stops giving slots back; it zeroes its return ring, or leaves its tail
+ *   after   it harvests what was reported before, gives none of those slots back one by one, and
+ *           then gives all: tail + slot_count, or the return ring from entry 0, lap 0 on
+ * Meanwhile calls on RQs, engines and lanes that use the queue, and creating more, get -EBUSY. So
+ * does this one, and nothing has happened, if such a call does not end in a moment. */
+int cleave_header_queue_reset(cleave_header_queue *queue);
 
 /* ---- Receive queue (RQ): a virtqueue whose buffers the device fills ------------------------- */
 /* Where headers go. A, B and C report a split in 8 bytes behind the net header: le32 0, le16 bytes
