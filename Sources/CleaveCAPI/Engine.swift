@@ -131,16 +131,11 @@ public func cleave_engine_create(
     control(memory, as: MemoryObject.self) { parent throws(Refusal) in
         guard let engine else { throw .null("engine") }
         let object = try makeEngine(config, parent)
-        let handle = try HandleTable.shared.insert(object)
-        do throws(Refusal) {
-            for index in 0..<object.engine.count {
-                object.lanes.append(try HandleTable.shared.insert(LaneObject(object, index)))
-            }
-        } catch {
-            _ = try HandleTable.shared.remove(handle, children: object.lanes)
-            throw error
-        }
-        engine.pointee = handle
+        let lanes = (0..<object.engine.count).map { LaneObject(object, $0) }
+        // At one moment: who holds all that was made from something holds all lanes, or none.
+        let handles = try HandleTable.shared.insert([object] + lanes)
+        object.lanes = Array(handles.dropFirst())
+        engine.pointee = handles[0]
         return 0
     }
 }

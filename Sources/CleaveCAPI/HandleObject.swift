@@ -26,8 +26,8 @@ struct Refusal: Error {
 
 /// What a handle stands for.
 ///
-/// Constant but for its error text, which has a lock, and `childCount`, which the handle table's
-/// lock guards.
+/// Constant but for its error text, which has a lock, and `childCount` and `isHeld`, which the
+/// handle table's lock guards.
 class HandleObject: @unchecked Sendable {
     // SAFETY: see above; subclasses say how they guard what they add.
 
@@ -35,12 +35,19 @@ class HandleObject: @unchecked Sendable {
     let parents: [HandleObject]
     /// Live handles that have this object among their parents.
     var childCount = 0
+    /// Nothing is made from it: it is being destroyed, or all that was made from it is held.
+    var isHeld = false
     private let errorLock = Lock()
     private var error = ""
 
     init(parents: [HandleObject]) { self.parents = parents }
 
     class var type: HandleType { .context }
+
+    /// Whether it was made from `object`, or from something that was.
+    func descends(from object: HandleObject) -> Bool {
+        parents.contains { $0 === object || $0.descends(from: object) }
+    }
 
     /// Sentence of the last failure.
     var lastError: String { errorLock.withLock { error } }
@@ -101,16 +108,17 @@ func exclusive<Object: HandleObject>(
 /// A create call: reads what the caller wants, and gives what is made of it a handle.
 /// - Parameters:
 ///   - zero: a zeroed configuration.
+///   - minimum: bytes that the configuration had at first.
 ///   - target: where the handle goes; `name` is what its parameter is called.
 func create<Parent: HandleObject, Configuration: BitwiseCopyable>(
     under parent: OpaquePointer?, as _: Parent.Type, _ config: UnsafePointer<Configuration>?,
-    _ zero: Configuration, _ target: UnsafeMutablePointer<OpaquePointer?>?, _ name: String,
+    _ zero: Configuration, minimum: Int = MemoryLayout<Configuration>.size,
+    _ target: UnsafeMutablePointer<OpaquePointer?>?, _ name: String,
     _ make: (Parent, Configuration) throws(Refusal) -> HandleObject
 ) -> Int32 {
     control(parent, as: Parent.self) { parent throws(Refusal) in
         guard let target else { throw .null(name) }
-        let configuration = try readSized(
-            config, minimum: MemoryLayout<Configuration>.size, into: zero, "config")
+        let configuration = try readSized(config, minimum: minimum, into: zero, "config")
         target.pointee = try HandleTable.shared.insert(make(parent, configuration))
         return 0
     }
@@ -135,8 +143,7 @@ func destroy<Object: HandleObject>(
 ) -> Int32 {
     control(handle, as: type) { object throws(Refusal) in
         guard let handle else { return Refusal.invalid }
-        let removed = try HandleTable.shared.remove(handle, children: children(object))
-        if let removed = removed as? Object { finally(removed) }
+        try HandleTable.shared.remove(handle, children: children(object)) { finally(object) }
         return 0
     }
 }

@@ -100,29 +100,36 @@ final class HandleTable: @unchecked Sendable {
 
     /// Gives `object` a handle; its parents may not be destroyed before it.
     func insert(_ object: HandleObject) throws(Refusal) -> OpaquePointer {
-        let handle = lock.withLock { () -> UInt64 in
-            guard let number = freeSlots.popLast() ?? nextUnused() else { return 0 }
-            let slot = HandleSlot(number)
-            slot.generation += 1
-            let type = Swift.type(of: object).type.rawValue
-            let handle =
-                number | type << UInt64(CLEAVE_SLOT_BITS)
-                | slot.generation << UInt64(CLEAVE_SLOT_BITS + 4)
-            slot.object = Unmanaged.passRetained(object).toOpaque()
-            for parent in object.parents { parent.childCount += 1 }
-            slot.key.storeRelease(handle)  // [C1 release -> enter, find]
-            return handle
-        }
-        guard handle != 0, let pointer = OpaquePointer(bitPattern: UInt(handle)) else {
-            throw Refusal(Refusal.noSlots, "all \(CLEAVE_SLOT_COUNT) handles are in use")
-        }
-        return pointer
+        try insert([object])[0]
     }
 
-    private func nextUnused() -> UInt64? {
-        guard unusedSlot < UInt64(CLEAVE_SLOT_COUNT) else { return nil }
-        unusedSlot += 1
-        return unusedSlot - 1
+    /// Gives objects handles at one moment, all or none; parents come before their children.
+    func insert(_ objects: [HandleObject]) throws(Refusal) -> [OpaquePointer] {
+        try lock.withLock { () throws(Refusal) -> [OpaquePointer] in
+            if objects.contains(where: { $0.parents.contains(where: \.isHeld) }) {
+                throw Refusal(Refusal.busy, "what it is made from is being reset or destroyed")
+            }
+            if objects.count > freeSlots.count + Int(CLEAVE_SLOT_COUNT) - Int(unusedSlot) {
+                throw Refusal(Refusal.noSlots, "all \(CLEAVE_SLOT_COUNT) handles are in use")
+            }
+            return objects.compactMap(give)
+        }
+    }
+
+    /// Under the lock, with a slot left.
+    private func give(_ object: HandleObject) -> OpaquePointer? {
+        let number = freeSlots.popLast() ?? unusedSlot
+        if number == unusedSlot { unusedSlot += 1 }
+        let slot = HandleSlot(number)
+        slot.generation += 1
+        let type = Swift.type(of: object).type.rawValue
+        let handle =
+            number | type << UInt64(CLEAVE_SLOT_BITS)
+            | slot.generation << UInt64(CLEAVE_SLOT_BITS + 4)
+        slot.object = Unmanaged.passRetained(object).toOpaque()
+        for parent in object.parents { parent.childCount += 1 }
+        slot.key.storeRelease(handle)  // [C1 release -> enter, find]
+        return OpaquePointer(bitPattern: UInt(handle))
     }
 
     /// The object behind a handle, kept alive by the reference.
@@ -132,51 +139,93 @@ final class HandleTable: @unchecked Sendable {
         return lock.withLock {
             let slot = HandleSlot(bits)
             // [C1 acquire <- insert's release of the key]
-            guard slot.key.loadAcquire() == bits, let object = slot.object else { return nil }
-            return Unmanaged<HandleObject>.fromOpaque(object).takeUnretainedValue()
+            return slot.key.loadAcquire() == bits ? object(in: slot) : nil
+        }
+    }
+
+    /// Under the lock.
+    private func object(in slot: HandleSlot) -> HandleObject? {
+        slot.object.map { Unmanaged<HandleObject>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    /// A slot that was taken, and what is in it.
+    private typealias Held = (slot: HandleSlot, object: HandleObject)
+
+    /// Runs `body` alone with all that was made from `object`, by whatever steps: as by a destroy,
+    /// calls under way are waited for, later ones refused, and nothing more is made from it. The
+    /// caller has taken the slot of `object` itself.
+    func hold(
+        allMadeFrom object: HandleObject, _ body: ([HandleObject]) -> Void
+    ) throws(Refusal) {
+        let held = try lock.withLock { () throws(Refusal) -> [Held] in
+            let held = live { $0.descends(from: object) }
+            try take(held, of: "an object made from it")
+            object.isHeld = true
+            return held
+        }
+        // Not under the lock, which is everybody's: it may wait for threads.
+        body(held.map(\.object))
+        for (slot, _) in held { slot.leave() }
+        lock.withLock { object.isHeld = false }
+    }
+
+    /// Under the lock: the live objects for which `isWanted` holds.
+    private func live(where isWanted: (HandleObject) -> Bool) -> [Held] {
+        (0..<unusedSlot).compactMap { number in
+            let slot = HandleSlot(number)
+            guard let object = object(in: slot), isWanted(object) else { return nil }
+            return (slot, object)
+        }
+    }
+
+    /// Under the lock: takes slots to destroy or to hold what is in them, all or none.
+    private func take(_ wanted: [Held], of whose: String) throws(Refusal) {
+        for (count, place) in wanted.enumerated() where !place.slot.enterToClose() {
+            for (slot, _) in wanted.prefix(count) { slot.leave() }
+            throw Refusal(Refusal.busy, "another call on \(whose) is under way")
         }
     }
 
     /// Ends a handle, and with it those of its children named in `children`: all or none.
-    /// - Returns: the object, to be let go of outside the lock.
+    /// - Parameter finally: runs, alone with them, before they are gone: what is not in the table
+    ///   is at rest.
     func remove(
-        _ handle: OpaquePointer, children: [OpaquePointer] = []
-    ) throws(Refusal) -> HandleObject {
-        let handles = [handle] + children
-        return try lock.withLock { () throws(Refusal) -> HandleObject in
-            var entered: [HandleSlot] = []
-            func refuse(_ code: Int32, _ text: String) -> Refusal {
-                for slot in entered { slot.leave() }
-                return Refusal(code, text)
-            }
-            for handle in handles {
+        _ handle: OpaquePointer, children: [OpaquePointer] = [], finally: () -> Void = {}
+    ) throws(Refusal) {
+        let held = try lock.withLock { () throws(Refusal) -> [Held] in
+            var held: [Held] = []
+            for handle in [handle] + children {
                 let bits = UInt64(UInt(bitPattern: handle))
                 let slot = HandleSlot(bits)
                 // Keys change under the lock alone.
-                if slot.key.load() != bits { throw refuse(Refusal.stale, "destroyed meanwhile") }
-                if !slot.enterToClose() {
-                    throw refuse(Refusal.busy, "another call on it is under way")
+                guard slot.key.load() == bits, let object = object(in: slot) else {
+                    throw Refusal(Refusal.stale, "destroyed meanwhile")
                 }
-                entered.append(slot)
+                held.append((slot, object))
             }
-            let objects = entered.compactMap { slot in
-                slot.object.map { Unmanaged<HandleObject>.fromOpaque($0).takeUnretainedValue() }
+            let first = held[0].object
+            guard first.childCount == children.count else {
+                throw Refusal(Refusal.busy, "\(first.childCount) objects made from it are left")
             }
-            guard let first = objects.first, first.childCount == children.count else {
-                let count = objects.first?.childCount ?? 0
-                throw refuse(Refusal.busy, "\(count) objects made from it are left")
-            }
-            for (slot, object) in zip(entered, objects) {
-                slot.key.store(0)
-                slot.object = nil
-                for parent in object.parents { parent.childCount -= 1 }
-                freeSlots.append(
-                    UInt64(UInt(bitPattern: slot.memory - cleave_slot(0)))
-                        / UInt64(CLEAVE_SLOT_BYTES))
-                slot.leave()
-                Unmanaged.passUnretained(object).release()
-            }
-            return first
+            try take(held, of: "it")
+            first.isHeld = true
+            return held
         }
+        finally()
+        // Objects end outside the lock: that may call the program's allocator.
+        withExtendedLifetime(held) {
+            lock.withLock { for (slot, object) in held { free(slot, object) } }
+        }
+    }
+
+    /// Under the lock, with the slot taken.
+    private func free(_ slot: HandleSlot, _ object: HandleObject) {
+        slot.key.store(0)
+        slot.object = nil
+        for parent in object.parents { parent.childCount -= 1 }
+        freeSlots.append(
+            UInt64(UInt(bitPattern: slot.memory - cleave_slot(0))) / UInt64(CLEAVE_SLOT_BYTES))
+        slot.leave()
+        Unmanaged.passUnretained(object).release()
     }
 }

@@ -2,6 +2,7 @@
 // Functions have the names that the C header gives them.
 
 import CCleave
+import Engine
 import RxPath
 
 /// A header queue of one guest.
@@ -20,6 +21,18 @@ final class HeaderQueueObject: HandleObject, @unchecked Sendable {
     }
 
     override class var type: HandleType { .headerQueue }
+
+    /// Begins anew while nobody turns an RQ that is linked to it.
+    func reset() throws(Refusal) {
+        try HandleTable.shared.hold(allMadeFrom: self) { users in
+            RxEngine.reset(queue, ofRQsIn: users.compactMap { ($0 as? EngineObject)?.engine })
+        }
+    }
+}
+
+extension cleave_header_queue_config {
+    /// Before `returns` came.
+    fileprivate static let firstByteCount = 32
 }
 
 @c @implementation
@@ -28,13 +41,17 @@ public func cleave_header_queue_create(
     _ queue: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
     create(
-        under: memory, as: MemoryObject.self, config, cleave_header_queue_config(), queue, "queue"
+        under: memory, as: MemoryObject.self, config, cleave_header_queue_config(),
+        minimum: cleave_header_queue_config.firstByteCount, queue, "queue"
     ) { parent, configuration throws(Refusal) in
         guard configuration.reserved == 0 else { throw .invalid("config->reserved is not 0") }
-        let layout = HeaderQueueLayout(
+        var layout = HeaderQueueLayout(
             base: try parent.guestAddress(configuration.slots, "config->slots"),
             control: try parent.guestAddress(configuration.control, "config->control"),
             slotSize: Int(configuration.slot_size), slotCount: Int(configuration.slot_count))
+        if let returns = configuration.returns {
+            layout.returnRing = try parent.guestAddress(returns, "config->returns")
+        }
         return try HeaderQueueObject(parent, layout)
     }
 }
@@ -53,7 +70,16 @@ public func cleave_header_queue_get_status(
         value.broken = object.queue.isBroken ? 1 : 0
         value.claimed = object.queue.claimedCount
         value.free = UInt64(object.queue.freeCount)
+        value.duplicates = object.queue.duplicateCount
         try writeSized(value, to: status, "status")
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_header_queue_reset(_ queue: OpaquePointer!) -> Int32 {
+    exclusive(queue, as: HeaderQueueObject.self) { object throws(Refusal) in
+        try object.reset()
         return 0
     }
 }

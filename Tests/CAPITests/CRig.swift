@@ -31,11 +31,14 @@ func made(_ create: (UnsafeMutablePointer<Handle?>) -> Int32) throws -> Handle {
 /// A guest with Cleave's driver, and the C functions as its device.
 final class CRig {
     let space: GuestSpace
-    let driver: RxDriver
+    /// One for each RQ that a test may make.
+    let drivers: [RxDriver]
+    var driver: RxDriver { drivers[0] }
     let context: Handle
     let memory: Handle
     private(set) var headerQueue: Handle?
     private(set) var rq: Handle?
+    /// For the first driver.
     var config = cleave_rq_config()
 
     static let features: UInt64 = 1 << 32
@@ -43,17 +46,21 @@ final class CRig {
     /// - Parameter context: nil for one of its own.
     init(
         ring: RingFormat = .split, size: Int = 16, method: RxMethod = .whole,
-        shape: BufferShape = .mergeable(bufferByteCount: 2048),
-        context callbacks: cleave_context_config? = nil
+        shape: BufferShape = .mergeable(bufferByteCount: 2048), slotReturn: SlotReturn = .tail,
+        drivers driverCount: Int = 1, context callbacks: cleave_context_config? = nil
     ) throws {
         var configuration = RxDriverConfiguration(
             ringSize: size, ring: ring, shape: shape, method: method)
-        let space = try GuestSpace(byteCount: configuration.guestByteCount + 128 * 64 + 65536)
+        let space = try GuestSpace(
+            byteCount: driverCount * configuration.guestByteCount + 128 * 64 + 65536)
         let slots =
             try method.needsHeaderQueue
-            ? DriverHeaderQueue(slotSize: 128, slotCount: 64, in: space) : nil
+            ? DriverHeaderQueue(slotSize: 128, slotCount: 64, slotReturn: slotReturn, in: space)
+            : nil
         configuration.headerQueue = slots
-        driver = try RxDriver(configuration, in: space)
+        drivers = try (0..<driverCount).map { [configuration] _ in
+            try RxDriver(configuration, in: space)
+        }
         self.space = space
         let context = try made { handle in
             guard var callbacks else { return cleave_context_create(nil, handle) }
@@ -70,8 +77,8 @@ final class CRig {
             }
         }
         if let slots { headerQueue = try makeHeaderQueue(slots.layout) }
-        fillConfig(ring: ring, size: size, shape: shape, method)
-        driver.refill()
+        config = config(0)
+        for driver in drivers { driver.refill() }
     }
 
     deinit {
@@ -99,17 +106,20 @@ final class CRig {
         config.slot_count = UInt32(layout.slotCount)
         config.slots = host(layout.base)
         config.control = host(layout.control)
+        config.returns = layout.returnRing.flatMap(host)
         return try made { cleave_header_queue_create(memory, &config, $0) }
     }
 
-    private func fillConfig(
-        ring: RingFormat, size: Int, shape: BufferShape, _ method: RxMethod
-    ) {
-        let queue = driver.virtqueue
+    /// What an RQ over driver `number` is made from.
+    func config(_ number: Int) -> cleave_rq_config {
+        let queue = drivers[number].virtqueue
+        let driver = drivers[number].configuration
+        var config = cleave_rq_config()
         config.struct_size = UInt32(MemoryLayout<cleave_rq_config>.size)
         config.features =
-            Self.features | shape.features.rawValue | (ring == .packed ? 1 << 34 : 0)
-        config.size = UInt32(size)
+            Self.features | driver.shape.features.rawValue
+            | (driver.ring == .packed ? 1 << 34 : 0)
+        config.size = UInt32(driver.ringSize)
         config.descriptor_area = host(queue.descriptorArea)
         config.driver_area = host(queue.driverArea)
         config.device_area = host(queue.deviceArea)
@@ -117,7 +127,7 @@ final class CRig {
         config.last_used = queue.base
         config.header_queue = headerQueue
         let number =
-            switch method {
+            switch driver.method {
             case .whole: CLEAVE_METHOD_WHOLE
             case .headerDescriptor: CLEAVE_METHOD_A
             case .headerPage: CLEAVE_METHOD_B
@@ -125,7 +135,8 @@ final class CRig {
             case .headerQueue: CLEAVE_METHOD_D
             }
         config.method = number.rawValue
-        if method == .headerQueue(.netHeader) { config.report = 1 }
+        if driver.method == .headerQueue(.netHeader) { config.report = 1 }
+        return config
     }
 
     /// Makes the RQ from `config`.
@@ -143,9 +154,10 @@ final class CRig {
         return counters
     }
 
-    /// Takes what arrived, as bytes.
-    func harvest() -> [[UInt8]] {
+    /// Takes what arrived at driver `number`, as bytes.
+    func harvest(_ number: Int = 0) -> [[UInt8]] {
         var packets: [[UInt8]] = []
+        let driver = drivers[number]
         while driver.harvest() > 0 {
             for packet in driver.packets {
                 var bytes = [UInt8](

@@ -168,6 +168,13 @@ extension CFunctions {
             #expect(refused { $0.slots? += 8 })
             #expect(refused { $0.control? += 64 })
             #expect(refused { $0.control = $0.slots.map { $0 + rig.space.arena.byteCount - 128 } })
+            config.returns = config.control.map { $0 + 256 }
+            #expect(refused { $0.returns? += 4 })
+            #expect(refused { $0.returns = $0.slots.map { $0 + rig.space.arena.byteCount } })
+            #expect(refused { $0.returns = $0.slots.map { $0 - 64 } })
+            config.slot_count = 32
+            #expect(
+                refused { $0.returns = $0.slots.map { $0 + rig.space.arena.byteCount - 64 } })
             #expect(queue == nil)
             #expect(cleave_header_queue_create(rig.memory, &config, &queue) == 0)
             #expect(cleave_header_queue_destroy(queue) == 0)

@@ -1,17 +1,14 @@
 /*
  * libcleave: the receive data plane of a virtio-net device, for programs that have a control plane
- * of their own (a vhost-user backend, an in-process device model).
- *
- * The caller negotiates, maps memory and owns the sockets; it hands libcleave the virtqueues and
- * feeds them with bursts of packets. Two levels:
+ * of their own (a vhost-user backend, an in-process device model). The caller negotiates, maps
+ * memory and owns the sockets; it hands libcleave virtqueues and feeds them with bursts of packets:
  *
  *   queue level    cleave_rq_create, cleave_rq_enqueue_burst: on the caller's own threads
  *   engine level   cleave_engine_create: libcleave's pinned threads, one per queue, fed by rings
  *
- * ERRORS. A function that returns int returns 0 or a count on success and a negated errno on
- * failure; nothing is written to errno, standard output or standard error. A sentence that says
- * what was wrong is kept with the handle that the call was made on (for a create function: its
- * parent) until the next failure there: cleave_last_error.
+ * ERRORS. What returns int returns 0 or a count on success and a negated errno on failure; nothing
+ * is written to errno, standard output or standard error. A sentence that says what was wrong stays
+ * with the handle of the call (a create function's parent) until it fails again: cleave_last_error.
  *
  *   -EINVAL     NULL where a pointer is needed, or a value outside its range
  *   -EBADF      not a handle of this type, or one that was destroyed
@@ -24,9 +21,8 @@
  * HANDLES are tokens, not addresses: they are checked at every call, so a stale, foreign or NULL
  * one is refused. They belong to a process: a child of fork may not use its parent's.
  *
- * STRUCTURES that configure begin with struct_size = sizeof(the structure). Set all else to 0 and
- * then what you need: 0 always means the default. A library that knows more members takes those
- * that a caller does not have for 0.
+ * STRUCTURES that configure begin with struct_size = sizeof(the structure). Set all else to 0, the
+ * default, and then what you need. Members that a caller of an older header lacks are 0, too.
  *
  * THREADS
  *   cleave_*_create, _destroy, _counters,     any thread, at any time; a destroy that meets a call
@@ -34,6 +30,8 @@
  *                                             then returns -EBUSY
  *   everything else                           any thread, one at a time per handle; a second one
  *                                             is refused with -EBUSY, never made to wait
+ *   cleave_header_queue_reset                 the same; and, as a destroy waits for calls, it waits
+ *                                             for those on RQs, engines and lanes that use it
  *   log callback                              the thread of the call that it reports on; a call
  *                                             on the same handle from there is refused
  *
@@ -60,12 +58,10 @@ extern "C" {
 /* The interface described here; cleave_abi_version tells that of the library that was loaded.
  * Programs work with any library of the same major and an equal or higher minor number. */
 #define CLEAVE_ABI_MAJOR 0
-#define CLEAVE_ABI_MINOR 2
+#define CLEAVE_ABI_MINOR 3
 
-/* Major number in the upper 16 bits, minor number in the lower. */
-uint32_t cleave_abi_version(void);
-/* The library's version, such as "0.1.0". Constant. */
-const char *cleave_version(void);
+uint32_t cleave_abi_version(void); /* major number in the upper 16 bits, minor in the lower */
+const char *cleave_version(void);  /* the library's, such as "0.1.0"; constant */
 /* A word for a result of this library, such as "stale or foreign handle". Constant. */
 const char *cleave_strerror(int result);
 typedef struct cleave_context cleave_context;
@@ -136,6 +132,9 @@ typedef struct cleave_header_queue_config {
     void *slots;         /* host address inside a region; guest address a multiple of 64 */
     void *control;       /* 256 bytes, a multiple of 128: le32 tail at 0 (written by the driver),
                             le32 head at 128 (written here) */
+    void *returns;       /* NULL: slots come back in order, by the tail. Else in any order, by a
+                            ring of slot_count entries {le16 slot, le16 lap} (written by the
+                            driver), zeroed; guest address a multiple of 64 */
 } cleave_header_queue_config;
 /* Slots that one or many RQs of the same guest draw from. Starts at head 0. */
 int cleave_header_queue_create(
@@ -144,11 +143,20 @@ int cleave_header_queue_create(
 int cleave_header_queue_destroy(cleave_header_queue *queue);
 typedef struct cleave_header_queue_status {
     uint32_t struct_size;
-    uint32_t broken;  /* not 0: the driver moved the tail to where it cannot be */
-    uint64_t claimed; /* slots claimed since creation, by all RQs together */
-    uint64_t free;    /* slots that may be claimed now */
+    uint32_t broken;     /* not 0: the driver's tail, or a slot it returned, cannot be */
+    uint64_t claimed;    /* slots claimed since creation, by all RQs together */
+    uint64_t free;       /* slots that may be claimed now */
+    uint64_t duplicates; /* slots that were returned although they were here: skipped */
 } cleave_header_queue_status;
 int cleave_header_queue_get_status(cleave_header_queue *queue, cleave_header_queue_status *status);
+/* Begins anew, broken or not, while RQs stay: no slot is free, packets go whole, none is lost.
+ * Running engines go on: their threads are held between two turns.
+ *   before  the driver stops giving slots back; it zeroes its return ring, or leaves its tail
+ *   after   it harvests what was reported before, gives none of those slots back one by one, and
+ *           then gives all: tail + slot_count, or the return ring from entry 0, lap 0 on
+ * Meanwhile calls on RQs, engines and lanes that use the queue, and creating more, get -EBUSY. So
+ * does this one, and nothing has happened, if such a call does not end in a moment. */
+int cleave_header_queue_reset(cleave_header_queue *queue);
 
 /* ---- Receive queue (RQ): a virtqueue whose buffers the device fills ------------------------- */
 /* Where headers go. A, B and C report a split in 8 bytes behind the net header: le32 0, le16 bytes
@@ -241,14 +249,11 @@ enum cleave_events {
     CLEAVE_EVENT_BROKEN = 1 << 1  /* the driver broke the queue: signal its error descriptor */
 };
 
-/* Places packets, in order, and makes them visible to the driver.
- *
- * Returns how many packets are done with: delivered, or dropped and marked CLEAVE_PACKET_DROPPED.
- * The rest is the caller's still: the driver has posted too few buffers, or the next packet is
- * malformed (data NULL, too many segments); a malformed packet that comes first is an error.
- * The packets' memory is free again at return.
- *
- *   events   cleave_events; may be NULL if there is a call_fd */
+/* Places packets, in order, and makes them visible to the driver. Returns how many are done with:
+ * delivered, or dropped and marked CLEAVE_PACKET_DROPPED. The rest is the caller's still: too few
+ * buffers are posted, or the next packet is malformed (data NULL, too many segments); a malformed
+ * packet that comes first is an error. The packets' memory is free again at return.
+ * `events`: cleave_events; may be NULL if there is a call_fd. */
 int cleave_rq_enqueue_burst(
     cleave_rq *rq, cleave_packet *packets, uint32_t count, uint32_t *events);
 
@@ -301,7 +306,6 @@ enum cleave_txq_flags {
     CLEAVE_TXQ_CALL_FD = 1 << 0, /* call_fd is valid: the driver is called through it */
     CLEAVE_TXQ_NODE = 1 << 1     /* node is valid: private memory lies there */
 };
-
 typedef struct cleave_txq_config {
     uint32_t struct_size;
     uint32_t flags; /* cleave_txq_flags */
@@ -324,7 +328,6 @@ int cleave_txq_create(cleave_memory *memory, const cleave_txq_config *config, cl
 /* Takes up to `count` packets that the driver has posted, in order, without the virtio-net header
  * in front of them; what it asked for stands in the offload members, checked: checksums lie inside
  * the packet, sizes are not 0, kinds were negotiated. Packets that fail are dropped and counted.
- *
  * Nothing is copied: `data` and `more` point into guest memory, which the guest may change at any
  * time (so copy first what you decide by), and stay valid until the packet is completed.
  * Returns how many there were; `events` as in cleave_rq_enqueue_burst. */
@@ -353,12 +356,10 @@ typedef struct cleave_engine_config {
     uint32_t struct_size;
     uint32_t queue_count;           /* 1 to 1024 */
     const cleave_rq_config *queues; /* all with the same struct_size */
-    /* Drivers are called through call_fd alone; without one they are not. */
     /* queue_count CPUs to pin the queues' threads to, memory on their nodes; or NULL: not pinned.
-     * Each queue's own `node` is ignored. */
+     * Each queue's own `node` is ignored, and without a call_fd its driver is not called. */
     const int32_t *cpus;
-    uint32_t ring_capacity; /* segments that a submission ring holds, a power of two, at least
-                               64; 0 = 1024 */
+    uint32_t ring_capacity; /* segments in a submission ring, a power of two from 64; 0 = 1024 */
     uint32_t reserved;      /* 0 */
 } cleave_engine_config;
 /* RQs, each with a submission ring and a completion ring, and once started with a thread. */
@@ -379,7 +380,6 @@ int cleave_engine_lane(cleave_engine *engine, uint32_t index, cleave_lane **lane
 /* Submits packets; their memory is the engine's until their completion was reaped. Returns how
  * many were taken: the rest found the ring full, or the next one is malformed. */
 int cleave_lane_submit(cleave_lane *lane, const cleave_packet *packets, uint32_t count);
-
 typedef struct cleave_completion {
     uint16_t cookie; /* of the packet */
     uint16_t flags;  /* cleave_packet_flags */

@@ -127,8 +127,12 @@ public final class RxEngine: @unchecked Sendable {
     /// Lets a header queue begin anew, broken or not: its RQs are held at a turn boundary
     /// meanwhile. All its slots are the driver's then, which gives them when it has done with those
     /// that were reported.
-    public func reset(_ headerQueue: HeaderQueue) {
-        let linked = lanes.filter { $0.headerQueue === headerQueue }
+    public func reset(_ headerQueue: HeaderQueue) { Self.reset(headerQueue, ofRQsIn: [self]) }
+
+    /// The same where several engines have RQs that claim from it, or none has. Whoever turns RQs
+    /// of his own over it stands at a turn boundary.
+    package static func reset(_ headerQueue: HeaderQueue, ofRQsIn engines: [RxEngine]) {
+        let linked = engines.flatMap(\.lanes).filter { $0.headerQueue === headerQueue }
         for lane in linked { lane.hold(.headerQueue) }
         headerQueue.reset()
         for lane in linked { lane.release(.headerQueue) }

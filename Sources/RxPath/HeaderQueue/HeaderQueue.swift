@@ -121,8 +121,10 @@ public final class HeaderQueue: @unchecked Sendable {
     /// Slots the device may claim now: a snapshot that other threads may change at once.
     public var freeCount: Int {
         if layout.slotReturn == .ring {
-            let stock = claimer.returns.ready.loadAcquire() &- claimer.head.load()  // [H4]
-            return Int(truncatingIfNeeded: stock) + claimer.postedCount()
+            // The head first, or claims between the two readings make it less than none.
+            let head = claimer.head.loadAcquire()  // [H2]
+            let ready = claimer.returns.ready.loadAcquire()  // [H4]
+            return Int(truncatingIfNeeded: ready &- head) + claimer.postedCount()
         }
         // [H1 acquire <- the driver's release of tail]
         let tail = claimer.tail.loadAcquire()
