@@ -1,15 +1,7 @@
 /*
- * The driver's side of header-queue.pml: harvest and retire, or, with HOSTILE, anything.
+ * The driver's side of header-queue.pml: retire, and its part of a reset.
  */
 #ifndef HOSTILE
-
-/* RxDriver.harvest [V2 acquire] */
-inline read(slot) {
-    assert(owner[slot] == isReported);
-    assert(!writing[slot]);
-    assert(!reading[slot]);
-    reading[slot] = true
-}
 
 inline done(slot) {
     assert(owner[slot] == isReported);
@@ -126,48 +118,8 @@ inline retire() {
     od
 }
 
-/* RxDriver.forgetSlots: done with, and not retired. */
-inline forget(slot) {
-    assert(owner[slot] == isReported);
-    owner[slot] = waits;
-    reading[slot] = false
-}
-
-proctype Consumer(byte rq) {
-    byte first, left, here, bits, each;
-    bool passes;
-
-end:
-    do
-    :: atomic {
-        nempty(used[rq]) ->
-            used[rq]?first,left;
-            EACH(each, left, read(SLOT(first + each)));
-            harvested++
-        }
-        /* RxDriver.finish */
-        if
-#ifdef RESET_RETIRES
-        :: atomic { harvested--; retiring++ }
-#else
-        :: atomic { !stops -> harvested--; retiring++ }
-#endif
-            retire()
-        :: atomic {
-            stops ->
-                EACH(each, left, forget(SLOT(first + each)));
-                first = 0; left = 0;
-                harvested--
-            }
-        fi;
-        buffers[rq]++
-#ifdef PROGRESS
-    :: break /* harvests no more */
-#endif
-    od
-}
-
 #ifdef RELAX_H1
+#define MEMORY
 /* What no release completes is completed some time. */
 proctype Memory() {
 end:
@@ -178,19 +130,27 @@ end:
 }
 #endif
 
+/* DriverHeaderQueue.finishReset: the words, P where the tail stands, then that [H1 release]. */
+inline giveAll() {
+#ifdef RESET_WORDS
+    EACH(each, GROUPS, word[each] = (each == 0 -> PASSED : 0));
 #else
-
-/* Its tail is any, whenever it is read; buffers come back, or not. */
-proctype Evil() {
-    byte first, count;
-end:
-    do
-    :: atomic { used[0]?first,count -> buffers[0]++; first = 0; count = 0 }
-    :: atomic { used[1]?first,count -> buffers[1]++; first = 0; count = 0 }
-#ifdef PROGRESS
-    :: break /* does nothing any more */
+    EACH(each, GROUPS, word[each] = (each == SLOT(tail) / GROUP -> PASSED : 0));
 #endif
-    od
+    EACH(each, SLOTS, assert(owner[each] != isFree && owner[each] != isClaimed));
+    EACH(each, SLOTS, owner[each] = isFree);
+    reported = 0;
+    storeTail(SLOTS);
+    countSlots()
 }
 
 #endif
+
+/* DriverHeaderQueue.prepareReset: the tail stays. */
+inline prepareReset() {
+#ifdef RESET_ZERO
+    tail = 0
+#else
+    skip
+#endif
+}

@@ -4,10 +4,10 @@
  *   Worker(rq)    an RQ's thread: between two turns it obeys orders; in a turn it plans a burst,
  *                 claims slots, writes them, reports them
  *   Consumer(rq)  an RQ's driver: harvests what was reported, reads it, retires it; or stops for
- *                 ever (driver.pml)
+ *                 ever (turns.pml, driver.pml)
  *   Control       asks for resets of RQs and of the header queue as the driver, and carries them
  *                 out as the device's control thread (reset.pml)
- *   Evil          with HOSTILE, stands for a driver that stores any tail at any moment (driver.pml)
+ *   Evil          with HOSTILE, stands for a driver that stores any tail at any moment (turns.pml)
  *
  * Each step names the function that it stands for. What is modelled exactly: the order of shared
  * accesses, claim's bounded tries and its second look at the head, the words of the retire bitmap
@@ -16,7 +16,8 @@
  * virtqueue breaks publishes its burst and claims no more, as one that has no turn. Cursors count
  * modulo LAPS * SLOTS, which tells every honest distance and every kind of lie; that the real head
  * does not come round is `moved`: whether it has changed since the read. Not modelled: the copy of
- * the head in guest memory, which nobody reads, and the out-of-order return.
+ * the head in guest memory, which nobody reads. The out-of-order return has a model of its own,
+ * return-ring.pml; rqs.pml, turns.pml and reset.pml serve both.
  *
  * What weak memory does is modelled for the accesses that an edge orders (labels as in the
  * memory-ordering table):
@@ -38,45 +39,19 @@
  *   RESET_GIVES    it gives all slots, though some that were reported are still being read
  *   RESET_WORDS    it gives all slots with P in the first word, wherever the tail stands
  */
-#ifndef SLOTS
-#define SLOTS 4
-#endif
+#include "rqs.pml"
+
 #ifndef GROUP
 #define GROUP 1
 #endif
-#ifndef BURST
-#define BURST 2
-#endif
-#ifndef BUFFERS
-#define BUFFERS 1
-#endif
-/* How many of the RQs get reset; whether the header queue does; whether the driver of an RQ that is
- * reset may forget what that had reported. */
-#ifndef RESETS
-#define RESETS 0
-#endif
-#ifndef QUEUE_RESETS
-#define QUEUE_RESETS 0
-#endif
-#ifndef LOSSES
-#define LOSSES 0
-#endif
-#ifndef LAG
-#define LAG 1
-#endif
-/* A view that is a lap behind needs more than two to tell. */
-#ifndef LAPS
-#define LAPS 2
-#endif
-#define TRIES   2
+#define WORKER_LOCALS   start, free, count, wanted, tries, each
+#define CONSUMER_LOCALS first, left, here, bits, each, passes
+/* The slot of a burst that is number `index` in it. */
+#define NAMED(burst, index) SLOT((burst) + (index))
+
 #define GROUPS  (SLOTS / GROUP)
-#define CURSORS (LAPS * SLOTS)
 #define PASSED  (1 << GROUP)
 #define FULL    (PASSED | (PASSED - 1))
-
-#define SLOT(cursor)          ((cursor) % SLOTS)
-#define FORWARD(cursor, count) (((cursor) + (count)) % CURSORS)
-#define DISTANCE(from, to)    (((to) + CURSORS - (from)) % CURSORS)
 
 /*
  * Who a slot belongs to. `waits`: it is the driver's, who has done with it: retired, its group's
@@ -84,43 +59,17 @@
  */
 mtype = { isFree, isClaimed, isReported, waits };
 mtype owner[SLOTS] = isFree;
-byte claimed[2], reported;
 
 /* Shared words. */
 byte tail = SLOTS;
-byte head;
-bool broken;
 byte word[GROUPS];
 
 /* Memory. `step`: by how much the latest stores moved the tail, newest first. */
-bool writing[SLOTS], reading[SLOTS], resetting[GROUPS];
-byte lag[2], headLag, step[LAG] = GROUP;
-bool moved[2];
-
-/* The RQs: bursts reported and not harvested, buffers the driver posted. */
-chan used[2] = [BUFFERS] of { byte, byte };
-byte buffers[2] = 1;
-
-/*
- * TurnOrders: whether the last order is to hold, and whether the answer is to that one. `stands`:
- * the control thread takes the RQ to be at a turn boundary; `turning`: it is between two.
- */
-bool holds[2], isHeld[2], stands[2], turning[2];
-/* RQs that were reset and not enabled again; whether the header queue is being reset, so that its
- * driver retires nothing. */
-bool isReset[2], stops;
-
-/* Bursts that are being retired, and harvested ones that are not yet. */
-byte retiring, harvested;
-#ifdef PROGRESS
-bool turned;
-#endif
+bool resetting[GROUPS];
+byte step[LAG] = GROUP;
 
 #define BEHIND(stores) \
     (((stores) > 0 -> step[0] : 0) + ((stores) > 1 -> step[1 % LAG] : 0))
-
-#define EACH(index, limit, body) \
-    index = 0; do :: index < (limit) -> body; index++ :: else -> break od; index = 0
 
 #ifdef RESET_ZERO
 #define isExcused stops /* the queue counts as broken until it is reset */
@@ -136,13 +85,6 @@ inline countSlots() {
     assert(isExcused || DISTANCE(head, tail) <= SLOTS);
     assert(isExcused || claimed[0] + claimed[1] + reported + DISTANCE(head, tail) == SLOTS)
 #endif
-}
-
-/* HeaderClaimer.claim reads the head [H2 acquire], at first and when it doubts. */
-inline readHead() {
-    start = head;
-    moved[rq] = false;
-    lag[rq] = (lag[rq] > headLag -> headLag : lag[rq])
 }
 
 /*
@@ -253,85 +195,33 @@ inline report() {
     countSlots()
 }
 
-proctype Worker(byte rq) {
-    byte start, free, count, wanted, tries, each;
-    bool runs;
-
+/* HeaderQueue.reset. The tail may stand anywhere [H1 acquire]: from there on nothing is free. */
+inline resetDevice() {
+#ifdef HOSTILE
+    assert(!turning[0] && !turning[1]);
+    head = 0;
     do
-    /* RxLane.obey, TurnOrders.obey: answers an order to hold [E1 release] ... */
-    :: atomic { holds[rq] && !isHeld[rq] -> runs = false; isHeld[rq] = true }
-    /* ... and takes one to run [E2 acquire]. */
-    :: atomic {
-        !holds[rq] && !runs ->
-            runs = true
-#ifndef RELAX_E2
-            ; lag[rq] = 0
+    :: head < CURSORS - 1 -> head++
+    :: break
+    od;
+#else
+    assert(claimed[0] + claimed[1] == 0);
+    head = tail;
+    EACH(each, SLOTS, owner[each] = (owner[each] == isFree -> waits : owner[each]));
+    reported = SLOTS;
 #endif
-        }
-#ifdef HOLD_STALE
-        isHeld[rq] = false
-#endif
-    /* RxLane.run, as far as it has seen: RxWorker.turn, RxBurst.place */
-    :: atomic {
-        runs ->
-            assert(!stands[rq]);
-            turning[rq] = true;
-#ifdef PROGRESS
-            if
-            :: rq == 0 -> turned = !turned
-            :: else
-            fi;
-#endif
-            if
-            :: buffers[rq] == 0 -> wanted = 0
-            :: buffers[rq] > 0 -> wanted = 1
-            :: buffers[rq] > 0 -> wanted = BURST
-            fi
-        }
-        claim();
-#ifdef RELAX_E1
-        /* Nothing keeps the answer behind what the turn does. */
-        if
-        :: atomic { holds[rq] -> isHeld[rq] = true }
-        :: true
-        fi;
-#endif
-        atomic {
-            if
-            :: count == 0
-            :: count > 0 -> report()
-            fi;
-            start = 0; free = 0; count = 0; wanted = 0; tries = 0;
-            turning[rq] = false
-        }
-    od
+    broken = false;
+    /* A relaxed store: it hands on no view. No cursor comes again: what was read is void. */
+    headLag = LAG;
+    moved[0] = true;
+    moved[1] = true;
+    countSlots()
+}
+
+/* At creation the driver has given all, and P is in word 0. */
+inline begin() {
+    word[0] = PASSED
 }
 
 #include "driver.pml"
-#include "reset.pml"
-
-init {
-    atomic {
-        word[0] = PASSED;
-        buffers[0] = BUFFERS;
-        run Worker(0);
-        run Worker(1);
-#if RESETS + QUEUE_RESETS > 0
-        run Control();
-#endif
-#ifdef HOSTILE
-        run Evil()
-#else
-        run Consumer(0);
-        run Consumer(1);
-#ifdef RELAX_H1
-        run Memory()
-#endif
-#endif
-    }
-}
-
-#ifdef PROGRESS
-/* RQ 0's worker begins one turn after the other, whatever the driver does, unless it is held. */
-ltl goesOn { ([]<> (turned || holds[0])) && ([]<> (!turned || holds[0])) }
-#endif
+#include "turns.pml"

@@ -1,5 +1,5 @@
 /*
- * Resets of header-queue.pml, of RQs and of the header queue, step by step between driver and
+ * Resets in both models, of RQs and of the header queue, step by step between driver and
  * device. The driver's calls to the device are one after the other.
  */
 
@@ -27,45 +27,6 @@ inline release(rq) {
 #endif
     fi
 }
-
-/* HeaderQueue.reset. The tail may stand anywhere [H1 acquire]: from there on nothing is free. */
-inline resetDevice() {
-#ifdef HOSTILE
-    assert(!turning[0] && !turning[1]);
-    head = 0;
-    do
-    :: head < CURSORS - 1 -> head++
-    :: break
-    od;
-#else
-    assert(claimed[0] + claimed[1] == 0);
-    head = tail;
-    EACH(each, SLOTS, owner[each] = (owner[each] == isFree -> waits : owner[each]));
-    reported = SLOTS;
-#endif
-    broken = false;
-    /* A relaxed store: it hands on no view. No cursor comes again: what was read is void. */
-    headLag = LAG;
-    moved[0] = true;
-    moved[1] = true;
-    countSlots()
-}
-
-#ifndef HOSTILE
-/* DriverHeaderQueue.finishReset: the words, P where the tail stands, then that [H1 release]. */
-inline giveAll() {
-#ifdef RESET_WORDS
-    EACH(each, GROUPS, word[each] = (each == 0 -> PASSED : 0));
-#else
-    EACH(each, GROUPS, word[each] = (each == SLOT(tail) / GROUP -> PASSED : 0));
-#endif
-    EACH(each, SLOTS, assert(owner[each] != isFree && owner[each] != isClaimed));
-    EACH(each, SLOTS, owner[each] = isFree);
-    reported = 0;
-    storeTail(SLOTS);
-    countSlots()
-}
-#endif
 
 #ifdef HOSTILE
 #define hasHarvested(rq) true
@@ -115,9 +76,7 @@ end:
     :: atomic {
         !stops && retiring == 0 ->
             stops = true;
-#ifdef RESET_ZERO
-            tail = 0;
-#endif
+            prepareReset();
             orderHold(0)
         }
         /* RxEngine.reset(headerQueue) */

@@ -1,0 +1,82 @@
+/*
+ * What the models of both returns share, as they begin: the geometry, the RQs and the orders to
+ * them, what of a worker's view weak memory may age.
+ */
+#ifndef SLOTS
+#define SLOTS 4
+#endif
+#ifndef BURST
+#define BURST 2
+#endif
+#ifndef BUFFERS
+#define BUFFERS 1
+#endif
+/* How many of the RQs get reset; whether the header queue does; whether the driver of an RQ that is
+ * reset may forget what that had reported. */
+#ifndef RESETS
+#define RESETS 0
+#endif
+#ifndef QUEUE_RESETS
+#define QUEUE_RESETS 0
+#endif
+#ifndef LOSSES
+#define LOSSES 0
+#endif
+#ifndef LAG
+#define LAG 1
+#endif
+/* A view that is a lap behind needs more than two to tell. */
+#ifndef LAPS
+#define LAPS 2
+#endif
+#define TRIES   2
+#define CURSORS (LAPS * SLOTS)
+
+#define SLOT(cursor)          ((cursor) % SLOTS)
+#define FORWARD(cursor, count) (((cursor) + (count)) % CURSORS)
+#define DISTANCE(from, to)    (((to) + CURSORS - (from)) % CURSORS)
+
+#define EACH(index, limit, body) \
+    index = 0; do :: index < (limit) -> body; index++ :: else -> break od; index = 0
+
+/* Shared words of the device. */
+byte head;
+bool broken;
+
+/* Slots in bursts in the making, by RQ, and slots that are the driver's. */
+byte claimed[2], reported;
+
+/*
+ * Memory: slots whose bytes are being written or read; by how many stores a worker's view of what
+ * the slots come back by (tail, or ready) lags, and the view that was handed on with the head;
+ * whether the head has changed since it was read.
+ */
+bool writing[SLOTS], reading[SLOTS];
+byte lag[2], headLag;
+bool moved[2];
+
+/* The RQs: bursts reported and not harvested, buffers the driver posted. */
+chan used[2] = [BUFFERS] of { byte, byte };
+byte buffers[2] = 1;
+
+/*
+ * TurnOrders: whether the last order is to hold, and whether the answer is to that one. `stands`:
+ * the control thread takes the RQ to be at a turn boundary; `turning`: it is between two.
+ */
+bool holds[2], isHeld[2], stands[2], turning[2];
+/* RQs that were reset and not enabled again; whether the header queue is being reset, so that its
+ * driver retires nothing. */
+bool isReset[2], stops;
+
+/* Bursts that are being retired, and harvested ones that are not yet. */
+byte retiring, harvested;
+#ifdef PROGRESS
+bool turned;
+#endif
+
+/* HeaderClaimer.claim reads the head [H2 acquire], at first and when it doubts. */
+inline readHead() {
+    start = head;
+    moved[rq] = false;
+    lag[rq] = (lag[rq] > headLag -> headLag : lag[rq])
+}
