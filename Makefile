@@ -16,9 +16,14 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 BINUTILS_STRIP ?= strip
 LIBRARY := .build/lib
-LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -static-stdlib \
+LIBRARY_BUILD := $(SWIFT) build -c release -Xswiftc -static-stdlib \
     -Xswiftc -use-ld=lld -Xlinker -soname=libcleave.so.0 -Xlinker -z -Xlinker nodelete \
-    -Xlinker --version-script=Sources/CCleave/cleave.map
+    -Xlinker --version-script=Sources/CCleave/cleave.map --scratch-path
+# Where the dynamic loader looks first on processors with AVX2 and BMI: the library built for them.
+WIDE := glibc-hwcaps/x86-64-v3
+HAS_WIDE := $(filter x86_64,$(shell uname -m))
+# make bench MARCH=x86-64-v3: the same for the program, which is built for every x86-64 otherwise.
+MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 
 .DEFAULT_GOAL := help
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
@@ -28,6 +33,7 @@ LIBRARY_BUILD := $(SWIFT) build -c release --scratch-path .build-lib -Xswiftc -s
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
 	@echo 'make bench        the main job on configs/bench/default.yaml (BENCH_ARGS="--json FILE")'
+	@echo '                  MARCH=x86-64-v3 builds for processors with AVX2, as libcleave is'
 	@echo 'make test         all of: style, unit and stress tests, ThreadSanitizer, models, docs'
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
@@ -51,7 +57,7 @@ needed:
 	@.ci/require $(NEEDED)
 
 build: needed
-	$(SWIFT) build -c release --product cleave-bench
+	$(SWIFT) build -c release $(MARCH_FLAGS) --product cleave-bench
 
 bench: build
 	@.ci/own-session $(PROGRAM) $(BENCH_ARGS)
@@ -139,13 +145,20 @@ docs: needed
 	    --warnings-as-errors
 
 lib: needed
-	$(LIBRARY_BUILD) --product cleave
-	$(LIBRARY_BUILD) --product cleave-static
+	$(LIBRARY_BUILD) .build-lib --product cleave
+	$(LIBRARY_BUILD) .build-lib --product cleave-static
 	@.ci/pack-library .build-lib/release $(LIBRARY) $(VERSION) Sources/CCleave/cleave.map
+ifneq ($(HAS_WIDE),)
+	$(LIBRARY_BUILD) .build-lib-v3 -Xcc -march=x86-64-v3 --product cleave
+	@mkdir -p $(LIBRARY)/$(WIDE)
+	@cp .build-lib-v3/release/libcleave.so $(LIBRARY)/$(WIDE)/libcleave.so.0
+endif
 
 abi: lib
 	@.ci/require gcc binutils
 	@.ci/library-facts $(LIBRARY)/libcleave.so.0
+	@for wide in $(LIBRARY)/$(WIDE)/libcleave.so.0; do \
+	    if [ -e $$wide ]; then echo; .ci/library-facts $$wide; fi; done
 
 install: lib
 	@$(MAKE) --no-print-directory install-files
@@ -160,6 +173,11 @@ install-files:
 	ln -sf libcleave.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libcleave.so.0
 	ln -sf libcleave.so.0 $(DESTDIR)$(LIBDIR)/libcleave.so
 	install -m 644 $(LIBRARY)/libcleave.a $(DESTDIR)$(LIBDIR)
+ifneq ($(HAS_WIDE),)
+	install -d $(DESTDIR)$(LIBDIR)/$(WIDE)
+	install -m 755 $(LIBRARY)/$(WIDE)/libcleave.so.0 $(DESTDIR)$(LIBDIR)/$(WIDE)
+	$(BINUTILS_STRIP) --strip-unneeded $(DESTDIR)$(LIBDIR)/$(WIDE)/libcleave.so.0
+endif
 	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
 	    Sources/CCleave/cleave.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/cleave.pc
 	install -m 644 Sources/CCleave/libcleave.3 $(DESTDIR)$(PREFIX)/share/man/man3
@@ -183,5 +201,5 @@ bench-rings: needed
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
 clean:
-	rm -rf .build .build-plain .build-tsan .build-lib .build-model .build-numa .build-count
+	rm -rf .build .build-plain .build-tsan .build-lib .build-lib-v3 .build-model .build-numa .build-count
 	$(MAKE) --no-print-directory -C Benchmarks clean

@@ -1,6 +1,7 @@
 // DPDK's environment, pairs of ports, and packets; the runs are in vhost_runs.c.
 #include "vhost.h"
 
+#include <dlfcn.h>
 #include <rte_bus_vdev.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
@@ -35,9 +36,17 @@ int vhost_fail_cleave(const char *what, int result, const void *handle) {
     return vhost_fail("%s: %s: %s", what, cleave_strerror(result), text);
 }
 
+// For which processors the loader's choice of libcleave was built.
+static const char *cleave_build(void) {
+    Dl_info info;
+    if (dladdr((const void *)(uintptr_t)&cleave_version, &info) == 0) return "unknown";
+    return strstr(info.dli_fname, "x86-64-v3") != NULL ? "x86-64-v3" : "baseline";
+}
+
 const char *dpdk_bench_versions(void) {
     static char text[128];
-    snprintf(text, sizeof text, "%s, libcleave %s", rte_version(), cleave_version());
+    snprintf(text, sizeof text, "%s, libcleave %s (%s)", rte_version(), cleave_version(),
+             cleave_build());
     return text;
 }
 

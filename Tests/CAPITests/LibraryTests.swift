@@ -9,6 +9,11 @@ struct LibraryTests {
         url.deletingLastPathComponent()
     }
     static let library = root.appendingPathComponent(".build/lib/libcleave.so.0").path
+    /// For processors with AVX2; on x86-64 alone.
+    static let wide = ".build/lib/glibc-hwcaps/x86-64-v3/libcleave.so.0"
+    static let hasWide = FileManager.default.fileExists(
+        atPath: root.appendingPathComponent(wide).path)
+    static let libraries = [library] + (hasWide ? [wide] : [])
     static let hasLibrary = FileManager.default.fileExists(atPath: library)
 
     struct Problem: Error, CustomStringConvertible {
@@ -50,9 +55,11 @@ struct LibraryTests {
         #expect(Self.hasLibrary, "run `make lib` first")
     }
 
-    @Test("It needs the C and C++ runtimes and libnuma alone", .enabled(if: has("readelf")))
-    func needed() throws {
-        let (code, text) = try Self.run("readelf -dW \(Self.library)")
+    @Test(
+        "It needs the C and C++ runtimes and libnuma alone", .enabled(if: has("readelf")),
+        arguments: libraries)
+    func needed(library: String) throws {
+        let (code, text) = try Self.run("readelf -dW \(library)")
         #expect(code == 0, "\(text)")
         let needed = Set(text.matches(of: /NEEDED.*\[(.*)\]/).map { String($0.1) })
         let allowed: Set = [
@@ -66,8 +73,9 @@ struct LibraryTests {
 
     @Test("It shows exactly what the map lists, and so does the archive", .enabled(if: has("nm")))
     func exports() throws {
-        for (flags, file) in [("-D", "libcleave.so.0"), ("-g", "libcleave.a")] {
-            let (code, text) = try Self.run("nm \(flags) --defined-only .build/lib/\(file)")
+        let archive = [("-g", ".build/lib/libcleave.a")]
+        for (flags, file) in Self.libraries.map({ ("-D", $0) }) + archive {
+            let (code, text) = try Self.run("nm \(flags) --defined-only \(file)")
             #expect(code == 0, "\(text)")
             let names = text.matches(of: /(?m)^[0-9a-f]+ [TDBRVWi] ([^@\s]+)/).map { String($0.1) }
             #expect(names.sorted() == (try Self.exported))
@@ -85,10 +93,21 @@ struct LibraryTests {
         #expect(declared.sorted() == (try Self.exported))
     }
 
-    @Test("Stripped it is smaller than 8 MB", .enabled(if: has("strip")))
-    func size() throws {
+    @Test("The loader takes the build for the processor", .enabled(if: hasWide))
+    func wideIsLoaded() throws {
+        let loader = "/lib64/ld-linux-x86-64.so.2"
+        let supports = try Self.run("\(loader) --help").output.contains("x86-64-v3 (supported")
         let (code, text) = try Self.run(
-            "f=$(mktemp) && strip --strip-unneeded -o $f \(Self.library) && stat -c %s $f; rm -f $f"
+            "LD_LIBRARY_PATH=.build/lib LD_PRELOAD=libcleave.so.0 \(loader) --list /bin/true")
+        #expect(code == 0, "\(text)")
+        let expected = supports ? Self.wide : ".build/lib/libcleave.so.0"
+        #expect(text.contains(expected), "\(text)")
+    }
+
+    @Test("Stripped it is smaller than 8 MB", .enabled(if: has("strip")), arguments: libraries)
+    func size(library: String) throws {
+        let (code, text) = try Self.run(
+            "f=$(mktemp) && strip --strip-unneeded -o $f \(library) && stat -c %s $f; rm -f $f"
         )
         #expect(code == 0, "\(text)")
         let byteCount = Int(text.trimmingCharacters(in: .whitespacesAndNewlines)) ?? .max

@@ -57,7 +57,7 @@ typedef struct dpdk_guest_layout {
 typedef void (*dpdk_guest_turn)(void *context, uint32_t first, uint32_t count);
 
 const char *dpdk_bench_error(void);
-/// Version of DPDK, and of libcleave.
+/// Version of DPDK, and of libcleave and its build.
 const char *dpdk_bench_versions(void);
 
 /// Starts DPDK's environment on `cpu` with memory of 4 KiB pages.
