@@ -132,8 +132,8 @@ static bool asks_for_checksum(const struct rte_mbuf *received) {
 }
 
 static void finish(
-    const dpdk_shape *shape, struct rte_mbuf **received, int count, const dpdk_sources *sources, const void *const *sent,
-    bool verify, dpdk_tally *tally) {
+    const dpdk_shape *shape, struct rte_mbuf **received, int count, const dpdk_sources *sources,
+    const void *const *sent, bool verify, dpdk_tally *tally) {
     for (int i = 0; verify && i < count; i++) {
         const cleave_ref packet = {.data = sent[i], .length = sources->packet_bytes};
         if (!is_intact(received[i], &packet) ||

@@ -185,9 +185,10 @@ struct LibraryTests {
             LD_LIBRARY_PATH=$d/usr/lib ./m 2>/dev/null
             """)
         #expect(code == 0, "\(text)")
+        let wide = Self.hasWide ? "./usr/lib/glibc-hwcaps/x86-64-v3/libcleave.so.0\n" : ""
         let expected = """
             ./usr/include/cleave.h
-            ./usr/lib/libcleave.a
+            \(wide)./usr/lib/libcleave.a
             ./usr/lib/libcleave.so
             ./usr/lib/libcleave.so.0
             ./usr/lib/libcleave.so.0.1.0

@@ -23,6 +23,7 @@ func count(packets: Int, of packet: String) throws {
     ]
     let pool = try PacketPool.load(packet, count: 256, flows: 16)
     try countParts(packets: packets)
+    try countRegions(pool, packets: packets)
     for (name, method) in methods {
         for ring in RingFormat.allCases {
             let probe = try Probe(method, pool: pool, ringSize: 256, ring: ring)

@@ -8,7 +8,7 @@ import RxPath
 
 /// Counts `operation` on items of `kind`, `rounds` bursts of 32, under the name
 /// "OPERATION KIND part".
-private func countPart(
+func countPart(
     _ operation: String, _ kind: String, packets: Int, _ burst: () throws -> Void
 ) rethrows {
     for _ in 0..<16 { try burst() }

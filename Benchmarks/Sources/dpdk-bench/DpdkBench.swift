@@ -23,7 +23,7 @@ struct DpdkBench: ParsableCommand {
     var sources = "warm,cold"
     @Option(
         help:
-            "What to measure: enqueue, dequeue, checksums (dequeue), call (C beside Swift), threads."
+            "What to measure: enqueue, dequeue, checksums (in it), call (C beside Swift), threads."
     )
     var parts = "enqueue,dequeue,checksums,call,threads"
     @Option(help: "Interleaved runs of each contender.")

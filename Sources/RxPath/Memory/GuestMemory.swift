@@ -98,10 +98,13 @@ public final class GuestMemory: Sendable {
     var cache: RegionCache { RegionCache(self) }
 }
 
-/// Translation with the last region kept in registers: guests rarely have more than one region
-/// that packets go to. Unowned: the worker holds the `GuestMemory`.
+/// Translation with the last region kept in registers, and the one before it at hand: a guest's
+/// memory lies below and above a hole under 4 GiB, and packets go to both. Unowned: the worker
+/// holds the `GuestMemory`.
 struct RegionCache: BitwiseCopyable {
+    /// For loops without a call in them; at their end `turn` may let them go on.
     private(set) var last: MemoryRegion
+    private var other: MemoryRegion
     private let regions: UnsafeMutablePointer<MemoryRegion>
     private let regionCount: Int
 
@@ -109,15 +112,25 @@ struct RegionCache: BitwiseCopyable {
         regions = memory.regions
         regionCount = memory.regionCount
         last = regions[0]
+        other = regions[regionCount - 1]
     }
 
     /// The host pointer of `byteCount` bytes at `address`, or nil if no single region holds them.
     @inline(__always)
     mutating func translate(_ address: UInt64, _ byteCount: UInt32) -> UnsafeMutableRawPointer? {
         if let hit = last.translate(address, UInt64(byteCount)) { return hit }
+        if turn(to: address) { return last.translate(address, UInt64(byteCount)) }
         // By value: a mutating call would pin the whole queue to memory in the caller's loop.
-        last = region(of: address)
+        (last, other) = (region(of: address), last)
         return last.translate(address, UInt64(byteCount))
+    }
+
+    /// Makes the region before the last one the last, if it alone of the two holds `address`.
+    @inline(__always)
+    mutating func turn(to address: UInt64) -> Bool {
+        if other.translate(address, 1) == nil || last.translate(address, 1) != nil { return false }
+        (last, other) = (other, last)
+        return true
     }
 
     /// The region that holds `address`, or the last one again.

@@ -78,8 +78,8 @@ struct PackedTxRing: TxRing {
         var slot = place(cursor)
         var taken = 0
         while taken < limit {
-            // [V4] The id is left over if the flags are those of a plain descriptor and no more, and
-            // no id is as large as a wrong flag.
+            // [V4] The id is left over if the flags are those of a plain descriptor and no more,
+            // and no id is as large as a wrong flag.
             let rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
             let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ flags
             let byteCount = UInt32(truncatingIfNeeded: rest)

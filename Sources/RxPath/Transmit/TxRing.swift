@@ -128,8 +128,8 @@ struct TxRun: BitwiseCopyable {
     @inline(__always)
     var least: UInt32 { UInt32(truncatingIfNeeded: netHeaderByteCount &+ 14) }
 
-    /// Adds the packet in `segment`, of at least `least` bytes, if it is of that kind and not one to
-    /// be dropped.
+    /// Adds the packet in `segment`, of at least `least` bytes, if it is of that kind and not one
+    /// to be dropped.
     @inline(__always)
     mutating func add<Kind: TxRunKind>(
         _ segment: Segment, tag: UInt16, _ kind: Kind.Type

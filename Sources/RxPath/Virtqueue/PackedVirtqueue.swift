@@ -82,7 +82,7 @@ struct PackedVirtqueue: Virtqueue {
     ) -> Int {
         let room = min(size &- takenCount, segments.capacity &- segments.count)
         let limit = min(count, room / Buffer.descriptorCount)
-        var taken = 0
+        var (taken, hasTurned) = (0, false)
         while taken < limit {
             let span = min(limit &- taken, (size &- cursor.offset) / Buffer.descriptorCount)
             let found = takeSpan(
@@ -94,9 +94,21 @@ struct PackedVirtqueue: Virtqueue {
             usedCount &+= found
             cursor.advance(by: descriptors, size: size)
             taken &+= found
-            if found < span || found == 0 { break }
+            if found < span || found == 0 {
+                // It goes on in the other region: once for nothing, whatever the driver writes
+                // meanwhile.
+                if found == 0 && hasTurned || !turn() { break }
+                hasTurned = true
+            }
         }
         return taken
+    }
+
+    /// Whether the next buffer lies in the region before the last one, which is the last one now.
+    @inline(__always)
+    private mutating func turn() -> Bool {
+        let slot = ring + cursor.offset &* PackedLayout.descriptorByteCount
+        return regions.turn(to: SharedWord64(slot).load())
     }
 
     /// A loop of its own without a call in it, for the reason given at the split ring's.

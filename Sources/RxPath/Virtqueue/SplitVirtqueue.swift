@@ -82,17 +82,52 @@ struct SplitVirtqueue: Virtqueue {
         }
     }
 
-    /// A loop of its own without a call in it: among the rare cases of `take` the compiler keeps
-    /// the cursors in memory, which cost 9 cycles per packet.
     @inline(__always)
     mutating func takeRun<Buffer: RunBuffer>(
         _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
         _ buffer: Buffer.Type
     ) -> Int {
-        let region = regions.last
         let known = min(count, Int(availIndex &- nextAvail))
         let limit = min(known, (segments.capacity &- segments.count) / Buffer.descriptorCount)
-        let segmentsOut = segments.base + segments.count
+        var (taken, hasTurned) = (0, false)
+        while true {
+            let found = takeSpan(
+                needs + taken &* Buffer.descriptorCount, limit &- taken,
+                segments.base + segments.count, buffer)
+            nextAvail = nextAvail &+ UInt16(truncatingIfNeeded: found)
+            usedCount &+= found
+            segments.count &+= found &* Buffer.descriptorCount
+            taken &+= found
+            // It goes on in the other region: once for nothing, whatever the driver writes
+            // meanwhile.
+            if taken == limit || found == 0 && hasTurned || !turn() { return taken }
+            hasTurned = true
+        }
+    }
+
+    /// Whether the next buffer lies in the region before the last one, which is the last one now.
+    @inline(__always)
+    private mutating func turn() -> Bool {
+        let head = nextHead
+        if head > mask { return false }
+        return regions.turn(to: SharedWord64(descriptors + Int(head) &* 16).load())
+    }
+
+    @inline(__always) private var nextHead: UInt16 {
+        let entry = SplitLayout.entriesOffset &+ 2 &* Int(nextAvail & mask)
+        return SharedWord16(availRing + entry).load()
+    }
+
+    /// Buffers in a row, all in the last region.
+    ///
+    /// A loop of its own without a call in it: among the rare cases of `take` the compiler keeps
+    /// the cursors in memory, which cost 9 cycles per packet.
+    @inline(__always)
+    private func takeSpan<Buffer: RunBuffer>(
+        _ needs: UnsafePointer<Int>, _ limit: Int, _ segmentsOut: UnsafeMutablePointer<Segment>,
+        _ buffer: Buffer.Type
+    ) -> Int {
+        let region = regions.last
         let shadowOut = shadow + usedCount
         var taken = 0
         while taken < limit {
@@ -119,9 +154,6 @@ struct SplitVirtqueue: Virtqueue {
             shadowOut[taken] = UInt64(head) | UInt64(truncatingIfNeeded: byteCount) &<< 32
             taken &+= 1
         }
-        nextAvail = nextAvail &+ UInt16(truncatingIfNeeded: taken)
-        usedCount &+= taken
-        segments.count &+= taken &* Buffer.descriptorCount
         return taken
     }
 
@@ -132,8 +164,7 @@ struct SplitVirtqueue: Virtqueue {
             learn()
             if nextAvail == availIndex { return fault == .none ? .empty : .broken }
         }
-        let entry = SplitLayout.entriesOffset &+ 2 &* Int(nextAvail & mask)
-        head = SharedWord16(availRing + entry).load()
+        head = nextHead
         if head > mask { return broken(.head) }
         let descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
         if descriptor.isSingleWritable && !segments.isFull,
