@@ -12,15 +12,16 @@ struct AbiOverhead: Encodable, CustomStringConvertible {
     /// Cycles per burst of 32.
     let swift: Figures
     let c: Figures
-    /// Of the medians, cycles per burst.
-    var difference: Double { c.median - swift.median }
+    /// C less Swift, cycles per burst: of the two runs of each round, which are too close in time
+    /// for the machine to have changed between them. Which of them comes first takes turns.
+    let difference: Figures
 
     var description: String {
         let parts = [("C", c), ("Swift", swift)].map { name, figures in
             "\(name) \(Report.figures(figures))"
         }
         return "A burst of 32 x 64 B, cycles: \(parts.joined(separator: ", ")); "
-            + "the C call costs \(Report.number(difference)) more "
+            + "the C call costs \(Report.number(difference.median)) more, round by round "
             + "(of the minima: \(Report.number(c.min - swift.min)))"
     }
 
@@ -46,21 +47,31 @@ struct AbiOverhead: Encodable, CustomStringConvertible {
         rig.detach()
         var swift: [Double] = []
         var c: [Double] = []
-        let bursts: UInt32 = 4096
-        for round in 0...repeats {
-            // One ring for both, which each takes over from the other.
+        let bursts = 4096
+        // One ring for both, which each takes over from the other.
+        func runC() throws -> Double {
             try rig.attach(shape)
             var tally = dpdk_tally()
-            try check(rig.run(sources, bursts: bursts, &tally))
+            try check(rig.run(sources, bursts: UInt32(bursts), &tally))
             rig.detach()
-            let device = try SwiftDevice(rig, sources, count: 1024)
-            let cycles = device.run(bursts: Int(bursts))
-            rig.base = device.base
-            if round == 0 { continue }
-            c.append(Double(tally.cycles) / Double(bursts))
-            swift.append(Double(cycles) / Double(bursts))
+            return Double(tally.cycles) / Double(bursts)
         }
-        return AbiOverhead(swift: Figures(swift), c: Figures(c))
+        func runSwift() throws -> Double {
+            let device = try SwiftDevice(rig, sources, count: 1024)
+            defer { rig.base = device.base }
+            return Double(device.run(bursts: bursts)) / Double(bursts)
+        }
+        for round in 0...repeats {
+            let first = round % 2 == 0 ? try runC() : nil
+            let swiftCycles = try runSwift()
+            let cCycles = try first ?? runC()
+            if round == 0 { continue }
+            c.append(cCycles)
+            swift.append(swiftCycles)
+        }
+        return AbiOverhead(
+            swift: Figures(swift), c: Figures(c),
+            difference: Figures(zip(c, swift).map { $0 - $1 }))
     }
 }
 

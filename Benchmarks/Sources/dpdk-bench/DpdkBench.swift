@@ -61,7 +61,7 @@ struct DpdkBench: ParsableCommand {
         print("Ratio: Cleave / DPDK. From mbufs: the packet descriptions made in the timed part.")
         let results = try Measurement(plan: plan).run()
         let overhead =
-            plan.parts.contains(.call) ? try AbiOverhead.measure(repeats: max(repeats, 15)) : nil
+            plan.parts.contains(.call) ? try AbiOverhead.measure(repeats: max(repeats, 101)) : nil
         if let overhead { print("\n\(overhead.description)") }
         let threads =
             plan.parts.contains(.threads)
