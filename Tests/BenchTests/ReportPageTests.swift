@@ -74,6 +74,7 @@ struct ReportPageTests {
         let origin = "\"command\": \"dpdk-bench --json x\", \"machine\": {\"cpuModel\": \"Z80\"},"
         let page = try page([("d.json", ResultSamples.dpdk(origin: origin))])
         #expect(page.contains("dpdk-bench --json x") && page.contains("Z80"))
+        #expect(page.contains("64 B, whole<") && page.contains("64 B, whole, checksum<"))
         #expect(!page.contains("not recorded"))
     }
 

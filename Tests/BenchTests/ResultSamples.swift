@@ -66,9 +66,11 @@ enum ResultSamples {
                "bytesWritten": 0}]}]}
         """
 
-    private static func dpdkRun(_ method: String, warm: Bool) -> String {
+    /// - Parameter packets: what older files do not say.
+    private static func dpdkRun(_ method: String, warm: Bool, packets: String? = nil) -> String {
         """
         {"op": "enqueue", "ring": "split", "buffers": "mergeable", "method": "\(method)",
+          \(packets.map { "\"packets\": \"\($0)\"," } ?? "")
           "packetBytes": 64, "ringSize": 256, "warm": \(warm), "cleave": \(spread(33)),
           "dpdk": \(spread(76)), "ratio": 0.43, "ratioFromMbufs": 0.5}
         """
@@ -80,7 +82,8 @@ enum ResultSamples {
         {"schema": "cleave-dpdk/1", \(origin) "unit": "cycles", "burst": 32,
           "facts": {"versions": "DPDK 1, libcleave 2", "cpu": 1, "repeats": 15},
           "runs": [\(dpdkRun("whole", warm: true)), \(dpdkRun("d", warm: true)),
-            \(dpdkRun("whole", warm: false))],
+            \(dpdkRun("whole", warm: true, packets: "checksum")),
+            \(dpdkRun("whole", warm: false, packets: "plain"))],
           "bars": [{"name": "enqueue", "limit": 0.4, "ratio": 0.43}, {"name": "other",
             "limit": 1}],
           "abi": {"swift": \(spread(860)), "c": \(spread(990)), "difference": 130},

@@ -14,19 +14,19 @@ struct AbiOverhead: Encodable, CustomStringConvertible {
     let c: Figures
     /// C less Swift, cycles per burst: of the two runs of each round, which are too close in time
     /// for the machine to have changed between them. Which of them comes first takes turns.
-    let difference: Figures
+    let differences: Figures
 
     var description: String {
         let parts = [("C", c), ("Swift", swift)].map { name, figures in
             "\(name) \(Report.figures(figures))"
         }
         return "A burst of 32 x 64 B, cycles: \(parts.joined(separator: ", ")); "
-            + "the C call costs \(Report.number(difference.median)) more, round by round "
+            + "the C call costs \(Report.number(differences.median)) more, round by round "
             + "(of the minima: \(Report.number(c.min - swift.min)))"
     }
 
     private enum CodingKeys: String, CodingKey {
-        case ring, packetBytes, swift, c, difference
+        case ring, packetBytes, swift, c, difference, differences
     }
 
     func encode(to encoder: Encoder) throws {
@@ -35,7 +35,8 @@ struct AbiOverhead: Encodable, CustomStringConvertible {
         try container.encode(packetBytes, forKey: .packetBytes)
         try container.encode(swift, forKey: .swift)
         try container.encode(c, forKey: .c)
-        try container.encode(difference, forKey: .difference)
+        try container.encode(differences.median, forKey: .difference)
+        try container.encode(differences, forKey: .differences)
     }
 
     static func measure(repeats: Int) throws -> AbiOverhead {
@@ -71,7 +72,7 @@ struct AbiOverhead: Encodable, CustomStringConvertible {
         }
         return AbiOverhead(
             swift: Figures(swift), c: Figures(c),
-            difference: Figures(zip(c, swift).map { $0 - $1 }))
+            differences: Figures(zip(c, swift).map { $0 - $1 }))
     }
 }
 

@@ -13,6 +13,8 @@ struct DpdkResults: ResultReader {
         var ring: String
         var buffers: String
         var method: String
+        /// Plain, or what they ask for.
+        var packets: String?
         var packetBytes: Int
         var ringSize: Int
         var warm: Bool
@@ -20,6 +22,11 @@ struct DpdkResults: ResultReader {
         var dpdk: SpreadRecord
         var ratio: Double?
         var ratioFromMbufs: Double?
+
+        var title: String {
+            let method = method == "d" ? "D" : method
+            return packets.map { $0 == "plain" ? method : "\(method), \($0)" } ?? method
+        }
 
         var shape: String {
             "\(buffers) buffers, ring of \(ringSize), \(warm ? "warm" : "cold") sources"
@@ -84,7 +91,7 @@ struct DpdkResults: ResultReader {
             let rows = shown.filter { "\($0.op), \($0.ring) ring" == name }
             let panels = rows.map { row in
                 BarChart.Panel(
-                    title: "\(row.packetBytes) B, " + (row.method == "d" ? "D" : row.method),
+                    title: "\(row.packetBytes) B, \(row.title)",
                     bars: Self.pair(dpdk: row.dpdk, cleave: row.cleave, Numbers.cycles))
             }
             return .chart(.fitting("Cycles per packet, \(name)", panels))
@@ -170,7 +177,8 @@ struct DpdkResults: ResultReader {
         var table = SortableTable(
             title: "All cases",
             columns: [
-                .words("op"), .words("ring"), .words("method"), .init(name: "packet", unit: "B"),
+                .words("op"), .words("ring"), .words("method"), .words("packets"),
+                .init(name: "packet", unit: "B"),
                 .words("buffers"), .init(name: "ring size"), .words("sources"),
                 .init(name: "DPDK", unit: "cycles/packet"), .init(name: "", unit: "range"),
                 .init(name: "Cleave", unit: "cycles/packet"), .init(name: "", unit: "range"),
@@ -178,7 +186,9 @@ struct DpdkResults: ResultReader {
             ])
         table.rows = runs.map { row in
             [
-                .words(row.op), .words(row.ring), .words(row.method), .count(row.packetBytes),
+                .words(row.op), .words(row.ring), .words(row.method),
+                .words(row.packets ?? "plain"),
+                .count(row.packetBytes),
                 .words(row.buffers), .count(row.ringSize), .words(row.warm ? "warm" : "cold"),
                 .figure(row.dpdk.median, Numbers.cycles),
                 .init(text: row.dpdk.range, value: row.dpdk.min),
