@@ -22,9 +22,10 @@ struct DpdkBench: ParsableCommand {
     @Option(help: "Source packets: warm (1024 of them), cold (far more than the caches hold).")
     var sources = "warm,cold"
     @Option(
-        help:
-            "What to measure: enqueue, dequeue, checksums (in it), call (C beside Swift), threads."
-    )
+        help: """
+            What to measure: enqueue, dequeue, checksums (dequeue of packets that ask for one), \
+            call (C beside Swift), threads.
+            """)
     var parts = "enqueue,dequeue,checksums,call,threads"
     @Option(help: "Interleaved runs of each contender.")
     var repeats = 15
