@@ -102,7 +102,7 @@ public final class GuestMemory: Sendable {
 /// memory lies below and above a hole under 4 GiB, and packets go to both. Unowned: the worker
 /// holds the `GuestMemory`.
 struct RegionCache: BitwiseCopyable {
-    /// For loops without a call in them; at their end `turn` may let them go on.
+    /// For loops without a call in them; at their end `switchRegion` may let them go on.
     private(set) var last: MemoryRegion
     private var other: MemoryRegion
     private let regions: UnsafeMutablePointer<MemoryRegion>
@@ -119,7 +119,7 @@ struct RegionCache: BitwiseCopyable {
     @inline(__always)
     mutating func translate(_ address: UInt64, _ byteCount: UInt32) -> UnsafeMutableRawPointer? {
         if let hit = last.translate(address, UInt64(byteCount)) { return hit }
-        if turn(to: address) { return last.translate(address, UInt64(byteCount)) }
+        if switchRegion(to: address) { return last.translate(address, UInt64(byteCount)) }
         // By value: a mutating call would pin the whole queue to memory in the caller's loop.
         (last, other) = (region(of: address), last)
         return last.translate(address, UInt64(byteCount))
@@ -127,7 +127,7 @@ struct RegionCache: BitwiseCopyable {
 
     /// Makes the region before the last one the last, if it alone of the two holds `address`.
     @inline(__always)
-    mutating func turn(to address: UInt64) -> Bool {
+    mutating func switchRegion(to address: UInt64) -> Bool {
         if other.translate(address, 1) == nil || last.translate(address, 1) != nil { return false }
         (last, other) = (other, last)
         return true

@@ -82,7 +82,7 @@ struct PackedVirtqueue: Virtqueue {
     ) -> Int {
         let room = min(size &- takenCount, segments.capacity &- segments.count)
         let limit = min(count, room / Buffer.descriptorCount)
-        var (taken, hasTurned) = (0, false)
+        var (taken, hasSwitched) = (0, false)
         while taken < limit {
             let span = min(limit &- taken, (size &- cursor.offset) / Buffer.descriptorCount)
             let found = takeSpan(
@@ -97,8 +97,8 @@ struct PackedVirtqueue: Virtqueue {
             if found < span || found == 0 {
                 // It goes on in the other region: once for nothing, whatever the driver writes
                 // meanwhile.
-                if found == 0 && hasTurned || !turn() { break }
-                hasTurned = true
+                if found == 0 && hasSwitched || !switchRegion() { break }
+                hasSwitched = true
             }
         }
         return taken
@@ -106,9 +106,9 @@ struct PackedVirtqueue: Virtqueue {
 
     /// Whether the next buffer lies in the region before the last one, which is the last one now.
     @inline(__always)
-    private mutating func turn() -> Bool {
+    private mutating func switchRegion() -> Bool {
         let slot = ring + cursor.offset &* PackedLayout.descriptorByteCount
-        return regions.turn(to: SharedWord64(slot).load())
+        return regions.switchRegion(to: SharedWord64(slot).load())
     }
 
     /// A loop of its own without a call in it, for the reason given at the split ring's.

@@ -89,7 +89,7 @@ struct SplitVirtqueue: Virtqueue {
     ) -> Int {
         let known = min(count, Int(availIndex &- nextAvail))
         let limit = min(known, (segments.capacity &- segments.count) / Buffer.descriptorCount)
-        var (taken, hasTurned) = (0, false)
+        var (taken, hasSwitched) = (0, false)
         while true {
             let found = takeSpan(
                 needs + taken &* Buffer.descriptorCount, limit &- taken,
@@ -100,17 +100,17 @@ struct SplitVirtqueue: Virtqueue {
             taken &+= found
             // It goes on in the other region: once for nothing, whatever the driver writes
             // meanwhile.
-            if taken == limit || found == 0 && hasTurned || !turn() { return taken }
-            hasTurned = true
+            if taken == limit || found == 0 && hasSwitched || !switchRegion() { return taken }
+            hasSwitched = true
         }
     }
 
     /// Whether the next buffer lies in the region before the last one, which is the last one now.
     @inline(__always)
-    private mutating func turn() -> Bool {
+    private mutating func switchRegion() -> Bool {
         let head = nextHead
         if head > mask { return false }
-        return regions.turn(to: SharedWord64(descriptors + Int(head) &* 16).load())
+        return regions.switchRegion(to: SharedWord64(descriptors + Int(head) &* 16).load())
     }
 
     @inline(__always) private var nextHead: UInt16 {

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 @Suite("Buffers in several regions")
-struct RegionTurnTests {
+struct RegionSwitchTests {
     private static let size = 8
     /// Where buffers of each region begin; the rings lie in the first.
     private static let bases: [UInt64] = [0x1_8000, 0x10_0000, 0x20_0000]
