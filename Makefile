@@ -1,5 +1,7 @@
 # Cleave: everything a user or CI calls. `make` alone prints the list.
 SWIFT ?= swift
+# Every build: with the headers that are found when it starts.
+COMPILE := .ci/with-headers $(SWIFT)
 PROGRAM := .build/release/cleave-bench
 SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sources \
     Benchmarks/Micro/Package.swift Benchmarks/Micro/Benchmarks
@@ -16,7 +18,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 BINUTILS_STRIP ?= strip
 LIBRARY := .build/lib
-LIBRARY_BUILD := $(SWIFT) build -c release -Xswiftc -static-stdlib \
+LIBRARY_BUILD := $(COMPILE) build -c release -Xswiftc -static-stdlib \
     -Xswiftc -use-ld=lld -Xlinker -soname=libcleave.so.0 -Xlinker -z -Xlinker nodelete \
     -Xlinker --version-script=Sources/CCleave/cleave.map --scratch-path
 # Where the dynamic loader looks first on processors with AVX2 and BMI: the library built for them.
@@ -28,7 +30,8 @@ MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 .DEFAULT_GOAL := help
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
     bench-dpdk lib abi install install-files clean needed \
-    model test-model numa-test count count-update profile profile-overhead plain-probe
+    model test-model numa-test count count-update profile profile-overhead probe \
+    plain-probe
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -57,7 +60,7 @@ needed:
 	@.ci/require $(NEEDED)
 
 build: needed
-	$(SWIFT) build -c release $(MARCH_FLAGS) --product cleave-bench
+	$(COMPILE) build -c release $(MARCH_FLAGS) --product cleave-bench
 
 bench: build
 	@.ci/own-session $(PROGRAM) $(BENCH_ARGS)
@@ -66,9 +69,12 @@ profile: build
 	@.ci/own-session $(PROGRAM) profile $(PROFILE_ARGS)
 
 # Builds without the trait Profiling, in a directory of their own.
-PLAIN := $(SWIFT) build -c release --disable-default-traits --scratch-path .build-plain
+PLAIN := $(COMPILE) build -c release --disable-default-traits --scratch-path .build-plain
 
-# What tests compare the hot loop's machine code with.
+# The hot loop under counters, and what tests compare its machine code with.
+probe: needed
+	$(COMPILE) build -c release --product hot-loop-probe
+
 plain-probe: needed
 	$(PLAIN) --product hot-loop-probe
 
@@ -84,15 +90,15 @@ test: needed
 	@echo '== style'
 	$(MAKE) --no-print-directory lint
 	@echo '== release build (its machine code is tested below)'
-	$(SWIFT) build -c release --product cleave-bench
-	$(SWIFT) build -c release --product hot-loop-probe
+	$(COMPILE) build -c release --product cleave-bench
+	$(COMPILE) build -c release --product hot-loop-probe
 	$(MAKE) --no-print-directory plain-probe
 	@echo '== instructions per packet'
 	$(MAKE) --no-print-directory count
 	@echo '== C library'
 	$(MAKE) --no-print-directory lib
 	@echo '== tests'
-	$(SWIFT) test
+	$(COMPILE) test
 	@echo '== ThreadSanitizer'
 	$(MAKE) --no-print-directory test-tsan
 	@echo '== interleavings'
@@ -108,7 +114,7 @@ test: needed
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
-	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(SWIFT) test --sanitize=thread \
+	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(COMPILE) test --sanitize=thread \
 	    --scratch-path .build-tsan --filter RingsTests --filter StressTests
 
 # Instructions per packet under valgrind, the same on every x86-64 machine: Tests/Baselines/count.
@@ -116,7 +122,7 @@ COUNT := Tests/Baselines/count .build/release/hot-loop-probe .build-count \
     Tests/Baselines/instructions.json
 count count-update: needed
 	@.ci/require valgrind binutils
-	$(SWIFT) build -c release --product hot-loop-probe
+	$(COMPILE) build -c release --product hot-loop-probe
 	@SWIFT=$(SWIFT) $(COUNT) $(if $(filter count-update,$@),--update)
 
 # NAMES picks cases: see Tests/Models/check.
@@ -126,7 +132,7 @@ model:
 
 # A build of its own, where each access to a shared word asks a scheduler.
 test-model: needed
-	$(SWIFT) test --package-path Tests/ModelTests --scratch-path .build-model -Xswiftc -O
+	$(COMPILE) test --package-path Tests/ModelTests --scratch-path .build-model -Xswiftc -O
 
 # Skipped, with the reason, where QEMU or a kernel for the guest cannot be had.
 numa-test: build
@@ -140,7 +146,7 @@ lint:
 	$(SWIFT) format lint --strict --parallel --recursive $(SOURCES)
 
 docs: needed
-	$(SWIFT) package --allow-writing-to-directory .build/docs generate-documentation \
+	$(COMPILE) package --allow-writing-to-directory .build/docs generate-documentation \
 	    --target Engine --output-path .build/docs --transform-for-static-hosting \
 	    --warnings-as-errors
 

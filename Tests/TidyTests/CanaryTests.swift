@@ -243,6 +243,39 @@ struct CanaryTests {
         #expect(SharingRules.unexplainedPromises(header).isEmpty)
     }
 
+    @Test("Builds that are not told what the machine has, headers that nobody is told of")
+    func builds() {
+        let makefile = """
+            # $(SWIFT) build
+            all:
+                $(SWIFT) build -c release
+                @X=1 ../.ci/with-headers $(SWIFT) build
+                cd a && swift test; ${SWIFT:-swift} --version
+                $(SWIFT) format lint
+                .ci/with-headers swift test && "$SWIFT" package docs
+            """
+        #expect(lines(BuildRules.unaskedBuilds(file("A/Makefile", makefile))) == [3, 5, 7])
+        let script = "#!/usr/bin/env bash\n" + makefile
+        #expect(lines(BuildRules.unaskedBuilds(file("Tests/a", script))) == [4, 6, 8])
+        #expect(BuildRules.unaskedBuilds(file("A.md", makefile)).isEmpty)
+
+        let text = """
+            #ifndef CLEAVE_HAS_A
+            #if __has_include(<a.h>)
+            #endif
+            #ifndef CLEAVE_HAS_B
+            #if __has_include(<b.h>)
+            #if __has_include(<c.h>)
+            // __has_include(<d.h>)
+            """
+        let told = file(BuildRules.script, "-DCLEAVE_HAS_A=1")
+        func untold(_ path: String) -> [Int] {
+            lines(BuildRules.untoldHeaders(file(path, text), told: told))
+        }
+        #expect(untold("Sources/CHost/a.h") == [5, 6])
+        #expect(untold("Benchmarks/Rivals/a.cpp") == [])
+    }
+
     @Test("Paths of one machine, hosts nobody else reaches, resolved versions")
     func hygiene() {
         let slash = "/"

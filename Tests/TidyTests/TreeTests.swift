@@ -89,6 +89,13 @@ struct TreeTests {
         }
     }
 
+    @Test("Every build is told what the machine has, and no source looks for itself before that")
+    func builds() throws {
+        expectNone(ProjectTree.files.flatMap(BuildRules.unaskedBuilds))
+        let script = try #require(ProjectTree.file(BuildRules.script))
+        expectNone(ProjectTree.files.flatMap { BuildRules.untoldHeaders($0, told: script) })
+    }
+
     @Test("Nothing of one machine is in the project")
     func hygiene() {
         let texts = ProjectTree.files.filter { $0.path != "LICENSE" }

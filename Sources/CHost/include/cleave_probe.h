@@ -5,15 +5,22 @@
 // arguments, and here every argument is a value that the caller has in hand anyway. Registers or
 // constants only (`nr`): a memory operand could name a place that has moved by the time of a trace.
 //
-// Without Debian's systemtap-sdt-dev all of them are empty.
+// Without Debian's systemtap-sdt-dev all of them are empty. `.ci/with-headers` tells every build
+// whether it is there; one that is not told looks for itself.
 #pragma once
 
-#if defined(__has_include)
-#if __has_include(<sys/sdt.h>) && (defined(__x86_64__) || defined(__aarch64__))
+#ifndef CLEAVE_HAS_SDT
+#if __has_include(<sys/sdt.h>)
+#define CLEAVE_HAS_SDT 1
+#else
+#define CLEAVE_HAS_SDT 0
+#endif
+#endif
+
+#if CLEAVE_HAS_SDT && (defined(__x86_64__) || defined(__aarch64__))
 #define STAP_SDT_ARG_CONSTRAINT nr
 #include <sys/sdt.h>
 #define CLEAVE_HAS_PROBES 1
-#endif
 #endif
 
 #include <stdint.h>

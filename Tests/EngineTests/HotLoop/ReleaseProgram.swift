@@ -20,7 +20,11 @@ struct ReleaseProgram {
         path = Self.root.appendingPathComponent(program).path
         guard FileManager.default.isExecutableFile(atPath: path) else {
             let command =
-                build == ".build" ? "swift build -c release --product \(name)" : "make plain-probe"
+                switch (name, build) {
+                case ("cleave-bench", _): "make build"
+                case (_, ".build"): "make probe"
+                default: "make plain-probe"
+                }
             throw Problem(description: "\(program) is missing: run `\(command)` first")
         }
     }

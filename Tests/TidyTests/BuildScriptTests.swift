@@ -1,0 +1,82 @@
+// The scripts that stand between make and its tools, run with stand-ins for what they call.
+import Foundation
+import Testing
+
+@Suite("Scripts that builds need")
+struct BuildScriptTests {
+    /// Runs a command at the top of the project with `tools` (shell text by path below a folder of
+    /// their own) before all others, and that folder in the variable `tools`.
+    /// - Returns: exit code, and what it printed on both streams.
+    private func run(
+        _ command: String, _ arguments: [String], tools: [String: String] = [:],
+        environment: [String: String] = [:]
+    ) throws -> (code: Int32, output: String) {
+        let files = FileManager.default
+        let folder = files.temporaryDirectory.appendingPathComponent("cleave-\(UUID().uuidString)")
+        defer { try? files.removeItem(at: folder) }
+        for (name, text) in tools {
+            let tool = folder.appendingPathComponent(name)
+            try files.createDirectory(
+                at: tool.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try Data("#!/bin/bash\n\(text)\n".utf8).write(to: tool)
+            try files.setAttributes([.posixPermissions: 0o755], ofItemAtPath: tool.path)
+        }
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments =
+            [command] + arguments.map { $0.replacing("@TOOLS@", with: folder.path) }
+        process.currentDirectoryURL = ProjectTree.top
+        // Not with the flags of the make that may have started these tests.
+        let inherited = ProcessInfo.processInfo.environment.filter {
+            !["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"].contains($0.key)
+        }
+        process.environment = inherited.merging(environment) { $1 }.merging([
+            "PATH": "\(folder.path):\(inherited["PATH", default: ""])", "tools": folder.path,
+        ]) { $1 }
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        process.standardError = pipe
+        try process.run()
+        let data = try pipe.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        return (process.terminationStatus, String(decoding: data, as: UTF8.self))
+    }
+
+    /// A toolchain whose clang finds the headers that `found` matches, and whose swift prints what
+    /// it was asked.
+    private func toolchain(_ found: String) -> [String: String] {
+        [
+            "usr/bin/swift": """
+            [ "$1" = -print-target-info ] || exec echo "$@"
+            mkdir -p "$tools/usr/lib/swift"
+            printf '  "runtimeResourcePath": "%s"\\n' "$tools/usr/lib/swift"
+            """,
+            "usr/bin/clang": "if grep -q '\(found)'; then echo; echo 1; else echo 0; fi",
+        ]
+    }
+
+    @Test(
+        "Each build is told of each header, after its command and before its own flags",
+        arguments: [
+            ("sys/sdt.h", 1, 0), ("valgrind/callgrind.h", 0, 1), ("<", 1, 1), ("^$", 0, 0),
+        ])
+    func headers(found: String, sdt: Int, callgrind: Int) throws {
+        let (code, output) = try run(
+            BuildRules.script, ["@TOOLS@/usr/bin/swift", "build", "-c", "release"],
+            tools: toolchain(found))
+        #expect(code == 0)
+        #expect(
+            output == "build -Xcc -DCLEAVE_HAS_SDT=\(sdt) -Xcc -DCLEAVE_HAS_CALLGRIND=\(callgrind)"
+                + " -c release\n")
+    }
+
+    @Test("A compiler that cannot be asked is no compiler without headers")
+    func noAnswer() throws {
+        var tools = toolchain("<")
+        tools["usr/bin/clang"] = "echo broken >&2; exit 1"
+        let (code, output) = try run(
+            BuildRules.script, ["@TOOLS@/usr/bin/swift", "build"], tools: tools)
+        #expect(code != 0)
+        #expect(output == "broken\n")
+    }
+}
