@@ -9,8 +9,15 @@ struct ProfilingCodeTests {
     private let plain: MachineCode
 
     init() throws {
-        code = try MachineCode(ReleaseProgram("hot-loop-probe"))
-        plain = try MachineCode(ReleaseProgram("hot-loop-probe", build: ".build-plain"))
+        let own = try ReleaseProgram("hot-loop-probe")
+        let other = try ReleaseProgram("hot-loop-probe", build: ".build-plain")
+        guard try own.hasProbes() == other.hasProbes() else {
+            throw ReleaseProgram.Problem(
+                description: "of \(own.path) and \(other.path) one has static probes, the other "
+                    + "was built without sys/sdt.h: run `make probe plain-probe` first")
+        }
+        code = try MachineCode(own)
+        plain = try MachineCode(other)
     }
 
     /// Instructions without what depends on where code and data lie.

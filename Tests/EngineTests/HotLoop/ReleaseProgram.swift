@@ -29,6 +29,11 @@ struct ReleaseProgram {
         }
     }
 
+    /// Whether it was built with static probes, which takes a header that may have been missing.
+    func hasProbes() throws -> Bool {
+        try Self.output("readelf", ["-SW", path]).contains(".note.stapsdt")
+    }
+
     /// What a program on the search path, or at an absolute path, prints.
     static func output(_ command: String, _ arguments: [String]) throws -> String {
         let process = Process()
