@@ -8,6 +8,7 @@ SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sourc
 # Debian's packages: to build, and to compare with other people's rings.
 NEEDED := pkg-config libnuma-dev
 RIVALS := g++ libdpdk-dev libboost-dev
+COUNTERS := valgrind binutils
 CHECKERS := spin gcc
 GUEST := qemu-system-x86 busybox-static cpio
 
@@ -30,7 +31,7 @@ MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 .DEFAULT_GOAL := help
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
     bench-dpdk lib abi install install-files clean needed \
-    model test-model numa-test count count-update profile profile-overhead probe \
+    test-needed model test-model numa-test count count-update profile profile-overhead probe \
     plain-probe
 
 help:
@@ -59,6 +60,14 @@ help:
 needed:
 	@.ci/require $(NEEDED)
 
+# All that any part of `make test` asks for, before the first of them builds: what came later would
+# have everything built once more.
+test-needed:
+	@.ci/require $(NEEDED) $(COUNTERS) $(CHECKERS)
+	@.ci/require --optional libdpdk-dev systemtap-sdt-dev
+	@.ci/require --optional chromium
+	@.ci/require --optional $(GUEST)
+
 build: needed
 	$(COMPILE) build -c release $(MARCH_FLAGS) --product cleave-bench
 
@@ -84,9 +93,7 @@ profile-overhead: build
 	    $(PROFILE_ARGS)
 
 # The release build comes first: tests disassemble it to see what the hot loop became.
-test: needed
-	@.ci/require --optional libdpdk-dev systemtap-sdt-dev
-	@.ci/require --optional chromium
+test: test-needed
 	@echo '== style'
 	$(MAKE) --no-print-directory lint
 	@echo '== release build (its machine code is tested below)'
@@ -121,7 +128,7 @@ test-tsan: needed
 COUNT := Tests/Baselines/count .build/release/hot-loop-probe .build-count \
     Tests/Baselines/instructions.json
 count count-update: needed
-	@.ci/require valgrind binutils
+	@.ci/require $(COUNTERS)
 	$(COMPILE) build -c release --product hot-loop-probe
 	@SWIFT=$(SWIFT) $(COUNT) $(if $(filter count-update,$@),--update)
 

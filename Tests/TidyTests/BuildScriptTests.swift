@@ -79,4 +79,18 @@ struct BuildScriptTests {
         #expect(code != 0)
         #expect(output == "broken\n")
     }
+
+    @Test("`make test` asks for no package after it has begun to build")
+    func packagesFirst() throws {
+        let (code, output) = try run("make", ["-n", "test"])
+        try #require(code == 0, "\(output)")
+        let lines = output.split(separator: "\n")
+        let start = try #require(lines.firstIndex { $0.contains(BuildRules.script) })
+        func packages(_ part: ArraySlice<Substring>) -> Set<Substring> {
+            Set(part.filter { $0.hasPrefix(".ci/require ") }.flatMap { $0.split(separator: " ") })
+        }
+        let late = packages(lines[start...])
+        #expect(late.isSuperset(of: ["valgrind", "spin", "qemu-system-x86"]))
+        #expect(late.subtracting(packages(lines[..<start])).isEmpty)
+    }
 }
