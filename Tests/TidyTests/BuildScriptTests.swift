@@ -93,4 +93,50 @@ struct BuildScriptTests {
         #expect(late.isSuperset(of: ["valgrind", "spin", "qemu-system-x86"]))
         #expect(late.subtracting(packages(lines[..<start])).isEmpty)
     }
+
+    /// An apt-get whose lock is held by another for the first `failures` calls, or that fails.
+    private func packages(failures: Int, error: String) -> [String: String] {
+        [
+            "dpkg-query": "exit 1",
+            "sudo": "exec \"$@\"",
+            "apt-get": """
+            echo "$*" >> "$tools/calls"
+            if [ "$(wc -l < "$tools/calls")" -le \(failures) ]; then
+                echo 'E: \(error)' >&2
+                exit 100
+            fi
+            echo "apt-get $*" >&2
+            """,
+        ]
+    }
+
+    private static let lock = "Could not get lock (lists). It is held by process 1 (apt-get)"
+
+    @Test("Two at once: the second waits, says so once, and installs")
+    func waits() throws {
+        let (code, output) = try run(
+            ".ci/require", ["a", "b"], tools: packages(failures: 2, error: Self.lock))
+        #expect(code == 0)
+        let lines = output.split(separator: "\n")
+        try #require(lines.count == 4, "\(output)")
+        #expect(lines[0] == "installing: a b")
+        #expect(lines[1].hasPrefix("another apt is at work"))
+        #expect(lines[2].hasPrefix("apt-get") && lines[2].hasSuffix("update"))
+        #expect(lines[3].hasSuffix("install a b"))
+    }
+
+    @Test("It waits for so long, for a lock alone, and then fails unless packages are optional")
+    func givesUp() throws {
+        for error in [Self.lock, "no network"] {
+            for flags in [[], ["--optional"]] {
+                let (code, output) = try run(
+                    ".ci/require", flags + ["a"], tools: packages(failures: 9, error: error),
+                    environment: ["APT_PATIENCE": error == Self.lock ? "1" : "600"])
+                #expect(code == (flags.isEmpty ? 1 : 0))
+                #expect(output.contains("E: \(error)"))
+                #expect(output.contains("another apt is at work") == (error == Self.lock))
+                #expect(output.contains("missing Debian packages: a: apt-get update failed"))
+            }
+        }
+    }
 }
