@@ -152,10 +152,11 @@ format:
 lint:
 	$(SWIFT) format lint --strict --parallel --recursive $(SOURCES)
 
+# A build directory of its own: documentation is built with every trait, tests are not.
 docs: needed
-	$(COMPILE) package --allow-writing-to-directory .build/docs generate-documentation \
-	    --target Engine --output-path .build/docs --transform-for-static-hosting \
-	    --warnings-as-errors
+	$(COMPILE) package --scratch-path .build-docs --allow-writing-to-directory .build/docs \
+	    generate-documentation --target Engine --output-path .build/docs \
+	    --transform-for-static-hosting --warnings-as-errors
 
 lib: needed
 	$(LIBRARY_BUILD) .build-lib --product cleave
@@ -214,5 +215,6 @@ bench-rings: needed
 	$(MAKE) --no-print-directory -C Benchmarks rings
 
 clean:
-	rm -rf .build .build-plain .build-tsan .build-lib .build-lib-v3 .build-model .build-numa .build-count
+	rm -rf .build .build-plain .build-tsan .build-lib .build-lib-v3 .build-model .build-docs \
+	    .build-numa .build-count
 	$(MAKE) --no-print-directory -C Benchmarks clean
