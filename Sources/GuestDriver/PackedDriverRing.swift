@@ -89,7 +89,7 @@ struct PackedDriverRing: DriverRing {
         // Sequential, so that the device's event is not read before this is visible [V3].
         rest(first).storeSequential(firstHead)
         return PackedEvent.isWanted(
-            deviceArea, from: first, count: count, size: size, usesEventIndex: usesEventIndex)
+            deviceArea, upTo: nextAvail, count: count, size: size, usesEventIndex: usesEventIndex)
     }
 
     /// Descriptors themselves say whether they are used.

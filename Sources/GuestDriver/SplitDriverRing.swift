@@ -67,8 +67,8 @@ struct SplitDriverRing: DriverRing {
 
     @inline(__always)
     mutating func publish() -> Bool {
-        if publishedAvail == availIndex { return false }
-        let from = publishedAvail
+        let count = Int(availIndex &- publishedAvail)
+        if count == 0 { return false }
         publishedAvail = availIndex
         // [V1 release -> the device's acquire of avail.idx: descriptors and ring entries below it]
         let index = SharedWord16(availRing + SplitLayout.indexOffset)
@@ -77,7 +77,8 @@ struct SplitDriverRing: DriverRing {
             let offset = SplitLayout.availEventOffset(size: size)
             let event = SharedWord16(usedRing + offset).loadSequential()  // [V3]
             let flags = SharedWord16(usedRing + SplitLayout.flagsOffset).load()
-            return flags & usedNoNotify == 0 && (availIndex &- event &- 1) < (availIndex &- from)
+            return flags & usedNoNotify == 0
+                && SplitEvent.isCrossed(event, upTo: availIndex, count: count)
         }
         let flags = SharedWord16(usedRing + SplitLayout.flagsOffset).loadSequential()  // [V3]
         return flags & usedNoNotify == 0

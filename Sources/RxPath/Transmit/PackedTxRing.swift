@@ -6,7 +6,7 @@ struct PackedTxRing: TxRing {
     private let driverArea: UnsafeMutableRawPointer
     private let size: Int
     private let allowsIndirect: Bool
-    private let usesEventIndex: Bool
+    private var calls: CallRule
     private var regions: RegionCache
     /// Where the next list begins.
     private var cursor: PackedCursor
@@ -17,8 +17,8 @@ struct PackedTxRing: TxRing {
     /// The first used descriptor since the last publish: stored last.
     private var first: (place: PackedCursor, rest: UInt64)
     private var usedCount = 0
-    /// Descriptors of what the last publish made visible, and where they begin.
-    private var published: (from: PackedCursor, count: Int)
+    /// Descriptors of what the last publish made visible.
+    private var publishedCount = 0
     private var walkedCount = 0
     private var unfinishedCount = 0
     private(set) var taken = TxChain(tag: 0)
@@ -36,12 +36,11 @@ struct PackedTxRing: TxRing {
         driverArea = areas.driverArea
         size = addresses.size
         allowsIndirect = features.contains(.indirectDescriptors)
-        usesEventIndex = features.contains(.eventIndex)
+        calls = CallRule(features)
         regions = memory.cache
         cursor = PackedCursor(base: addresses.base)
         usedCursor = cursor
         first = (cursor, 0)
-        published = (cursor, 0)
         // The caller polls: kicks would be wasted.
         PackedEvent.request(areas.deviceArea, flags: PackedEvent.disable, at: cursor)
     }
@@ -169,8 +168,9 @@ struct PackedTxRing: TxRing {
 
     @inline(__always)
     mutating func publish() {
-        published = (first.place, usedCount)
+        publishedCount = usedCount
         if usedCount == 0 { return }
+        calls.publish()
         usedCount = 0
         // [V5 release -> the driver's acquire of the first used descriptor: the others]
         // Sequential: `wantsCall` cannot read the driver's event before that [V3].
@@ -179,9 +179,9 @@ struct PackedTxRing: TxRing {
 
     @inline(__always)
     func wantsCall() -> Bool {
-        if published.count == 0 { return false }
+        if publishedCount == 0 { return false }
         return PackedEvent.isWanted(
-            driverArea, from: published.from, count: published.count, size: size,
-            usesEventIndex: usesEventIndex)
+            driverArea, upTo: usedCursor, count: publishedCount, size: size,
+            usesEventIndex: calls.trustsEventIndex)
     }
 }

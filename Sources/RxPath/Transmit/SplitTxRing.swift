@@ -7,7 +7,7 @@ struct SplitTxRing: TxRing {
     private let usedRing: UnsafeMutableRawPointer
     private let mask: UInt16
     private let allowsIndirect: Bool
-    private let usesEventIndex: Bool
+    private var calls: CallRule
     private var regions: RegionCache
     private var nextAvail: UInt16
     /// `avail.idx` as last read: nextAvail <= availIndex <= nextUsed + size, modulo 2^16.
@@ -29,7 +29,7 @@ struct SplitTxRing: TxRing {
         usedRing = areas.deviceArea
         mask = UInt16(truncatingIfNeeded: addresses.size - 1)
         allowsIndirect = features.contains(.indirectDescriptors)
-        usesEventIndex = features.contains(.eventIndex)
+        calls = CallRule(features)
         regions = memory.cache
         nextAvail = addresses.base
         availIndex = addresses.base
@@ -150,6 +150,7 @@ struct SplitTxRing: TxRing {
         publishedFrom = publishedTo
         publishedTo = nextUsed
         if publishedFrom == publishedTo { return }
+        calls.publish()
         // [V2 release -> the driver's acquire of used.idx: entries; the buffers are its own again]
         // Sequential: `wantsCall` cannot read the driver's word before this is visible [V3].
         SharedWord16(usedRing + SplitLayout.indexOffset).storeSequential(nextUsed)
@@ -158,7 +159,7 @@ struct SplitTxRing: TxRing {
     @inline(__always)
     func wantsCall() -> Bool {
         SplitEvent.isWanted(
-            availRing, from: publishedFrom, to: publishedTo, size: size,
-            usesEventIndex: usesEventIndex)
+            availRing, upTo: publishedTo, count: Int(publishedTo &- publishedFrom), size: size,
+            calls)
     }
 }

@@ -84,12 +84,13 @@ public enum PackedEvent {
     @inlinable public static var atDescriptor: UInt16 { 2 }
     @inlinable static var flagsOffset: Int { 2 }
 
-    /// Whether the other side wants to hear of `count` descriptors handed over from `first` on, at
-    /// most one lap. What it may not write (flags 3, an offset outside the ring) counts as enabled:
-    /// a notification too many is harmless.
+    /// Whether the other side wants to hear of the last `count` descriptors before `end`, which
+    /// were handed over, at most one lap. What it may not write (flags 3, an offset outside the
+    /// ring) counts as enabled: a notification too many is harmless. So does a place in the ring
+    /// without `usesEventIndex`.
     @inlinable
     public static func isWanted(
-        _ area: UnsafeMutableRawPointer, from first: PackedCursor, count: Int, size: Int,
+        _ area: UnsafeMutableRawPointer, upTo end: PackedCursor, count: Int, size: Int,
         usesEventIndex: Bool
     ) -> Bool {
         let flags = SharedWord16(area + flagsOffset).loadSequential() & 3  // [V3]
@@ -101,8 +102,8 @@ public enum PackedEvent {
         if offset >= size { return true }
         // Places of two laps in a row: those with the wrap counter at 1, then those with it at 0.
         let event = offset &+ (word & 0x8000 != 0 ? 0 : size)
-        let start = first.offset &+ (first.wrap ? 0 : size)
-        let distance = event &- start
+        let last = end.offset &+ (end.wrap ? 0 : size) &- 1
+        let distance = last &- event
         return (distance < 0 ? distance &+ 2 &* size : distance) < count
     }
 

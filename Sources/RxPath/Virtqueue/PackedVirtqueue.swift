@@ -15,10 +15,13 @@ struct PackedVirtqueue: Virtqueue {
     private let shadow: UnsafeMutablePointer<UInt64>
     let size: Int
     private let allowsIndirect: Bool
-    private let usesEventIndex: Bool
+    private var calls: CallRule
     private let isInOrder: Bool
     /// Entries of this burst join the next.
     private var hasBatches = false
+    /// `takenCount` at the last publish: what the driver may want to be called for. 16 bits, which
+    /// a lap fits: with 64 the compiler spent 7 instructions more on each packet of method A.
+    private var publishedCount: UInt16 = 0
 
     private var regions: RegionCache
     /// Where the next list begins.
@@ -26,8 +29,6 @@ struct PackedVirtqueue: Virtqueue {
     /// Descriptors of the lists taken in this burst: never more than `size`, whatever the driver
     /// makes available meanwhile.
     private var takenCount = 0
-    /// `takenCount` at the last publish: what the driver may want to be called for.
-    private var publishedCount = 0
     /// Shadow words of the buffer taken last, without its length.
     private var taken: (list: UInt64, rest: UInt64) = (0, 0)
     private(set) var headByteCount = 0
@@ -56,7 +57,7 @@ struct PackedVirtqueue: Virtqueue {
         self.shadow = shadow.assumingMemoryBound(to: UInt64.self)
         size = addresses.size
         allowsIndirect = features.contains(.indirectDescriptors)
-        usesEventIndex = features.contains(.eventIndex)
+        calls = CallRule(features)
         isInOrder = features.contains(.inOrder)
         regions = memory.cache
         cursor = PackedCursor(base: addresses.base)
@@ -293,10 +294,11 @@ struct PackedVirtqueue: Virtqueue {
 
     @inline(__always)
     mutating func publish() {
-        publishedCount = takenCount
+        publishedCount = UInt16(truncatingIfNeeded: takenCount)
         walkedCount = 0
         emptyCount = 0
         if usedCount == 0 { return }
+        calls.publish()
         if hasBatches {
             joinBatches()
             hasBatches = false
@@ -366,8 +368,8 @@ struct PackedVirtqueue: Virtqueue {
     func wantsCall() -> Bool {
         if publishedCount == 0 { return false }
         return PackedEvent.isWanted(
-            driverArea, from: cursor.moved(back: publishedCount, size: size),
-            count: publishedCount, size: size, usesEventIndex: usesEventIndex)
+            driverArea, upTo: cursor, count: Int(publishedCount), size: size,
+            usesEventIndex: calls.trustsEventIndex)
     }
 
     // MARK: Observation (control path)

@@ -12,7 +12,7 @@ struct SplitVirtqueue: Virtqueue {
     private let shadow: UnsafeMutablePointer<UInt64>
     private let mask: UInt16
     private let allowsIndirect: Bool
-    private let usesEventIndex: Bool
+    private var calls: CallRule
     private let isInOrder: Bool
     /// Entries of this burst join the next.
     private var hasBatches = false
@@ -47,7 +47,7 @@ struct SplitVirtqueue: Virtqueue {
         self.shadow = shadow.assumingMemoryBound(to: UInt64.self)
         mask = UInt16(truncatingIfNeeded: addresses.size - 1)
         allowsIndirect = features.contains(.indirectDescriptors)
-        usesEventIndex = features.contains(.eventIndex)
+        calls = CallRule(features)
         isInOrder = features.contains(.inOrder)
         regions = memory.cache
         nextAvail = addresses.base
@@ -252,6 +252,7 @@ struct SplitVirtqueue: Virtqueue {
         walkedCount = 0
         emptyCount = 0
         if usedCount == 0 { return }
+        calls.publish()
         if hasBatches {
             joinBatches()
             hasBatches = false
@@ -275,8 +276,7 @@ struct SplitVirtqueue: Virtqueue {
     @inline(__always)
     func wantsCall() -> Bool {
         SplitEvent.isWanted(
-            availRing, from: publishedFrom, to: nextUsed, size: size, usesEventIndex: usesEventIndex
-        )
+            availRing, upTo: nextUsed, count: Int(nextUsed &- publishedFrom), size: size, calls)
     }
 
     func askForKicks(_ wanted: Bool) {
@@ -292,11 +292,4 @@ struct SplitVirtqueue: Virtqueue {
 
     /// The next available entry to take: what a stopped queue reports as its base.
     var base: UInt16 { nextAvail }
-}
-
-/// Whether moving an index from `from` to `to` wrote the entry number `event`, modulo 2^16
-/// (virtio 1.4, "Used Buffer Notification Suppression").
-@inline(__always)
-func eventCrossed(event: UInt16, from: UInt16, to: UInt16) -> Bool {
-    (to &- event &- 1) < (to &- from)
 }

@@ -20,6 +20,10 @@ public struct VirtqueueAddresses: BitwiseCopyable, Sendable {
     ///
     /// Split: the next index, free-running. Packed: the next offset in the lower 15 bits, the wrap
     /// counter above them.
+    ///
+    /// The driver may have missed a call for what was published before. With EVENT_IDX the first
+    /// publish from here on therefore calls wherever the driver sleeps, unless a packed ring's
+    /// driver wants no calls at all.
     public var base: UInt16
 
     /// - Parameter base: nil for a fresh queue.

@@ -218,4 +218,40 @@ struct TxQueueTests {
         }
         #expect(rig.queue.counters.calls == 2)
     }
+
+    @Test(
+        "After a start the first chain that goes back calls, wherever the driver sleeps",
+        arguments: RingFormat.allCases,
+        [0, 1, 0x7ff9, 0x7fff, 0x8000, 0xfff9, 0xfffa, 0xfffb, 0xffff])
+    func firstCall(format: RingFormat, firstIndex: UInt16) throws {
+        let rig = try TxRig(format, features: .eventIndex, firstIndex: firstIndex)
+        func carry(_ count: Int) -> Bool? {
+            for id in 0..<count { rig.send([txHeader() + TestFrames.udp4([1])], id: id) }
+            #expect(rig.dequeue().count == count && !rig.lastWantsCall)
+            return rig.queue.complete(count)
+        }
+        /// A chain that is dropped, and goes back at once.
+        func drop() -> Bool {
+            rig.send([[1, 2, 3]])
+            #expect(rig.dequeue().isEmpty)
+            return rig.lastWantsCall
+        }
+        #expect(carry(5) == true)
+        // It took four, and slept before the fifth was back; the call for that got lost.
+        rig.sleep(until: 4)
+        for isDropped in [false, true, false] {
+            try rig.restart()
+            // Nothing goes back, so nothing is owed yet.
+            #expect(carry(0) == false)
+            #expect(isDropped ? drop() : carry(1) == true)
+            #expect(carry(1) == false)
+            #expect(!drop())
+            #expect(rig.queue.counters.calls == 1)
+            #expect(rig.takeUsed().count >= 3)
+        }
+        // Then the driver's word decides.
+        rig.sleep(until: 14 + 2)
+        let calls = (0..<4).map { _ in carry(1) }
+        #expect(calls == [false, false, true, false])
+    }
 }

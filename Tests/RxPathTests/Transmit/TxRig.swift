@@ -9,8 +9,9 @@ import TestSupport
 /// in turn.
 final class TxRig {
     let guest: EvilGuest
-    let queue: TxQueue
+    private(set) var queue: TxQueue
     let size: Int
+    private let features: VirtioFeatures
     private let isPacked: Bool
     private var split: EvilRing
     private var packed: PackedEvilRing
@@ -37,6 +38,7 @@ final class TxRig {
         guest = try regionCount == 1 ? EvilGuest() : EvilGuest(two)
         self.regionCount = regionCount
         self.size = size
+        self.features = features
         isPacked = format == .packed
         split = EvilRing(guest, size: size, at: EvilRig.ringAddress, firstIndex: firstIndex)
         packed = PackedEvilRing(guest, size: size, at: 0x1_8000, start: Int(firstIndex) % size)
@@ -141,6 +143,21 @@ final class TxRig {
     func setInterrupts(_ enabled: Bool) {
         split.setAvailFlags(enabled ? 0 : 1)
         packed.setDriverEvent(0, flags: enabled ? 0 : 1)
+    }
+
+    /// The driver sleeps until entry (packed: descriptor) `number` since the start, with EVENT_IDX.
+    func sleep(until number: Int) {
+        split.setUsedEvent(split.firstIndex &+ UInt16(number))
+        packed.setDriverEvent(packed.base(packed.start + number), flags: 2)
+    }
+
+    /// Another device goes on where this one stood; nothing is out.
+    func restart() throws {
+        var addresses = isPacked ? packed.addresses : split.addresses
+        addresses.base = queue.base
+        let configuration = TxQueueConfiguration(
+            virtqueue: addresses, features: features, memory: guest.memory)
+        queue = try TxQueue(configuration, in: arenas.arena(configuration.arenaByteCount))
     }
 
     func setAvailIndex(_ index: UInt16) { split.setAvailIndex(index) }

@@ -27,8 +27,12 @@ struct NotificationTests {
         for start: UInt16 in [0, 65530] {
             let rig = try EvilRig(features: [.mergeableBuffers, .eventIndex], firstIndex: start)
             var random = SeededRandom(seed: UInt64(start))
-            var next = start
-            var calls = 0
+            // After a start the first used entry calls whatever used_event holds, since nobody
+            // knows for what the driver was called last: see FirstCallTests.
+            rig.post(0)
+            #expect(rig.enqueue([Self.packet]).result.wantsCall)
+            var next = start &+ 1
+            var calls = 1
             for _ in 0..<500 {
                 let count = random.int(0...8)
                 let event =

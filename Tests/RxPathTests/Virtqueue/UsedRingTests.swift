@@ -102,7 +102,7 @@ struct UsedRingTests {
             event, from, count in
             let to = UInt16(from) &+ UInt16(count)
             try #require(
-                eventCrossed(event: UInt16(event), from: UInt16(from), to: to)
+                SplitEvent.isCrossed(UInt16(event), upTo: to, count: count)
                     == Self.naiveCrossed(UInt16(event), from: UInt16(from), count: count))
         }
         var random = SeededRandom(seed: 26)
@@ -114,7 +114,7 @@ struct UsedRingTests {
                 ? UInt16(random.int(0...65535)) : from &+ UInt16(random.int(0...count + 2)) &- 1
             let to = from &+ UInt16(count)
             try #require(
-                eventCrossed(event: event, from: from, to: to)
+                SplitEvent.isCrossed(event, upTo: to, count: count)
                     == Self.naiveCrossed(event, from: from, count: count),
                 "event \(event), from \(from), count \(count)")
         }
