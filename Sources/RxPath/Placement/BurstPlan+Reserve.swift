@@ -174,7 +174,6 @@ extension BurstPlan {
             if part.room == 0 { (segments.count, skipped) = (segmentsBefore, skipped &+ 1) }
             // All but the last are filled to their full length, as far as the method allows.
             queue.use(part.room)
-            if part.room == part.fetch.byteCount { queue.joinNext() }
             left &-= part.room
             if !isMergeable || queue.usedCount &- firstUsed == queue.size {
                 misfitCount = misfitsBefore

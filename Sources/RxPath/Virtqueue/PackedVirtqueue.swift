@@ -16,9 +16,6 @@ struct PackedVirtqueue: Virtqueue {
     let size: Int
     private let allowsIndirect: Bool
     private var calls: CallRule
-    private let isInOrder: Bool
-    /// Entries of this burst join the next.
-    private var hasBatches = false
     /// `takenCount` at the last publish: what the driver may want to be called for. 16 bits, which
     /// a lap fits: with 64 the compiler spent 7 instructions more on each packet of method A.
     private var publishedCount: UInt16 = 0
@@ -58,7 +55,6 @@ struct PackedVirtqueue: Virtqueue {
         size = addresses.size
         allowsIndirect = features.contains(.indirectDescriptors)
         calls = CallRule(features)
-        isInOrder = features.contains(.inOrder)
         regions = memory.cache
         cursor = PackedCursor(base: addresses.base)
         // A worker polls: kicks would be wasted.
@@ -256,26 +252,6 @@ struct PackedVirtqueue: Virtqueue {
 
     @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }
 
-    /// A bit between slot and list length.
-    private static var joinsNext: UInt64 { 1 &<< 47 }
-
-    mutating func joinNext() {
-        if !isInOrder { return }
-        shadow[2 &* usedCount &- 2] |= Self.joinsNext
-        hasBatches = true
-    }
-
-    func joinsNext(_ index: Int) -> Bool { shadow[2 &* index] & Self.joinsNext != 0 }
-    /// With the flags of its own place, and WRITE if the length says something: an empty buffer
-    /// may lead a batch.
-    func report(_ index: Int, as last: Int) {
-        let flags: UInt64 = 0xffff &<< 48
-        shadow[2 &* index] &= ~Self.joinsNext
-        shadow[2 &* index &+ 1] =
-            shadow[2 &* last &+ 1] & ~(flags ^ UInt64(DescriptorFlags.write) &<< 48)
-            | shadow[2 &* index &+ 1] & flags
-    }
-
     @inline(__always)
     mutating func rewind(toUsed count: Int) {
         var descriptors = 0
@@ -299,10 +275,6 @@ struct PackedVirtqueue: Virtqueue {
         emptyCount = 0
         if usedCount == 0 { return }
         calls.publish()
-        if hasBatches {
-            joinBatches()
-            hasBatches = false
-        }
         let first = cursor.moved(back: takenCount, size: size)
         // Plain stores: the driver looks at none of these before the first.
         if takenCount == usedCount {

@@ -13,9 +13,6 @@ struct SplitVirtqueue: Virtqueue {
     private let mask: UInt16
     private let allowsIndirect: Bool
     private var calls: CallRule
-    private let isInOrder: Bool
-    /// Entries of this burst join the next.
-    private var hasBatches = false
 
     private var regions: RegionCache
     private var nextAvail: UInt16
@@ -48,7 +45,6 @@ struct SplitVirtqueue: Virtqueue {
         mask = UInt16(truncatingIfNeeded: addresses.size - 1)
         allowsIndirect = features.contains(.indirectDescriptors)
         calls = CallRule(features)
-        isInOrder = features.contains(.inOrder)
         regions = memory.cache
         nextAvail = addresses.base
         availIndex = addresses.base
@@ -223,20 +219,6 @@ struct SplitVirtqueue: Virtqueue {
 
     @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }
 
-    /// The highest bit of a head: it is always clear.
-    private static var joinsNext: UInt64 { 1 &<< 15 }
-
-    mutating func joinNext() {
-        if !isInOrder { return }
-        shadow[usedCount &- 1] |= Self.joinsNext
-        hasBatches = true
-    }
-
-    func joinsNext(_ index: Int) -> Bool { shadow[index] & Self.joinsNext != 0 }
-    func report(_ index: Int, as last: Int) {
-        shadow[index] = shadow[last] & ~0xffff_0000 | shadow[index] & 0xffff_0000
-    }
-
     @inline(__always)
     mutating func rewind(toUsed count: Int) {
         // One available entry per used entry.
@@ -253,10 +235,6 @@ struct SplitVirtqueue: Virtqueue {
         emptyCount = 0
         if usedCount == 0 { return }
         calls.publish()
-        if hasBatches {
-            joinBatches()
-            hasBatches = false
-        }
         let entries = (usedRing + SplitLayout.entriesOffset)
         let start = Int(nextUsed & mask)
         let untilEnd = size &- start

@@ -31,8 +31,9 @@ public struct VirtioFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
     public static let indirectDescriptors = VirtioFeatures(rawValue: 1 << 28)
     /// VIRTIO_F_EVENT_IDX: notification thresholds in place of flags.
     public static let eventIndex = VirtioFeatures(rawValue: 1 << 29)
-    /// VIRTIO_F_IN_ORDER: buffers are used in the order in which they were offered, and one used
-    /// entry may stand for several.
+    /// VIRTIO_F_IN_ORDER: buffers are used in the order in which they were offered, which they
+    /// always are. One used entry may stand for several; a queue here gives each its own, since
+    /// drivers exist that take the length of every entry as it lies (virtio-user of DPDK 22.11).
     public static let inOrder = VirtioFeatures(rawValue: 1 << 35)
     /// VIRTIO_NET_F_GUEST_USO4: it takes UDP over IPv4 that is not cut into datagrams yet.
     public static let guestUSO4 = VirtioFeatures(rawValue: 1 << 54)

@@ -57,14 +57,6 @@ protocol Virtqueue: BitwiseCopyable {
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
     mutating func use(_ byteCount: Int)
 
-    /// The buffer used last is full and more of its packet follow: with IN_ORDER the next used
-    /// entry may stand for it too.
-    mutating func joinNext()
-    /// Whether shadowed entry `index` may be left to the next.
-    func joinsNext(_ index: Int) -> Bool
-    /// Makes shadowed entry `index` name the buffer of entry `last` and its bytes.
-    func report(_ index: Int, as last: Int)
-
     /// Names header slots in shadowed used entries.
     associatedtype SlotReport: UsedSlotReport
     var slotReport: SlotReport { get }

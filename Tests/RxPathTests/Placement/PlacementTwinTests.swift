@@ -28,7 +28,8 @@ struct PlacementTwinTests {
         }
         // The trials are worth something only if everything happened.
         #expect(total.packets > 1000 && total.tinyBuffers > 10 && offloads > 300)
-        #expect(batched > 50, "used buffers of batches")
+        // With IN_ORDER, too, each buffer has a used entry of its own.
+        #expect(batched == 0)
         var reasons: Set<DropReason> = [
             .runt, .tooLong, .noBuffer, .tooManyBuffers, .badOffload, .offloadNotNegotiated,
         ]
