@@ -60,7 +60,7 @@ let package = Package(
             swiftSettings: hot),
         // Floor 6: the C library. The header is the contract; the compiler checks it.
         .target(
-            name: "CCleave", exclude: ["cleave.abi", "cleave.map", "cleave.pc.in", "libcleave.3"]),
+            name: "CCleave", exclude: ["cleave.abi", "cleave.map", "cleave.pc.in", "man"]),
         .target(
             name: "CleaveCAPI", dependencies: ["CCleave", "Engine", "RxPath", "Rings", "Host"],
             swiftSettings: hot),
@@ -74,7 +74,8 @@ let package = Package(
             ], swiftSettings: cold),
         // Tests: one target per kind of doubt.
         .target(
-            name: "TestSupport", dependencies: ["GuestDriver", "RxPath", "Rings", "Host"],
+            name: "TestSupport",
+            dependencies: ["GuestDriver", "RxPath", "Rings", "Host", "CTestSupport"],
             path: "Tests/TestSupport", swiftSettings: cold),
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         // Release code of the hot loop under counters; EngineTests runs it.
@@ -84,7 +85,9 @@ let package = Package(
                 "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host", "CTestSupport",
             ],
             path: "Tests/HotLoopProbe", swiftSettings: cold),
-        .testTarget(name: "HostTests", dependencies: ["Host"], swiftSettings: cold),
+        .testTarget(
+            name: "HostTests", dependencies: ["Host", "TestSupport", "CTestSupport"],
+            swiftSettings: cold),
         .testTarget(
             name: "RingsTests", dependencies: ["Rings", "TestSupport"], swiftSettings: cold),
         .testTarget(

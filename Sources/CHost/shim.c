@@ -12,6 +12,8 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -314,9 +316,129 @@ int cleave_hypervisor(char *name, size_t byte_count) {
 
 const char *cleave_compiler(void) { return __VERSION__; }
 
-void cleave_event_signal(int fd) {
-    const uint64_t one = 1;
-    // An eventfd takes all 8 bytes or fails with EAGAIN.
-    while (write(fd, &one, sizeof one) < 0 && errno == EINTR) {
+// Whether a descriptor without a file type is an eventfd.
+static int is_eventfd(int fd) {
+    char path[64], target[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const ssize_t length = readlink(path, target, sizeof target);
+    if (length >= 0) {
+        static const char name[] = "anon_inode:[eventfd]";
+        return length == sizeof name - 1 && memcmp(target, name, sizeof name - 1) == 0;
     }
+    // Without procfs: of these descriptors only an eventfd takes 8 bytes that add nothing.
+    const uint64_t nothing = 0;
+    return write(fd, &nothing, sizeof nothing) == sizeof nothing;
+}
+
+static int find_notification_kind(int fd, int *kind) {
+    struct stat status;
+    if (fstat(fd, &status) != 0) {
+        return -errno;
+    }
+    if (S_ISFIFO(status.st_mode)) {
+        *kind = CLEAVE_NOTIFICATION_PIPE;
+        return 0;
+    }
+    if (S_ISSOCK(status.st_mode)) {
+        int type = 0, listens = 0;
+        socklen_t size = sizeof type;
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
+            return -errno;
+        }
+        size = sizeof listens;
+        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0) {
+            return -errno;
+        }
+        *kind = CLEAVE_NOTIFICATION_SOCKET;
+        return type == SOCK_STREAM && !listens ? 0 : -EPROTOTYPE;
+    }
+    *kind = CLEAVE_NOTIFICATION_EVENTFD;
+    return (status.st_mode & S_IFMT) == 0 && is_eventfd(fd) ? 0 : -EPROTOTYPE;
+}
+
+int cleave_notification_open(int fd, int writes, int *kind) {
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags < 0) {
+        return -errno;
+    }
+    // A descriptor that only names a file cannot be asked for anything else.
+    const int mode = flags & O_ACCMODE;
+    if ((flags & O_PATH) != 0 || mode == (writes ? O_RDONLY : O_WRONLY)) {
+        return -EACCES;
+    }
+    const int result = find_notification_kind(fd, kind);
+    if (result < 0) {
+        return result;
+    }
+    const int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (own < 0) {
+        return -errno;
+    }
+    // Sockets are told for each message.
+    if (*kind != CLEAVE_NOTIFICATION_SOCKET && (flags & O_NONBLOCK) == 0 &&
+        fcntl(own, F_SETFL, flags | O_NONBLOCK) != 0) {
+        const int code = errno;
+        close(own);
+        return -code;
+    }
+    return own;
+}
+
+// A pipe has no flag against SIGPIPE: it is kept from this thread, and taken away if it came.
+static ssize_t write_to_pipe(int fd, const void *bytes, size_t byte_count) {
+    sigset_t pipe_signal, before, pending;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    const ssize_t written = write(fd, bytes, byte_count);
+    const int code = errno;
+    if (written < 0 && code == EPIPE && sigismember(&pending, SIGPIPE) == 0) {
+        const struct timespec now = {0, 0};
+        while (sigtimedwait(&pipe_signal, NULL, &now) < 0 && errno == EINTR) {
+        }
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = code;
+    return written;
+}
+
+static ssize_t send_once(int fd, int kind) {
+    const uint64_t one = 1;
+    switch (kind) {
+    case CLEAVE_NOTIFICATION_PIPE: return write_to_pipe(fd, &one, sizeof one);
+    case CLEAVE_NOTIFICATION_SOCKET:
+        return send(fd, &one, sizeof one, MSG_DONTWAIT | MSG_NOSIGNAL);
+    default: return write(fd, &one, sizeof one);
+    }
+}
+
+int cleave_notification_send(int fd, int kind) {
+    ssize_t sent;
+    do {
+        sent = send_once(fd, kind);
+    } while (sent < 0 && errno == EINTR);
+    // Full: notifications wait that nobody took, so this one is not lost.
+    return sent > 0 || errno == EAGAIN || errno == EWOULDBLOCK;
+}
+
+int cleave_notification_drain(int fd, int kind) {
+    // A peer that writes as fast as this reads is not followed for ever.
+    enum { MAXIMUM_READS = 256 };
+    unsigned char bytes[512];
+    int any = 0;
+    for (int reads = 0; reads < MAXIMUM_READS; reads++) {
+        const ssize_t got = kind == CLEAVE_NOTIFICATION_SOCKET
+            ? recv(fd, bytes, sizeof bytes, MSG_DONTWAIT)
+            : read(fd, bytes, sizeof bytes);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        any |= got > 0;
+        // An eventfd gives 8 bytes, and with them everything.
+        if (got < (ssize_t)sizeof bytes) {
+            break;
+        }
+    }
+    return any;
 }

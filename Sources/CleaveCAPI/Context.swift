@@ -18,7 +18,7 @@ final class ContextObject: HandleObject, @unchecked Sendable {
         super.init(parents: [])
     }
 
-    override class var type: HandleType { .context }
+    override class var type: HandleType? { .context }
 
     enum Level: UInt32 {
         case error = 1
@@ -41,7 +41,9 @@ final class ContextObject: HandleObject, @unchecked Sendable {
         nonisolated(unsafe) let user = configuration.user
         return ArenaSource { (byteCount, node, _) throws(HostError) in
             guard let memory = allocate(user, byteCount, 128, Int32(node ?? -1)) else {
-                throw HostError("allocate", "the program's allocator gave no \(byteCount) bytes")
+                throw HostError(
+                    "allocate", code: ENOMEM,
+                    "the program's allocator gave no \(byteCount) bytes")
             }
             do throws(HostError) {
                 return try MemoryArena(memory: memory, byteCount: byteCount) {
@@ -59,7 +61,7 @@ final class ContextObject: HandleObject, @unchecked Sendable {
             let arena = try arenas.make(byteCount, node, "rq")
             if let fallback = arena.fallback { log(.warning, "private memory: \(fallback)") }
             return arena
-        } catch { throw Refusal(-ENOMEM, "private memory: \(error)") }
+        } catch { throw Refusal(error, "private memory: ") }
     }
 }
 
@@ -69,6 +71,8 @@ public func cleave_context_create(
     _ context: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
     guard let context else { return Refusal.invalid }
+    cleave_call_begin()
+    defer { cleave_call_end() }
     do throws(Refusal) {
         var configuration = cleave_context_config()
         if let config {
@@ -82,7 +86,7 @@ public func cleave_context_create(
         guard (configuration.allocate == nil) == (configuration.release == nil) else {
             throw .invalid("config has one of allocate and release")
         }
-        context.pointee = try HandleTable.shared.insert(ContextObject(configuration))
+        context.pointee = try HandleTable.insert(ContextObject(configuration))
         return 0
     } catch { return error.code }
 }
@@ -97,16 +101,15 @@ public func cleave_last_error(
     _ handle: UnsafeRawPointer!, _ text: UnsafeMutablePointer<CChar>!, _ size: Int
 ) -> Int32 {
     if handle == nil || (text == nil && size > 0) { return Refusal.invalid }
-    guard let object = HandleTable.shared.find(OpaquePointer(handle)) else {
-        return Refusal.stale
+    return control(OpaquePointer(handle), as: HandleObject.self) { object throws(Refusal) in
+        let words = Array(object.lastError.utf8)
+        if let text, size > 0 {
+            let count = min(words.count, size - 1)
+            for index in 0..<count { text[index] = CChar(bitPattern: words[index]) }
+            text[count] = 0
+        }
+        return Int32(clamping: words.count)
     }
-    let words = Array(object.lastError.utf8)
-    if let text, size > 0 {
-        let count = min(words.count, size - 1)
-        for index in 0..<count { text[index] = CChar(bitPattern: words[index]) }
-        text[count] = 0
-    }
-    return Int32(clamping: words.count)
 }
 
 @c @implementation

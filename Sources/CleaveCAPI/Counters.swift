@@ -23,6 +23,8 @@ extension cleave_counters {
         withUnsafeMutableBytes(of: &dropped) { put(counters.dropped, into: $0) }
         busy_cycles = cycles.busy
         idle_cycles = cycles.idle
+        lost_calls = counters.lostCalls
+        empty_descriptors = counters.emptyDescriptors
     }
 }
 
@@ -36,6 +38,7 @@ extension cleave_txq_counters {
         empty_turns = counters.emptyTurns
         calls = counters.calls
         withUnsafeMutableBytes(of: &dropped) { put(counters.dropped, into: $0) }
+        lost_calls = counters.lostCalls
     }
 }
 

@@ -5,21 +5,35 @@ import CCleave
 import Engine
 import Glibc
 import Host
+import Rings
 import RxPath
 
 /// An engine and the handles of its lanes.
 final class EngineObject: HandleObject, @unchecked Sendable {
     // SAFETY: `engine` is controlled by whoever holds the handle's slot, its lanes by whoever
-    // holds theirs; `lanes` is set before the handle is given out.
+    // holds theirs, and each RQ is turned by whom its word in `turners` names; `lanes` is set
+    // before the handle is given out.
 
     let engine: RxEngine
     let context: ContextObject
+    let headerQueues: [HeaderQueueObject?]
     fileprivate(set) var lanes: [OpaquePointer] = []
+    /// A line for each RQ: who turns it.
+    private let turners: UnsafeMutableRawPointer
+
+    private enum Turner {
+        static let nobody: UInt64 = 0
+        /// A call on its lane.
+        static let caller: UInt64 = 1
+        /// The engine's thread.
+        static let thread: UInt64 = 2
+    }
 
     init(
         _ memory: MemoryObject, _ plans: [ReceiveQueuePlan], _ cpus: [Int]?, ringCapacity: Int
     ) throws(Refusal) {
         context = memory.context
+        headerQueues = plans.map(\.headerQueue)
         do {
             let plan =
                 if let cpus {
@@ -30,28 +44,86 @@ final class EngineObject: HandleObject, @unchecked Sendable {
             engine = try RxEngine(
                 queues: plans.map(\.configuration), plan: plan, ringCapacity: ringCapacity,
                 arenas: context.arenas)
-        } catch { throw .invalid("\(error)") }
+        } catch { throw Refusal(error) }
+        let byteCount = plans.count * CacheLine.byteCount
+        turners = .allocate(byteCount: byteCount, alignment: CacheLine.byteCount)
+        turners.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
         super.init(parents: [memory] + plans.compactMap(\.headerQueue))
         for fallback in engine.memoryFallbacks { context.log(.warning, "RQ memory: \(fallback)") }
         context.log(.info, "engine of \(plans.count) RQs created")
     }
 
-    override class var type: HandleType { .engine }
+    deinit { turners.deallocate() }
+
+    override class var type: HandleType? { .engine }
+
+    private func turner(_ index: Int) -> SharedWord64 {
+        SharedWord64(turners + index * CacheLine.byteCount)
+    }
+
+    /// Starts the threads, unless a caller turns one of their RQs.
+    func start() throws(Refusal) {
+        if engine.isRunning { throw Refusal(Refusal.busy, "the engine is running") }
+        for index in headerQueues.indices {
+            // [C4 acquire <- a caller's last turn]
+            let word = turner(index)
+            let answer = word.compareExchange(expected: Turner.nobody, desired: Turner.thread)
+            if answer.exchanged { continue }
+            release(index)
+            throw Refusal(Refusal.busy, "RQ \(index) is turned by a call on its lane")
+        }
+        do { try engine.start() } catch {
+            release(headerQueues.count)
+            context.log(.error, "\(error)")
+            throw Refusal(-EAGAIN, "\(error)")
+        }
+        context.log(.info, "engine started")
+    }
+
+    func stop() {
+        if !engine.isRunning { return }
+        engine.stop()
+        release(headerQueues.count)
+        context.log(.info, "engine stopped")
+    }
+
+    /// Lets callers turn the first `count` RQs.
+    private func release(_ count: Int) {
+        // [C4 release -> a caller's first turn: what the thread did before it was joined]
+        for index in 0..<count { turner(index).storeRelease(Turner.nobody) }
+    }
+
+    /// Runs `body` while nobody else turns RQ `index`.
+    func alone<Value>(_ index: Int, _ body: () -> Value) throws(Refusal) -> Value {
+        let word = turner(index)
+        // [C4 acquire <- the thread, or another caller]
+        let answer = word.compareExchange(expected: Turner.nobody, desired: Turner.caller)
+        if !answer.exchanged { throw Refusal(Refusal.busy, "the engine's thread turns this RQ") }
+        // [C4 release -> the thread]
+        defer { word.storeRelease(Turner.nobody) }
+        return body()
+    }
 }
 
 /// The submitting side of one RQ of an engine.
 final class LaneObject: HandleObject, @unchecked Sendable {
     // SAFETY: used by whoever holds the handle's slot; counters may be read by anyone.
 
+    private let owner: EngineObject
     private let engine: RxEngine
     private let index: Int
+    private let headerQueue: HeaderQueueObject?
+    /// The log was told that the driver broke the virtqueue.
+    private var reportedFault = false
     private let burst: PacketBurst
     private let completions: UnsafeMutablePointer<PacketRef>
     private static let burstCount = 64
 
     init(_ parent: EngineObject, _ index: Int) {
+        owner = parent
         engine = parent.engine
         self.index = index
+        headerQueue = parent.headerQueues[index]
         burst = PacketBurst(
             refs: .allocate(capacity: PacketBurst.refCapacity(packets: Self.burstCount)),
             packetCapacity: Self.burstCount)
@@ -64,7 +136,7 @@ final class LaneObject: HandleObject, @unchecked Sendable {
         completions.deallocate()
     }
 
-    override class var type: HandleType { .lane }
+    override class var type: HandleType? { .lane }
 
     /// Submits packets whole, as many as the ring has room for.
     func submit(_ packets: UnsafePointer<cleave_packet>, _ count: Int) throws(Refusal) -> Int32 {
@@ -102,21 +174,28 @@ final class LaneObject: HandleObject, @unchecked Sendable {
                     flags: ref.flags.contains(.dropped)
                         ? UInt16(CLEAVE_PACKET_DROPPED.rawValue) : 0)
                 done += 1
+                if ref.flags.contains(.dropped) { reportFault() }
             }
             if got < wanted { break }
         }
+        if let headerQueue, headerQueue.queue.isBroken { headerQueue.reportBroken() }
         return Int32(truncatingIfNeeded: done)
     }
 
-    func turn() throws(Refusal) -> Int32 {
-        if engine.isRunning { throw Refusal(Refusal.busy, "the engine's thread turns this RQ") }
-        return Int32(truncatingIfNeeded: engine.turn(index))
+    /// After a packet was dropped: tells the log, once, if the driver broke the virtqueue.
+    private func reportFault() {
+        if reportedFault { return }
+        let fault = engine.fault(index)
+        if fault == .none { return }
+        reportedFault = true
+        owner.context.log(.error, "the driver broke receive queue \(index): \(fault.name)")
     }
 
-    func base() throws(Refusal) -> UInt16 {
-        if engine.isRunning { throw Refusal(Refusal.busy, "the engine is running") }
-        return engine.base(index)
+    func turn() throws(Refusal) -> Int32 {
+        Int32(truncatingIfNeeded: try owner.alone(index) { engine.turn(index) })
     }
+
+    func base() throws(Refusal) -> UInt16 { try owner.alone(index) { engine.base(index) } }
 
     var counters: cleave_counters {
         cleave_counters(engine.counters(index), cycles: engine.cycles(index))
@@ -133,7 +212,7 @@ public func cleave_engine_create(
         let object = try makeEngine(config, parent)
         let lanes = (0..<object.engine.count).map { LaneObject(object, $0) }
         // At one moment: who holds all that was made from something holds all lanes, or none.
-        let handles = try HandleTable.shared.insert([object] + lanes)
+        let handles = try HandleTable.insert([object] + lanes)
         object.lanes = Array(handles.dropFirst())
         engine.pointee = handles[0]
         return 0
@@ -147,9 +226,10 @@ private func makeEngine(
         config, minimum: MemoryLayout<cleave_engine_config>.size, into: cleave_engine_config(),
         "config")
     let count = Int(configuration.queue_count)
-    guard (1...1024).contains(count), configuration.reserved == 0 else {
-        throw .invalid("config->queue_count is \(count), not 1 to 1024, or reserved is not 0")
+    guard (1...QueuePlan.maximumRQs).contains(count) else {
+        throw .invalid("config->queue_count is \(count), not 1 to \(QueuePlan.maximumRQs)")
     }
+    guard configuration.reserved == 0 else { throw .invalid("config->reserved is not 0") }
     guard let queues = configuration.queues else { throw .null("config->queues") }
     let capacity = configuration.ring_capacity == 0 ? 1024 : Int(configuration.ring_capacity)
     guard capacity >= 64, capacity <= 1 << 20, capacity & (capacity - 1) == 0 else {
@@ -165,7 +245,7 @@ private func makeEngine(
         }
         let queue = try readSized(
             bytes.assumingMemoryBound(to: cleave_rq_config.self),
-            minimum: MemoryLayout<cleave_rq_config>.size, into: cleave_rq_config(),
+            minimum: cleave_rq_config.firstByteCount, into: cleave_rq_config(),
             "config->queues[\(index)]")
         do throws(Refusal) { plans.append(try ReceiveQueuePlan(queue, memory)) } catch {
             throw Refusal(error.code, "queues[\(index)]: \(error.text)")
@@ -178,12 +258,9 @@ private func makeEngine(
 @c @implementation
 public func cleave_engine_start(_ engine: OpaquePointer!) -> Int32 {
     exclusive(engine, as: EngineObject.self) { object throws(Refusal) in
-        if object.engine.isRunning { throw Refusal(Refusal.busy, "the engine is running") }
-        do { try object.engine.start() } catch {
-            object.context.log(.error, "\(error)")
-            throw Refusal(-EAGAIN, "\(error)")
-        }
-        object.context.log(.info, "engine started")
+        cleave_call_begin()
+        defer { cleave_call_end() }
+        try object.start()
         return 0
     }
 }
@@ -199,19 +276,18 @@ public func cleave_engine_drain(_ engine: OpaquePointer!, _ milliseconds: UInt32
 @c @implementation
 public func cleave_engine_stop(_ engine: OpaquePointer!) -> Int32 {
     exclusive(engine, as: EngineObject.self) { object throws(Refusal) in
-        if object.engine.isRunning { object.context.log(.info, "engine stopped") }
-        object.engine.stop()
+        object.stop()
         return 0
     }
 }
 
 @c @implementation
 public func cleave_engine_destroy(_ engine: OpaquePointer!) -> Int32 {
-    destroy(engine, as: EngineObject.self, children: { $0.lanes }) { $0.engine.stop() }
+    destroy(engine, as: EngineObject.self, children: { $0.lanes }, finally: { $0.stop() })
 }
 
 @c @implementation
-public func cleave_engine_lane(
+public func cleave_engine_get_lane(
     _ engine: OpaquePointer!, _ index: UInt32, _ lane: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
     control(engine, as: EngineObject.self) { object throws(Refusal) in
@@ -251,7 +327,7 @@ public func cleave_lane_turn(_ lane: OpaquePointer!) -> Int32 {
 }
 
 @c @implementation
-public func cleave_lane_base(
+public func cleave_lane_get_base(
     _ lane: OpaquePointer!, _ base: UnsafeMutablePointer<UInt16>!
 ) -> Int32 {
     exclusive(lane, as: LaneObject.self) { object throws(Refusal) in
@@ -262,7 +338,7 @@ public func cleave_lane_base(
 }
 
 @c @implementation
-public func cleave_lane_counters(
+public func cleave_lane_get_counters(
     _ lane: OpaquePointer!, _ counters: UnsafeMutablePointer<cleave_counters>!
 ) -> Int32 {
     report(on: lane, as: LaneObject.self, to: counters) { $0.counters }

@@ -22,12 +22,19 @@ struct Refusal: Error {
     static func invalid(_ text: String) -> Refusal { Refusal(invalid, text) }
     static func null(_ name: String) -> Refusal { Refusal(invalid, "\(name) is NULL") }
     static func unsupported(_ text: String) -> Refusal { Refusal(unsupported, text) }
+
+    /// What went wrong below: the system's code where it had nothing left, else a value was wrong.
+    init(_ error: some ErrorWithCode, _ subject: String = "") {
+        let shortages = [ENOMEM, EMFILE, ENFILE]
+        let code = error.code.map { shortages.contains($0) ? -$0 : Self.invalid }
+        self.init(code ?? Self.invalid, "\(subject)\(error)")
+    }
 }
 
 /// What a handle stands for.
 ///
-/// Constant but for its error text, which has a lock, and `childCount` and `isHeld`, which the
-/// handle table's lock guards.
+/// Constant but for its error text, which has a lock, and `childCount`, `isLive` and `isHeld`,
+/// which the handle table's lock guards.
 class HandleObject: @unchecked Sendable {
     // SAFETY: see above; subclasses say how they guard what they add.
 
@@ -35,6 +42,8 @@ class HandleObject: @unchecked Sendable {
     let parents: [HandleObject]
     /// Live handles that have this object among their parents.
     var childCount = 0
+    /// It has a handle.
+    var isLive = false
     /// Nothing is made from it: it is being destroyed, or all that was made from it is held.
     var isHeld = false
     private let errorLock = Lock()
@@ -42,7 +51,8 @@ class HandleObject: @unchecked Sendable {
 
     init(parents: [HandleObject]) { self.parents = parents }
 
-    class var type: HandleType { .context }
+    /// Its handles' type; nil for objects of any.
+    class var type: HandleType? { nil }
 
     /// Whether it was made from `object`, or from something that was.
     func descends(from object: HandleObject) -> Bool {
@@ -61,12 +71,39 @@ class HandleObject: @unchecked Sendable {
 
 /// A call that may run beside others on the same handle: finds the object, keeps what went wrong.
 func control<Object: HandleObject>(
-    _ handle: OpaquePointer?, as _: Object.Type,
+    _ handle: OpaquePointer?, as type: Object.Type,
     _ body: (Object) throws(Refusal) -> Int32
 ) -> Int32 {
-    if handle == nil { return Refusal.invalid }
-    guard let object = HandleTable.shared.find(handle) as? Object else { return Refusal.stale }
-    do { return try body(object) } catch { return object.note(error) }
+    cleave_call_begin()
+    defer { cleave_call_end() }
+    switch HandleTable.use(handle, type.type) {
+    case .refused(let code): return code
+    case .object(let object):
+        defer { HandleTable.endUse(handle) }
+        return call(object, body)
+    }
+}
+
+extension HandleObject {
+    /// The object that a live handle stands for. It is kept, but not from being destroyed: what is
+    /// made from it is refused then (`HandleTable.insert`).
+    static func live(_ handle: OpaquePointer?) -> Self? {
+        guard case .object(let object) = HandleTable.use(handle, type) else { return nil }
+        defer { HandleTable.endUse(handle) }
+        // SAFETY: as in `call`.
+        return Unmanaged<Self>.fromOpaque(object.toOpaque()).takeUnretainedValue()
+    }
+}
+
+/// Runs `body` with the object that a handle of its type was found to have.
+private func call<Object: HandleObject>(
+    _ object: Unmanaged<HandleObject>, _ body: (Object) throws(Refusal) -> Int32
+) -> Int32 {
+    // SAFETY: the handle's type is the object's, and the caller sees to it that it stays.
+    let object = Unmanaged<Object>.fromOpaque(object.toOpaque())
+    return object._withUnsafeGuaranteedRef { object in
+        do throws(Refusal) { return try body(object) } catch { return object.note(error) }
+    }
 }
 
 /// A call that is alone on its handle: any other one meanwhile is refused. No lock, no reference
@@ -77,11 +114,15 @@ func exclusive<Object: HandleObject>(
     _ body: (borrowing Object) throws(Refusal) -> Int32
 ) -> Int32 {
     let bits = UInt64(UInt(bitPattern: handle))
-    let kind = bits >> UInt64(CLEAVE_SLOT_BITS) & 15
-    if kind != Object.type.rawValue { return bits == 0 ? Refusal.invalid : Refusal.stale }
+    if HandleType.bits(of: bits) != Object.type?.rawValue {
+        return bits == 0 ? Refusal.invalid : Refusal.stale
+    }
     let slot = HandleSlot(bits)
     let entered = slot.enter(bits)
-    if entered != 0 { return entered }
+    if entered != 0 {
+        if entered == Refusal.busy { HandleTable.noteBusy(bits) }
+        return entered
+    }
     defer { slot.leave() }
     // SAFETY: the key told type and liveness; a live slot has an object, and it stays while the
     // slot is held.
@@ -119,7 +160,7 @@ func create<Parent: HandleObject, Configuration: BitwiseCopyable>(
     control(parent, as: Parent.self) { parent throws(Refusal) in
         guard let target else { throw .null(name) }
         let configuration = try readSized(config, minimum: minimum, into: zero, "config")
-        target.pointee = try HandleTable.shared.insert(make(parent, configuration))
+        target.pointee = try HandleTable.insert(make(parent, configuration))
         return 0
     }
 }
@@ -136,14 +177,32 @@ func report<Object: HandleObject, Counters: BitwiseCopyable>(
 }
 
 /// A destroy call.
+/// - Parameters:
+///   - children: handles that end with it.
+///   - check: refuses while something is out that would be lost.
+///   - finally: brings to rest what is not in the table.
 func destroy<Object: HandleObject>(
     _ handle: OpaquePointer?, as type: Object.Type,
     children: (Object) -> [OpaquePointer] = { _ in [] },
+    check: (Object) throws(Refusal) -> Void = { _ throws(Refusal) in },
     finally: (Object) -> Void = { _ in }
 ) -> Int32 {
-    control(handle, as: type) { object throws(Refusal) in
-        guard let handle else { return Refusal.invalid }
-        try HandleTable.shared.remove(handle, children: children(object)) { finally(object) }
-        return 0
+    guard let handle else { return Refusal.invalid }
+    cleave_call_begin()
+    defer { cleave_call_end() }
+    switch HandleTable.use(handle, type.type) {
+    case .refused(let code): return code
+    case .object(let object):
+        // SAFETY: as in `call`.
+        let object = Unmanaged<Object>.fromOpaque(object.toOpaque())
+        do throws(Refusal) {
+            try HandleTable.remove(
+                handle, object, children: object._withUnsafeGuaranteedRef(children), check: check,
+                finally: finally)
+            return 0
+        } catch {
+            defer { HandleTable.endUse(handle) }
+            return object._withUnsafeGuaranteedRef { $0.note(error) }
+        }
     }
 }

@@ -4,13 +4,17 @@
 //   bits 14-17  type      never 0
 //   bits 18-63  generation of the slot, from 1
 //
-// A slot: +0 key, the handle that is alive in it, or 0; +8 busy, not 0 while a call is under way;
-// +16 the object; +24 the generation used last; +32 closing, not 0 while somebody wants to destroy.
+// A slot: +0 key, the handle that is alive in it, or 0; +8 busy, not 0 while a call that is alone
+// on its handle is under way; +16 the object; +24 the generation used last; +32 closing, whether
+// somebody wants to hold or to destroy it; +40 users, other calls under way; +48 the next free
+// slot.
 //
-// A call on a packet path takes `busy`, one compare-and-swap. Everything else finds the object
-// under one lock and keeps it alive by a reference.
+// A call on a packet path takes `busy`, one compare-and-swap. Every other one counts itself among
+// the users, under one lock. Whoever destroys waits for both, a bounded time and outside the lock,
+// so that nobody uses an object, or what it was made from, once its destroy has returned 0.
 
 import CCleave
+import Glibc
 import Host
 import Rings
 
@@ -18,6 +22,9 @@ import Rings
 enum HandleType: UInt64 {
     case context = 1
     case memory, headerQueue, rq, engine, lane, txq
+
+    @inline(__always)
+    static func bits(of handle: UInt64) -> UInt64 { handle >> UInt64(CLEAVE_SLOT_BITS) & 15 }
 }
 
 /// One slot of the table.
@@ -29,7 +36,6 @@ struct HandleSlot {
 
     @inline(__always) var key: SharedWord64 { SharedWord64(memory) }
     @inline(__always) var busy: SharedWord64 { SharedWord64(memory + 8) }
-
     @inline(__always) var closing: SharedWord64 { SharedWord64(memory + 32) }
 
     /// Meaningful while `busy` is held, or under the table's lock.
@@ -48,6 +54,18 @@ struct HandleSlot {
         nonmutating set { memory.storeBytes(of: newValue, toByteOffset: 24, as: UInt64.self) }
     }
 
+    /// Under the table's lock: calls under way that are not alone on the handle.
+    var userCount: UInt64 {
+        get { memory.load(fromByteOffset: 40, as: UInt64.self) }
+        nonmutating set { memory.storeBytes(of: newValue, toByteOffset: 40, as: UInt64.self) }
+    }
+
+    /// Under the table's lock: the number of the next free slot, plus 1.
+    var nextFree: UInt64 {
+        get { memory.load(fromByteOffset: 48, as: UInt64.self) }
+        nonmutating set { memory.storeBytes(of: newValue, toByteOffset: 48, as: UInt64.self) }
+    }
+
     /// Takes the slot for a call on `handle`.
     /// - Returns: 0, or why not, negated.
     @inline(__always)
@@ -63,21 +81,21 @@ struct HandleSlot {
         return Refusal.stale
     }
 
-    /// Takes the slot of a live handle to destroy it: a call under way is waited for a moment, new
-    /// ones are turned away meanwhile, so that it does end.
-    func enterToClose() -> Bool {
-        closing.store(1)
-        defer { closing.store(0) }
-        for _ in 0..<Self.maximumYields {
-            // [C2 acquire <- leave]
-            if busy.compareExchange(expected: 0, desired: 1).exchanged { return true }
-            PinnedThread.yield()
-        }
-        return false
+    /// What `closing` says.
+    enum Closing {
+        /// Nothing: calls may come.
+        static let no: UInt64 = 0
+        /// Calls that are alone on the handle are turned away.
+        static let held: UInt64 = 1
+        /// All calls are.
+        static let ending: UInt64 = 2
     }
 
-    /// How often a destroyer lets other threads run before it gives up.
-    private static let maximumYields = 10_000
+    /// Takes the slot of a handle that is being closed, if no call is under way.
+    func tryEnterToClose() -> Bool {
+        // [C2 acquire <- leave]
+        busy.compareExchange(expected: 0, desired: 1).exchanged
+    }
 
     /// Ends the call.
     @inline(__always)
@@ -88,144 +106,282 @@ struct HandleSlot {
 }
 
 /// Makes, finds and ends handles; every operation under one lock, none on a packet path.
-final class HandleTable: @unchecked Sendable {
-    // SAFETY: all stored properties are guarded by `lock`.
+///
+/// There is one table in a process, for handles of all contexts. It lies in zeroed memory and needs
+/// no set-up, which a fork could catch half done.
+enum HandleTable {
+    /// Under the lock.
+    private static var supply: cleave_slot_supply {
+        get { cleave_slots_supply().pointee }
+        set { cleave_slots_supply().pointee = newValue }
+    }
 
-    /// Of the process: handles of all instances are told apart by it.
-    static let shared = HandleTable()
+    private static func locked<Value, Failure: Error>(
+        _ body: () throws(Failure) -> Value
+    ) throws(Failure) -> Value {
+        cleave_slots_lock()
+        defer { cleave_slots_unlock() }
+        return try body()
+    }
 
-    private let lock = Lock()
-    private var freeSlots: [UInt64] = []
-    private var unusedSlot: UInt64 = 0
+    // MARK: Making
 
     /// Gives `object` a handle; its parents may not be destroyed before it.
-    func insert(_ object: HandleObject) throws(Refusal) -> OpaquePointer {
+    static func insert(_ object: HandleObject) throws(Refusal) -> OpaquePointer {
         try insert([object])[0]
     }
 
     /// Gives objects handles at one moment, all or none; parents come before their children.
-    func insert(_ objects: [HandleObject]) throws(Refusal) -> [OpaquePointer] {
-        try lock.withLock { () throws(Refusal) -> [OpaquePointer] in
-            if objects.contains(where: { $0.parents.contains(where: \.isHeld) }) {
-                throw Refusal(Refusal.busy, "what it is made from is being reset or destroyed")
+    static func insert(_ objects: [HandleObject]) throws(Refusal) -> [OpaquePointer] {
+        try locked { () throws(Refusal) -> [OpaquePointer] in
+            for parent in objects.flatMap(\.parents)
+            where !objects.contains(where: { $0 === parent }) {
+                if !parent.isLive { throw Refusal(Refusal.stale, "it was destroyed meanwhile") }
+                if parent.isHeld {
+                    throw Refusal(Refusal.busy, "what it is made from is being reset or destroyed")
+                }
             }
-            if objects.count > freeSlots.count + Int(CLEAVE_SLOT_COUNT) - Int(unusedSlot) {
+            guard hasSlots(objects.count) else {
                 throw Refusal(Refusal.noSlots, "all \(CLEAVE_SLOT_COUNT) handles are in use")
             }
             return objects.compactMap(give)
         }
     }
 
+    /// Under the lock: whether so many slots may be given out.
+    private static func hasSlots(_ wanted: Int) -> Bool {
+        var count = Int(CLEAVE_SLOT_COUNT) - Int(supply.unused)
+        var next = supply.free
+        while next != 0 && count < wanted {
+            count += 1
+            next = HandleSlot(next - 1).nextFree
+        }
+        return count >= wanted
+    }
+
     /// Under the lock, with a slot left.
-    private func give(_ object: HandleObject) -> OpaquePointer? {
-        let number = freeSlots.popLast() ?? unusedSlot
-        if number == unusedSlot { unusedSlot += 1 }
+    private static func give(_ object: HandleObject) -> OpaquePointer? {
+        let number: UInt64
+        if supply.free != 0 {
+            number = supply.free - 1
+            supply.free = HandleSlot(number).nextFree
+        } else {
+            number = supply.unused
+            supply.unused += 1
+        }
         let slot = HandleSlot(number)
         slot.generation += 1
-        let type = Swift.type(of: object).type.rawValue
+        // An object that is given a handle has a type.
+        let type = Swift.type(of: object).type?.rawValue ?? 0
         let handle =
             number | type << UInt64(CLEAVE_SLOT_BITS)
             | slot.generation << UInt64(CLEAVE_SLOT_BITS + 4)
         slot.object = Unmanaged.passRetained(object).toOpaque()
+        object.isLive = true
         for parent in object.parents { parent.childCount += 1 }
-        slot.key.storeRelease(handle)  // [C1 release -> enter, find]
+        slot.key.storeRelease(handle)  // [C1 release -> enter]
         return OpaquePointer(bitPattern: UInt(handle))
     }
 
-    /// The object behind a handle, kept alive by the reference.
-    func find(_ handle: OpaquePointer?) -> HandleObject? {
-        guard let handle else { return nil }
+    // MARK: Using
+
+    /// What a call finds that is not alone on its handle.
+    enum Use {
+        /// To be ended by `endUse`. The object stays until then, without a reference counted: one
+        /// that outlived the call would be the last one of an object that is gone for its caller.
+        case object(Unmanaged<HandleObject>)
+        case refused(Int32)
+    }
+
+    /// Counts the caller among the users of a handle.
+    static func use(_ handle: OpaquePointer?, _ type: HandleType?) -> Use {
         let bits = UInt64(UInt(bitPattern: handle))
-        return lock.withLock {
+        if bits == 0 { return .refused(Refusal.invalid) }
+        if let type, HandleType.bits(of: bits) != type.rawValue { return .refused(Refusal.stale) }
+        return locked {
             let slot = HandleSlot(bits)
-            // [C1 acquire <- insert's release of the key]
-            return slot.key.loadAcquire() == bits ? object(in: slot) : nil
+            // Keys change under the lock alone.
+            guard slot.key.load() == bits, let object = slot.object else {
+                return .refused(Refusal.stale)
+            }
+            if slot.closing.load() == HandleSlot.Closing.ending { return .refused(Refusal.busy) }
+            slot.userCount += 1
+            return .object(Unmanaged.fromOpaque(object))
         }
     }
 
-    /// Under the lock.
-    private func object(in slot: HandleSlot) -> HandleObject? {
-        slot.object.map { Unmanaged<HandleObject>.fromOpaque($0).takeUnretainedValue() }
+    static func endUse(_ handle: OpaquePointer?) {
+        locked { HandleSlot(UInt64(UInt(bitPattern: handle))).userCount -= 1 }
     }
 
-    /// A slot that was taken, and what is in it.
-    private typealias Held = (slot: HandleSlot, object: HandleObject)
+    /// Keeps with a handle why a call on it was refused at once.
+    @inline(never)
+    static func noteBusy(_ handle: UInt64) {
+        locked {
+            let slot = HandleSlot(handle)
+            if slot.key.load() != handle { return }
+            object(in: slot)?._withUnsafeGuaranteedRef {
+                _ = $0.note(Refusal(Refusal.busy, "another call on it is under way"))
+            }
+        }
+    }
 
-    /// Runs `body` alone with all that was made from `object`, by whatever steps: as by a destroy,
-    /// calls under way are waited for, later ones refused, and nothing more is made from it. The
-    /// caller has taken the slot of `object` itself.
-    func hold(
+    /// Under the lock, or with the slot taken.
+    private static func object(in slot: HandleSlot) -> Unmanaged<HandleObject>? {
+        slot.object.map { Unmanaged<HandleObject>.fromOpaque($0) }
+    }
+
+    // MARK: Ending
+
+    /// How long a destroyer or holder waits for the end of calls under way, in nanoseconds. Most
+    /// take far less; who meets one that does not is told to come again.
+    private static let patience: UInt64 = 20_000_000
+
+    /// Runs `body` alone with all that was made from `object`, by whatever steps: calls under way
+    /// are waited for, later ones refused, and nothing more is made from it. The caller has taken
+    /// the slot of `object` itself.
+    static func hold(
         allMadeFrom object: HandleObject, _ body: ([HandleObject]) -> Void
     ) throws(Refusal) {
-        let held = try lock.withLock { () throws(Refusal) -> [Held] in
-            let held = live { $0.descends(from: object) }
-            try take(held, of: "an object made from it")
+        let whose = "an object made from it"
+        let slots = try locked { () throws(Refusal) -> [HandleSlot] in
+            let slots = (0..<supply.unused).map { HandleSlot($0) }.filter {
+                self.object(in: $0)?._withUnsafeGuaranteedRef { $0.descends(from: object) } ?? false
+            }
+            try close(slots, HandleSlot.Closing.held, whose)
             object.isHeld = true
-            return held
+            return slots
         }
-        // Not under the lock, which is everybody's: it may wait for threads.
-        body(held.map(\.object))
-        for (slot, _) in held { slot.leave() }
-        lock.withLock { object.isHeld = false }
+        defer {
+            locked {
+                for slot in slots { slot.closing.store(HandleSlot.Closing.no) }
+                object.isHeld = false
+            }
+        }
+        try take(slots, whose, users: nil)
+        // Its references end before others may destroy.
+        body(slots.compactMap { self.object(in: $0)?.takeUnretainedValue() })
+        for slot in slots { slot.leave() }
     }
 
-    /// Under the lock: the live objects for which `isWanted` holds.
-    private func live(where isWanted: (HandleObject) -> Bool) -> [Held] {
-        (0..<unusedSlot).compactMap { number in
-            let slot = HandleSlot(number)
-            guard let object = object(in: slot), isWanted(object) else { return nil }
-            return (slot, object)
-        }
-    }
-
-    /// Under the lock: takes slots to destroy or to hold what is in them, all or none.
-    private func take(_ wanted: [Held], of whose: String) throws(Refusal) {
-        for (count, place) in wanted.enumerated() where !place.slot.enterToClose() {
-            for (slot, _) in wanted.prefix(count) { slot.leave() }
-            throw Refusal(Refusal.busy, "another call on \(whose) is under way")
-        }
-    }
-
-    /// Ends a handle, and with it those of its children named in `children`: all or none.
-    /// - Parameter finally: runs, alone with them, before they are gone: what is not in the table
-    ///   is at rest.
-    func remove(
-        _ handle: OpaquePointer, children: [OpaquePointer] = [], finally: () -> Void = {}
+    /// Ends a handle, and with it those of its children named in `children`: all or none. The
+    /// caller is among the users of `handle`, and no longer so if this does not throw.
+    /// - Parameters:
+    ///   - check: runs alone with them, and may refuse.
+    ///   - finally: runs before they are gone: what is not in the table is at rest.
+    static func remove<Object: HandleObject>(
+        _ handle: OpaquePointer, _ object: Unmanaged<Object>, children: [OpaquePointer],
+        check: (Object) throws(Refusal) -> Void, finally: (Object) -> Void
     ) throws(Refusal) {
-        let held = try lock.withLock { () throws(Refusal) -> [Held] in
-            var held: [Held] = []
-            for handle in [handle] + children {
-                let bits = UInt64(UInt(bitPattern: handle))
-                let slot = HandleSlot(bits)
-                // Keys change under the lock alone.
-                guard slot.key.load() == bits, let object = object(in: slot) else {
-                    throw Refusal(Refusal.stale, "destroyed meanwhile")
-                }
-                held.append((slot, object))
-            }
-            let first = held[0].object
-            guard first.childCount == children.count else {
-                throw Refusal(Refusal.busy, "\(first.childCount) objects made from it are left")
-            }
-            try take(held, of: "it")
-            first.isHeld = true
-            return held
+        let slots = ([handle] + children).map { HandleSlot(UInt64(UInt(bitPattern: $0))) }
+        let refusal = object._withUnsafeGuaranteedRef { object -> Refusal? in
+            do throws(Refusal) {
+                try rest(object, slots, check)
+                finally(object)
+                return nil
+            } catch { return error }
         }
-        finally()
-        // Objects end outside the lock: that may call the program's allocator.
-        withExtendedLifetime(held) {
-            lock.withLock { for (slot, object) in held { free(slot, object) } }
+        if let refusal { throw refusal }
+        let ended = locked { slots.map(free) }
+        // Outside the lock: that may call the program's allocator.
+        for object in ended { object.release() }
+    }
+
+    /// Takes an object's slots to end it, if nothing was made from it and `check` agrees.
+    private static func rest<Object: HandleObject>(
+        _ object: Object, _ slots: [HandleSlot], _ check: (Object) throws(Refusal) -> Void
+    ) throws(Refusal) {
+        try locked { () throws(Refusal) in
+            guard object.childCount == slots.count - 1 else {
+                throw Refusal(
+                    Refusal.busy, "\(object.childCount) objects made from it are left")
+            }
+            try close(slots, HandleSlot.Closing.ending, "it")
+            object.isHeld = true
         }
+        do throws(Refusal) {
+            try take(slots, "it", users: 1)
+            do throws(Refusal) { try check(object) } catch {
+                for slot in slots { slot.leave() }
+                throw error
+            }
+        } catch {
+            locked {
+                for slot in slots { slot.closing.store(HandleSlot.Closing.no) }
+                object.isHeld = false
+            }
+            throw error
+        }
+    }
+
+    /// Under the lock: turns later calls on the slots away.
+    private static func close(
+        _ slots: [HandleSlot], _ how: UInt64, _ whose: String
+    ) throws(Refusal) {
+        if slots.contains(where: { $0.closing.load() != HandleSlot.Closing.no }) {
+            throw Refusal(Refusal.busy, "\(whose) is being reset or destroyed")
+        }
+        for slot in slots { slot.closing.store(how) }
+    }
+
+    /// Takes closed slots, all or none: waits for the end of calls under way, outside the lock,
+    /// which is everybody's.
+    /// - Parameter users: how many of them may be left, the caller being one; nil if they do not
+    ///   matter.
+    private static func take(
+        _ slots: [HandleSlot], _ whose: String, users: UInt64?
+    ) throws(Refusal) {
+        var deadline = Deadline(nanoseconds: patience)
+        var taken = 0
+        repeat {
+            while taken < slots.count && slots[taken].tryEnterToClose() { taken += 1 }
+            if taken < slots.count { continue }
+            guard let users else { return }
+            if locked({ slots.reduce(0) { $0 + $1.userCount } }) == users { return }
+        } while deadline.wait()
+        for slot in slots.prefix(taken) { slot.leave() }
+        throw Refusal(Refusal.busy, "another call on \(whose) is under way")
     }
 
     /// Under the lock, with the slot taken.
-    private func free(_ slot: HandleSlot, _ object: HandleObject) {
+    /// - Returns: the table's reference.
+    private static func free(_ slot: HandleSlot) -> Unmanaged<HandleObject> {
+        // A taken slot has an object.
+        let object = Unmanaged<HandleObject>.fromOpaque(slot.object.unsafelyUnwrapped)
+        object._withUnsafeGuaranteedRef {
+            $0.isLive = false
+            for parent in $0.parents { parent.childCount -= 1 }
+        }
         slot.key.store(0)
         slot.object = nil
-        for parent in object.parents { parent.childCount -= 1 }
-        freeSlots.append(
-            UInt64(UInt(bitPattern: slot.memory - cleave_slot(0))) / UInt64(CLEAVE_SLOT_BYTES))
+        slot.userCount = 0
+        slot.closing.store(HandleSlot.Closing.no)
+        slot.nextFree = supply.free
+        let offset = UInt64(UInt(bitPattern: slot.memory - cleave_slot(0)))
+        supply.free = offset / UInt64(CLEAVE_SLOT_BYTES) + 1
         slot.leave()
-        Unmanaged.passUnretained(object).release()
+        return object
+    }
+}
+
+/// A bound on waiting: others run meanwhile, at first at once, then in short sleeps.
+private struct Deadline {
+    private let end: UInt64
+    private var waits = 0
+
+    init(nanoseconds: UInt64) { end = Self.now() + nanoseconds }
+
+    private static func now() -> UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+
+    /// - Returns: false, at once, if the time is up.
+    mutating func wait() -> Bool {
+        if Self.now() >= end { return false }
+        waits += 1
+        if waits < 64 { PinnedThread.yield() } else { usleep(50) }
+        return true
     }
 }

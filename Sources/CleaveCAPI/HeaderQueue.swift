@@ -3,29 +3,47 @@
 
 import CCleave
 import Engine
+import Rings
 import RxPath
 
 /// A header queue of one guest.
 final class HeaderQueueObject: HandleObject, @unchecked Sendable {
-    // SAFETY: constant; the queue guards itself.
+    // SAFETY: constant, but for a shared word; the queue guards itself.
 
     let memory: MemoryObject
     let queue: HeaderQueue
+    /// 1 once the log was told that the driver broke it; 0 again after a reset.
+    private let reported: SharedWord64
+    private let words: UnsafeMutableRawPointer
 
     init(_ memory: MemoryObject, _ layout: HeaderQueueLayout) throws(Refusal) {
         self.memory = memory
-        do { queue = try HeaderQueue(layout, memory: memory.memory) } catch {
-            throw .invalid("\(error)")
-        }
+        do { queue = try HeaderQueue(layout, memory: memory.memory) } catch { throw Refusal(error) }
+        words = .allocate(byteCount: 8, alignment: 8)
+        words.storeBytes(of: 0, as: UInt64.self)
+        reported = SharedWord64(words)
         super.init(parents: [memory])
     }
 
-    override class var type: HandleType { .headerQueue }
+    deinit { words.deallocate() }
+
+    /// Tells the log, once until a reset, that the driver broke the queue.
+    func reportBroken() {
+        // [C3 both ways: one of several RQs tells]
+        if reported.load() != 0 || !reported.compareExchange(expected: 0, desired: 1).exchanged {
+            return
+        }
+        memory.context.log(
+            .error, "the driver broke its header queue: packets go whole until it is reset")
+    }
+
+    override class var type: HandleType? { .headerQueue }
 
     /// Begins anew while nobody turns an RQ that is linked to it.
     func reset() throws(Refusal) {
-        try HandleTable.shared.hold(allMadeFrom: self) { users in
+        try HandleTable.hold(allMadeFrom: self) { users in
             RxEngine.reset(queue, ofRQsIn: users.compactMap { ($0 as? EngineObject)?.engine })
+            reported.store(0)
         }
     }
 }

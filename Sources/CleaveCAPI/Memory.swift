@@ -16,11 +16,11 @@ final class MemoryObject: HandleObject, @unchecked Sendable {
     init(_ context: ContextObject, _ regions: [MemoryRegion]) throws(Refusal) {
         self.context = context
         self.regions = regions
-        do { memory = try GuestMemory(regions: regions) } catch { throw .invalid("\(error)") }
+        do { memory = try GuestMemory(regions: regions) } catch { throw Refusal(error) }
         super.init(parents: [context])
     }
 
-    override class var type: HandleType { .memory }
+    override class var type: HandleType? { .memory }
 
     /// The guest address of a host pointer inside a region: what ring areas are given by.
     func guestAddress(_ pointer: UnsafeMutableRawPointer?, _ name: String) throws(Refusal)
@@ -59,9 +59,10 @@ public func cleave_memory_create(
 
 private func region(_ region: cleave_region, _ index: Int) throws(Refusal) -> MemoryRegion {
     guard let host = region.host else { throw .null("regions[\(index)].host") }
-    guard let byteCount = Int(exactly: region.size), region.reserved == 0 else {
-        throw .invalid("regions[\(index)] is larger than memory, or its reserved is not 0")
+    guard let byteCount = Int(exactly: region.size) else {
+        throw .invalid("regions[\(index)].size is \(region.size), more than can be mapped")
     }
+    guard region.reserved == 0 else { throw .invalid("regions[\(index)].reserved is not 0") }
     return MemoryRegion(
         guestBase: GuestAddress(region.guest_address), host: host, byteCount: byteCount)
 }

@@ -1,3 +1,4 @@
+import CCleave
 import Glibc
 import RxPath
 
@@ -22,6 +23,8 @@ enum Names {
         -EBUSY: copy("in use"),
         -ESHUTDOWN: copy("stopped"),
         -ENOMEM: copy("out of memory"),
+        -EMFILE: copy("too many open files"),
+        -ENFILE: copy("too many open files in the system"),
         -EAGAIN: copy("no thread could be started"),
         -ENOSPC: copy("too many handles"),
         -ETIMEDOUT: copy("timed out"),
@@ -30,12 +33,17 @@ enum Names {
     nonisolated(unsafe) private static let unknown = copy("unknown result")
 
     static func result(_ code: Int32) -> Word? {
+        cleave_call_begin()
+        defer { cleave_call_end() }
         if code > 0 { return results[0] ?? unknown }
         return results[code] ?? unknown
     }
 
-    static func pick(_ words: [Word?], _ index: UInt32) -> Word? {
-        Int(index) < words.count ? words[Int(index)] : nil
+    static func pick(_ words: @autoclosure () -> [Word?], _ index: UInt32) -> Word? {
+        cleave_call_begin()
+        defer { cleave_call_end() }
+        let words = words()
+        return Int(index) < words.count ? words[Int(index)] : nil
     }
 
     private static func copy(_ text: String) -> Word? { strdup(text).map { Word($0) } }

@@ -17,6 +17,7 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
     private let unowned: Unmanaged<RxQueue>
     private let burst: PacketBurst
     private let arena: MemoryArena
+    private let headerQueue: HeaderQueueObject?
 
     init(_ memory: MemoryObject, _ plan: ReceiveQueuePlan) throws(Refusal) {
         let context = memory.context
@@ -32,14 +33,15 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
                 refs: try arena.allocate(byteCount: refByteCount)
                     .assumingMemoryBound(to: PacketRef.self), packetCapacity: capacity)
         } catch let error as RxPathError {
-            throw .invalid(error.description)
+            throw Refusal(error)
         } catch { throw Refusal(-ENOMEM, "\(error)") }
+        headerQueue = plan.headerQueue
         unowned = Unmanaged.passUnretained(queue)
         super.init(memory, otherParents: plan.headerQueue.map { [$0] } ?? [])
         context.log(.info, "RQ of \(plan.configuration.virtqueue.size) entries created")
     }
 
-    override class var type: HandleType { .rq }
+    override class var type: HandleType? { .rq }
     override class var name: String { "receive" }
     override var fault: QueueFault { queue.fault }
     override func end() -> UInt16 { queue.base }
@@ -62,7 +64,7 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
             let result = unowned._withUnsafeGuaranteedRef {
                 $0.enqueue(burst.refs, count: converted.refCount)
             }
-            if result.wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
+            note(result.events, &events)
             if result.delivered == converted.packetCount {
                 done &+= converted.packetCount
                 continue
@@ -89,7 +91,7 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
             let result = unowned._withUnsafeGuaranteedRef {
                 $0.enqueue(plain: refs + done, count: wanted)
             }
-            if result.wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
+            note(result.events, &events)
             done &+= result.consumed
             if result.delivered == wanted { continue }
             reportFault(&events)
@@ -100,6 +102,18 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
             }
         }
         return Int32(truncatingIfNeeded: done)
+    }
+
+    @inline(__always)
+    private func note(_ happened: QueueEvents, _ events: inout UInt32) {
+        events |= happened.rawValue
+        if happened.contains(.headerQueueBroken) { reportBrokenHeaderQueue(&events) }
+    }
+
+    @inline(never)
+    private func reportBrokenHeaderQueue(_ events: inout UInt32) {
+        events |= CLEAVE_EVENT_BROKEN.rawValue
+        headerQueue?.reportBroken()
     }
 
     /// A burst of which not everything was delivered.
@@ -121,8 +135,10 @@ public func cleave_rq_create(
     _ memory: OpaquePointer!, _ config: UnsafePointer<cleave_rq_config>!,
     _ rq: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
-    create(under: memory, as: MemoryObject.self, config, cleave_rq_config(), rq, "rq") {
-        parent, configuration throws(Refusal) in
+    create(
+        under: memory, as: MemoryObject.self, config, cleave_rq_config(),
+        minimum: cleave_rq_config.firstByteCount, rq, "rq"
+    ) { parent, configuration throws(Refusal) in
         try ReceiveQueueObject(parent, ReceiveQueuePlan(configuration, parent))
     }
 }
@@ -168,7 +184,7 @@ public func cleave_rq_destroy(_ rq: OpaquePointer!) -> Int32 {
 }
 
 @c @implementation
-public func cleave_rq_counters(
+public func cleave_rq_get_counters(
     _ rq: OpaquePointer!, _ counters: UnsafeMutablePointer<cleave_counters>!
 ) -> Int32 {
     report(on: rq, as: ReceiveQueueObject.self, to: counters) { cleave_counters($0.counters) }

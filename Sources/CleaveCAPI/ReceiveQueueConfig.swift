@@ -1,15 +1,9 @@
 import CCleave
 import RxPath
 
-/// Virtio feature bits that this interface itself looks at.
-private enum FeatureBit {
-    static let logAll: UInt64 = 1 << 26
-    static let version1: UInt64 = 1 << 32
-    static let ringPacked: UInt64 = 1 << 34
-    /// What the receive path obeys.
-    static let obeyed: VirtioFeatures = [
-        .mergeableBuffers, .indirectDescriptors, .eventIndex, .hashReport,
-    ]
+extension cleave_rq_config {
+    /// Before `features_high` came.
+    static let firstByteCount = 88
 }
 
 /// A `cleave_rq_config`, checked and translated.
@@ -23,6 +17,7 @@ struct ReceiveQueuePlan {
     private static let knownFlags =
         CLEAVE_RQ_CALL_FD.rawValue | CLEAVE_RQ_NODE.rawValue | CLEAVE_RQ_DROP.rawValue
         | CLEAVE_RQ_TINY.rawValue | CLEAVE_RQ_ZERO_PAD.rawValue
+        | CLEAVE_RQ_IOVA_IS_GUEST_PHYSICAL.rawValue
 
     init(_ config: cleave_rq_config, _ memory: MemoryObject) throws(Refusal) {
         guard config.flags & ~Self.knownFlags == 0 else {
@@ -30,6 +25,9 @@ struct ReceiveQueuePlan {
         }
         guard config.reserved == 0 else { throw .invalid("reserved is not 0") }
         func has(_ flag: cleave_rq_flags) -> Bool { config.flags & flag.rawValue != 0 }
+        try FeatureWord.check(
+            config.features, high: config.features_high,
+            iovaIsGuestPhysical: has(CLEAVE_RQ_IOVA_IS_GUEST_PHYSICAL))
         let (method, headerQueue) = try Self.method(config, memory)
         let burst = config.burst == 0 ? 32 : Int(config.burst)
         guard (1...RxQueue.maximumBurst).contains(burst) else {
@@ -46,7 +44,7 @@ struct ReceiveQueuePlan {
         }
         configuration = RxQueueConfiguration(
             virtqueue: try Self.virtqueue(config, memory),
-            features: VirtioFeatures(rawValue: config.features).intersection(FeatureBit.obeyed),
+            features: VirtioFeatures(rawValue: config.features),
             memory: memory.memory, method: method, headerQueue: headerQueue?.queue,
             splitPolicy: SplitPolicy(
                 threshold: Int(config.split_threshold), placesTinyPackets: has(CLEAVE_RQ_TINY),
@@ -74,7 +72,7 @@ struct ReceiveQueuePlan {
         default: throw .invalid("method \(config.method) is none")
         }
         guard let handle = config.header_queue else { throw .null("header_queue") }
-        guard let queue = HandleTable.shared.find(handle) as? HeaderQueueObject else {
+        guard let queue = HeaderQueueObject.live(handle) else {
             throw Refusal(Refusal.stale, "header_queue is not a live header queue")
         }
         guard queue.memory === memory else {
@@ -102,13 +100,7 @@ struct ReceiveQueuePlan {
         areas: (UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?),
         last: (avail: UInt16, used: UInt16), _ memory: MemoryObject
     ) throws(Refusal) -> VirtqueueAddresses {
-        guard features & FeatureBit.version1 != 0 else {
-            throw .unsupported("features lack VERSION_1: legacy drivers are not served")
-        }
-        guard features & FeatureBit.logAll == 0 else {
-            throw .unsupported("features has VHOST_F_LOG_ALL: writes are not logged")
-        }
-        let format: RingFormat = features & FeatureBit.ringPacked != 0 ? .packed : .split
+        let format = FeatureWord.format(features)
         do { try VirtqueueAddresses.check(size: Int(size), format) } catch {
             throw .invalid("\(error)")
         }

@@ -20,20 +20,25 @@ final class TransmitQueueObject: QueueObject, @unchecked Sendable {
     ) throws(Refusal) {
         let context = memory.context
         arena = try context.makeArena(byteCount: configuration.arenaByteCount, node: node)
-        do { queue = try TxQueue(configuration, in: arena) } catch { throw .invalid("\(error)") }
+        do { queue = try TxQueue(configuration, in: arena) } catch { throw Refusal(error) }
         unowned = Unmanaged.passUnretained(queue)
         super.init(memory)
         context.log(.info, "TXQ of \(configuration.virtqueue.size) entries created")
     }
 
-    override class var type: HandleType { .txq }
+    override class var type: HandleType? { .txq }
     override class var name: String { "transmit" }
     override var fault: QueueFault { queue.fault }
     override func end() throws(Refusal) -> UInt16 {
-        guard queue.heldCount == 0 else {
+        try checkNothingIsOut()
+        return queue.base
+    }
+
+    /// Packets that are out point into what ends with the queue.
+    func checkNothingIsOut() throws(Refusal) {
+        if queue.heldCount > 0 {
             throw Refusal(Refusal.busy, "\(queue.heldCount) packets are out")
         }
-        return queue.base
     }
 
     @inline(__always)
@@ -45,7 +50,7 @@ final class TransmitQueueObject: QueueObject, @unchecked Sendable {
         // keeps the queue alive.
         let packets = UnsafeMutableRawPointer(packets).assumingMemoryBound(to: TxPacket.self)
         let result = unowned._withUnsafeGuaranteedRef { $0.dequeue(packets, count: count) }
-        if result.wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
+        events |= result.events.rawValue
         if result.count < count { reportFault(&events) }
         return Int32(truncatingIfNeeded: result.count)
     }
@@ -53,30 +58,41 @@ final class TransmitQueueObject: QueueObject, @unchecked Sendable {
     @inline(__always)
     borrowing func complete(_ count: Int, _ events: inout UInt32) throws(Refusal) -> Int32 {
         try checkRunning()
-        guard let wantsCall = unowned._withUnsafeGuaranteedRef({ $0.complete(count) }) else {
+        guard let happened = unowned._withUnsafeGuaranteedRef({ $0.complete(count) }) else {
             throw .invalid(
                 "count \(count) is more than the \(queue.heldCount) packets that are out")
         }
-        if wantsCall { events |= CLEAVE_EVENT_CALL.rawValue }
+        events |= happened.rawValue
         return 0
     }
 
     var counters: TxCounters { queue.counters }
 }
 
-private func plan(
+extension cleave_txq_config {
+    /// Before `features_high` came.
+    fileprivate static let firstByteCount = 64
+}
+
+/// A `cleave_txq_config`, checked and translated.
+func transmitPlan(
     _ config: cleave_txq_config, _ memory: MemoryObject
 ) throws(Refusal) -> (TxQueueConfiguration, node: Int?) {
-    let known = CLEAVE_TXQ_CALL_FD.rawValue | CLEAVE_TXQ_NODE.rawValue
-    guard config.flags & ~known == 0, config.reserved == 0, config.reserved2 == 0 else {
-        throw .invalid(
-            "flags 0x\(String(config.flags, radix: 16)) has unknown bits, or a reserved is not 0")
+    let known =
+        CLEAVE_TXQ_CALL_FD.rawValue | CLEAVE_TXQ_NODE.rawValue
+        | CLEAVE_TXQ_IOVA_IS_GUEST_PHYSICAL.rawValue
+    guard config.flags & ~known == 0 else {
+        throw .invalid("flags 0x\(String(config.flags, radix: 16)) has unknown bits")
     }
-    let hasCall = config.flags & CLEAVE_TXQ_CALL_FD.rawValue != 0
-    let hasNode = config.flags & CLEAVE_TXQ_NODE.rawValue != 0
-    guard !hasCall || config.call_fd >= 0, !hasNode || config.node >= 0 else {
-        throw .invalid("call_fd is \(config.call_fd), node is \(config.node)")
-    }
+    guard config.reserved == 0 else { throw .invalid("reserved is not 0") }
+    guard config.reserved2 == 0 else { throw .invalid("reserved2 is not 0") }
+    func has(_ flag: cleave_txq_flags) -> Bool { config.flags & flag.rawValue != 0 }
+    let (hasCall, hasNode) = (has(CLEAVE_TXQ_CALL_FD), has(CLEAVE_TXQ_NODE))
+    guard !hasCall || config.call_fd >= 0 else { throw .invalid("call_fd is \(config.call_fd)") }
+    guard !hasNode || config.node >= 0 else { throw .invalid("node is \(config.node)") }
+    try FeatureWord.check(
+        config.features, high: config.features_high,
+        iovaIsGuestPhysical: has(CLEAVE_TXQ_IOVA_IS_GUEST_PHYSICAL))
     let virtqueue = try ReceiveQueuePlan.virtqueue(
         features: config.features, size: config.size,
         areas: (config.descriptor_area, config.driver_area, config.device_area),
@@ -94,9 +110,11 @@ public func cleave_txq_create(
     _ memory: OpaquePointer!, _ config: UnsafePointer<cleave_txq_config>!,
     _ txq: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
-    create(under: memory, as: MemoryObject.self, config, cleave_txq_config(), txq, "txq") {
-        parent, configuration throws(Refusal) in
-        let (checked, node) = try plan(configuration, parent)
+    create(
+        under: memory, as: MemoryObject.self, config, cleave_txq_config(),
+        minimum: cleave_txq_config.firstByteCount, txq, "txq"
+    ) { parent, configuration throws(Refusal) in
+        let (checked, node) = try transmitPlan(configuration, parent)
         return try TransmitQueueObject(parent, checked, node: node)
     }
 }
@@ -131,7 +149,9 @@ public func cleave_txq_stop(
 
 @c @implementation
 public func cleave_txq_destroy(_ txq: OpaquePointer!) -> Int32 {
-    destroy(txq, as: TransmitQueueObject.self)
+    destroy(
+        txq, as: TransmitQueueObject.self,
+        check: { object throws(Refusal) in try object.checkNothingIsOut() })
 }
 
 @c @implementation

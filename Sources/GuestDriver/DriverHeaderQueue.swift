@@ -25,6 +25,8 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     private let space: GuestSpace
     private let slots: UnsafeMutableRawPointer
     private let tail: SharedWord32
+    /// Written by the device.
+    private let status: SharedWord32
     private let words: UnsafeMutableRawPointer
     private let groupCount: Int
     private let full: UInt64
@@ -66,6 +68,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         doubleRetires = SharedWord64(words + groupCount * Self.wordStride)
         tickets = SharedWord64(words + (groupCount + 1) * Self.wordStride)
         tail = SharedWord32(control.pointer + HeaderQueueLayout.tailOffset)
+        status = SharedWord32(control.pointer + HeaderQueueLayout.statusOffset)
         tail.store(0)
         giveAll()
     }
@@ -229,6 +232,9 @@ public final class DriverHeaderQueue: @unchecked Sendable {
 
     /// Slots retired although they were retired already: 0 unless device or consumer misbehave.
     public var doubleRetireCount: UInt64 { doubleRetires.load() }
+    /// Whether the device says that this driver broke the queue: packets come whole until a reset.
+    public var isBroken: Bool { status.load() != 0 }
+
     /// The free-running tail as the device sees it; with a return ring, the entries written.
     public var currentTail: UInt32 {
         ring == nil ? tail.loadAcquire() : UInt32(truncatingIfNeeded: tickets.load())  // [H1]

@@ -40,11 +40,7 @@ public struct EventDescriptor: ~Copyable, Sendable {
     /// Takes all pending signals.
     /// - Returns: whether there was one.
     @discardableResult
-    public func drain() -> Bool { Self.drain(fileDescriptor) }
-
-    /// Takes all pending signals of an eventfd that somebody else owns; it must not block.
-    @discardableResult
-    public static func drain(_ fileDescriptor: Int32) -> Bool {
+    public func drain() -> Bool {
         var count: UInt64 = 0
         while true {
             let result = read(fileDescriptor, &count, 8)

@@ -1,7 +1,13 @@
 import CHost
 
+/// An error that may come of a call which the operating system refused.
+public protocol ErrorWithCode: Error, CustomStringConvertible {
+    /// `errno` of that call; nil if no call was refused.
+    var code: Int32? { get }
+}
+
 /// What the operating system refused, or a value it cannot have: one sentence, nothing to decode.
-public struct HostError: Error, Equatable, CustomStringConvertible {
+public struct HostError: ErrorWithCode, Equatable {
     /// The call (`mmap`) or the matter (`CPU list`) that failed.
     public let topic: String
     /// `errno` of the call, nil when no call was made.

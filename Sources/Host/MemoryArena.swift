@@ -166,7 +166,7 @@ public final class MemoryArena: @unchecked Sendable {
         _ kind: PageKind, plan: PagePlan, name: String?, log: inout FallbackLog
     ) throws(HostError) -> Mapping {
         if !kind.isReserved, let obstacle = plan.memoryObstacle(kind) {
-            throw HostError("memory arena", obstacle)
+            throw HostError("memory arena", code: ENOMEM, obstacle)
         }
         let byteCount = plan.mappedByteCount(kind)
         var refusal: Int32 = 0

@@ -93,7 +93,7 @@ struct PlanTests {
             (.slots, "0", "header slot count 0 is not a power of two"),
             (.ringSize, "300", "ring size 300 is not a power of two"),
             (.burst, "0", "burst 0 is not between 1 and"),
-            (.rqs, "65", "65 RQs: need 1 to 64"),
+            (.rqs, "129", "129 RQs: need 1 to 128"),
             (.bufferSize, "100", "buffer size 100 is not a multiple of 64"),
             (.bufferSize, "9999999999G", "--buffer-size: 9999999999G is more than"),
             (.method, "x", "--method: \"x\" is not one of whole, a, b, c, d"),

@@ -1,6 +1,7 @@
 import CCleave
 import Glibc
 import GuestDriver
+import Host
 import RxPath
 import TestSupport
 import Testing
@@ -47,12 +48,13 @@ final class CRig {
     init(
         ring: RingFormat = .split, size: Int = 16, method: RxMethod = .whole,
         shape: BufferShape = .mergeable(bufferByteCount: 2048), slotReturn: SlotReturn = .tail,
-        drivers driverCount: Int = 1, context callbacks: cleave_context_config? = nil
+        drivers driverCount: Int = 1, context callbacks: cleave_context_config? = nil,
+        pages: PagePreference = .automatic
     ) throws {
         var configuration = RxDriverConfiguration(
             ringSize: size, ring: ring, shape: shape, method: method)
         let space = try GuestSpace(
-            byteCount: driverCount * configuration.guestByteCount + 128 * 64 + 65536)
+            byteCount: driverCount * configuration.guestByteCount + 128 * 64 + 65536, pages: pages)
         let slots =
             try method.needsHeaderQueue
             ? DriverHeaderQueue(slotSize: 128, slotCount: 64, slotReturn: slotReturn, in: space)
@@ -150,7 +152,7 @@ final class CRig {
     var counters: cleave_counters {
         var counters = cleave_counters()
         counters.struct_size = UInt32(MemoryLayout<cleave_counters>.size)
-        cleave_rq_counters(rq, &counters)
+        cleave_rq_get_counters(rq, &counters)
         return counters
     }
 

@@ -37,7 +37,7 @@ extension CFunctions {
                 #expect(cleave_rq_destroy(rq) == -EBUSY)
                 var counters = cleave_counters()
                 counters.struct_size = 16
-                #expect(cleave_rq_counters(rq, &counters) == 0)
+                #expect(cleave_rq_get_counters(rq, &counters) == 0)
             }
         }
 
@@ -79,7 +79,7 @@ extension CFunctions {
                         if result < 0 && result != -EBUSY { strange.add(1, ordering: .relaxed) }
                         var counters = cleave_counters()
                         counters.struct_size = 16
-                        if cleave_rq_counters(queue, &counters) != 0 {
+                        if cleave_rq_get_counters(queue, &counters) != 0 {
                             strange.add(1, ordering: .relaxed)
                         }
                     }

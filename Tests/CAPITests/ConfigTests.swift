@@ -11,7 +11,7 @@ extension CFunctions {
 
         /// What may not be asked of an RQ, what it gives, and a part of the sentence.
         private static let refused: [(change: Change, result: Int32, words: String)] = [
-            ({ config, _ in config.flags = 1 << 5 }, -EINVAL, "flags 0x20"),
+            ({ config, _ in config.flags = 1 << 6 }, -EINVAL, "flags 0x40"),
             (
                 { config, _ in
                     config.method = 2
@@ -66,7 +66,7 @@ extension CFunctions {
                 { config, _ in
                     config.flags = CLEAVE_RQ_NODE.rawValue
                     config.node = 999
-                }, -ENOMEM, "node 999"
+                }, -EINVAL, "node 999"
             ),
         ]
 
@@ -197,7 +197,7 @@ extension CFunctions {
             allocator.misalignment = 8
             let rig = try CRig(context: allocator.callbacks)
             var rq: Handle?
-            #expect(cleave_rq_create(rig.memory, &rig.config, &rq) == -ENOMEM)
+            #expect(cleave_rq_create(rig.memory, &rig.config, &rq) == -EINVAL)
             #expect(lastError(rig.memory).contains("aligned to 128"))
             #expect(allocator.held == 0)
             var half = allocator.callbacks

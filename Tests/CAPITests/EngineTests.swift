@@ -29,7 +29,7 @@ extension CFunctions {
         }
 
         private func lane(_ engine: Handle) throws -> Handle {
-            try made { cleave_engine_lane(engine, 0, $0) }
+            try made { cleave_engine_get_lane(engine, 0, $0) }
         }
 
         @Test("Packets in pieces are never cut by a full ring, and complete once, in order")
@@ -86,12 +86,12 @@ extension CFunctions {
                 #expect(cleave_engine_start(engine) == -EBUSY)
                 #expect(cleave_lane_turn(lane) == -EBUSY)
                 var base: UInt16 = 0
-                #expect(cleave_lane_base(lane, &base) == -EBUSY)
+                #expect(cleave_lane_get_base(lane, &base) == -EBUSY)
                 #expect(cleave_lane_submit(lane, set.packets, 20) == 20)
                 #expect(cleave_engine_drain(engine, 100_000) == 0)
                 #expect(cleave_engine_stop(engine) == 0)
                 #expect(cleave_engine_stop(engine) == 0)
-                #expect(cleave_lane_base(lane, &base) == 0)
+                #expect(cleave_lane_get_base(lane, &base) == 0)
                 #expect(base == UInt16(20 * (round + 1)))
                 var completions = [cleave_completion](repeating: .init(), count: 30)
                 #expect(cleave_lane_reap(lane, &completions, 30) == 20)
@@ -99,7 +99,7 @@ extension CFunctions {
             }
             var counters = cleave_counters()
             counters.struct_size = UInt32(MemoryLayout<cleave_counters>.size)
-            #expect(cleave_lane_counters(lane, &counters) == 0)
+            #expect(cleave_lane_get_counters(lane, &counters) == 0)
             #expect(counters.packets == 60)
             #expect(counters.busy_cycles > 0)
             #expect(cleave_engine_destroy(engine) == 0)

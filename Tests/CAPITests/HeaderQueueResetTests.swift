@@ -29,7 +29,7 @@ private func makeEngine(
             return cleave_engine_create(rig.memory, &config, handle)
         }
     }
-    return (engine, try made { cleave_engine_lane(engine, 0, $0) })
+    return (engine, try made { cleave_engine_get_lane(engine, 0, $0) })
 }
 
 extension CFunctions {
@@ -241,10 +241,10 @@ extension CFunctions {
             var counters = cleave_counters()
             counters.struct_size = UInt32(MemoryLayout<cleave_counters>.size)
             for rq in rqs {
-                #expect(cleave_rq_counters(rq, &counters) == 0)
+                #expect(cleave_rq_get_counters(rq, &counters) == 0)
                 slotCount += counters.slots
             }
-            #expect(cleave_lane_counters(lane, &counters) == 0)
+            #expect(cleave_lane_get_counters(lane, &counters) == 0)
             #expect(rig.status.claimed == slotCount + counters.slots)
             #expect(cleave_engine_destroy(engine) == 0)
             for rq in rqs { #expect(cleave_rq_destroy(rq) == 0) }

@@ -19,7 +19,7 @@ private struct Header {
         for match in code.matches(of: /(?s)enum cleave_\w+ \{(.*?)\}/) {
             constants += match.1.matches(of: /\b(CLEAVE_\w+)\s*=/).map { String($0.1) }
         }
-        constants += code.matches(of: /(?m)^#define (CLEAVE_\w+) +\d/).map { String($0.1) }
+        constants += code.matches(of: /(?m)^#define (CLEAVE_\w+) +[\d(]/).map { String($0.1) }
     }
 
     /// The name that a declaration gives: of a function pointer, an array, or anything else.
@@ -147,9 +147,11 @@ struct InterfaceTests {
             } cleave_a;
             enum cleave_kind { CLEAVE_ONE = 1 << 0, CLEAVE_TWO = 2 };
             #define CLEAVE_MOST 64
+            #define CLEAVE_F_LAST (1ull << 63)
+            #define CLEAVE_INIT(structure) {.struct_size = sizeof(structure)}
             """)
         #expect(header.structures.count == 1)
         #expect(header.structures.first?.members == ["struct_size", "log", "list", "dropped"])
-        #expect(header.constants == ["CLEAVE_ONE", "CLEAVE_TWO", "CLEAVE_MOST"])
+        #expect(header.constants == ["CLEAVE_ONE", "CLEAVE_TWO", "CLEAVE_MOST", "CLEAVE_F_LAST"])
     }
 }

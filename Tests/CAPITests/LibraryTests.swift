@@ -50,6 +50,16 @@ struct LibraryTests {
         }
     }
 
+    /// The public header without its comments.
+    static var header: String {
+        get throws {
+            try String(
+                contentsOf: root.appendingPathComponent("Sources/CCleave/include/cleave.h"),
+                encoding: .utf8
+            ).replacing(/(?s)\/\*.*?\*\//, with: "")
+        }
+    }
+
     @Test("`make lib` has built it")
     func isBuilt() {
         #expect(Self.hasLibrary, "run `make lib` first")
@@ -84,11 +94,8 @@ struct LibraryTests {
 
     @Test("The map lists every function of the header")
     func mapIsComplete() throws {
-        let header = try String(
-            contentsOf: Self.root.appendingPathComponent("Sources/CCleave/include/cleave.h"),
-            encoding: .utf8
-        ).replacing(/(?s)\/\*.*?\*\//, with: "")
-        let declared = header.matches(of: /(?m)^(?:int|uint32_t|const char \*) ?\*?(cleave_\w+)\(/)
+        let declared = try Self.header
+            .matches(of: /(?m)^(?:int|uint32_t|const char \*) ?\*?(cleave_\w+)\(/)
             .map { String($0.1) }
         #expect(declared.sorted() == (try Self.exported))
     }
@@ -121,7 +128,7 @@ struct LibraryTests {
     ].filter { has($0.0) }
 
     /// Compiles a program against the header with every warning an error, and runs it.
-    private func compileAndRun(
+    func compileAndRun(
         _ compiler: String, _ dialect: String, _ source: String, archive: Bool = false
     ) throws -> String {
         let libraries =
@@ -146,6 +153,13 @@ struct LibraryTests {
         // Nothing but what the program itself prints.
         #expect(output.hasPrefix("smoke: everything holds, libcleave 0."))
         #expect(output.filter(\.isNewline).count == 1)
+    }
+
+    @Test("It lives in processes that fork, run out of descriptors, and have small stacks")
+    func process() throws {
+        let output = try compileAndRun(
+            "gcc", "-x c -std=c99 -pthread", "Tests/CPrograms/process.c")
+        #expect(output.contains("process: everything holds"))
     }
 
     @Test("The archive serves a C program without Swift", .enabled(if: has("gcc")))
@@ -178,13 +192,15 @@ struct LibraryTests {
             trap 'rm -rf $d' EXIT
             make --no-print-directory install-files PREFIX=/usr DESTDIR=$d >/dev/null
             cd $d
-            find . -type f -o -type l | sort
+            find . -type f -o -type l | LC_ALL=C sort
             export PKG_CONFIG_SYSROOT_DIR=$d PKG_CONFIG_LIBDIR=$d/usr/lib/pkgconfig
             pkg-config --modversion cleave
             cc -std=c99 $OLDPWD/Tests/Samples/minimal.c -o m $(pkg-config --cflags --libs cleave)
             LD_LIBRARY_PATH=$d/usr/lib ./m 2>/dev/null
             """)
         #expect(code == 0, "\(text)")
+        let manual = try Set(Self.exported + ManualTests.pages.map(\.name)).sorted()
+            .map { "./usr/share/man/man3/\($0).3" }.joined(separator: "\n")
         let wide = Self.hasWide ? "./usr/lib/glibc-hwcaps/x86-64-v3/libcleave.so.0\n" : ""
         let expected = """
             ./usr/include/cleave.h
@@ -193,7 +209,7 @@ struct LibraryTests {
             ./usr/lib/libcleave.so.0
             ./usr/lib/libcleave.so.0.1.0
             ./usr/lib/pkgconfig/cleave.pc
-            ./usr/share/man/man3/libcleave.3
+            \(manual)
             0.1.0
             """
         #expect(text.hasPrefix(expected), "\(text)")

@@ -21,14 +21,14 @@ SAME(context_size, sizeof(cleave_context_config), 40);
 SAME(memory_size, sizeof(cleave_memory_config), 16);
 SAME(header_queue_size, sizeof(cleave_header_queue_config), 40);
 SAME(status_size, sizeof(cleave_header_queue_status), 32);
-SAME(rq_size, sizeof(cleave_rq_config), 88);
+SAME(rq_size, sizeof(cleave_rq_config), 96);
 SAME(rq_areas, offsetof(cleave_rq_config, descriptor_area), 32);
 SAME(rq_indices, offsetof(cleave_rq_config, last_avail), 56);
 SAME(rq_header_queue, offsetof(cleave_rq_config, header_queue), 72);
-SAME(txq_size, sizeof(cleave_txq_config), 64);
-SAME(txq_counters_size, sizeof(cleave_txq_counters), 176);
+SAME(txq_size, sizeof(cleave_txq_config), 72);
+SAME(txq_counters_size, sizeof(cleave_txq_counters), 184);
 SAME(engine_size, sizeof(cleave_engine_config), 32);
-SAME(counters_size, sizeof(cleave_counters), 384);
+SAME(counters_size, sizeof(cleave_counters), 400);
 SAME(counters_dropped, offsetof(cleave_counters, dropped), 240);
 
 static int failures;
@@ -112,10 +112,8 @@ static void release(void *user, void *memory, size_t size) {
 }
 
 static cleave_rq_config rq_config(struct guest *guest) {
-    cleave_rq_config config;
-    memset(&config, 0, sizeof config);
-    config.struct_size = sizeof config;
-    config.features = 1ull << 32 | 1ull << 15;
+    cleave_rq_config config = CLEAVE_INIT(cleave_rq_config);
+    config.features = CLEAVE_F_VERSION_1 | CLEAVE_F_MRG_RXBUF;
     config.size = RING;
     config.descriptor_area = guest->table;
     config.driver_area = guest->avail;
@@ -163,7 +161,7 @@ static void queue_level(cleave_memory *memory, struct guest *guest, cleave_heade
     EXPECT(cleave_header_queue_destroy(headers), -EBUSY);
     memset(&counters, 0, sizeof counters);
     counters.struct_size = sizeof counters;
-    EXPECT(cleave_rq_counters(rq, &counters), 0);
+    EXPECT(cleave_rq_get_counters(rq, &counters), 0);
     EXPECT(counters.packets, 2);
     EXPECT(counters.split, 2);
     EXPECT(counters.bytes, 284);
@@ -257,8 +255,8 @@ static void engine_level(cleave_memory *memory, struct guest *guest) {
     config.queue_count = 1;
     config.queues = &queue;
     EXPECT(cleave_engine_create(memory, &config, &engine), 0);
-    EXPECT(cleave_engine_lane(engine, 1, &lane), -EINVAL);
-    EXPECT(cleave_engine_lane(engine, 0, &lane), 0);
+    EXPECT(cleave_engine_get_lane(engine, 1, &lane), -EINVAL);
+    EXPECT(cleave_engine_get_lane(engine, 0, &lane), 0);
     fill_frame(frame);
     memset(&packet, 0, sizeof packet);
     packet.data = frame;
@@ -277,7 +275,7 @@ static void engine_level(cleave_memory *memory, struct guest *guest) {
     EXPECT(cleave_engine_drain(engine, 60000), 0);
     EXPECT(cleave_engine_stop(engine), 0);
     EXPECT(cleave_lane_reap(lane, &completion, 1), 1);
-    EXPECT(cleave_lane_base(lane, &base), 0);
+    EXPECT(cleave_lane_get_base(lane, &base), 0);
     EXPECT(base, 2);
     EXPECT(cleave_engine_destroy(engine), 0);
     EXPECT(cleave_lane_submit(lane, &packet, 1), -EBADF);

@@ -43,7 +43,7 @@ struct PlanTests {
             Wrong("ring size -4") { $0.ringSize = -4 },
             Wrong("ring size 65536") { $0.ringSize = 65536 },
             Wrong("burst 0") { $0.burst = 0 }, Wrong("burst 257") { $0.burst = 257 },
-            Wrong("0 RQs") { $0.rqs = 0 }, Wrong("65 RQs") { $0.rqs = 65 },
+            Wrong("0 RQs") { $0.rqs = 0 }, Wrong("129 RQs") { $0.rqs = 129 },
             Wrong("RQ 1 is in none") {
                 $0.rqs = 2
                 $0.sharing = .groups([[0]])

@@ -11,13 +11,13 @@ struct QueuePlanTests {
     @Test("More RQs than CPUs share them in turn, when that was chosen, with a warning")
     func oversubscribed() throws {
         let cpus = CPUSet.allowed().cpus
-        let plan = try QueuePlan(rqs: 64, cpus: cpus, oversubscribe: true)
-        #expect(plan.places.map(\.cpu) == (0..<64).map { cpus[$0 % cpus.count] })
-        #expect(plan.warnings.count == 1 && plan.warnings[0].hasPrefix("64 RQs share "))
+        let plan = try QueuePlan(rqs: 128, cpus: cpus, oversubscribe: true)
+        #expect(plan.places.map(\.cpu) == (0..<128).map { cpus[$0 % cpus.count] })
+        #expect(plan.warnings.count == 1 && plan.warnings[0].hasPrefix("128 RQs share "))
         #expect(try QueuePlan(rqs: 1, cpus: cpus, oversubscribe: true).warnings == [])
         #expect(
-            message { _ = try QueuePlan(rqs: 65, cpus: cpus, oversubscribe: true) }
-                == "65 RQs: need 1 to 64")
+            message { _ = try QueuePlan(rqs: 129, cpus: cpus, oversubscribe: true) }
+                == "129 RQs: need 1 to 128")
         let twice = message { _ = try QueuePlan(rqs: 2, cpus: [cpus[0], cpus[0]]) }
         #expect(twice.contains("a CPU is given to two RQs"))
         let same = try QueuePlan(rqs: 2, cpus: [cpus[0], cpus[0]], oversubscribe: true)
@@ -113,20 +113,20 @@ struct QueuePlanTests {
             memory: space.memory, method: .whole)
         let engine = try RxEngine(
             queues: [queue], plan: QueuePlan(unpinned: 1), ringCapacity: 4)
-        for rq in [1, 63, 64, -1] {
+        for rq in [1, 127, 128, -1] {
             #expect(message { try engine.pause(rq) } == "there is no RQ \(rq)")
             #expect(message { _ = try engine.remove(rq) } == "there is no RQ \(rq)")
             #expect(message { try engine.reset(rq) } == "there is no RQ \(rq)")
         }
         #expect(message { try engine.enable(0, queue) }.hasPrefix("RQ 0 was not reset"))
-        for rq in 1..<64 {
+        for rq in 1..<128 {
             #expect(try engine.add(queue, at: .init(cpu: nil, node: nil)) == rq)
         }
         #expect(
             message { try engine.add(queue, at: .init(cpu: nil, node: nil)) }
-                == "there are 64 RQs: no room for another one")
+                == "there are 128 RQs: no room for another one")
         #expect(try engine.remove(7).isEmpty)
-        #expect(engine.count == 63 && !engine.rqs.contains(7))
+        #expect(engine.count == 127 && !engine.rqs.contains(7))
         let place = QueuePlan.Place(cpu: nil, node: QueuePlan(unpinned: 1).places[0].node)
         #expect(try engine.add(queue, at: place) == 7)
         #expect(engine.place(7) == place)
@@ -139,7 +139,7 @@ struct QueuePlanTests {
         try engine.enable(7, queue)
         #expect(!engine.isHeld(7))
         let residence = engine.memoryResidence()
-        #expect(residence.count == 65)
+        #expect(residence.count == 129)
         #expect(residence.allSatisfy { $0.misplacedCount == 0 })
     }
 

@@ -55,8 +55,7 @@ int main(void) {
     ring->avail.index = 1;
 
     /* What a control plane knows: regions, ring addresses, features. */
-    cleave_context_config callbacks = {0};
-    callbacks.struct_size = sizeof callbacks;
+    cleave_context_config callbacks = CLEAVE_INIT(cleave_context_config);
     callbacks.log = log_line;
     cleave_context *cleave;
     check("context", cleave_context_create(&callbacks, &cleave), NULL);
@@ -66,10 +65,8 @@ int main(void) {
     cleave_memory *memory;
     check("memory", cleave_memory_create(cleave, &table, &memory), cleave);
 
-    cleave_rq_config config;
-    memset(&config, 0, sizeof config);
-    config.struct_size = sizeof config;
-    config.features = 1ull << 32 | 1ull << 15; /* VERSION_1, MRG_RXBUF */
+    cleave_rq_config config = CLEAVE_INIT(cleave_rq_config);
+    config.features = CLEAVE_F_VERSION_1 | CLEAVE_F_MRG_RXBUF;
     config.size = RING;
     config.descriptor_area = ring->descriptors;
     config.driver_area = &ring->avail;

@@ -130,7 +130,7 @@ int run() {
         cleave::create<cleave::header_queue>(cleave_header_queue_create, memory.get(), slots);
 
     cleave_rq_config config{};
-    config.features = 1ull << 32 | 1ull << 15;  // VERSION_1, MRG_RXBUF
+    config.features = CLEAVE_F_VERSION_1 | CLEAVE_F_MRG_RXBUF;
     config.size = ringSize;
     config.method = CLEAVE_METHOD_D;
     config.header_queue = headers.get();

@@ -33,10 +33,18 @@ public enum TestFrames {
 
     /// TCP over IPv6: 74 + 4 x `optionWords` bytes of headers.
     public static func tcp6(_ payload: [UInt8], optionWords: Int = 0) -> [UInt8] {
-        let rest = tcp(optionWords, payload)
+        ipv6(6, tcp(optionWords, payload))
+    }
+
+    /// UDP over IPv6: 62 bytes of headers.
+    public static func udp6(_ payload: [UInt8]) -> [UInt8] {
+        ipv6(17, word(40000) + word(5001) + word(8 + payload.count) + [0, 0] + payload)
+    }
+
+    private static func ipv6(_ transport: UInt8, _ rest: [UInt8]) -> [UInt8] {
         let source: [UInt8] = [0xfd] + [UInt8](repeating: 0, count: 14) + [1]
         let target: [UInt8] = [0xfd] + [UInt8](repeating: 0, count: 14) + [2]
-        return ethernet + [0x86, 0xdd, 0x60, 0, 0, 0] + word(rest.count) + [6, 64] + source
+        return ethernet + [0x86, 0xdd, 0x60, 0, 0, 0] + word(rest.count) + [transport, 64] + source
             + target + rest
     }
 

@@ -34,9 +34,10 @@ struct CanaryTests {
 
     @Test("Long files and lines")
     func sizes() {
-        let limit = String(repeating: "x\n", count: 400)
+        let limit = String(repeating: "x\n", count: SizeRules.fileLines)
         #expect(SizeRules.longFiles(file("a.swift", limit)).isEmpty)
-        #expect(lines(SizeRules.longFiles(file("a.swift", limit + "x\n"))) == [401])
+        #expect(
+            lines(SizeRules.longFiles(file("a.swift", limit + "x\n"))) == [SizeRules.fileLines + 1])
         let wide = String(repeating: "x", count: 100)
         #expect(lines(SizeRules.longLines(file("a.swift", "\(wide)\n\(wide)x"))) == [2])
     }

@@ -1,7 +1,7 @@
 // Limits on what a reader has to hold in mind at once.
 
 enum SizeRules {
-    static let fileLines = 400
+    static let fileLines = 600
     static let columns = 100
 
     static func longFiles(_ file: SourceText) -> [Finding] {

@@ -16,28 +16,45 @@
  *   -ENOTSUP    known, but not supported by this version (see there)
  *   -EBUSY      another thread is in a call on this handle, or others depend on it
  *   -ESHUTDOWN  the queue was stopped
- *   -ENOMEM     no memory; -EAGAIN no thread; -ENOSPC too many handles (16384)
+ *   -ENOMEM     no memory; -EMFILE, -ENFILE no file descriptor; -EAGAIN no thread
+ *   -ENOSPC     too many handles (16384)
+ *   -ETIMEDOUT  cleave_engine_drain
  *
  * HANDLES are tokens, not addresses: they are checked at every call, so a stale, foreign or NULL
- * one is refused. They belong to a process: a child of fork may not use its parent's.
+ * one is refused. They belong to a process: in a child of fork those of its parent are stale
+ * (-EBADF) at once, and the child may make its own: a fork waits for calls that make or end things
+ * on other threads, a second at most.
  *
  * STRUCTURES that configure begin with struct_size = sizeof(the structure). Set all else to 0, the
- * default, and then what you need. Members that a caller of an older header lacks are 0, too.
+ * default, and then what you need: cleave_rq_config rq = CLEAVE_INIT(cleave_rq_config); does both.
+ * Members that a caller of an older header lacks are 0, too. Structures that are filled in begin
+ * with it as well: the caller sets it to the room there is, 8 bytes at least.
  *
  * THREADS
- *   cleave_*_create, _destroy, _counters,     any thread, at any time; a destroy that meets a call
- *   _last_error, _translate, names, versions  under way on its handle waits a moment for its end,
- *                                             then returns -EBUSY
+ *   cleave_*_create, _destroy,                any thread, at any time
+ *   _get_counters, _get_lane, _translate,
+ *   cleave_last_error, names, versions
  *   everything else                           any thread, one at a time per handle; a second one
  *                                             is refused with -EBUSY, never made to wait
- *   cleave_header_queue_reset                 the same; and, as a destroy waits for calls, it waits
- *                                             for those on RQs, engines and lanes that use it
- *   log callback                              the thread of the call that it reports on; a call
- *                                             on the same handle from there is refused
+ *   log callback                              the thread of the call that it reports on; what is
+ *                                             one at a time is refused on the same handle there
  *
- * MEMORY. Guest memory stays mapped and ring areas stay in place until cleave_rq_stop or
- * cleave_rq_destroy has returned 0 for every queue over them. Guests are not trusted: whatever
- * rings, descriptors and buffers hold, only memory of the queue's regions is read and written.
+ * A destroy that meets calls under way on its handle waits for their end, 20 ms at most, and holds
+ * up no other handle meanwhile; then it returns -EBUSY and nothing has happened. While it waits,
+ * calls on the handle get -EBUSY. cleave_header_queue_reset waits in the same way for calls on RQs,
+ * engines and lanes that use the queue. When a destroy has returned 0, nothing of the object, and
+ * no callback on its behalf, runs any more.
+ *
+ * A thread may not leave a call by pthread_cancel, longjmp or an exception of a callback: its
+ * handle stays taken for good. A call needs 64 KiB of stack at most.
+ *
+ * MEMORY. Guest memory stays mapped and ring areas stay in place until stop or destroy has returned
+ * 0 for every queue and engine over them, and destroy for every header queue. Guests are not
+ * trusted: whatever rings, descriptors and buffers hold, only memory of the queue's regions is read
+ * and written.
+ * A guest that can shrink the file behind its memory (a memfd without F_SEAL_SHRINK) can make such
+ * an access raise SIGBUS in the thread of the call: a program that is to survive it installs a
+ * handler that maps memory there, and stops the queue.
  * Private memory is taken when something is created, never afterwards. If even a few hundred
  * bytes are not to be had for bookkeeping, the process ends as after a failed C++ new.
  *
@@ -51,14 +68,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A structure of this header with all members 0 but struct_size. */
 #ifdef __cplusplus
+template <typename cleave_structure> inline cleave_structure cleave_initial() {
+    cleave_structure value = cleave_structure();
+    value.struct_size = sizeof value;
+    return value;
+}
+#define CLEAVE_INIT(structure) (cleave_initial<structure>())
 extern "C" {
+#else
+#define CLEAVE_INIT(structure) {.struct_size = sizeof(structure)}
 #endif
 
 /* The interface described here; cleave_abi_version tells that of the library that was loaded.
  * Programs work with any library of the same major and an equal or higher minor number. */
 #define CLEAVE_ABI_MAJOR 0
-#define CLEAVE_ABI_MINOR 3
+#define CLEAVE_ABI_MINOR 4
 
 uint32_t cleave_abi_version(void); /* major number in the upper 16 bits, minor in the lower */
 const char *cleave_version(void);  /* the library's, such as "0.1.0"; constant */
@@ -88,9 +114,9 @@ typedef struct cleave_context_config {
     void *user;         /* passed to the callbacks */
     /* One line without a line break; valid during the call. NULL = nothing is logged. */
     void (*log)(void *user, int level, const char *message);
-    /* Where private memory comes from (huge pages, rte_malloc): `size` bytes on a multiple of
-     * `alignment`, on NUMA node `node` (-1 = any), or NULL. Without: anonymous memory, in huge
-     * pages if there are any. Both or none. */
+    /* Where the private memory of queues and engines comes from (huge pages, rte_malloc): `size`
+     * bytes on a multiple of `alignment`, on NUMA node `node` (-1 = any), or NULL. Without:
+     * anonymous memory, in huge pages if there are any. Both or none. */
     void *(*allocate)(void *user, size_t size, size_t alignment, int node);
     void (*release)(void *user, void *memory, size_t size);
 } cleave_context_config;
@@ -130,8 +156,9 @@ typedef struct cleave_header_queue_config {
     uint32_t slot_count; /* a power of two, 1 to 32768 */
     uint32_t reserved;   /* 0 */
     void *slots;         /* host address inside a region; guest address a multiple of 64 */
-    void *control;       /* 256 bytes, a multiple of 128: le32 tail at 0 (written by the driver),
-                            le32 head at 128 (written here) */
+    void *control;       /* 256 bytes, guest address a multiple of 128: le32 tail at 0 (written by
+                            the driver), le32 head at 128 and le32 status at 132 (written here):
+                            0, or 1 when the queue is broken */
     void *returns;       /* NULL: slots come back in order, by the tail. Else in any order, by a
                             ring of slot_count entries {le16 slot, le16 lap} (written by the
                             driver), zeroed; guest address a multiple of 64 */
@@ -143,9 +170,11 @@ int cleave_header_queue_create(
 int cleave_header_queue_destroy(cleave_header_queue *queue);
 typedef struct cleave_header_queue_status {
     uint32_t struct_size;
-    uint32_t broken;     /* not 0: the driver's tail, or a slot it returned, cannot be */
+    uint32_t broken;     /* not 0: the driver's tail, or a slot it returned, cannot be; packets go
+                            whole until a reset. RQs tell it by CLEAVE_EVENT_HEADER_QUEUE_BROKEN,
+                            the log once, and the driver reads it in the control words */
     uint64_t claimed;    /* slots claimed since creation, by all RQs together */
-    uint64_t free;       /* slots that may be claimed now */
+    uint64_t free;       /* slots that may be claimed now, slot_count at most */
     uint64_t duplicates; /* slots that were returned although they were here: skipped */
 } cleave_header_queue_status;
 int cleave_header_queue_get_status(cleave_header_queue *queue, cleave_header_queue_status *status);
@@ -175,20 +204,55 @@ enum cleave_report {
     CLEAVE_REPORT_NET_HEADER = 1    /* 8 bytes behind the net header in the data buffer */
 };
 
+/* Bits of virtio's feature word, as far as queues look at them (virtio 1.4; net device 5.1.3,
+ * reserved feature bits 6). What a queue makes of a bit that its driver negotiated:
+ *   needed    VERSION_1
+ *   obeyed    those below. What virtio says of bits that need others holds: an RQ with GUEST_TSO*,
+ *             UFO or USO needs GUEST_CSUM, one with GUEST_ECN a GUEST_TSO, or it is -EINVAL. A
+ *             packet may come with what GUEST_* bits allow, and is dropped if its bit is not there;
+ *             a TXQ hands out what CSUM and HOST_* bits allow
+ *   refused   with -ENOTSUP: VHOST_F_LOG_ALL (26), since writes are not logged; ACCESS_PLATFORM
+ *             unless the queue's flags have IOVA_IS_GUEST_PHYSICAL; every bit that is neither
+ *             obeyed nor ignored: it may change what lies in rings and headers
+ *   ignored   they concern the control plane or steering: CTRL_GUEST_OFFLOADS (2), MTU (3),
+ *             MAC (5), 16 to 23, NOTIFY_ON_EMPTY (24), ANY_LAYOUT (27),
+ *             VHOST_USER_F_PROTOCOL_FEATURES (30), 36 to 41, 43, 50 to 53, 59 to 63 */
+#define CLEAVE_F_CSUM (1ull << 0)
+#define CLEAVE_F_GUEST_CSUM (1ull << 1)
+#define CLEAVE_F_GUEST_TSO4 (1ull << 7)
+#define CLEAVE_F_GUEST_TSO6 (1ull << 8)
+#define CLEAVE_F_GUEST_ECN (1ull << 9)
+#define CLEAVE_F_GUEST_UFO (1ull << 10)
+#define CLEAVE_F_HOST_TSO4 (1ull << 11)
+#define CLEAVE_F_HOST_TSO6 (1ull << 12)
+#define CLEAVE_F_HOST_ECN (1ull << 13)
+#define CLEAVE_F_HOST_UFO (1ull << 14)
+#define CLEAVE_F_MRG_RXBUF (1ull << 15)
+#define CLEAVE_F_INDIRECT_DESC (1ull << 28)
+#define CLEAVE_F_EVENT_IDX (1ull << 29)
+#define CLEAVE_F_VERSION_1 (1ull << 32)
+#define CLEAVE_F_ACCESS_PLATFORM (1ull << 33)
+#define CLEAVE_F_RING_PACKED (1ull << 34)
+#define CLEAVE_F_IN_ORDER (1ull << 35)
+#define CLEAVE_F_GUEST_USO4 (1ull << 54)
+#define CLEAVE_F_GUEST_USO6 (1ull << 55)
+#define CLEAVE_F_HOST_USO (1ull << 56)
+#define CLEAVE_F_HASH_REPORT (1ull << 57)
+
 enum cleave_rq_flags {
     CLEAVE_RQ_CALL_FD = 1 << 0, /* call_fd is valid: the driver is called through it */
     CLEAVE_RQ_NODE = 1 << 1,    /* node is valid: private memory lies there */
     CLEAVE_RQ_DROP = 1 << 2,    /* too few buffers: drop packets, do not leave them to the caller */
     CLEAVE_RQ_TINY = 1 << 3,    /* method D: packets that fit a slot go there entirely */
-    CLEAVE_RQ_ZERO_PAD = 1 << 4 /* method D: zero a slot's last line behind the headers */
+    CLEAVE_RQ_ZERO_PAD = 1 << 4, /* method D: zero a slot's last line after the headers */
+    /* ACCESS_PLATFORM was negotiated, and what stands in descriptors are guest physical addresses
+     * of the memory table all the same (no IOMMU, or one that maps each address to itself). */
+    CLEAVE_RQ_IOVA_IS_GUEST_PHYSICAL = 1 << 5
 };
 typedef struct cleave_rq_config {
     uint32_t struct_size;
     uint32_t flags; /* cleave_rq_flags */
-    /* As negotiated, bits as in virtio. VERSION_1 (32) is needed; RING_PACKED (34), MRG_RXBUF (15),
-     * INDIRECT_DESC (28), EVENT_IDX (29) and HASH_REPORT (57) are obeyed; VHOST_F_LOG_ALL (26) is
-     * refused with -ENOTSUP; the others do not concern this path. */
-    uint64_t features;
+    uint64_t features; /* as negotiated: see CLEAVE_F_VERSION_1 */
     uint32_t size;   /* entries: a power of two if the ring is split, at most 32768 */
     uint32_t burst;  /* most packets published at once, 1 to 256; 0 = 32 */
     uint32_t method; /* cleave_method */
@@ -199,15 +263,23 @@ typedef struct cleave_rq_config {
     void *device_area;     /* used ring, or device event suppression */
     /* Where the device goes on. Split: indices, 0 and 0 at first. Packed: offset in the lower 15
      * bits, wrap counter above, 0x8000 at first. A queue is resumed without buffers in flight,
-     * so the two are equal (as rte_vhost_get_vring_base and GET_VRING_BASE tell them). */
+     * so the two are equal (as rte_vhost_get_vring_base and GET_VRING_BASE tell them). With
+     * EVENT_IDX the first buffers that are given back after create call the driver, wherever it
+     * sleeps: whoever served the virtqueue before may have stopped before it called. The driver of
+     * a packed ring that has switched calls off is not called. */
     uint16_t last_avail;
     uint16_t last_used;
-    uint32_t split_threshold; /* method D: packets of at most so many bytes stay whole; 0 = none */
-    int32_t call_fd;          /* eventfd; stays the caller's */
+    uint32_t split_threshold; /* packets of at most so many bytes stay whole; 0 = none */
+    /* As the front end gave it: an eventfd, the writing end of a pipe, or a stream socket; anything
+     * else is refused. It is duplicated, so the caller may close it; an eventfd or a pipe is made
+     * non-blocking, which all its holders see. Calls then neither block nor raise SIGPIPE. */
+    int32_t call_fd;
     int32_t node;
     cleave_header_queue *header_queue; /* method D needs one, of the same memory */
-    uint32_t header_buffer_size; /* method C: up to so many bytes a buffer is small; 0 = 128 */
+    uint32_t header_buffer_size; /* method C: up to so many bytes a buffer is small, 64 to 1048576;
+                                    0 = 128 */
     uint32_t reserved;           /* 0 */
+    uint64_t features_high;      /* virtio's bits from 64 up; none is served: 0 */
 } cleave_rq_config;
 /* Attaches to a virtqueue. Kicks are switched off: the caller polls by enqueueing. */
 int cleave_rq_create(cleave_memory *memory, const cleave_rq_config *config, cleave_rq **rq);
@@ -222,8 +294,23 @@ typedef struct cleave_segment {
 #define CLEAVE_MAX_SEGMENTS 64      /* of one packet, the first one included */
 #define CLEAVE_MAX_PACKET_BYTES 65589
 
+/* The other bits are the library's own: 0. */
 enum cleave_packet_flags {
     CLEAVE_PACKET_DROPPED = 1 << 1 /* out: done with, but not delivered; the counters say why */
+};
+
+/* Fields of the virtio-net header (virtio 1.4, 5.1.6). */
+enum cleave_net_flags {
+    CLEAVE_NET_NEEDS_CSUM = 1, /* the checksum from csum_start on goes to csum_offset behind it */
+    CLEAVE_NET_DATA_VALID = 2  /* the checksum was checked; to the driver only */
+};
+enum cleave_gso_type {
+    CLEAVE_GSO_NONE = 0,
+    CLEAVE_GSO_TCPV4 = 1,
+    CLEAVE_GSO_UDP = 3,
+    CLEAVE_GSO_TCPV6 = 4,
+    CLEAVE_GSO_UDP_L4 = 5,
+    CLEAVE_GSO_ECN = 0x80 /* with one of TCP */
 };
 
 /* One Ethernet frame, from its first byte, in memory of the caller's that is only read. */
@@ -232,28 +319,35 @@ typedef struct cleave_packet {
     uint32_t length;     /* its bytes; the first segment holds at least one */
     uint16_t flags;      /* set it to 0; on return 0 or cleave_packet_flags */
     uint16_t cookie;     /* the caller's own; comes back in completions */
-    /* Fields of the virtio-net header. What was not negotiated drops the packet, or is left out. */
-    uint8_t net_flags;   /* VIRTIO_NET_HDR_F_* */
-    uint8_t gso_type;    /* VIRTIO_NET_HDR_GSO_* */
+    /* Fields of the virtio-net header. Without GUEST_CSUM a packet that needs its checksum is
+     * dropped, as is one to be segmented without the bit for that; DATA_VALID, or a hash without
+     * HASH_REPORT, is left out. */
+    uint8_t net_flags;   /* cleave_net_flags */
+    uint8_t gso_type;    /* cleave_gso_type */
     uint16_t gso_size;
     uint16_t csum_start;
     uint16_t csum_offset;
     uint32_t hash_value;
-    uint16_t hash_report; /* VIRTIO_NET_HASH_REPORT_* */
+    uint16_t hash_report; /* what was hashed, numbers as in virtio, 0 = nothing */
     uint16_t more_count;  /* further segments, below CLEAVE_MAX_SEGMENTS; offloads count as one */
     const cleave_segment *more;
 } cleave_packet;
 
 enum cleave_events {
     CLEAVE_EVENT_CALL = 1 << 0,   /* the driver asked to be called, and there is no call_fd */
-    CLEAVE_EVENT_BROKEN = 1 << 1  /* the driver broke the queue: signal its error descriptor */
+    CLEAVE_EVENT_BROKEN = 1 << 1, /* the driver broke the queue: signal its error descriptor */
+    /* With CLEAVE_EVENT_BROKEN: it broke the header queue alone. Packets go whole until
+     * cleave_header_queue_reset; each burst of which one had to tells it. */
+    CLEAVE_EVENT_HEADER_QUEUE_BROKEN = 1 << 2,
+    CLEAVE_EVENT_CALL_LOST = 1 << 3 /* it asked to be called, but call_fd has no other end */
 };
 
 /* Places packets, in order, and makes them visible to the driver. Returns how many are done with:
  * delivered, or dropped and marked CLEAVE_PACKET_DROPPED. The rest is the caller's still: too few
  * buffers are posted, or the next packet is malformed (data NULL, too many segments); a malformed
- * packet that comes first is an error. The packets' memory is free again at return.
- * `events`: cleave_events; may be NULL if there is a call_fd. */
+ * packet that comes first is an error. A broken queue takes every packet, and drops it. The
+ * packets' memory is free again at return.
+ * `events`: cleave_events, set whatever comes of the call; NULL if nobody is to know. */
 int cleave_rq_enqueue_burst(
     cleave_rq *rq, cleave_packet *packets, uint32_t count, uint32_t *events);
 
@@ -292,9 +386,11 @@ typedef struct cleave_counters {
     uint64_t dropped[16];   /* cleave_drop_name */
     uint64_t busy_cycles;   /* an engine's thread, in turns that did something; else 0 */
     uint64_t idle_cycles;   /* and in turns that did not */
+    uint64_t lost_calls;    /* of `calls`: call_fd had no other end */
+    uint64_t empty_descriptors; /* of length 0, passed over in buffers with room elsewhere */
 } cleave_counters;
 /* Fills the first struct_size bytes, as many as are known; struct_size is set to how many. */
-int cleave_rq_counters(cleave_rq *rq, cleave_counters *counters);
+int cleave_rq_get_counters(cleave_rq *rq, cleave_counters *counters);
 
 /* The name of entry `index` of the arrays, of a fault; NULL if there is none. Constant. */
 const char *cleave_fallback_name(uint32_t index);
@@ -304,14 +400,13 @@ const char *cleave_fault_name(uint32_t fault);
 /* ---- Transmit queue (TXQ): a virtqueue whose buffers the device reads ----------------------- */
 enum cleave_txq_flags {
     CLEAVE_TXQ_CALL_FD = 1 << 0, /* call_fd is valid: the driver is called through it */
-    CLEAVE_TXQ_NODE = 1 << 1     /* node is valid: private memory lies there */
+    CLEAVE_TXQ_NODE = 1 << 1,    /* node is valid: private memory lies there */
+    CLEAVE_TXQ_IOVA_IS_GUEST_PHYSICAL = 1 << 2 /* as CLEAVE_RQ_IOVA_IS_GUEST_PHYSICAL */
 };
 typedef struct cleave_txq_config {
     uint32_t struct_size;
     uint32_t flags; /* cleave_txq_flags */
-    /* As in cleave_rq_config. A packet may ask for what was negotiated: CSUM (0), HOST_TSO4 (11),
-     * HOST_TSO6 (12), HOST_ECN (13), HOST_UFO (14), HOST_USO (56). */
-    uint64_t features;
+    uint64_t features; /* as in cleave_rq_config */
     uint32_t size;
     uint32_t reserved; /* 0 */
     void *descriptor_area;
@@ -319,9 +414,10 @@ typedef struct cleave_txq_config {
     void *device_area;
     uint16_t last_avail;
     uint16_t last_used;
-    int32_t call_fd;
+    int32_t call_fd; /* as in cleave_rq_config */
     int32_t node;
-    uint32_t reserved2; /* 0 */
+    uint32_t reserved2;     /* 0 */
+    uint64_t features_high; /* 0 */
 } cleave_txq_config;
 int cleave_txq_create(cleave_memory *memory, const cleave_txq_config *config, cleave_txq **txq);
 
@@ -330,13 +426,17 @@ int cleave_txq_create(cleave_memory *memory, const cleave_txq_config *config, cl
  * the packet, sizes are not 0, kinds were negotiated. Packets that fail are dropped and counted.
  * Nothing is copied: `data` and `more` point into guest memory, which the guest may change at any
  * time (so copy first what you decide by), and stay valid until the packet is completed.
- * Returns how many there were; `events` as in cleave_rq_enqueue_burst. */
+ * Returns how many there were; `events` as in cleave_rq_enqueue_burst. A queue keeps max(1024,
+ * 2 * size) further pieces of packets that are out, those of one packet in a row, net header
+ * included (13 packets of 64 pieces in a ring of up to 512 entries): a packet for which that is too
+ * little stays in the ring until others are completed. */
 int cleave_txq_dequeue_burst(
     cleave_txq *txq, cleave_packet *packets, uint32_t count, uint32_t *events);
 /* Gives the `count` packets that were taken longest ago back to the driver. */
 int cleave_txq_complete(cleave_txq *txq, uint32_t count, uint32_t *events);
 /* Ends the use of the virtqueue, for good; -EBUSY while packets are out. */
 int cleave_txq_stop(cleave_txq *txq, uint16_t *base);
+/* -EBUSY while packets are out: their pieces end with the queue. */
 int cleave_txq_destroy(cleave_txq *txq);
 typedef struct cleave_txq_counters {
     uint32_t struct_size;
@@ -347,24 +447,28 @@ typedef struct cleave_txq_counters {
     uint64_t empty_turns; /* that did not */
     uint64_t calls;       /* times the driver had asked to be called */
     uint64_t dropped[16]; /* cleave_txq_drop_name */
+    uint64_t lost_calls;  /* of `calls`: call_fd had no other end */
 } cleave_txq_counters;
 int cleave_txq_get_counters(cleave_txq *txq, cleave_txq_counters *counters);
 const char *cleave_txq_drop_name(uint32_t index);
 
 /* ---- Engine: threads of its own ------------------------------------------------------------- */
+#define CLEAVE_MAX_ENGINE_QUEUES 128 /* those of as many queue pairs */
 typedef struct cleave_engine_config {
     uint32_t struct_size;
-    uint32_t queue_count;           /* 1 to 1024 */
+    uint32_t queue_count;           /* 1 to CLEAVE_MAX_ENGINE_QUEUES */
     const cleave_rq_config *queues; /* all with the same struct_size */
     /* queue_count CPUs to pin the queues' threads to, memory on their nodes; or NULL: not pinned.
      * Each queue's own `node` is ignored, and without a call_fd its driver is not called. */
     const int32_t *cpus;
-    uint32_t ring_capacity; /* segments in a submission ring, a power of two from 64; 0 = 1024 */
+    uint32_t ring_capacity; /* segments in a submission ring, a power of two from 64 to 1048576;
+                               0 = 1024 */
     uint32_t reserved;      /* 0 */
 } cleave_engine_config;
 /* RQs, each with a submission ring and a completion ring, and once started with a thread. */
 int cleave_engine_create(
     cleave_memory *memory, const cleave_engine_config *config, cleave_engine **engine);
+/* -EBUSY while it runs, or while a call turns one of its RQs (cleave_lane_turn). */
 int cleave_engine_start(cleave_engine *engine);
 /* Waits until every submitted packet was placed; another thread goes on reaping meanwhile.
  * -ETIMEDOUT: after `milliseconds` some were left. */
@@ -376,21 +480,29 @@ int cleave_engine_stop(cleave_engine *engine);
 int cleave_engine_destroy(cleave_engine *engine);
 
 /* The submitting side of RQ number `index`. Belongs to the engine and ends with it. */
-int cleave_engine_lane(cleave_engine *engine, uint32_t index, cleave_lane **lane);
+int cleave_engine_get_lane(cleave_engine *engine, uint32_t index, cleave_lane **lane);
 /* Submits packets; their memory is the engine's until their completion was reaped. Returns how
- * many were taken: the rest found the ring full, or the next one is malformed. */
+ * many were taken: the rest found the ring full, or the next one is malformed; a malformed packet
+ * that comes first is an error. */
 int cleave_lane_submit(cleave_lane *lane, const cleave_packet *packets, uint32_t count);
 typedef struct cleave_completion {
     uint16_t cookie; /* of the packet */
     uint16_t flags;  /* cleave_packet_flags */
 } cleave_completion;
-/* Takes completions, one per packet, in the order of submission. Returns how many. */
+/* Takes completions, one per packet, in the order of submission. Returns how many. Tells the log if
+ * the driver broke the virtqueue or the header queue since. */
 int cleave_lane_reap(cleave_lane *lane, cleave_completion *completions, uint32_t count);
 /* One turn of the RQ on the caller's thread, while the engine is not started (else -EBUSY).
  * Returns how many segments were done with. */
 int cleave_lane_turn(cleave_lane *lane);
-int cleave_lane_counters(cleave_lane *lane, cleave_counters *counters);
+int cleave_lane_get_counters(cleave_lane *lane, cleave_counters *counters);
 /* Where a stopped engine's virtqueue can be resumed; -EBUSY while it runs. */
+int cleave_lane_get_base(cleave_lane *lane, uint16_t *base);
+
+/* ---- Names up to minor version 3, for the same functions ------------------------------------ */
+int cleave_rq_counters(cleave_rq *rq, cleave_counters *counters);
+int cleave_engine_lane(cleave_engine *engine, uint32_t index, cleave_lane **lane);
+int cleave_lane_counters(cleave_lane *lane, cleave_counters *counters);
 int cleave_lane_base(cleave_lane *lane, uint16_t *base);
 
 #ifdef __cplusplus

@@ -114,5 +114,26 @@ int cleave_hypervisor(char *name, size_t byte_count);
 /// Which C compiler built this, for machine reports.
 const char *cleave_compiler(void);
 
-/// Adds 1 to an eventfd. A full counter means that a signal is pending: nothing is lost.
-void cleave_event_signal(int fd);
+// MARK: descriptors by which driver and device notify each other
+
+/// What such a descriptor is: values of 8 bytes are written to it and read from it.
+enum cleave_notification_kind {
+    CLEAVE_NOTIFICATION_EVENTFD,
+    CLEAVE_NOTIFICATION_PIPE,
+    CLEAVE_NOTIFICATION_SOCKET
+};
+
+/// Duplicates a peer's descriptor, close-on-exec, and finds its kind. An eventfd or a pipe is made
+/// non-blocking, which its other holders see.
+/// `writes`: not 0 for one that is written to. `kind`: set on success.
+/// -EPROTOTYPE: it is no eventfd, pipe or stream socket, or the socket listens. -EACCES: it is not
+/// open in that direction.
+int cleave_notification_open(int fd, int writes, int *kind);
+
+/// Whether the other side was notified, or has a notification that it did not take yet. Neither
+/// blocks nor raises SIGPIPE.
+int cleave_notification_send(int fd, int kind);
+
+/// Takes what was sent; does not block.
+/// Returns whether there was something.
+int cleave_notification_drain(int fd, int kind);

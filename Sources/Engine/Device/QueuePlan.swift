@@ -22,8 +22,8 @@ public struct QueuePlan: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// Most RQs of one engine.
-    public static let maximumRQs = 64
+    /// Most RQs of one engine: those of the 128 queue pairs that vhost-user peers go up to.
+    public static let maximumRQs = 128
 
     public var places: [Place]
     /// What makes figures of this plan mean less, one sentence each.

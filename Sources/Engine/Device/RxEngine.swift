@@ -76,7 +76,7 @@ public final class RxEngine: @unchecked Sendable {
         do throws(EngineError) {
             lane = try RxLane(
                 queue, place: place, ringCapacity: ringCapacity, idle: idle, arenas: arenas)
-        } catch { throw EngineError("RQ \(rq): \(error)") }
+        } catch { throw EngineError("RQ \(rq): ", error) }
         lane.profile?.number = rq
         if isStarted { try start(lane, rq) }
         table[rq] = .passRetained(lane)
@@ -118,7 +118,7 @@ public final class RxEngine: @unchecked Sendable {
         let slots = lane.worker.queue.counters.slots
         let headerQueue = lane.headerQueue
         do throws(EngineError) { try lane.replace(queue) } catch {
-            throw EngineError("RQ \(rq): \(error)")
+            throw EngineError("RQ \(rq): ", error)
         }
         headerQueue?.noteReported(slots)
         lane.release(.reset)
@@ -165,7 +165,7 @@ public final class RxEngine: @unchecked Sendable {
 
     private func start(_ lane: RxLane, _ rq: Int) throws(EngineError) {
         do { try lane.start(name: "cleave-rq\(rq)") } catch {
-            throw EngineError("RQ \(rq): \(error)")
+            throw EngineError("RQ \(rq): ", error)
         }
     }
 
@@ -232,6 +232,9 @@ public final class RxEngine: @unchecked Sendable {
     public var isRunning: Bool { isStarted }
     /// Where the virtqueue of RQ `rq` can be resumed; only while nobody turns it.
     public func base(_ rq: Int) -> UInt16 { lane(rq).worker.queue.base }
+
+    /// Why the driver's virtqueue of RQ `rq` is broken, or `.none`: one word.
+    public func fault(_ rq: Int) -> QueueFault { lane(rq).worker.queue.fault }
 
     /// A snapshot of RQ `rq`'s counters, over all its resets.
     public func counters(_ rq: Int) -> RxCounters { lane(rq).counters }

@@ -76,7 +76,7 @@ final class RxLane: @unchecked Sendable {
                 to: Port(
                     submissions: submissionRing.makeProducer(),
                     completions: completionRing.makeConsumer()))
-        } catch { throw EngineError("\(error)") }
+        } catch { throw EngineError("", error) }
     }
 
     deinit {
@@ -150,19 +150,21 @@ final class RxLane: @unchecked Sendable {
     /// - Returns: whether something came; false when the time was up.
     @inline(never)
     private func park(_ worker: RxWorker, _ order: TurnOrders.Order) -> Bool {
-        let kick = worker.queue.configuration.kickDescriptor
+        let kick = worker.queue.kick
         words.announceSleep()
-        if kick >= 0 { worker.queue.askForKicks(true) }
+        if kick != nil { worker.queue.askForKicks(true) }
         var returned = worker.turn()
         var wasWoken = true
         if returned == 0 && words.orders.isLast(order) {
             words.parks.addSingleWriter(1)
-            wasWoken = wake.wait(orAt: kick, nanoseconds: UInt64(idle.wakeMicroseconds) * 1000)
+            wasWoken = wake.wait(
+                orAt: kick?.fileDescriptor ?? -1,
+                nanoseconds: UInt64(idle.wakeMicroseconds) * 1000)
         }
         words.endSleep()
-        if kick >= 0 {
+        if let kick {
             worker.queue.askForKicks(false)
-            EventDescriptor.drain(kick)
+            kick.drain()
         }
         if !wake.drain() && !wasWoken {
             returned = worker.turn()
@@ -236,7 +238,7 @@ final class RxLane: @unchecked Sendable {
             replacement.queue.profile?.period = profile?.period ?? 0
             worker = replacement
             laterArenas.append(arena)
-        } catch { throw EngineError("\(error)") }
+        } catch { throw EngineError("", error) }
     }
 
     /// Takes every reference out of the rings: completions as they are, then what was never

@@ -13,6 +13,8 @@ struct HeaderClaimer: BitwiseCopyable {
     let tail: SharedWord32
     /// Guest word, written by the device: a copy of `head`.
     let publicHead: SharedWord32
+    /// Guest word, written by the device: not 0 once the queue is broken.
+    let publicStatus: SharedWord32
     /// Host word: slots claimed since creation.
     let head: SharedWord64
     /// Host word: not 0 once the tail was found where it cannot be.
@@ -27,7 +29,8 @@ struct HeaderClaimer: BitwiseCopyable {
     static func none(_ memory: UnsafeMutableRawPointer) -> HeaderClaimer {
         HeaderClaimer(
             slots: memory, tail: SharedWord32(memory), publicHead: SharedWord32(memory),
-            head: SharedWord64(memory), brokenWord: SharedWord32(memory), slotShift: 0,
+            publicStatus: SharedWord32(memory), head: SharedWord64(memory),
+            brokenWord: SharedWord32(memory), slotShift: 0,
             slotCount: 0, returns: .none(memory))
     }
 
@@ -88,10 +91,11 @@ struct HeaderClaimer: BitwiseCopyable {
         return Claim(first: 0, count: 0, retries: retries)
     }
 
-    /// Nothing is claimed from here on until a reset.
+    /// Nothing is claimed from here on until a reset; the driver can read so.
     @inline(never)
     func markBroken(at position: UInt64) {
         brokenWord.store(1)
+        publicStatus.store(1)
         cleave_probe_header_queue_broken(slots, position)
     }
 

@@ -47,6 +47,7 @@ public final class HeaderQueue: @unchecked Sendable {
             slots: parts.slots,
             tail: SharedWord32(parts.control + HeaderQueueLayout.tailOffset),
             publicHead: SharedWord32(parts.control + HeaderQueueLayout.headOffset),
+            publicStatus: SharedWord32(parts.control + HeaderQueueLayout.statusOffset),
             head: SharedWord64(words.base),
             brokenWord: SharedWord32(words.base + CacheLine.byteCount),
             slotShift: UInt32(layout.slotSize.trailingZeroBitCount),
@@ -55,7 +56,8 @@ public final class HeaderQueue: @unchecked Sendable {
                 ReturnRing(
                     entries: $0, slotCount: layout.slotCount, memory: words.base + ownByteCount)
             } ?? .none(words.base))
-        SharedWord32(parts.control + HeaderQueueLayout.headOffset).store(0)
+        claimer.publicHead.store(0)
+        claimer.publicStatus.store(0)
     }
 
     /// Begins anew: nothing is free, nothing broken. The driver stopped retiring, and zeroed its
@@ -71,6 +73,7 @@ public final class HeaderQueue: @unchecked Sendable {
         let start = ((claimer.head.load() | 0xffff_ffff) &+ 1) | UInt64(tail)
         origin.store(start)
         claimer.publicHead.store(tail)
+        claimer.publicStatus.store(0)
         claimer.brokenWord.store(0)
         claimer.head.store(start)
         if layout.slotReturn == .ring {
@@ -124,7 +127,9 @@ public final class HeaderQueue: @unchecked Sendable {
             // The head first, or claims between the two readings make it less than none.
             let head = claimer.head.loadAcquire()  // [H2]
             let ready = claimer.returns.ready.loadAcquire()  // [H4]
-            return Int(truncatingIfNeeded: ready &- head) + claimer.postedCount()
+            let stocked = Int(truncatingIfNeeded: ready &- head)
+            // What other threads do between the readings may be counted twice.
+            return min(stocked + claimer.postedCount(), layout.slotCount)
         }
         // [H1 acquire <- the driver's release of tail]
         let tail = claimer.tail.loadAcquire()

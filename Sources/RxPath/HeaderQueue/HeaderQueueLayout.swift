@@ -5,6 +5,7 @@
 //   base + 0 ... slotCount * slotSize - 1     header slots, equal in size, one contiguous area
 //   control + 0      le32 tail   written by the driver, free-running
 //   control + 128    le32 head   written by the device, for reconnect and observation
+//   control + 132    le32 status written by the device: 0, or 1 once the queue is broken
 //
 // Free-running means modulo 2^32; the slot of a cursor is its low bits. `tail - head` slots are
 // free for the device, never more than slotCount.
@@ -26,6 +27,7 @@ public struct HeaderQueueLayout: Sendable, Equatable {
     public static let controlByteCount = 256
     public static let tailOffset = 0
     public static let headOffset = 128
+    public static let statusOffset = 132
 
     /// Guest address of slot 0; aligned to 64 bytes.
     public var base: GuestAddress

@@ -184,15 +184,20 @@ extension HeaderClaimer {
     /// The slot that the driver posted at `position`; nil if it has not, or lies.
     @inline(__always)
     private func posted(_ position: UInt64) -> UInt32? {
+        guard let slot = entry(position) else { return nil }
+        if slot < slotCount { return slot }
+        markBroken(at: position)
+        return nil
+    }
+
+    /// What the driver wrote at `position` for a slot; nil if nothing is there yet.
+    @inline(__always)
+    private func entry(_ position: UInt64) -> UInt32? {
         let place = Int(position & UInt64(slotCount &- 1))
         // [H1 acquire <- the driver's release of the entry: it has done with the slot]
         let entry = SharedWord32(returns.entries + place &* 4).loadAcquire()
         let lap = ReturnRing.lap(position, slotShift: UInt32(slotCount.trailingZeroBitCount))
-        if entry &>> 16 != lap { return nil }
-        let slot = entry & 0xffff
-        if slot < slotCount { return slot }
-        markBroken(at: position)
-        return nil
+        return entry &>> 16 == lap ? entry & 0xffff : nil
     }
 
     /// The worker has written its slots and is about to report them: from now on the driver may
@@ -207,9 +212,18 @@ extension HeaderClaimer {
         }
     }
 
-    /// Slots that the driver has posted and no intake has seen: a snapshot.
+    // control path
+    /// Slots that the driver has posted and the next intakes will keep: a snapshot. Entries that
+    /// name a slot which is here already, or again, are not counted; one that names no slot ends
+    /// the look, and breaks nothing.
     func postedCount() -> Int {
         let start = returns.taken.load()
-        return (0..<Int(slotCount)).first { posted(start &+ UInt64($0)) == nil } ?? Int(slotCount)
+        var seen = Set<UInt32>()
+        for offset in 0..<UInt64(slotCount) {
+            guard let slot = entry(start &+ offset), slot < slotCount else { break }
+            // [H6 acquire <- the worker that wrote the slot last]
+            if returns.mark(slot).loadAcquire() == 0 { seen.insert(slot) }
+        }
+        return seen.count
     }
 }

@@ -48,7 +48,8 @@ extension BurstPlan {
         if isUniform { noteRun(0, first, firstSegment: 0, firstUsed: 0, method) }
         queue.rewind(toUsed: place.firstUsed)
         segments.count = place.firstSegment
-        let reason = claimer.isBroken ? FallbackReason.headerQueueBroken : FallbackReason.noSlot
+        metBrokenHeaderQueue = claimer.isBroken
+        let reason = metBrokenHeaderQueue ? FallbackReason.headerQueueBroken : FallbackReason.noSlot
         var index = first
         while index < packetCount {
             if packets[index].fate.dependsOnBuffers {

@@ -43,6 +43,9 @@ struct BurstPlan: BitwiseCopyable {
     /// written, `PlannedPacket.uniform` gives it.
     var isUniform = false
 
+    /// This burst wanted slots of a header queue that is broken.
+    var metBrokenHeaderQueue = false
+
     /// Most packets to take at once.
     let burst: Int
     /// VIRTIO_NET_F_MRG_RXBUF was negotiated.

@@ -12,7 +12,7 @@ struct RxCounterBlock: BitwiseCopyable {
     /// Word numbers below `fallbackStart`.
     enum Word: Int {
         case packets, bytes, split, buffers, bursts, emptyTurns, calls, claimRetries, tinyBuffers
-        case slots, tiny, fault, skippedBuffers, misfits, emptyDescriptors
+        case slots, tiny, fault, skippedBuffers, misfits, emptyDescriptors, lostCalls
     }
 
     private let base: UnsafeMutableRawPointer

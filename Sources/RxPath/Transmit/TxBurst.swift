@@ -1,4 +1,4 @@
-import CHost
+import Host
 import Rings
 
 /// The mutable state of a transmit queue, reached by pointer.
@@ -21,7 +21,7 @@ struct TxQueueState<Ring: TxRing> {
     let netHeaderByteCount: Int
     let offloads: TxOffloads
     let counters: TxCounterBlock
-    let callDescriptor: Int32
+    let call: NotificationSender
 }
 
 /// What one call of `dequeue` did.
@@ -29,8 +29,11 @@ struct TxQueueState<Ring: TxRing> {
 public struct DequeueResult: Sendable, BitwiseCopyable {
     /// Packets handed out.
     public let count: Int
+    /// What happened besides.
+    public let events: QueueEvents
+
     /// The driver asked to be called and no `callDescriptor` was given: the caller must do it.
-    public let wantsCall: Bool
+    public var wantsCall: Bool { events.contains(.call) }
 }
 
 /// A burst's way through a transmit queue, specialised for the ring.
@@ -48,13 +51,13 @@ enum TxBurst<Ring: TxRing> {
         _ packets: UnsafeMutablePointer<TxPacket>, _ count: Int,
         _ state: UnsafeMutablePointer<State>
     ) -> DequeueResult {
-        if state.pointee.ring.fault != .none { return DequeueResult(count: 0, wantsCall: false) }
+        if state.pointee.ring.fault != .none { return DequeueResult(count: 0, events: []) }
         let done = take(packets, count, state)
         let first = state.pointee.doneIndex
         let isDropped =
             first != state.pointee.takenIndex
             && state.pointee.chains[first & state.pointee.chainMask].isDropped
-        return DequeueResult(count: done, wantsCall: isDropped && complete(0, state))
+        return DequeueResult(count: done, events: isDropped ? complete(0, state) : [])
     }
 
     /// - Returns: how many were handed out.
@@ -224,9 +227,9 @@ enum TxBurst<Ring: TxRing> {
 
     /// Gives the first `count` packets that are out back to the driver, and dropped ones between
     /// and behind them. The caller has checked `count`.
-    /// - Returns: whether the owner has to call the driver.
+    /// - Returns: what the owner has to know of calling the driver.
     @inline(__always)
-    static func complete(_ count: Int, _ state: UnsafeMutablePointer<State>) -> Bool {
+    static func complete(_ count: Int, _ state: UnsafeMutablePointer<State>) -> QueueEvents {
         var ring = state.pointee.ring
         let chains = state.pointee.chains
         let mask = state.pointee.chainMask
@@ -253,11 +256,15 @@ enum TxBurst<Ring: TxRing> {
         state.pointee.doneIndex = index
         state.pointee.heldCount &-= count
         state.pointee.storedCount &-= stored
-        if !ring.wantsCall() { return false }
+        return ring.wantsCall() ? call(state) : []
+    }
+
+    /// Calls the driver, which asked for it.
+    private static func call(_ state: UnsafeMutablePointer<State>) -> QueueEvents {
         state.pointee.counters.add(.calls, 1)
-        if state.pointee.callDescriptor < 0 { return true }
-        // EAGAIN means that a call is pending already: nothing is lost.
-        cleave_event_signal(state.pointee.callDescriptor)
-        return false
+        if state.pointee.call.isNone { return .call }
+        if state.pointee.call.send() { return [] }
+        state.pointee.counters.add(.lostCalls, 1)
+        return .callLost
     }
 }

@@ -8,7 +8,7 @@ struct TxCounterBlock: BitwiseCopyable {
 
     /// Word numbers below `dropStart`.
     enum Word: Int {
-        case packets, bytes, bursts, emptyTurns, calls, fault
+        case packets, bytes, bursts, emptyTurns, calls, fault, lostCalls
     }
 
     private let base: UnsafeMutableRawPointer
@@ -49,6 +49,8 @@ public struct TxCounters: Sendable, Equatable {
     public var emptyTurns: UInt64
     /// Times the driver had asked to be called.
     public var calls: UInt64
+    /// Of those, calls that reached nobody: the other end of the descriptor is gone.
+    public var lostCalls: UInt64
     /// Why the driver's virtqueue is broken, or `.none`.
     public var fault: QueueFault
     /// Packets not handed out, by reason; reasons that occurred.
@@ -60,6 +62,7 @@ public struct TxCounters: Sendable, Equatable {
         bursts = block.read(.bursts)
         emptyTurns = block.read(.emptyTurns)
         calls = block.read(.calls)
+        lostCalls = block.read(.lostCalls)
         fault = block.fault
         for reason in TxDropReason.allCases {
             let count = block.readDrop(reason)

@@ -12,7 +12,8 @@ public struct TxQueueConfiguration: Sendable {
     /// As negotiated: those of the ring, and the offloads that the driver may ask for.
     public var features: VirtioFeatures
     public var memory: GuestMemory
-    /// eventfd that calls the driver, or -1: then the owner is only told.
+    /// Calls the driver: an eventfd, pipe or stream socket, which is duplicated; or -1: then the
+    /// owner is only told.
     public var callDescriptor: Int32
 
     public init(
@@ -49,6 +50,7 @@ public final class TxQueue: @unchecked Sendable {
     public static let maximumSegments = 64
 
     public let configuration: TxQueueConfiguration
+    private let call: NotificationDescriptor?
     private let block: TxCounterBlock
     private let body: TxQueueBody
 
@@ -56,7 +58,8 @@ public final class TxQueue: @unchecked Sendable {
     /// - Parameter arena: as for `RxQueue`.
     public init(_ configuration: TxQueueConfiguration, in arena: MemoryArena) throws(RxPathError) {
         self.configuration = configuration
-        let parts = try TxQueueParts(configuration, arena)
+        call = try .given(configuration.callDescriptor, for: .call)
+        let parts = try TxQueueParts(configuration, call: call?.sender ?? .none, arena)
         block = parts.block
         body =
             switch configuration.virtqueue.format {
@@ -77,10 +80,10 @@ public final class TxQueue: @unchecked Sendable {
 
     /// Gives the `count` packets that were taken longest ago back to the driver; with 0, only
     /// those that were dropped before the first one that is out.
-    /// - Returns: whether the driver asked to be called and no `callDescriptor` was given; nil, and
-    ///   nothing happened, if fewer than `count` packets are out.
+    /// - Returns: what the owner has to know; nil, and nothing happened, if fewer than `count`
+    ///   packets are out.
     @inline(__always)
-    public func complete(_ count: Int) -> Bool? {
+    public func complete(_ count: Int) -> QueueEvents? {
         if count < 0 || count > body.heldCount() { return nil }
         return body.complete(count)
     }
@@ -98,7 +101,7 @@ public final class TxQueue: @unchecked Sendable {
 /// The operations of a `TxQueue`, specialised and closed over its state.
 private struct TxQueueBody {
     let dequeue: (UnsafeMutablePointer<TxPacket>, Int) -> DequeueResult
-    let complete: (Int) -> Bool
+    let complete: (Int) -> QueueEvents
     let heldCount: () -> Int
     let base: () -> UInt16
 }
@@ -107,11 +110,16 @@ private struct TxQueueBody {
 private struct TxQueueParts {
     let block: TxCounterBlock
     private let configuration: TxQueueConfiguration
+    private let call: NotificationSender
     private let arena: MemoryArena
 
-    init(_ configuration: TxQueueConfiguration, _ arena: MemoryArena) throws(RxPathError) {
+    /// - Parameter call: of a descriptor that the queue keeps.
+    init(
+        _ configuration: TxQueueConfiguration, call: NotificationSender, _ arena: MemoryArena
+    ) throws(RxPathError) {
         _ = try configuration.virtqueue.map(in: configuration.memory)
         self.configuration = configuration
+        self.call = call
         self.arena = arena
         block = TxCounterBlock(memory: try Self.allocate(arena, TxCounterBlock.byteCount))
     }
@@ -139,7 +147,7 @@ private struct TxQueueParts {
                     hashReport: configuration.features.contains(.hashReport)
                 ).byteCount,
                 offloads: TxOffloads(configuration.features), counters: block,
-                callDescriptor: configuration.callDescriptor))
+                call: call))
         return TxQueueBody(
             dequeue: { TxBurst<Ring>.dequeue($0, $1, state) },
             complete: { TxBurst<Ring>.complete($0, state) },

@@ -42,6 +42,20 @@ public struct VirtioFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
     /// VIRTIO_NET_F_HASH_REPORT: 20-byte virtio-net header.
     public static let hashReport = VirtioFeatures(rawValue: 1 << 57)
 
+    /// What both directions obey.
+    public static let ring: VirtioFeatures = [
+        .indirectDescriptors, .eventIndex, .inOrder, .hashReport,
+    ]
+    /// What a receive queue obeys.
+    public static let receive: VirtioFeatures = [
+        .ring, .mergeableBuffers, .guestChecksum, .guestTSO4, .guestTSO6, .guestECN, .guestUFO,
+        .guestUSO4, .guestUSO6,
+    ]
+    /// What a transmit queue obeys.
+    public static let transmit: VirtioFeatures = [
+        .ring, .checksum, .hostTSO4, .hostTSO6, .hostECN, .hostUFO, .hostUSO,
+    ]
+
     /// Checks what virtio 1.4 says of features that need others.
     func check() throws(RxPathError) {
         let segmentation: VirtioFeatures = [

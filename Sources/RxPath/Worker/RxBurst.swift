@@ -1,4 +1,4 @@
-import CHost
+import Host
 import Rings
 
 /// The mutable state of a queue, in the arena: reached by pointer, so that the loop pays for no
@@ -8,7 +8,7 @@ struct RxQueueState<Queue: Virtqueue> {
     var plan: BurstPlan
     let claimer: HeaderClaimer
     let counters: RxCounterBlock
-    let callDescriptor: Int32
+    let call: NotificationSender
 }
 
 /// A burst's way through an RQ, specialised for ring and method: everything down to the last store
@@ -53,11 +53,11 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         state.pointee.plan.sawTiny = false
         record(placed, buffers: buffers, claim, plan, queue.fault, counters)
         probe.mark(.complete)
-        let wantsCall = call(queue, state.pointee.callDescriptor, counters)
+        var events = call(queue, state.pointee.call, counters)
+        if Method.claimsSlots && plan.metBrokenHeaderQueue { events.insert(.headerQueueBroken) }
         probe.mark(.notify)
         if Probe.isOn { note(placed, plan, refs, buffers: buffers, probe) }
-        return EnqueueResult(
-            consumed: placed.refs, delivered: placed.packets, wantsCall: wantsCall)
+        return EnqueueResult(consumed: placed.refs, delivered: placed.packets, events: events)
     }
 
     /// What a measured burst carried; a plan of plain packets has to be written out for that.
@@ -143,17 +143,17 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     }
 
     /// Calls the driver if it asked for it.
-    /// - Returns: whether the owner has to, there being no descriptor.
+    /// - Returns: what the owner has to know of that.
     @inline(__always)
     private static func call(
-        _ queue: Queue, _ descriptor: Int32, _ counters: RxCounterBlock
-    ) -> Bool {
-        if !queue.wantsCall() { return false }
+        _ queue: Queue, _ sender: NotificationSender, _ counters: RxCounterBlock
+    ) -> QueueEvents {
+        if !queue.wantsCall() { return [] }
         counters.add(.calls, 1)
-        if descriptor < 0 { return true }
-        // EAGAIN means that a call is pending already: nothing is lost.
-        cleave_event_signal(descriptor)
-        return false
+        if sender.isNone { return .call }
+        if sender.send() { return [] }
+        counters.add(.lostCalls, 1)
+        return .callLost
     }
 
     /// A broken queue takes everything and delivers nothing.
@@ -170,6 +170,6 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
             refs[index].flags.insert(.dropped)
         }
         if count > 0 { counters.add(.bursts, 1) }
-        return EnqueueResult(consumed: count, delivered: 0, wantsCall: false)
+        return EnqueueResult(consumed: count, delivered: 0, events: [])
     }
 }

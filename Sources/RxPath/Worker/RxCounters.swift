@@ -21,6 +21,8 @@ public struct RxCounters: Sendable, Equatable {
     public var emptyTurns: UInt64 = 0
     /// Times the driver had asked to be called.
     public var calls: UInt64 = 0
+    /// Of those, calls that reached nobody: the other end of the descriptor is gone.
+    public var lostCalls: UInt64 = 0
     /// Compare-and-swaps of slot claims that another RQ won.
     public var claimRetries: UInt64 = 0
     /// Buffers given back with length 0 because they could not hold a net header.
@@ -57,6 +59,7 @@ public struct RxCounters: Sendable, Equatable {
         bursts = block.read(.bursts)
         emptyTurns = block.read(.emptyTurns)
         calls = block.read(.calls)
+        lostCalls = block.read(.lostCalls)
         claimRetries = block.read(.claimRetries)
         tinyBuffers = block.read(.tinyBuffers)
         emptyDescriptors = block.read(.emptyDescriptors)
@@ -85,6 +88,7 @@ public struct RxCounters: Sendable, Equatable {
         sum.bursts += right.bursts
         sum.emptyTurns += right.emptyTurns
         sum.calls += right.calls
+        sum.lostCalls += right.lostCalls
         sum.claimRetries += right.claimRetries
         sum.tinyBuffers += right.tinyBuffers
         sum.emptyDescriptors += right.emptyDescriptors

@@ -67,9 +67,11 @@ public struct RxQueueConfiguration: Sendable {
     /// Most packets placed and published at once, 1 to 256.
     public var burst: Int
     public var shortage: BufferShortage
-    /// eventfd that calls the driver, or -1: then the owner is only told.
+    /// Calls the driver: an eventfd, pipe or stream socket, which is duplicated; or -1: then the
+    /// owner is only told.
     public var callDescriptor: Int32
-    /// eventfd by which the driver kicks, or -1. Needed only by owners that sleep.
+    /// By which the driver kicks, of the same kinds, or -1. Needed only by owners that sleep. It is
+    /// duplicated.
     public var kickDescriptor: Int32
 
     public init(
@@ -98,8 +100,12 @@ public struct EnqueueResult: Sendable, BitwiseCopyable {
     public let consumed: Int
     /// Packets delivered.
     public let delivered: Int
+    /// What happened besides.
+    public let events: QueueEvents
+
     /// The driver asked to be called and no `callDescriptor` was given: the caller must do it.
-    public let wantsCall: Bool
+    @inlinable @inline(__always)
+    public var wantsCall: Bool { events.contains(.call) }
 }
 
 /// One receive queue. Feed it from one thread at a time; read its counters from any.
@@ -117,6 +123,9 @@ public final class RxQueue: @unchecked Sendable {
     public let configuration: RxQueueConfiguration
     /// Where the cycles of its turns go; nil in a build without the trait Profiling.
     public let profile: RxProfile?
+    /// By which the driver kicks, if a descriptor was given.
+    public let kick: NotificationDescriptor?
+    private let call: NotificationDescriptor?
     private let block: RxCounterBlock
     let body: RxQueueBody
     #if Profiling
@@ -145,16 +154,19 @@ public final class RxQueue: @unchecked Sendable {
         try configuration.features.check()
         try configuration.headerQueue?.check(belongsTo: configuration.memory)
         self.configuration = configuration
+        call = try .given(configuration.callDescriptor, for: .call)
+        kick = try .given(configuration.kickDescriptor, for: .kick)
+        let sender = call?.sender ?? .none
         switch configuration.virtqueue.format {
         case .split:
-            let parts = try RxQueueParts<SplitVirtqueue>(configuration, arena)
+            let parts = try RxQueueParts<SplitVirtqueue>(configuration, call: sender, arena)
             block = parts.block
             body = parts.body(configuration.method)
             #if Profiling
             (profile, probe) = (parts.profile, parts.probe)
             #endif
         case .packed:
-            let parts = try RxQueueParts<PackedVirtqueue>(configuration, arena)
+            let parts = try RxQueueParts<PackedVirtqueue>(configuration, call: sender, arena)
             block = parts.block
             body = parts.body(configuration.method)
             #if Profiling

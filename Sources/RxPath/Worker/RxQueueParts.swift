@@ -21,14 +21,17 @@ struct RxQueueParts<Queue: Virtqueue> {
     private let plan: BurstPlan
     private let claimer: HeaderClaimer
     private let returns: SlotReturn
-    private let callDescriptor: Int32
+    private let call: NotificationSender
     private let memory: UnsafeMutableRawPointer
     #if Profiling
     let profile: RxProfile
     let probe: CycleProbe
     #endif
 
-    init(_ configuration: RxQueueConfiguration, _ arena: MemoryArena) throws(RxPathError) {
+    /// - Parameter call: of a descriptor that the queue keeps.
+    init(
+        _ configuration: RxQueueConfiguration, call: NotificationSender, _ arena: MemoryArena
+    ) throws(RxPathError) {
         let size = configuration.virtqueue.size
         _ = try configuration.virtqueue.map(in: configuration.memory)
         let shadow = try Self.allocate(arena, size * Queue.shadowEntryByteCount)
@@ -47,7 +50,7 @@ struct RxQueueParts<Queue: Virtqueue> {
             smallLimit: configuration.method.smallBufferByteCount)
         claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
         returns = configuration.headerQueue?.layout.slotReturn ?? .tail
-        callDescriptor = configuration.callDescriptor
+        self.call = call
         #if Profiling
         profile = try RxProfile(configuration, node: arena.node)
         probe = CycleProbe(
@@ -118,7 +121,7 @@ struct RxQueueParts<Queue: Virtqueue> {
         state.initialize(
             to: State(
                 queue: queue, plan: plan, claimer: claimer, counters: block,
-                callDescriptor: callDescriptor))
+                call: call))
         #if Profiling
         let probe = probe
         return RxQueueBody(
