@@ -11,46 +11,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int failures;
-
-static void expect(int line, const char *what, long long got, long long wanted) {
-    if (got == wanted) return;
-    fprintf(stderr, "process.c:%d: %s is %lld, not %lld\n", line, what, got, wanted);
-    failures++;
-}
-#define EXPECT(expression, wanted) expect(__LINE__, #expression, (expression), (wanted))
-
-/* A guest with one split ring of 8, its buffers posted, and header slots. */
-enum { RING = 8, BUFFER = 2048 };
-static const uint64_t BASE = 1ull << 32;
-struct guest {
-    unsigned char table[16 * RING];
-    uint16_t avail[3 + RING];
-    unsigned char padding[4096 - 16 * RING - 2 * (3 + RING)];
-    uint32_t used[2 + 2 * RING];
-    unsigned char padding2[1024 - 4 * (2 + 2 * RING)];
-    unsigned char slots[RING * 128];
-    uint32_t control[64];
-    unsigned char buffers[RING][BUFFER];
-};
-
-static void post(struct guest *guest, uint64_t flags) {
-    memset(guest, 0, sizeof *guest);
-    for (int i = 0; i < RING; i++) {
-        const uint64_t address = BASE + offsetof(struct guest, buffers) + (uint64_t)i * BUFFER;
-        const uint64_t rest = 200 | flags << 32;
-        memcpy(guest->table + 16 * i, &address, 8);
-        memcpy(guest->table + 16 * i + 8, &rest, 8);
-        guest->avail[2 + i] = (uint16_t)i;
-    }
-    guest->avail[1] = RING;
-    guest->control[0] = RING;
-}
+#include "guest.h"
 
 static struct guest *new_guest(void) {
     struct guest *guest;
     if (posix_memalign((void **)&guest, 4096, sizeof *guest) != 0) abort();
-    post(guest, 2); /* WRITE */
+    post(guest, 200, 2); /* WRITE */
     return guest;
 }
 
@@ -115,7 +81,7 @@ static int use_everything(void) {
     TRY(cleave_header_queue_reset(headers), 0);
     TRY(cleave_rq_stop(rq, NULL), 0);
     TRY(cleave_rq_destroy(rq), 0);
-    post(guest, 0); /* to be read */
+    post(guest, 200, 0); /* to be read */
     cleave_txq_config txq_config = CLEAVE_INIT(cleave_txq_config);
     txq_config.features = config.features;
     txq_config.size = RING;
@@ -126,7 +92,7 @@ static int use_everything(void) {
     TRY(cleave_txq_dequeue_burst(txq, packets, 2, NULL), 2);
     TRY(cleave_txq_complete(txq, 2, NULL), 0);
     TRY(cleave_txq_destroy(txq), 0);
-    post(guest, 2);
+    post(guest, 200, 2);
     config = rq_config(guest);
     cleave_engine_config engine_config = CLEAVE_INIT(cleave_engine_config);
     engine_config.queue_count = 1;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest.h"
+
 /* A negative array size if the layout that was published drifts. */
 #define SAME(name, left, right) typedef char name[(left) == (right) ? 1 : -1]
 SAME(packet_size, sizeof(cleave_packet), 40);
@@ -31,46 +33,12 @@ SAME(engine_size, sizeof(cleave_engine_config), 32);
 SAME(counters_size, sizeof(cleave_counters), 400);
 SAME(counters_dropped, offsetof(cleave_counters, dropped), 240);
 
-static int failures;
-
-static void expect(int line, const char *what, long long got, long long wanted) {
-    if (got == wanted) return;
-    fprintf(stderr, "smoke.c:%d: %s is %lld, not %lld\n", line, what, got, wanted);
-    failures++;
-}
-#define EXPECT(expression, wanted) expect(__LINE__, #expression, (expression), (wanted))
-
-enum { RING = 8, BUFFER = 2048 };
-static const uint64_t BASE = 1ull << 32;
-
-/* A split virtqueue, its buffers and a header queue: a guest's memory. */
-struct guest {
-    unsigned char table[16 * RING];
-    uint16_t avail[3 + RING];
-    unsigned char padding[4096 - 16 * RING - 2 * (3 + RING)];
-    uint32_t used[2 + 2 * RING];
-    unsigned char padding2[1024 - 4 * (2 + 2 * RING)];
-    unsigned char slots[RING * 128];
-    uint32_t control[64];
-    unsigned char buffers[RING][BUFFER];
-};
-
 static unsigned char memory_bytes[sizeof(struct guest) + 4096];
 
 static struct guest *fresh_guest(void) {
     struct guest *guest =
         (struct guest *)(((uintptr_t)memory_bytes + 4095) & ~(uintptr_t)4095);
-    int i;
-    memset(guest, 0, sizeof *guest);
-    for (i = 0; i < RING; i++) {
-        const uint64_t address = BASE + offsetof(struct guest, buffers) + (uint64_t)i * BUFFER;
-        const uint64_t rest = BUFFER | 2ull << 32; /* WRITE */
-        memcpy(guest->table + 16 * i, &address, 8);
-        memcpy(guest->table + 16 * i + 8, &rest, 8);
-        guest->avail[2 + i] = (uint16_t)i;
-    }
-    guest->avail[1] = RING;
-    guest->control[0] = RING;
+    post(guest, BUFFER, 2); /* WRITE */
     return guest;
 }
 
