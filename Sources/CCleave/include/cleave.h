@@ -272,7 +272,8 @@ typedef struct cleave_rq_config {
     uint32_t split_threshold; /* packets of at most so many bytes stay whole; 0 = none */
     /* As the front end gave it: an eventfd, the writing end of a pipe, or a stream socket; anything
      * else is refused. It is duplicated, so the caller may close it; an eventfd or a pipe is made
-     * non-blocking, which all its holders see. Calls then neither block nor raise SIGPIPE. */
+     * non-blocking, which all its holders see. Calls then raise no SIGPIPE, and do not block as
+     * long as it stays so. */
     int32_t call_fd;
     int32_t node;
     cleave_header_queue *header_queue; /* method D needs one, of the same memory */
