@@ -194,14 +194,10 @@ enum TransparentHugePages {
 
     /// Bytes of the mapping that starts at `base` which huge pages back now; nil when unknown.
     static func coveredByteCount(base: UInt, probe: HostProbe) -> Int? {
-        guard let text = probe.readText("/proc/self/smaps") else { return nil }
-        let start = String(base, radix: 16) + "-"
-        var isInside = false
-        for line in text.split(separator: "\n") {
-            if !isInside {
-                isInside = line.hasPrefix(start)
-                continue
-            }
+        guard let text = probe.readText("/proc/self/smaps"),
+            let mapping = entry("\(String(base, radix: 16))-", of: text)
+        else { return nil }
+        for line in mapping.split(separator: "\n").dropFirst() {
             let words = line.split(separator: " ")
             guard words.count >= 2 else { continue }
             if words[0] == "AnonHugePages:" || words[0] == "ShmemPmdMapped:",
@@ -212,5 +208,21 @@ enum TransparentHugePages {
             if words[0] == "VmFlags:" { return 0 }
         }
         return nil
+    }
+
+    /// The lines from the one that starts with `start` up to VmFlags. Searched as bytes: a process
+    /// with thousands of mappings has a megabyte of text, and only some lines of it are wanted.
+    private static func entry(_ start: String, of text: String) -> String? {
+        text.withCString { whole -> String? in
+            var first = UnsafePointer<CChar>?(whole)
+            if strncmp(whole, start, start.utf8.count) != 0 {
+                first = strstr(whole, "\n\(start)").map { UnsafePointer<CChar>($0 + 1) }
+            }
+            guard let first, let last = strstr(first, "\nVmFlags:") else { return nil }
+            // SAFETY: both are found in `whole`, which lasts for this closure.
+            let bytes = UnsafeRawBufferPointer(
+                start: first, count: UnsafePointer(last) - first + "\nVmFlags:".utf8.count)
+            return String(decoding: bytes, as: UTF8.self)
+        }
     }
 }
