@@ -205,13 +205,13 @@ enum TransparentHugePages {
             {
                 return kibibytes * 1024
             }
-            if words[0] == "VmFlags:" { return 0 }
         }
-        return nil
+        return 0
     }
 
-    /// The lines from the one that starts with `start` up to VmFlags. Searched as bytes: a process
-    /// with thousands of mappings has a megabyte of text, and only some lines of it are wanted.
+    /// The lines from the one that starts with `start` to the one before VmFlags. Searched as
+    /// bytes: a process with thousands of mappings has a megabyte of text, and only some lines of
+    /// it are wanted.
     private static func entry(_ start: String, of text: String) -> String? {
         text.withCString { whole -> String? in
             var first = UnsafePointer<CChar>?(whole)
@@ -221,7 +221,7 @@ enum TransparentHugePages {
             guard let first, let last = strstr(first, "\nVmFlags:") else { return nil }
             // SAFETY: both are found in `whole`, which lasts for this closure.
             let bytes = UnsafeRawBufferPointer(
-                start: first, count: UnsafePointer(last) - first + "\nVmFlags:".utf8.count)
+                start: first, count: UnsafePointer(last) - first)
             return String(decoding: bytes, as: UTF8.self)
         }
     }
