@@ -32,12 +32,13 @@ MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
     bench-dpdk lib abi install install-files clean needed \
     test-needed model test-model numa-test count count-update profile profile-overhead probe \
-    plain-probe
+    plain-probe check
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
 	@echo 'make bench        the main job on configs/bench/default.yaml (BENCH_ARGS="--json FILE")'
 	@echo '                  MARCH=x86-64-v3 builds for processors with AVX2, as libcleave is'
+	@echo 'make check        two minutes of it: style, house rules, unit tests (FILTER=REGEX picks tests)'
 	@echo 'make test         all of: style, unit and stress tests, ThreadSanitizer, models, docs'
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
@@ -91,6 +92,11 @@ profile-overhead: build
 	$(PLAIN) --product cleave-bench
 	@.ci/own-session $(PROGRAM) profile overhead --against .build-plain/release/cleave-bench \
 	    $(PROFILE_ARGS)
+
+# What is quick and needs no release build. FILTER=REGEX picks other tests, `Suite/function()`.
+FILTER ?= ^(TidyTests|HostTests|RingsTests|VirtioNetTests|GuestDriverTests|TrafficTests)[.]
+check: needed lint
+	$(COMPILE) test --filter '$(FILTER)'
 
 # The release build comes first: tests disassemble it to see what the hot loop became.
 test: test-needed
@@ -156,7 +162,7 @@ lint:
 # A build directory of its own: documentation is built with every trait, tests are not.
 docs: needed
 	$(COMPILE) package --scratch-path .build-docs --allow-writing-to-directory .build/docs \
-	    generate-documentation --target Engine --output-path .build/docs \
+	    generate-documentation --target CleaveEngine --output-path .build/docs \
 	    --transform-for-static-hosting --warnings-as-errors
 
 lib: needed

@@ -1,19 +1,21 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-let hot: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
-let cold: [SwiftSetting] = hot
+let settings: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
 
+// Names of targets are unique among all packages of a build: none here is one that a package which
+// depends on this one would give to a target of its own.
 let package = Package(
     name: "cleave",
     products: [
         .library(
             name: "Cleave",
             targets: [
-                "Engine", "Ports", "GuestDriver", "Profiling", "RxPath", "Rings", "Host",
+                "CleaveEngine", "CleaveProfiling", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
             ]),
-        .library(name: "Rings", targets: ["Rings"]),
-        .library(name: "GuestDriver", targets: ["GuestDriver"]),
+        .library(name: "CleaveRings", targets: ["CleaveRings"]),
+        .library(name: "CleaveTraffic", targets: ["CleaveTraffic"]),
+        .library(name: "CleaveGuestDriver", targets: ["CleaveGuestDriver"]),
         // The C library, shared and static: `make install` builds and installs both.
         .library(name: "cleave", type: .dynamic, targets: ["CleaveCAPI"]),
         .library(name: "cleave-static", type: .static, targets: ["CleaveCAPI"]),
@@ -36,98 +38,145 @@ let package = Package(
     ],
     targets: [
         // Floor 1: C shims and system libraries.
-        .target(name: "CHost"),
-        .systemLibrary(name: "CNuma", pkgConfig: "numa", providers: [.apt(["libnuma-dev"])]),
+        .target(name: "CCleaveHost"),
+        .systemLibrary(
+            name: "CCleaveNuma", pkgConfig: "numa", providers: [.apt(["libnuma-dev"])]),
         // Floor 2: siblings. Rings knows no operating system, Host knows no ring.
-        .target(name: "Rings", swiftSettings: hot),
-        .target(name: "Host", dependencies: ["CHost", "CNuma"], swiftSettings: cold),
-        // Floor 3: all per-packet code of the device.
-        .target(name: "RxPath", dependencies: ["CHost", "Rings", "Host"], swiftSettings: hot),
-        // Floor 4: the edges.
+        .target(name: "CleaveRings", swiftSettings: settings),
         .target(
-            name: "GuestDriver", dependencies: ["CHost", "Rings", "Host", "RxPath"],
-            swiftSettings: hot),
+            name: "CleaveHost", dependencies: ["CCleaveHost", "CCleaveNuma"],
+            swiftSettings: settings),
+        // Floor 3: all per-packet code of the device, in one module.
         .target(
-            name: "Ports", dependencies: ["CHost", "Rings", "Host", "RxPath"], swiftSettings: cold),
+            name: "CleaveVirtioNet", dependencies: ["CCleaveHost", "CleaveRings", "CleaveHost"],
+            swiftSettings: settings),
+        // Floor 4: what is not the device: a guest, packets to feed it, a reader of its profiles.
         .target(
-            name: "Profiling", dependencies: ["Rings", "Host", "RxPath"], swiftSettings: cold),
-        // Floor 5: composition, threads, life cycle.
+            name: "CleaveGuestDriver",
+            dependencies: ["CCleaveHost", "CleaveRings", "CleaveHost", "CleaveVirtioNet"],
+            swiftSettings: settings),
         .target(
-            name: "Engine",
+            name: "CleaveTraffic",
+            dependencies: ["CCleaveHost", "CleaveRings", "CleaveHost", "CleaveVirtioNet"],
+            swiftSettings: settings),
+        .target(
+            name: "CleaveProfiling",
+            dependencies: ["CleaveRings", "CleaveHost", "CleaveVirtioNet"],
+            swiftSettings: settings),
+        // Floor 5: RQs on threads.
+        .target(
+            name: "CleaveEngine",
+            dependencies: ["CCleaveHost", "CleaveRings", "CleaveHost", "CleaveVirtioNet"],
+            swiftSettings: settings),
+        // Floor 6: what is done with a device.
+        .target(
+            name: "CleaveBench",
             dependencies: [
-                "CHost", "Rings", "Host", "RxPath", "GuestDriver", "Ports", "Profiling",
+                "CleaveEngine", "CleaveTraffic", "CleaveGuestDriver", "CleaveProfiling",
+                "CleaveVirtioNet", "CleaveRings", "CleaveHost",
             ],
-            swiftSettings: hot),
-        // Floor 6: the C library. The header is the contract; the compiler checks it.
+            swiftSettings: settings),
+        // The C library. The header is the contract; the compiler checks it.
         .target(
             name: "CCleave", exclude: ["cleave.abi", "cleave.map", "cleave.pc.in", "man"]),
         .target(
-            name: "CleaveCAPI", dependencies: ["CCleave", "Engine", "RxPath", "Rings", "Host"],
-            swiftSettings: hot),
-        // Executables: parsing and printing.
+            name: "CleaveCAPI",
+            dependencies: [
+                "CCleave", "CleaveEngine", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
+            ],
+            swiftSettings: settings),
+        // Floor 7: programs. Arguments and printing.
         .executableTarget(
             name: "cleave-bench",
             dependencies: [
-                "Engine", "Ports", "GuestDriver", "Profiling", "RxPath", "Rings", "Host",
+                "CleaveBench", "CleaveEngine", "CleaveTraffic", "CleaveGuestDriver",
+                "CleaveProfiling", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),
-            ], swiftSettings: cold),
+            ], swiftSettings: settings),
         // Tests: one target per kind of doubt.
         .target(
-            name: "TestSupport",
-            dependencies: ["GuestDriver", "RxPath", "Rings", "Host", "CTestSupport"],
-            path: "Tests/TestSupport", swiftSettings: cold),
-        .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+            name: "CleaveTestSupport",
+            dependencies: [
+                "CleaveGuestDriver", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
+                "CCleaveTestSupport",
+            ],
+            path: "Tests/TestSupport", exclude: ["README.md"], swiftSettings: settings),
+        .target(name: "CCleaveTestSupport", path: "Tests/CTestSupport", exclude: ["README.md"]),
         // Release code of the hot loop under counters; EngineTests runs it.
         .executableTarget(
             name: "hot-loop-probe",
             dependencies: [
-                "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host", "CTestSupport",
+                "CleaveEngine", "CleaveTraffic", "CleaveGuestDriver", "CleaveVirtioNet",
+                "CleaveRings", "CleaveHost", "CCleaveTestSupport",
             ],
-            path: "Tests/HotLoopProbe", swiftSettings: cold),
+            path: "Tests/HotLoopProbe", exclude: ["README.md"], swiftSettings: settings),
         .testTarget(
-            name: "HostTests", dependencies: ["Host", "TestSupport", "CTestSupport"],
-            swiftSettings: cold),
+            name: "HostTests",
+            dependencies: ["CleaveHost", "CleaveTestSupport", "CCleaveTestSupport"],
+            exclude: ["README.md"],
+            swiftSettings: settings),
         .testTarget(
-            name: "RingsTests", dependencies: ["Rings", "TestSupport"], swiftSettings: cold),
+            name: "RingsTests", dependencies: ["CleaveRings", "CleaveTestSupport"],
+            exclude: ["README.md"],
+            swiftSettings: settings),
         .testTarget(
-            name: "RxPathTests", dependencies: ["RxPath", "Rings", "Host", "TestSupport"],
-            swiftSettings: cold),
+            name: "VirtioNetTests",
+            dependencies: ["CleaveVirtioNet", "CleaveRings", "CleaveHost", "CleaveTestSupport"],
+            exclude: ["README.md"],
+            swiftSettings: settings),
         .testTarget(
             name: "GuestDriverTests",
-            dependencies: ["GuestDriver", "RxPath", "Rings", "Host", "TestSupport"],
-            swiftSettings: cold),
+            dependencies: [
+                "CleaveGuestDriver", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
+                "CleaveTestSupport",
+            ], exclude: ["README.md"],
+            swiftSettings: settings),
         .testTarget(
-            name: "PortsTests", dependencies: ["Ports", "RxPath", "Host", "TestSupport"],
-            swiftSettings: cold),
+            name: "TrafficTests",
+            dependencies: ["CleaveTraffic", "CleaveVirtioNet", "CleaveHost", "CleaveTestSupport"],
+            exclude: ["README.md"],
+            swiftSettings: settings),
         .testTarget(
             name: "ProfilingTests",
             dependencies: [
-                "Profiling", "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host",
-                "TestSupport",
-            ], swiftSettings: cold),
+                "CleaveProfiling", "CleaveBench", "CleaveTraffic", "CleaveGuestDriver",
+                "CleaveVirtioNet", "CleaveRings", "CleaveHost", "CleaveTestSupport",
+            ], exclude: ["README.md"], swiftSettings: settings),
         .testTarget(
             name: "EngineTests",
             dependencies: [
-                "Engine", "Ports", "GuestDriver", "RxPath", "Rings", "Host", "CHost", "TestSupport",
-            ],
-            swiftSettings: cold),
+                "CleaveEngine", "CleaveTraffic", "CleaveGuestDriver", "CleaveVirtioNet",
+                "CleaveRings", "CleaveHost", "CCleaveHost", "CleaveTestSupport",
+            ], exclude: ["README.md"],
+            swiftSettings: settings),
         .testTarget(
             name: "StressTests",
             dependencies: [
-                "Engine", "GuestDriver", "Profiling", "RxPath", "Rings", "Host", "TestSupport",
-            ],
-            swiftSettings: cold),
+                "CleaveEngine", "CleaveGuestDriver", "CleaveProfiling", "CleaveVirtioNet",
+                "CleaveRings", "CleaveHost", "CleaveTestSupport",
+            ], exclude: ["README.md"],
+            swiftSettings: settings),
         .testTarget(
             name: "CAPITests",
             dependencies: [
-                "CleaveCAPI", "CCleave", "GuestDriver", "Profiling", "RxPath", "Host",
-                "TestSupport",
-            ], swiftSettings: cold),
-        .testTarget(name: "TidyTests", swiftSettings: cold),
+                "CleaveCAPI", "CCleave", "CleaveGuestDriver", "CleaveProfiling", "CleaveVirtioNet",
+                "CleaveHost", "CleaveTestSupport",
+            ], exclude: ["README.md"], swiftSettings: settings),
+        .testTarget(name: "TidyTests", exclude: ["README.md"], swiftSettings: settings),
         .testTarget(
             name: "BenchTests",
-            dependencies: ["cleave-bench", "Engine", "Ports", "Profiling", "RxPath", "Host"],
-            swiftSettings: cold),
+            dependencies: [
+                "CleaveBench", "CleaveEngine", "CleaveGuestDriver", "CleaveTraffic",
+                "CleaveVirtioNet", "CleaveHost", "CleaveTestSupport",
+            ], exclude: ["README.md"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "BenchProgramTests",
+            dependencies: [
+                "cleave-bench", "CleaveBench", "CleaveEngine", "CleaveTraffic", "CleaveProfiling",
+                "CleaveVirtioNet", "CleaveHost",
+            ], exclude: ["README.md"],
+            swiftSettings: settings),
     ]
 )

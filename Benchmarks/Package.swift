@@ -17,34 +17,37 @@ let package = Package(
         // Figures, command and machine, for what is written.
         .target(
             name: "Provenance", dependencies: [.product(name: "Cleave", package: "cleave")],
+            exclude: ["README.md"],
             swiftSettings: strict),
-        .target(name: "CRingBench"),
+        .target(name: "CRingBench", exclude: ["README.md"]),
         .executableTarget(
             name: "ring-bench",
             dependencies: [
                 "CRingBench", "Provenance",
-                .product(name: "Rings", package: "cleave"),
+                .product(name: "CleaveRings", package: "cleave"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ],
+            ], exclude: ["README.md"],
             swiftSettings: strict),
-        .target(name: "CParserBench"),
+        .target(name: "CParserBench", exclude: ["README.md"]),
         .executableTarget(
             name: "parser-bench",
             dependencies: [
                 "CParserBench", "Provenance",
                 .product(name: "Cleave", package: "cleave"),
+                .product(name: "CleaveTraffic", package: "cleave"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ],
+            ], exclude: ["README.md"],
             swiftSettings: strict),
         // Only `make dpdk` builds this: it needs the shared object of Rivals/vhost.c.
-        .target(name: "CDpdkBench"),
+        .target(name: "CDpdkBench", exclude: ["README.md"]),
         .executableTarget(
             name: "dpdk-bench",
             dependencies: [
                 "CDpdkBench", "Provenance",
                 .product(name: "Cleave", package: "cleave"),
+                .product(name: "CleaveGuestDriver", package: "cleave"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ],
+            ], exclude: ["README.md"],
             swiftSettings: strict, linkerSettings: [.linkedLibrary("vhostrivals")]),
     ]
 )

@@ -15,6 +15,8 @@ let package = Package(
             name: "rx-path",
             dependencies: [
                 .product(name: "Cleave", package: "cleave"),
+                .product(name: "CleaveGuestDriver", package: "cleave"),
+                .product(name: "CleaveTraffic", package: "cleave"),
                 .product(name: "RivalCalls", package: "cleave-benchmarks"),
                 .product(name: "Benchmark", package: "benchmark"),
             ],

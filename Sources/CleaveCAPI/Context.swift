@@ -2,10 +2,10 @@
 // Functions have the names that the C header gives them.
 
 import CCleave
-import Engine
+import CleaveEngine
 import Glibc
-import Host
-import RxPath
+import CleaveHost
+import CleaveVirtioNet
 
 /// Callbacks, and the parent of everything else.
 final class ContextObject: HandleObject, @unchecked Sendable {

@@ -1,5 +1,5 @@
 import CCleave
-import RxPath
+import CleaveVirtioNet
 
 extension cleave_counters {
     /// - Parameter cycles: of an engine's thread.
@@ -13,7 +13,7 @@ extension cleave_counters {
         buffers = counters.buffers
         slots = counters.slots
         bursts = counters.bursts
-        empty_turns = counters.emptyTurns
+        empty_turns = counters.emptyPolls
         calls = counters.calls
         claim_retries = counters.claimRetries
         tiny_buffers = counters.tinyBuffers
@@ -35,7 +35,7 @@ extension cleave_txq_counters {
         packets = counters.packets
         bytes = counters.bytes
         bursts = counters.bursts
-        empty_turns = counters.emptyTurns
+        empty_turns = counters.emptyPolls
         calls = counters.calls
         withUnsafeMutableBytes(of: &dropped) { put(counters.dropped, into: $0) }
         lost_calls = counters.lostCalls

@@ -2,11 +2,11 @@
 // Functions have the names that the C header gives them.
 
 import CCleave
-import Engine
+import CleaveEngine
 import Glibc
-import Host
-import Rings
-import RxPath
+import CleaveHost
+import CleaveRings
+import CleaveVirtioNet
 
 /// An engine and the handles of its lanes.
 final class EngineObject: HandleObject, @unchecked Sendable {
@@ -192,7 +192,7 @@ final class LaneObject: HandleObject, @unchecked Sendable {
     }
 
     func turn() throws(Refusal) -> Int32 {
-        Int32(truncatingIfNeeded: try owner.alone(index) { engine.turn(index) })
+        Int32(truncatingIfNeeded: try owner.alone(index) { engine.poll(index) })
     }
 
     func base() throws(Refusal) -> UInt16 { try owner.alone(index) { engine.base(index) } }

@@ -1,5 +1,5 @@
 import CCleave
-import RxPath
+import CleaveVirtioNet
 
 /// The feature bits that a queue is made with: what is obeyed, what concerns others, and what would
 /// be wrong to pass over (virtio 1.4, "Reserved Feature Bits", and "Feature bits" of the network

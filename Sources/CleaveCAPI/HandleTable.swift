@@ -15,8 +15,8 @@
 
 import CCleave
 import Glibc
-import Host
-import Rings
+import CleaveHost
+import CleaveRings
 
 /// What a handle refers to; part of its bits.
 enum HandleType: UInt64 {

@@ -2,9 +2,9 @@
 // Functions have the names that the C header gives them.
 
 import CCleave
-import Engine
-import Rings
-import RxPath
+import CleaveEngine
+import CleaveRings
+import CleaveVirtioNet
 
 /// A header queue of one guest.
 final class HeaderQueueObject: HandleObject, @unchecked Sendable {

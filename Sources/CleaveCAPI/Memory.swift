@@ -3,7 +3,7 @@
 
 import CCleave
 import Glibc
-import RxPath
+import CleaveVirtioNet
 
 /// A guest's memory table.
 final class MemoryObject: HandleObject, @unchecked Sendable {

@@ -1,6 +1,6 @@
 import CCleave
 import Glibc
-import RxPath
+import CleaveVirtioNet
 
 /// Constant strings for C: made at first use, never freed.
 enum Names {

@@ -7,7 +7,7 @@
 // A packet in one piece, without offloads, is a reference already, but for its flags.
 
 import CCleave
-import RxPath
+import CleaveVirtioNet
 
 /// The references of a burst, and how packets become them. One thread at a time.
 struct PacketBurst {

@@ -1,5 +1,5 @@
 import CCleave
-import RxPath
+import CleaveVirtioNet
 
 /// What an RQ and a TXQ on its caller's threads have in common: it ends once, and says once that
 /// the driver broke it.

@@ -3,9 +3,9 @@
 
 import CCleave
 import Glibc
-import Host
-import Rings
-import RxPath
+import CleaveHost
+import CleaveRings
+import CleaveVirtioNet
 
 /// An RQ on its caller's threads.
 final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
@@ -32,7 +32,7 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
             burst = PacketBurst(
                 refs: try arena.allocate(byteCount: refByteCount)
                     .assumingMemoryBound(to: PacketRef.self), packetCapacity: capacity)
-        } catch let error as RxPathError {
+        } catch let error as SetupError {
             throw Refusal(error)
         } catch { throw Refusal(-ENOMEM, "\(error)") }
         headerQueue = plan.headerQueue

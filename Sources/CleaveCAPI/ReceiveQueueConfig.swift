@@ -1,5 +1,5 @@
 import CCleave
-import RxPath
+import CleaveVirtioNet
 
 extension cleave_rq_config {
     /// Before `features_high` came.

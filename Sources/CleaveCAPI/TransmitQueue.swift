@@ -3,8 +3,8 @@
 
 import CCleave
 import Glibc
-import Host
-import RxPath
+import CleaveHost
+import CleaveVirtioNet
 
 /// A transmit queue on its caller's threads.
 final class TransmitQueueObject: QueueObject, @unchecked Sendable {

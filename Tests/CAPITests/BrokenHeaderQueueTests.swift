@@ -1,7 +1,7 @@
 import CCleave
-import GuestDriver
-import RxPath
-import TestSupport
+import CleaveGuestDriver
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 extension CFunctions {

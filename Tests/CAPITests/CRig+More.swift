@@ -1,10 +1,10 @@
 // What single suites add to the rig: engines over its drivers, and a guest that sends.
 import CCleave
 import Glibc
-import GuestDriver
-import RxPath
+import CleaveGuestDriver
+import CleaveVirtioNet
 import Synchronization
-import TestSupport
+import CleaveTestSupport
 import Testing
 
 extension CRig {

@@ -1,9 +1,9 @@
 import CCleave
 import Glibc
-import GuestDriver
-import Host
-import RxPath
-import TestSupport
+import CleaveGuestDriver
+import CleaveHost
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 extension CFunctions {

@@ -1,8 +1,8 @@
 import CCleave
 import Glibc
-import GuestDriver
-import RxPath
-import TestSupport
+import CleaveGuestDriver
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 extension CFunctions {

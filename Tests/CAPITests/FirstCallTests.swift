@@ -1,6 +1,6 @@
 import CCleave
-import RxPath
-import TestSupport
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 extension CFunctions {

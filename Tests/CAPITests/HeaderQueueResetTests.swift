@@ -1,10 +1,10 @@
 import CCleave
 import Glibc
-import GuestDriver
-import Host
-import RxPath
+import CleaveGuestDriver
+import CleaveHost
+import CleaveVirtioNet
 import Synchronization
-import TestSupport
+import CleaveTestSupport
 import Testing
 
 /// RQs on the caller's threads over `numbers` of the rig's drivers.

@@ -3,11 +3,11 @@
 // ThreadSanitizer.
 import CCleave
 import Foundation
-import GuestDriver
-import Host
-import RxPath
+import CleaveGuestDriver
+import CleaveHost
+import CleaveVirtioNet
 import Synchronization
-import TestSupport
+import CleaveTestSupport
 import Testing
 
 /// A guest and one handle of each kind, all made from each other as far as that can be.

@@ -1,8 +1,8 @@
 import CCleave
 import Glibc
-import Profiling
-import RxPath
-import TestSupport
+import CleaveProfiling
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 extension CFunctions {

@@ -1,10 +1,10 @@
 // An RQ that goes on where another device, or the RQ itself, stopped: the driver may have missed a
 // call.
-import Engine
-import GuestDriver
-import Host
-import RxPath
-import TestSupport
+import CleaveEngine
+import CleaveGuestDriver
+import CleaveHost
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 @Suite("The first call of an RQ that goes on")
@@ -16,7 +16,7 @@ struct FirstCallTests {
         let packets = (0..<count).map { SourcePacket(TestFrames.udp4([UInt8($0)])) }
         var refs = port.references(packets)
         #expect(engine.submit(0, &refs, count: count) == count)
-        #expect(engine.turn(0) == count)
+        #expect(engine.poll(0) == count)
         #expect(engine.reap(0, into: &refs, count: count) == count)
     }
 
@@ -54,7 +54,7 @@ struct FirstCallTests {
                 #expect(try engine.remove(0).isEmpty)
                 #expect(try engine.add(queue, at: .init(cpu: nil, node: nil)) == 0)
             }
-            #expect(engine.turn(0) == 0)
+            #expect(engine.poll(0) == 0)
             let early = event.drain()
             deliver(1, engine)
             let first = event.drain()

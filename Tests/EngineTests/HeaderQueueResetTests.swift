@@ -1,11 +1,11 @@
 // A header queue is reset while its RQs run and its drivers have slots: nobody writes those before
 // they are done with, wherever the cursors stand, and then all slots are there again.
-import TestSupport
+import CleaveTestSupport
 import Testing
 
-@testable import Engine
-@testable import GuestDriver
-@testable import RxPath
+@testable import CleaveEngine
+@testable import CleaveGuestDriver
+@testable import CleaveVirtioNet
 
 /// A device with two RQs that share one header queue, turned by hand.
 private final class Device {
@@ -65,7 +65,7 @@ private final class Device {
 
     func deliver(_ rq: Int, _ count: Int) {
         _ = engine.submit(rq, &refs, count: count)
-        _ = engine.turn(rq)
+        _ = engine.poll(rq)
         var done = refs
         while engine.reap(rq, into: &done, count: 8) > 0 {}
     }

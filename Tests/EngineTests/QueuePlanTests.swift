@@ -1,13 +1,34 @@
 // Which RQ runs where, which RQs share a header queue, and what an engine cannot do.
-import GuestDriver
-import Host
-import RxPath
+import CleaveTestSupport
+import CleaveGuestDriver
+import CleaveHost
+import CleaveVirtioNet
 import Testing
 
-@testable import Engine
+@testable import CleaveEngine
 
 @Suite("RQs, their places and their header queues")
 struct QueuePlanTests {
+    @Test("Queue plans: no RQ, more RQs than CPUs, CPUs that are not there")
+    func queuePlans() {
+        let cpu = CPUSet.allowed().cpus[0]
+        #expect(message { _ = try QueuePlan(rqs: 0, cpus: [cpu]) }.contains("0 RQs"))
+        #expect(message { _ = try QueuePlan(rqs: -1, cpus: [cpu]) }.contains("-1 RQs"))
+        let many = message { _ = try QueuePlan(rqs: 2, cpus: [cpu]) }
+        #expect(many.contains("2 RQs") && many.contains("only 1"))
+        #expect(message { _ = try QueuePlan(rqs: 1, cpus: [4095]) }.contains("4095"))
+        #expect(message { _ = try QueuePlan(rqs: 1, cpus: [-1]) }.contains("-1"))
+        #expect(QueuePlan(unpinned: 3).places.count == 3)
+        #expect(QueuePlan(unpinned: 3).places.allSatisfy { $0.cpu == nil })
+    }
+
+    @Test("A queue plan pins in the order of the CPUs")
+    func pinned() throws {
+        let cpus = CPUSet.allowed().cpus
+        let plan = try QueuePlan(rqs: cpus.count, cpus: cpus.reversed())
+        #expect(plan.places.map(\.cpu) == cpus.reversed())
+    }
+
     @Test("More RQs than CPUs share them in turn, when that was chosen, with a warning")
     func oversubscribed() throws {
         let cpus = CPUSet.allowed().cpus
@@ -135,9 +156,9 @@ struct QueuePlanTests {
         var wrong = queue
         wrong.virtqueue.size = 3
         #expect(message { try engine.enable(7, wrong) }.hasPrefix("RQ 7: split ring size 3"))
-        #expect(engine.isHeld(7))
+        #expect(engine.isPaused(7))
         try engine.enable(7, queue)
-        #expect(!engine.isHeld(7))
+        #expect(!engine.isPaused(7))
         let residence = engine.memoryResidence()
         #expect(residence.count == 129)
         #expect(residence.allSatisfy { $0.misplacedCount == 0 })
@@ -146,8 +167,8 @@ struct QueuePlanTests {
     @Test("An idle policy that is none is refused")
     func idle() {
         for (policy, problem) in [
-            (IdlePolicy(.park, turnsBeforePark: 0), "park after 0 turns"),
-            (IdlePolicy(.park, turnsBeforePark: -1), "park after -1 turns"),
+            (IdlePolicy(.park, pollsBeforePark: 0), "park after 0 turns"),
+            (IdlePolicy(.park, pollsBeforePark: -1), "park after -1 turns"),
             (IdlePolicy(.park, wakeMicroseconds: 0), "wake after 0 microseconds"),
         ] {
             #expect(message { try policy.validate() }.hasPrefix(problem))

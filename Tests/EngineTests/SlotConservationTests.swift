@@ -1,11 +1,11 @@
 // RQs that share a header queue are reset, removed, and broken by their drivers at any moment: the
 // others go on, no slot has two owners, and none leaves the sum (catalogue D06, D07, D17).
-import TestSupport
+import CleaveTestSupport
 import Testing
 
-@testable import Engine
-@testable import GuestDriver
-@testable import RxPath
+@testable import CleaveEngine
+@testable import CleaveGuestDriver
+@testable import CleaveVirtioNet
 
 /// A device with RQs that share one header queue, turned by hand.
 private final class Device {
@@ -70,7 +70,7 @@ private final class Device {
 
     func deliver(_ rq: Int, _ count: Int) {
         _ = engine.submit(rq, &refs, count: count)
-        _ = engine.turn(rq)
+        _ = engine.poll(rq)
         var done = refs
         while engine.reap(rq, into: &done, count: 4) > 0 {}
     }

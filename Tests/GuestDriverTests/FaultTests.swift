@@ -1,8 +1,9 @@
 // A device that lies in its used ring, its net headers or its slots: the driver names what is
 // wrong, stops there, and hands out nothing that lies outside the buffers it posted.
-import GuestDriver
-import RxPath
-import TestSupport
+import CleaveHost
+import CleaveGuestDriver
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 /// One lie: what the device does with the chains that were posted, and what must come of it.
@@ -247,7 +248,7 @@ struct DriverErrorTests {
         ])
     func geometry(_ ringSize: Int, _ shape: BufferShape, _ words: String) throws {
         let space = try GuestSpace(byteCount: 1 << 20, pages: .small)
-        let error = #expect(throws: RxPathError.self) {
+        let error = #expect(throws: SetupError.self) {
             try RxDriver(
                 RxDriverConfiguration(ringSize: ringSize, shape: shape, method: .whole), in: space)
         }
@@ -265,7 +266,7 @@ struct DriverErrorTests {
             RxDriverConfiguration(ringSize: 1024, shape: shape, method: .whole),
         ]
         for configuration in impossible {
-            #expect(throws: RxPathError.self) { try RxDriver(configuration, in: space) }
+            #expect(throws: SetupError.self) { try RxDriver(configuration, in: space) }
         }
     }
 }

@@ -1,7 +1,7 @@
 // A device written by hand against the specification, one word at a time, honest or not. It shares
 // nothing with the device under `Sources` but the offsets in the rings.
-import GuestDriver
-import RxPath
+import CleaveGuestDriver
+import CleaveVirtioNet
 
 /// One buffer as the driver posted it.
 struct PostedChain {

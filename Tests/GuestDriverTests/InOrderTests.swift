@@ -1,7 +1,8 @@
 // IN_ORDER: what one used entry says for several buffers, byte by byte, and who may not.
-import GuestDriver
-import RxPath
-import TestSupport
+import CleaveHost
+import CleaveGuestDriver
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 @Suite("IN_ORDER")
@@ -125,6 +126,6 @@ struct InOrderTests {
         let configuration = RxDriverConfiguration(
             ringSize: 8, shape: .chained(bufferByteCount: 512, packetByteCount: 1500),
             method: .whole, features: .inOrder)
-        #expect(throws: RxPathError.self) { try RxDriver(configuration, in: space) }
+        #expect(throws: SetupError.self) { try RxDriver(configuration, in: space) }
     }
 }

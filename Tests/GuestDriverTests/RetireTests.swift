@@ -1,8 +1,8 @@
 // Slots come back in any order, the tail moves by what is contiguous, and never too far.
-import GuestDriver
-import Rings
-import RxPath
-import TestSupport
+import CleaveGuestDriver
+import CleaveRings
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 /// A header queue's driver half beside a naive one: a set of retired slots.

@@ -2,7 +2,7 @@ import Glibc
 import Synchronization
 import Testing
 
-@testable import Host
+@testable import CleaveHost
 
 @Suite struct EventDescriptorTests {
     static func isReadable(_ fd: Int32) -> Bool {

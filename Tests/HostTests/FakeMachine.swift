@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 
-@testable import Host
+@testable import CleaveHost
 
 /// Builds probes that answer as machines which are not at hand.
 enum FakeMachine {

@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 
-@testable import Host
+@testable import CleaveHost
 
 @Suite struct MemoryArenaTests {
     static func arena(

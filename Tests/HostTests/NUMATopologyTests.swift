@@ -1,6 +1,6 @@
 import Testing
 
-@testable import Host
+@testable import CleaveHost
 
 @Suite struct NUMATopologyTests {
     static let two = NUMATopology(

@@ -1,7 +1,7 @@
-import CTestSupport
+import CCleaveTestSupport
 import Glibc
-import Host
-import TestSupport
+import CleaveHost
+import CleaveTestSupport
 import Testing
 
 @Suite struct NotificationDescriptorTests {

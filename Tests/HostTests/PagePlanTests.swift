@@ -1,6 +1,6 @@
 import Testing
 
-@testable import Host
+@testable import CleaveHost
 
 @Suite struct PagePlanTests {
     static func plan(

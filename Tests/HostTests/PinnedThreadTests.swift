@@ -1,9 +1,9 @@
-import CHost
+import CCleaveHost
 import Glibc
 import Synchronization
 import Testing
 
-@testable import Host
+@testable import CleaveHost
 
 @Suite struct PinnedThreadTests {
     /// What a thread saw of itself.

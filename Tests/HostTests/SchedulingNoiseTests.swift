@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 
-@testable import Host
+@testable import CleaveHost
 
 @Suite struct SchedulingNoiseTests {
     static let enabled = FakeMachine.with(["/proc/sys/kernel/sched_autogroup_enabled": "1\n"])

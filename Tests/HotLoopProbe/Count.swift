@@ -2,13 +2,13 @@
 // Tests/Baselines/count runs this under callgrind. Counted are the device's turn and the driver's,
 // each by itself, from when both are warm; nothing else is, so that how many packets pass does not
 // matter.
-import CTestSupport
-import Engine
+import CCleaveTestSupport
+import CleaveEngine
 import Foundation
-import GuestDriver
-import Host
-import Ports
-import RxPath
+import CleaveGuestDriver
+import CleaveHost
+import CleaveTraffic
+import CleaveVirtioNet
 
 /// Whose instructions are counted.
 enum CountedSide: String, CaseIterable { case device, driver }
@@ -53,7 +53,7 @@ extension Probe {
             let taken = engine.submit(0, pool.refs.baseAddress! + position, count: run)
             position = (position + taken) % pool.count
             if side == .device { cleave_count_toggle() }
-            _ = engine.turn(0)
+            _ = engine.poll(0)
             if side == .device { cleave_count_toggle() }
             if side == .driver { cleave_count_toggle() }
             let found = driver.harvest()

@@ -1,10 +1,10 @@
 // Parts of the path by themselves, for the instruction counter: what `make bench-micro` times.
-import CTestSupport
-import GuestDriver
-import Host
-import Ports
-import Rings
-import RxPath
+import CCleaveTestSupport
+import CleaveGuestDriver
+import CleaveHost
+import CleaveTraffic
+import CleaveRings
+import CleaveVirtioNet
 
 /// Counts `operation` on items of `kind`, `rounds` bursts of 32, under the name
 /// "OPERATION KIND part".

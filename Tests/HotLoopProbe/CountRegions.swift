@@ -1,9 +1,9 @@
 // Buffers that lie in two regions of guest memory in turn, as those of a guest with memory on both
 // sides of its hole below 4 GiB do.
-import CTestSupport
-import Host
-import Ports
-import RxPath
+import CCleaveTestSupport
+import CleaveHost
+import CleaveTraffic
+import CleaveVirtioNet
 
 /// A split ring whose buffers are posted again and again, in order: the least of drivers.
 private final class TwoRegions {

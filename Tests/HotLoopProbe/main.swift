@@ -4,13 +4,13 @@
 //
 //   hot-loop-probe PACKETS     lines of words: "worker NAME KEY COUNT ...", "canary KEY COUNT ..."
 //   hot-loop-probe count PACKETS PROFILE    for an instruction counter: Count.swift
-import CTestSupport
-import Engine
+import CCleaveTestSupport
+import CleaveEngine
 import Foundation
-import GuestDriver
-import Host
-import Ports
-import RxPath
+import CleaveGuestDriver
+import CleaveHost
+import CleaveTraffic
+import CleaveVirtioNet
 
 struct Counts {
     let read = cleave_runtime_counts_read()

@@ -10,8 +10,8 @@ let package = Package(
         .testTarget(
             name: "ModelTests",
             dependencies: [
-                .product(name: "GuestDriver", package: "cleave"),
-                .product(name: "Rings", package: "cleave"),
+                .product(name: "Cleave", package: "cleave"),
+                .product(name: "CleaveGuestDriver", package: "cleave"),
             ],
             path: "Interleavings",
             swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)])

@@ -27,13 +27,14 @@
  *   - a slot's writes and reads are under way from their start until a release of that thread
  *     completes them: reporting [V2], retiring [H3];
  *   - the reset of a retire word is under way until the release of the tail [H1] completes it;
- *   - an order to hold may be seen some turns late, but no turn comes after the answer [E1].
+ *   - a command to pause may be seen some polls late, but no poll comes after it is
+ *     acknowledged [E1].
  * RELAX_x makes the release of edge x relaxed: it completes nothing, hands nothing on.
  *
  * Other seeded bugs: CLAIM_UNBOUNDED takes what is wanted, however few slots are free;
  * RETIRE_UNORDERED moves the tail for any complete word, token or not; TAIL_FIRST moves the tail
  * before it resets the word; TRY_FOREVER puts no bound on a claim's tries. Those of resets:
- *   HOLD_STALE     an answer does not say to which order: one to an earlier hold counts
+ *   HOLD_STALE     an acknowledgement does not say of which command: one of an earlier pause counts
  *   RESET_ZERO     the driver stores tail 0 before the RQs are held, and all start from there
  *   RESET_RETIRES  the driver goes on retiring while the header queue is reset
  *   RESET_GIVES    it gives all slots, though some that were reported are still being read

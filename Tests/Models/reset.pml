@@ -3,7 +3,7 @@
  * device. The driver's calls to the device are one after the other.
  */
 
-/* RxLane.hold [E2 release]; it returns once that is answered: `isHeld` [E1 acquire]. */
+/* RxLane.pause [E2 release]; it returns once that is answered: `isAcknowledged` [E1 acquire]. */
 inline orderHold(rq) {
     if
     :: holds[rq]

@@ -60,7 +60,7 @@ chan used[2] = [BUFFERS] of { byte, byte };
 byte buffers[2] = 1;
 
 /*
- * TurnOrders: whether the last order is to hold, and whether the answer is to that one. `stands`:
+ * WorkerControl: whether the last command is to pause, and whether that one is acknowledged. `stands`:
  * the control thread takes the RQ to be at a turn boundary; `turning`: it is between two.
  */
 bool holds[2], isHeld[2], stands[2], turning[2];

@@ -8,7 +8,7 @@ proctype Worker(byte rq) {
     bool runs;
 
     do
-    /* RxLane.obey, TurnOrders.obey: answers an order to hold [E1 release] ... */
+    /* RxLane.obey, WorkerControl.obey: acknowledges a command to pause [E1 release] ... */
     :: atomic { holds[rq] && !isHeld[rq] -> runs = false; isHeld[rq] = true }
     /* ... and takes one to run [E2 acquire]. */
     :: atomic {

@@ -1,8 +1,8 @@
 // Attaching to this very process: the way is the same as to another one.
 import Glibc
-import Profiling
-import RxPath
-import TestSupport
+import CleaveProfiling
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 extension QueueProfiles {

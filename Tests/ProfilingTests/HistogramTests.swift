@@ -1,6 +1,6 @@
-import Profiling
-import RxPath
-import TestSupport
+import CleaveProfiling
+import CleaveVirtioNet
+import CleaveTestSupport
 import Testing
 
 @Suite("Histograms")

@@ -1,5 +1,5 @@
-import Profiling
-import RxPath
+import CleaveProfiling
+import CleaveVirtioNet
 import Testing
 
 @Suite("Tables, stacks and differences")

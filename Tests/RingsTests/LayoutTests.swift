@@ -1,5 +1,5 @@
 // The facts that Primitives.swift and SPSCRing.swift build on.
-@testable import Rings
+@testable import CleaveRings
 import Synchronization
 import Testing
 

@@ -1,4 +1,4 @@
-import Rings
+import CleaveRings
 
 /// An SPSC ring over memory of its own, with both cursors anywhere.
 final class RingMemory<Slot: BitwiseCopyable> {

@@ -1,6 +1,6 @@
 // The ring against a naive queue, over every small capacity and cursors at and around the wrap.
-import Rings
-import TestSupport
+import CleaveRings
+import CleaveTestSupport
 import Testing
 
 /// Three words: an element whose size is no power of two.

@@ -1,11 +1,11 @@
 // A guest and a port around an engine: what the drivers harvest is compared with what the port
 // submitted, byte for byte.
-import Engine
+import CleaveEngine
 import Glibc
-import GuestDriver
-import Host
-import Rings
-import RxPath
+import CleaveGuestDriver
+import CleaveHost
+import CleaveRings
+import CleaveVirtioNet
 
 /// Frames in memory, TCP over IPv4 of many sizes; nothing changes after `init`.
 final class Frames: @unchecked Sendable {

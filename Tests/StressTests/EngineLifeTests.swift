@@ -1,9 +1,9 @@
 // RQs that are paused, reset, added and removed while others run and share their header queue.
-import Engine
-import GuestDriver
-import Host
-import Rings
-import RxPath
+import CleaveEngine
+import CleaveGuestDriver
+import CleaveHost
+import CleaveRings
+import CleaveVirtioNet
 import Testing
 
 @Suite("RQs come and go while the engine runs")
@@ -40,7 +40,7 @@ struct EngineLifeTests {
         try engine.start()
         for round in 1...5 {
             try engine.pause(1)
-            #expect(engine.isHeld(1) && !engine.isHeld(0))
+            #expect(engine.isPaused(1) && !engine.isPaused(0))
             let held = engine.counters(1)
             let goal = port.reaped[0] + 200
             var patience = Patience()
@@ -69,13 +69,13 @@ struct EngineLifeTests {
         try guest.engine.pause(0)
         guest.drivers[0].refill()
         #expect(port.submit(0, upTo: 5) == 5)
-        #expect(guest.engine.turn(0) == 0)
+        #expect(guest.engine.poll(0) == 0)
         try guest.engine.start()
         try guest.engine.pause(0)
         #expect(guest.engine.counters(0).packets == 0)
         guest.engine.stop()
         try guest.engine.resume(0)
-        #expect(guest.engine.turn(0) == 5)
+        #expect(guest.engine.poll(0) == 5)
     }
 
     @Test(
@@ -104,7 +104,7 @@ struct EngineLifeTests {
                 if !patience.wait(after: progress) { break }
             }
             try engine.reset(1)
-            #expect(throws: EngineError.self) {
+            #expect(throws: SetupError.self) {
                 try engine.enable(0, guest.configuration(driver: 0))
             }
             // The driver of the old virtqueue takes what was reported before the reset, no more.
@@ -148,7 +148,7 @@ struct EngineLifeTests {
             }
             let rest = try engine.remove(1)
             #expect(engine.rqs == [0])
-            #expect(throws: EngineError.self) { try engine.pause(1) }
+            #expect(throws: SetupError.self) { try engine.pause(1) }
             let undelivered = rest.count { $0.flags.contains(.dropped) }
             // Each of them came back exactly once.
             #expect(port.reaped[1] + rest.count == 300)
@@ -232,7 +232,7 @@ struct EngineLifeTests {
     @Test("Parked threads wake for packets and orders", arguments: [1, 2])
     func park(_ rqs: Int) throws {
         // So long a sleep ends by a wake-up alone, or shows as late.
-        let idle = IdlePolicy(.park, turnsBeforePark: 3, wakeMicroseconds: 60_000_000)
+        let idle = IdlePolicy(.park, pollsBeforePark: 3, wakeMicroseconds: 60_000_000)
         let guest = try EngineGuest(rqs: rqs, method: .headerQueue(.usedElement), idle: idle)
         let engine = guest.engine
         var port = Port(guest)
@@ -271,7 +271,7 @@ struct EngineLifeTests {
         "A thread that sleeps for want of buffers wakes by the kick that it asked for",
         arguments: RingFormat.allCases)
     func kick(_ ring: RingFormat) throws {
-        let idle = IdlePolicy(.park, turnsBeforePark: 3, wakeMicroseconds: 60_000_000)
+        let idle = IdlePolicy(.park, pollsBeforePark: 3, wakeMicroseconds: 60_000_000)
         let kick = try EventDescriptor()
         let guest = try EngineGuest(
             rqs: 1, ring: ring, method: .headerQueue(.usedElement), idle: idle,

@@ -1,10 +1,10 @@
 // The engine's threads, a port and drivers, each on a thread of its own.
-import Engine
-import GuestDriver
-import Host
-import Profiling
-import Rings
-import RxPath
+import CleaveEngine
+import CleaveGuestDriver
+import CleaveHost
+import CleaveProfiling
+import CleaveRings
+import CleaveVirtioNet
 import Testing
 
 /// A ring and a method.
@@ -145,7 +145,7 @@ struct EngineStressTests {
                 try DriverThread(guest, rq: $0, first: (round - 1) * 700, until: limit)
             }
             try guest.engine.start()
-            #expect(throws: EngineError.self) { try guest.engine.start() }
+            #expect(throws: SetupError.self) { try guest.engine.start() }
             var patience = Patience()
             while port.submitted.contains(where: { $0 < limit }) {
                 var progress = 0

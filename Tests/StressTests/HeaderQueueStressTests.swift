@@ -3,13 +3,13 @@
 //   claimer 0 --ring--> driver 0          a claimer owns a slot from its claim until it is passed
 //   claimer 1 --ring--> driver 1          on, a driver from then until it retires it; the owner
 //   claimer 2 --ring--> driver 0 ...      table knows of every slot whether anybody does
-import GuestDriver
-import Host
-import Rings
-import TestSupport
+import CleaveGuestDriver
+import CleaveHost
+import CleaveRings
+import CleaveTestSupport
 import Testing
 
-@testable import RxPath
+@testable import CleaveVirtioNet
 
 @Suite("Header queue among threads")
 struct HeaderQueueStressTests {

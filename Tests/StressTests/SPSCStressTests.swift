@@ -1,6 +1,6 @@
 // The ring between two real threads: every element arrives once, in order, and unharmed.
-import Host
-import Rings
+import CleaveHost
+import CleaveRings
 import Testing
 
 @Suite("SPSC ring between two threads")

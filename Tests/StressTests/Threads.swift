@@ -1,6 +1,6 @@
 // Threads of a stress test: bounded by rounds, never by time, and willing to share one CPU.
-import Host
-import Rings
+import CleaveHost
+import CleaveRings
 
 /// Something that one thread at a time uses although many can reach it.
 final class Held<Value: ~Copyable>: @unchecked Sendable {

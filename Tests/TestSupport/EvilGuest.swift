@@ -1,13 +1,14 @@
 // Guest memory in the hands of somebody who writes whatever he likes wherever he likes. Access is
 // byte by byte and translated here, by code that shares nothing with the device's.
 
+import CleaveHost
 import Glibc
-import RxPath
+import CleaveVirtioNet
 
 /// Plain memory of one or several guest regions, each between two bands of canary bytes in host
 /// memory: regions that are adjacent for the guest never are in this process.
 ///
-/// Not synchronised: threads that write at the same time use the atomic words of `Rings`.
+/// Not synchronised: threads that write at the same time use the atomic words of `CleaveRings`.
 public final class EvilGuest: @unchecked Sendable {
     // SAFETY: constants; the bytes behind them are a guest's, which anybody may write.
 
@@ -32,7 +33,7 @@ public final class EvilGuest: @unchecked Sendable {
     ///   - fill: what the regions hold at first.
     public init(
         _ layout: [(base: UInt64, byteCount: Int)] = [(0x1_0000, 1 << 18)], fill: UInt8 = 0
-    ) throws(RxPathError) {
+    ) throws(SetupError) {
         var offset = Self.bandByteCount
         var regions: [Region] = []
         for part in layout {

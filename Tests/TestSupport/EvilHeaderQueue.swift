@@ -1,4 +1,4 @@
-import RxPath
+import CleaveVirtioNet
 
 /// A header queue in an `EvilGuest`: slots and control words, written and read as they lie.
 public struct EvilHeaderQueue {

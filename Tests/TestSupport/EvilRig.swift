@@ -1,4 +1,4 @@
-import RxPath
+import CleaveVirtioNet
 
 /// One RQ over one evil ring in 256 KiB of guest memory, and the port that feeds it.
 ///

@@ -1,4 +1,4 @@
-import RxPath
+import CleaveVirtioNet
 
 /// A split virtqueue in an `EvilGuest`, written word by word. It posts what it is told to post.
 ///

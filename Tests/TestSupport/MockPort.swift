@@ -1,5 +1,5 @@
-import Host
-import RxPath
+import CleaveHost
+import CleaveVirtioNet
 
 /// A packet as a port holds it: one source segment or several.
 public struct SourcePacket: Sendable, Equatable {

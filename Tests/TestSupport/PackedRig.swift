@@ -1,4 +1,4 @@
-import RxPath
+import CleaveVirtioNet
 
 /// One RQ over one packed ring, laid out as in `EvilRig`.
 public final class PackedRig {

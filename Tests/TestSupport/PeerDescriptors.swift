@@ -1,5 +1,5 @@
 // Descriptors as a vhost-user peer may pass them: of every kind there is.
-import CTestSupport
+import CCleaveTestSupport
 import Glibc
 
 /// Descriptors that are closed when the value ends.

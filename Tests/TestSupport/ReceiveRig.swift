@@ -1,5 +1,5 @@
 // What tests say to an RQ and its evil ring whatever the ring's format.
-import RxPath
+import CleaveVirtioNet
 
 /// One piece of a buffer as it is posted; everything may be anything.
 public struct PostedPiece: Sendable {

@@ -11,8 +11,8 @@ struct CanaryTests {
 
     @Test("A finding names file, line and rule")
     func findingText() {
-        let finding = file("Sources/Rings/A.swift", "x").finding(0, "rule", "why")
-        #expect("\(finding)" == "Sources/Rings/A.swift:1: [rule] why")
+        let finding = file("Sources/CleaveRings/A.swift", "x").finding(0, "rule", "why")
+        #expect("\(finding)" == "Sources/CleaveRings/A.swift:1: [rule] why")
     }
 
     @Test("Comments and strings are not code; columns and lines stay")
@@ -44,7 +44,7 @@ struct CanaryTests {
 
     @Test("Long functions, with a lower limit on the hot path", arguments: [false, true])
     func functions(hot: Bool) {
-        let path = hot ? "Sources/RxPath/Worker/A.swift" : "Sources/Engine/A.swift"
+        let path = hot ? "Sources/CleaveVirtioNet/Receive/A.swift" : "Sources/CleaveEngine/A.swift"
         let limit = hot ? 40 : 70
         func function(_ head: String, _ count: Int) -> String {
             head + " {\n" + String(repeating: "    x()\n", count: count - 2) + "}\n"
@@ -80,12 +80,23 @@ struct CanaryTests {
 
     @Test("Imports that point upward or sideways")
     func imports() {
-        let text =
-            "import Rings\nimport Engine\n// import Engine\n@testable import Ports\nimport Glibc"
-        #expect(lines(DirectionRules.imports(file("Sources/RxPath/A.swift", text))) == [2, 4])
-        #expect(lines(DirectionRules.imports(file("Sources/GuestDriver/A.swift", text))) == [2, 4])
-        #expect(lines(DirectionRules.imports(file("Sources/Rings/A.swift", text))) == [2, 4, 5])
-        #expect(lines(DirectionRules.imports(file("Sources/Host/A.swift", text))) == [1, 2, 4])
+        let text = """
+            import CleaveRings
+            import CleaveEngine
+            // import CleaveEngine
+            @testable import CleaveTraffic
+            import Glibc
+            """
+        #expect(
+            lines(DirectionRules.imports(file("Sources/CleaveVirtioNet/A.swift", text))) == [2, 4])
+        #expect(
+            lines(DirectionRules.imports(file("Sources/CleaveGuestDriver/A.swift", text))) == [
+                2, 4,
+            ])
+        #expect(
+            lines(DirectionRules.imports(file("Sources/CleaveRings/A.swift", text))) == [2, 4, 5])
+        #expect(
+            lines(DirectionRules.imports(file("Sources/CleaveHost/A.swift", text))) == [1, 2, 4])
         #expect(DirectionRules.imports(file("Tests/HostTests/A.swift", text)).isEmpty)
         #expect(lines(DirectionRules.imports(file("Sources/Attic/A.swift", text))).count == 4)
     }
@@ -93,37 +104,44 @@ struct CanaryTests {
     @Test("Manifest arrows that point upward or sideways")
     func manifest() {
         let text = """
-            .target(name: "Rings"),
-            .target(name: "Host", dependencies: ["CHost", "CNuma"]),
+            .target(name: "CleaveRings"),
+            .target(name: "CleaveHost", dependencies: ["CCleaveHost", "CCleaveNuma"]),
             .target(
-                name: "RxPath", dependencies: ["Rings", "Ports", .product(name: "Engine")]),
-            .target(name: "Ports", dependencies: ["GuestDriver", "RxPath"]),
-            .target(name: "Attic", dependencies: ["Rings"]),
-            // .target(name: "Rings", dependencies: ["Engine"]),
-            .target(name: "TestSupport", dependencies: ["Engine"], path: "Tests/TestSupport"),
-            .testTarget(name: "HostTests", dependencies: ["Host", "Engine"]),
+                name: "CleaveVirtioNet",
+                dependencies: ["CleaveRings", "CleaveTraffic", .product(name: "CleaveEngine")]),
+            .target(name: "CleaveTraffic", dependencies: ["CleaveGuestDriver", "CleaveVirtioNet"]),
+            .target(name: "Attic", dependencies: ["CleaveRings"]),
+            // .target(name: "CleaveRings", dependencies: ["CleaveEngine"]),
+            .target(
+                name: "CleaveTestSupport", dependencies: ["CleaveEngine"], path: "Tests/Support"),
+            .testTarget(name: "HostTests", dependencies: ["CleaveHost", "CleaveEngine"]),
             """
-        #expect(lines(DirectionRules.manifest(file("Package.swift", text))) == [3, 5, 6])
+        #expect(lines(DirectionRules.manifest(file("Package.swift", text))) == [3, 6, 7])
     }
 
-    @Test("Folders of RxPath that name higher folders or siblings")
+    @Test("Folders of CleaveVirtioNet that name higher folders or siblings, and files without one")
     func folders() {
+        let inside = "Sources/CleaveVirtioNet"
         let files = [
-            file("Sources/RxPath/Memory/M.swift", "public struct Region { struct Queue {} }"),
-            file("Sources/RxPath/Virtqueue/V.swift", "struct Virtqueue {\n let r: Region\n}"),
+            file("\(inside)/GuestMemory.swift", "public struct Region { struct Queue {} }"),
+            file("\(inside)/Virtqueue/V.swift", "struct Virtqueue {\n let r: Region\n}"),
             file(
-                "Sources/RxPath/Packet/P.swift",
+                "\(inside)/Packet/P.swift",
                 "struct Ref {\n let r: Region // Virtqueue\n let q: Virtqueue\n}"),
-            file("Sources/RxPath/Worker/W.swift", "final class Turn {\n let r: Ref\n}"),
-            file("Sources/RxPath/Placement/L.swift", "enum Plan {\n case a(Ref)\n case b(Turn)\n}"),
-            file("Sources/RxPath/RxPath.swift", "let face: Turn\nlet other: Ref"),
-            file("Sources/RxPath/Attic/A.swift", "struct Old {}"),
+            file("\(inside)/Receive/W.swift", "final class Burst {\n let r: Ref\n}"),
+            file("\(inside)/Profile/L.swift", "enum Probe {\n case a(Ref)\n case b(Burst)\n}"),
+            file("\(inside)/RxQueue.swift", "struct RxQueue {}\nlet a: Burst\nlet b: Ref"),
+            file("\(inside)/TxQueue.swift", "let a: Ref\nlet b: RxQueue"),
+            file("\(inside)/Other.swift", "struct Other {}"),
+            file("\(inside)/Attic/A.swift", "struct Old {}"),
         ]
-        let found = DirectionRules.folders(files).map { "\($0.path):\($0.line)" }
+        let found = DirectionRules.folders(files).map {
+            "\($0.path.dropFirst(inside.count + 1)):\($0.line)"
+        }
         #expect(
             found == [
-                "Sources/RxPath/Packet/P.swift:3", "Sources/RxPath/Placement/L.swift:3",
-                "Sources/RxPath/Attic/A.swift:1",
+                "Packet/P.swift:3", "Profile/L.swift:3", "TxQueue.swift:2", "Other.swift:1",
+                "Attic/A.swift:1",
             ])
     }
 
@@ -133,14 +151,16 @@ struct CanaryTests {
             "let a = try! b()", "let a = b as! C", "print(a)", "func a() async {}", "await b()",
             "import Foundation",
         ] {
-            let found = HotPathRules.banned(file("Sources/RxPath/Worker/A.swift", marker + line))
+            let found = HotPathRules.banned(
+                file("Sources/CleaveVirtioNet/Receive/A.swift", marker + line))
             #expect(found.count == 1, "\(line)")
         }
         for line in ["try? b()", "x as? C", "a.print(b)", "// print(a)", "let asynchronous = 1"] {
-            let found = HotPathRules.banned(file("Sources/RxPath/Worker/A.swift", marker + line))
+            let found = HotPathRules.banned(
+                file("Sources/CleaveVirtioNet/Receive/A.swift", marker + line))
             #expect(found.isEmpty, "\(line)")
         }
-        let host = file("Sources/Host/A.swift", "import Foundation\nprint(a)")
+        let host = file("Sources/CleaveHost/A.swift", "import Foundation\nprint(a)")
         #expect(lines(HotPathRules.banned(host)) == [1])
         let tool = file("Sources/cleave-bench/A.swift", "import Foundation")
         #expect(HotPathRules.banned(tool).isEmpty)
@@ -153,13 +173,14 @@ struct CanaryTests {
             "func a() -> [Int: Ref] {", "let a = Array(b)", "let a: Dictionary<A, B>",
             "let s: String",
         ] {
-            let hot = file("Sources/RxPath/Worker/A.swift", "// why\n" + line)
+            let hot = file("Sources/CleaveVirtioNet/Receive/A.swift", "// why\n" + line)
             #expect(lines(HotPathRules.banned(hot)) == [2], "\(line)")
-            let cold = file("Sources/RxPath/Worker/A.swift", "// why\n// control path\n" + line)
+            let cold = file(
+                "Sources/CleaveVirtioNet/Receive/A.swift", "// why\n// control path\n" + line)
             #expect(HotPathRules.banned(cold).isEmpty, "\(line)")
         }
         let parts = """
-            import Rings
+            import CleaveRings
             // control path
             init(
                 _ a: [Int]
@@ -174,9 +195,12 @@ struct CanaryTests {
             let w: any Source
             """
         #expect(
-            lines(HotPathRules.banned(file("Sources/RxPath/Worker/A.swift", parts))) == [8, 13])
+            lines(HotPathRules.banned(file("Sources/CleaveVirtioNet/Receive/A.swift", parts))) == [
+                8, 13,
+            ])
         for line in ["a[Index] = 3", "// many throws", "x.String", "flags: [.more, .dropped]"] {
-            #expect(HotPathRules.banned(file("Sources/Rings/A.swift", line)).isEmpty, "\(line)")
+            #expect(
+                HotPathRules.banned(file("Sources/CleaveRings/A.swift", line)).isEmpty, "\(line)")
         }
     }
 
@@ -188,8 +212,11 @@ struct CanaryTests {
 
     @Test("Atomics outside the seam")
     func seam() {
-        let text = "import Rings\nimport Synchronization"
-        #expect(lines(SharingRules.atomicsOutsideSeam(file("Sources/Engine/A.swift", text))) == [2])
+        let text = "import CleaveRings\nimport Synchronization"
+        #expect(
+            lines(SharingRules.atomicsOutsideSeam(file("Sources/CleaveEngine/A.swift", text))) == [
+                2
+            ])
         #expect(SharingRules.atomicsOutsideSeam(file(SharingRules.seam, text)).isEmpty)
         #expect(SharingRules.atomicsOutsideSeam(file("Tests/ATests/A.swift", text)).isEmpty)
     }
@@ -205,18 +232,18 @@ struct CanaryTests {
             // word.fetchOr(1)
             func storeRelease(
             """
-        let (edges, findings) = SharingRules.edges(file("Sources/Engine/A.swift", text))
+        let (edges, findings) = SharingRules.edges(file("Sources/CleaveEngine/A.swift", text))
         #expect(lines(findings) == [])
         #expect(edges.map(\.label) == ["R1", "R1", "V3"])
         let stacked = file(
-            "Sources/Engine/A.swift",
+            "Sources/CleaveEngine/A.swift",
             "a.fetchOr(1)  // [H3 x]\n// [V2 y]\n// [V3 z]\nword.storeSequential(1)")
         #expect(SharingRules.edges(stacked).edges.map(\.label) == ["H3", "V3", "V2"])
         let both = "a.fetchOr(1)  // [H3 both ways: x]\ncount.fetchAdd(1)"
         #expect(
-            SharingRules.edges(file("Sources/Engine/A.swift", both)).edges.map(\.label)
+            SharingRules.edges(file("Sources/CleaveEngine/A.swift", both)).edges.map(\.label)
                 == ["H3", "H3"])
-        let bare = file("Sources/Engine/B.swift", "\n// [R1 far]\n\n\n\nword.fetchOr(1)")
+        let bare = file("Sources/CleaveEngine/B.swift", "\n// [R1 far]\n\n\n\nword.fetchOr(1)")
         #expect(lines(SharingRules.edges(bare).findings) == [6])
 
         let table = file("T.md", "| R1 | a |\n| R2 | b |\n| H1 | c |\n| V3 | d |")
@@ -231,9 +258,9 @@ struct CanaryTests {
     @Test("Promises without a reason")
     func promises() {
         let promise = "struct A: @unchecked Sendable {}\nnonisolated(unsafe) var b = 1\n"
-        let path = "Sources/Engine/A.swift"
+        let path = "Sources/CleaveEngine/A.swift"
         #expect(lines(SharingRules.unexplainedPromises(file(path, promise))) == [1, 2])
-        let code = "import Rings\n"
+        let code = "import CleaveRings\n"
         let near = file(path, code + "// SAFETY: one thread.\n" + promise)
         #expect(SharingRules.unexplainedPromises(near).isEmpty)
         let inside = file(path, code + "struct A: @unchecked Sendable {\n    // SAFETY: x\n}")
@@ -273,7 +300,7 @@ struct CanaryTests {
         func untold(_ path: String) -> [Int] {
             lines(BuildRules.untoldHeaders(file(path, text), told: told))
         }
-        #expect(untold("Sources/CHost/a.h") == [5, 6])
+        #expect(untold("Sources/CCleaveHost/a.h") == [5, 6])
         #expect(untold("Benchmarks/Rivals/a.cpp") == [])
     }
 

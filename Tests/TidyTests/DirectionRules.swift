@@ -1,19 +1,23 @@
-// Which way the arrows point: between modules, and between the folders of RxPath.
+// Which way the arrows point: between modules, and between the folders of CleaveVirtioNet.
 
 enum DirectionRules {
     /// Floors of the building; a target names only targets of lower floors.
     static let floors: [String: Int] = [
-        "CHost": 1, "CNuma": 1, "CCleave": 1,
-        "Rings": 2, "Host": 2,
-        "RxPath": 3,
-        "Ports": 4, "GuestDriver": 4, "VhostUser": 4, "Profiling": 4,
-        "Engine": 5,
-        "CleaveCAPI": 6, "cleave-bench": 6, "cleave-vhost": 6,
+        "CCleaveHost": 1, "CCleaveNuma": 1, "CCleave": 1,
+        "CleaveRings": 2, "CleaveHost": 2,
+        "CleaveVirtioNet": 3,
+        "CleaveTraffic": 4, "CleaveGuestDriver": 4, "CleaveVhostUser": 4, "CleaveProfiling": 4,
+        "CleaveEngine": 5, "CleavePorts": 5,
+        "CleaveBench": 6, "CleaveCAPI": 6, "CleaveSwitch": 6,
+        "cleave-bench": 7, "cleave-vhost": 7,
     ]
 
     /// Beyond the floors: what a module must not know of.
     static let unknownTo: [String: Set<String>] = [
-        "Rings": ["CNuma", "Glibc", "Musl"]
+        "CleaveRings": ["CCleaveNuma", "Glibc", "Musl"],
+        // RQs on threads, for whoever embeds them: no guest, no traffic, no reader of profiles.
+        "CleaveEngine": ["CleaveGuestDriver", "CleaveTraffic", "CleaveProfiling"],
+        "CleaveCAPI": ["CleaveGuestDriver", "CleaveTraffic", "CleaveProfiling"],
     ]
 
     static func arrow(from module: String, to other: String) -> String? {
@@ -79,35 +83,55 @@ enum DirectionRules {
         return text
     }
 
-    /// Floors inside RxPath. The three in the middle are siblings; only Placement joins them.
-    /// Files beside the folders are the module's face and may name any.
+    static let folded = "CleaveVirtioNet"
+
+    /// Floors inside CleaveVirtioNet. Queue, header queue and packet are siblings; the directions
+    /// join them.
     static let folderMayName: [String: Set<String>] = [
         "Memory": ["Memory"],
         "Virtqueue": ["Memory", "Virtqueue"],
         "HeaderQueue": ["Memory", "HeaderQueue"],
         "Packet": ["Memory", "Packet"],
+        "Profile": ["Memory", "Virtqueue", "Packet", "Profile"],
         "Transmit": ["Memory", "Virtqueue", "Packet", "Transmit"],
-        "Placement": ["Memory", "Virtqueue", "HeaderQueue", "Packet", "Placement"],
-        "Worker": ["Memory", "Virtqueue", "HeaderQueue", "Packet", "Placement", "Worker"],
+        "Receive": ["Memory", "Virtqueue", "HeaderQueue", "Packet", "Profile", "Receive"],
     ]
 
-    /// Types that RxPath files name against the folders that declare them.
+    /// Files beside the folders are the module's face: anybody who uses it names their types.
+    /// Within the module each belongs to a folder, and is named by those that may name that.
+    static let faceFolder: [String: String] = [
+        "GuestMemory": "Memory",
+        "QueueEvents": "Virtqueue", "QueueFault": "Virtqueue", "VirtioFeatures": "Virtqueue",
+        "VirtqueueAddresses": "Virtqueue",
+        "HeaderQueue": "HeaderQueue", "HeaderQueueLayout": "HeaderQueue",
+        "PacketOffloads": "Packet", "PacketRef": "Packet",
+        "TxCounters": "Transmit", "TxPacket": "Transmit", "TxQueue": "Transmit",
+        "Reasons": "Receive", "RxCounters": "Receive", "RxMethod": "Receive",
+        "RxQueue": "Receive", "RxQueueConfiguration": "Receive", "SplitPolicy": "Receive",
+    ]
+
+    /// The folder that a file of the module belongs to; nil if nothing says which.
+    static func home(_ file: SourceText) -> String? {
+        let folder = file.folders.count > 2 ? file.folders[2] : faceFolder[file.name]
+        return folder.flatMap { folderMayName[$0] == nil ? nil : $0 }
+    }
+
+    /// Types that files of the module name against the folders that declare them.
     static func folders(_ files: [SourceText]) -> [Finding] {
-        let inside = files.filter { $0.module == "RxPath" && $0.isSwift }
-        var home: [String: String] = [:]
-        for file in inside where file.folders.count > 2 {
-            for name in declaredTypes(file) { home[name] = file.folders[2] }
+        let inside = files.filter { $0.module == folded && $0.isSwift }
+        var homes: [String: String] = [:]
+        for file in inside {
+            for name in declaredTypes(file) { homes[name] = home(file) }
         }
         var findings: [Finding] = []
-        for file in inside where file.folders.count > 2 {
-            let folder = file.folders[2]
-            guard let allowed = folderMayName[folder] else {
-                findings.append(file.finding(0, "folder-direction", "RxPath/\(folder) is no floor"))
+        for file in inside {
+            guard let folder = home(file), let allowed = folderMayName[folder] else {
+                findings.append(file.finding(0, "folder-direction", "\(file.path) has no floor"))
                 continue
             }
             for index in file.code.indices {
                 for match in file.code[index].matches(of: /(^|[^.\w])([A-Z]\w*)/) {
-                    guard let other = home[String(match.2)], !allowed.contains(other) else {
+                    guard let other = homes[String(match.2)], !allowed.contains(other) else {
                         continue
                     }
                     findings.append(

@@ -1,4 +1,4 @@
-// What has no place where every packet passes: RxPath and Rings.
+// What has no place where every packet passes: CleaveVirtioNet and CleaveRings.
 
 enum HotPathRules {
     /// What runs per queue, not per packet, may throw, and use arrays, strings and existentials.
@@ -8,9 +8,10 @@ enum HotPathRules {
 
     /// Modules of the data plane, and all that libcleave is linked from, do without Foundation.
     static let withoutFoundation: Set<String> = [
-        "Rings", "Host", "RxPath", "GuestDriver", "Ports", "Engine", "CleaveCAPI",
+        "CleaveRings", "CleaveHost", "CleaveVirtioNet", "CleaveGuestDriver", "CleaveTraffic",
+        "CleaveEngine", "CleaveCAPI",
     ]
-    static let hotModules: Set<String> = ["Rings", "RxPath"]
+    static let hotModules: Set<String> = ["CleaveRings", "CleaveVirtioNet"]
 
     private struct Ban {
         let pattern: Regex<Substring>

@@ -2,8 +2,8 @@
 // every promise the compiler cannot check.
 
 enum SharingRules {
-    static let seam = "Sources/Rings/Primitives.swift"
-    static let table = "Sources/Engine/Cleave.docc/MemoryOrdering.md"
+    static let seam = "Sources/CleaveRings/Primitives.swift"
+    static let table = "Sources/CleaveEngine/Cleave.docc/MemoryOrdering.md"
 
     static func atomicsOutsideSeam(_ file: SourceText) -> [Finding] {
         if file.path == seam || file.module == nil { return [] }

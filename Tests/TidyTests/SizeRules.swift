@@ -20,9 +20,7 @@ enum SizeRules {
     /// Functions on the path of every packet stay short enough to see whole.
     static func functionLimit(_ path: String) -> Int {
         let short = [
-            "Sources/RxPath/Virtqueue/", "Sources/RxPath/HeaderQueue/",
-            "Sources/RxPath/Placement/", "Sources/RxPath/Worker/", "Sources/RxPath/Transmit/",
-            "Sources/GuestDriver/",
+            "Sources/CleaveVirtioNet/", "Sources/CleaveGuestDriver/",
         ]
         return short.contains { path.hasPrefix($0) } ? 40 : 70
     }

@@ -28,6 +28,8 @@ struct SourceText {
     }
 
     var folders: [String] { path.split(separator: "/").dropLast().map(String.init) }
+    /// Of the file, without folders and extension.
+    var name: String { String(path.split(separator: "/").last?.split(separator: ".").first ?? "") }
     var isSwift: Bool { path.hasSuffix(".swift") }
     var isC: Bool {
         [".c", ".h", ".cpp", ".hpp"].contains { path.hasSuffix($0) }

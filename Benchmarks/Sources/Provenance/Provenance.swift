@@ -1,5 +1,5 @@
 // Where a file of figures comes from: what every result of these programs carries.
-import Host
+import CleaveHost
 
 /// The command line, as one would type it again.
 public var commandLine: String { CommandLine.arguments.joined(separator: " ") }

@@ -3,7 +3,7 @@
 import ArgumentParser
 import CDpdkBench
 import Foundation
-import Host
+import CleaveHost
 
 @main
 struct DpdkBench: ParsableCommand {

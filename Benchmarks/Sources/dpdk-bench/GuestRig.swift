@@ -1,8 +1,8 @@
 import CDpdkBench
 import Glibc
-import GuestDriver
-import Host
-import RxPath
+import CleaveGuestDriver
+import CleaveHost
+import CleaveVirtioNet
 
 /// A guest with Cleave's own driver, and libcleave as its device: what method D is measured on,
 /// since no other driver knows header queues.

@@ -1,6 +1,6 @@
 import CDpdkBench
 import Provenance
-import RxPath
+import CleaveVirtioNet
 
 /// Both contenders in one case.
 struct Result: Encodable {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import RxPath
+import CleaveVirtioNet
 
 /// Conditions under which one pair of ports is made.
 struct Shape: Hashable {

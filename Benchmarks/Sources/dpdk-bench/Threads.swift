@@ -1,7 +1,7 @@
 import CDpdkBench
-import Host
+import CleaveHost
 import Provenance
-import RxPath
+import CleaveVirtioNet
 
 /// Throughput of one ring with device and driver on a core each, both contenders in turns.
 struct ThreadsResult: Encodable {

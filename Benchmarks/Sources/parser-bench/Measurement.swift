@@ -1,10 +1,10 @@
 // One timed pass takes all frames of a mix, in bursts of 32: a frame by itself is too short to be
 // timed. Contenders take turns on the same frames; what each reads beside the frames lies in the
 // order in which it is read.
-import Host
-import Ports
+import CleaveHost
+import CleaveTraffic
 import Provenance
-import RxPath
+import CleaveVirtioNet
 
 /// In which order frames come.
 enum Order: String, Encodable, CaseIterable {

@@ -1,4 +1,4 @@
-import Ports
+import CleaveTraffic
 
 /// Frames of several kinds, in turn.
 struct Mix {

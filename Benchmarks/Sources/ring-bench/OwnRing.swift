@@ -1,7 +1,7 @@
 // Cleave's SPSCRing behind the calls of ring_bench.h, twice: with a burst copied in and out like
 // every rival, and written and read in place, which is how the receive path uses it.
 import CRingBench
-import Rings
+import CleaveRings
 
 /// One ring under test. Each end is moved out by its thread while it works and put back after.
 private struct OwnRing {

@@ -1,6 +1,6 @@
-import Engine
-import Ports
-import RxPath
+import CleaveBench
+import CleaveTraffic
+import CleaveVirtioNet
 
 /// The cases that the claims are judged by, each under a name that says what it is. All are
 /// measured in one run, interleaved, so that figures of any two compare.
@@ -22,7 +22,7 @@ enum ClaimCases {
     // MARK: Names
 
     /// How a method is called in names: `A`, `D used`.
-    static func how(_ method: BenchMethod, _ report: HeaderReport = .usedElement) -> String {
+    static func how(_ method: RxMethod.Kind, _ report: HeaderReport = .usedElement) -> String {
         var one = BenchCase()
         (one.method, one.report) = (method, report)
         return Comparison.Column(one).label
@@ -69,8 +69,8 @@ enum ClaimCases {
     }
 
     /// Methods and reports that a driver meets.
-    private static let hows: [(BenchMethod, HeaderReport)] =
-        BenchMethod.allCases.flatMap { method in
+    private static let hows: [(RxMethod.Kind, HeaderReport)] =
+        RxMethod.Kind.allCases.flatMap { method in
             method == .d
                 ? [(method, .usedElement), (method, .netHeader)] : [(method, .usedElement)]
         }
@@ -90,7 +90,7 @@ enum ClaimCases {
 
     /// Payload of a page: where it lies, and what becomes of it.
     private static var page: [BenchCase] {
-        let lying = BenchMethod.allCases.map { method in
+        let lying = RxMethod.Kind.allCases.map { method in
             one(pageName(how(method), .none, reads: false), "\(pagePacket)") {
                 $0.method = method
             }
@@ -113,7 +113,7 @@ enum ClaimCases {
         let queue = [64, 256, 4096].map { size in
             one(sizeName(how(.d), size), "594/mixed") { $0.bufferByteCount = size }
         }
-        let others = [BenchMethod.a, .c].map { method in
+        let others = [RxMethod.Kind.a, .c].map { method in
             one(sizeName(how(method), 64), "594/mixed") {
                 ($0.method, $0.headerBufferByteCount) = (method, 64)
             }

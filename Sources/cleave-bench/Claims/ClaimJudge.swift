@@ -1,5 +1,5 @@
-import Engine
-import RxPath
+import CleaveBench
+import CleaveVirtioNet
 
 /// Judges the nine claims by the results of `ClaimCases.all`.
 ///
@@ -48,14 +48,14 @@ struct ClaimJudge {
     }
 
     private func driver(
-        _ method: BenchMethod, _ packet: Int, _ ring: RingFormat,
+        _ method: RxMethod.Kind, _ packet: Int, _ ring: RingFormat,
         _ report: HeaderReport = .usedElement
     ) -> BenchResult {
         result(ClaimCases.driverName(ClaimCases.how(method, report), packet, ring))
     }
 
     private func page(
-        _ method: BenchMethod, _ consumer: PayloadConsumer = .none, reads: Bool = false
+        _ method: RxMethod.Kind, _ consumer: PayloadConsumer = .none, reads: Bool = false
     ) -> BenchResult {
         result(ClaimCases.pageName(ClaimCases.how(method), consumer, reads: reads))
     }
@@ -89,7 +89,7 @@ struct ClaimJudge {
         ClaimFigure(name: name, unit: unit, claim: nil, measured: measured)
     }
 
-    private static let splitting = BenchMethod.allCases.filter { $0 != .whole }
+    private static let splitting = RxMethod.Kind.allCases.filter { $0 != .whole }
     private static let others = splitting.filter { $0 != .d }
 
     // MARK: Claims
@@ -148,7 +148,7 @@ struct ClaimJudge {
     }
 
     private var sizes: [ClaimFigure] {
-        func percent(_ method: BenchMethod, _ size: Int) -> Double {
+        func percent(_ method: RxMethod.Kind, _ size: Int) -> Double {
             splitPercent(result(ClaimCases.sizeName(ClaimCases.how(method), size)))
         }
         return [64, 256, 4096].map { size in
@@ -163,11 +163,11 @@ struct ClaimJudge {
         var figures: [ClaimFigure] = []
         for ring in RingFormat.allCases {
             for packet in ClaimCases.driverPackets {
-                func cycles(_ method: BenchMethod, _ report: HeaderReport = .usedElement)
+                func cycles(_ method: RxMethod.Kind, _ report: HeaderReport = .usedElement)
                     -> Double
                 { leastDriverCycles(driver(method, packet, ring, report)) }
                 let place = "\(packet) B, \(ring.rawValue) ring"
-                for other in [BenchMethod.a, .c] {
+                for other in [RxMethod.Kind.a, .c] {
                     figures.append(
                         claimed(
                             "D used against \(ClaimCases.how(other)): driver cycles, \(place)",
@@ -288,7 +288,7 @@ struct ClaimJudge {
             claimed("  split", "%", .equal, 100, splitPercent(ethernet)),
         ]
         return figures
-            + BenchMethod.allCases.map { method in
+            + RxMethod.Kind.allCases.map { method in
                 beside(
                     "\(ClaimCases.how(method)): bytes that a 1500 B packet holds", "B",
                     driver(method, 1500, .split).bufferUse.bytesHeldPerPacket)

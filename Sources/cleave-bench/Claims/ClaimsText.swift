@@ -1,4 +1,4 @@
-import Engine
+import CleaveBench
 
 /// Claims as a table for people: each with its verdict, under it the figures.
 struct ClaimsText {

@@ -88,7 +88,7 @@ struct AxisOptions: ParsableArguments {
     @Option(
         defaultAsFlag: "true",
         help: .example(
-            "IN_ORDER: one used entry may stand for several full buffers.",
+            "IN_ORDER: buffers come back in the order in which they were posted.",
             "--in-order false,true", "list"))
     var inOrder: String?
 

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Engine
+import CleaveBench
 
 /// Measures what a header queue promises.
 struct ClaimsCommand: ParsableCommand {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Engine
+import CleaveBench
 
 /// Measures all methods on the same traffic and sets them side by side.
 struct CompareMethodsCommand: ParsableCommand {

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Ports
-import RxPath
+import CleaveTraffic
+import CleaveVirtioNet
 
 /// Says of every packet of a capture where its headers end, or why it would not be split.
 struct InspectCommand: ParsableCommand {

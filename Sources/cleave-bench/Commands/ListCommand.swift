@@ -1,5 +1,5 @@
 import ArgumentParser
-import Engine
+import CleaveBench
 
 /// Says what `run` would run.
 struct ListCommand: ParsableCommand {

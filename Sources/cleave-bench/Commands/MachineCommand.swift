@@ -1,5 +1,5 @@
 import ArgumentParser
-import Host
+import CleaveHost
 
 /// Says what the machine is and what makes figures taken on it less certain.
 struct MachineCommand: ParsableCommand {

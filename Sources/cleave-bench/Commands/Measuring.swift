@@ -1,5 +1,5 @@
-import Engine
-import Host
+import CleaveBench
+import CleaveHost
 
 /// From a plan to its report.
 enum Measuring {

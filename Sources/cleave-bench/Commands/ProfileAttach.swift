@@ -1,8 +1,8 @@
-import Engine
+import CleaveBench
 import Glibc
-import Host
-import Profiling
-import RxPath
+import CleaveHost
+import CleaveProfiling
+import CleaveVirtioNet
 
 /// Reads the RQs of another process for a while.
 struct ProfileAttach {

@@ -1,8 +1,8 @@
 import ArgumentParser
-import Engine
-import Host
-import Profiling
-import RxPath
+import CleaveBench
+import CleaveHost
+import CleaveProfiling
+import CleaveVirtioNet
 
 /// Shows where the cycles of a packet go.
 struct ProfileCommand: ParsableCommand {

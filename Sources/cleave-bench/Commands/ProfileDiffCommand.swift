@@ -1,5 +1,5 @@
 import ArgumentParser
-import Profiling
+import CleaveProfiling
 
 /// Compares two profiles.
 struct ProfileDiffCommand: ParsableCommand {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Profiling
+import CleaveProfiling
 
 /// Where pictures and traces of a profile go.
 struct ProfileOutputOptions: ParsableArguments {

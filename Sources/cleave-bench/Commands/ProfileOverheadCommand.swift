@@ -1,8 +1,8 @@
 import ArgumentParser
-import Engine
-import Host
-import Profiling
-import RxPath
+import CleaveBench
+import CleaveHost
+import CleaveProfiling
+import CleaveVirtioNet
 
 /// Measures what profiling costs, switched on and switched off.
 struct ProfileOverheadCommand: ParsableCommand {

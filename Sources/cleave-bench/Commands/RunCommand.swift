@@ -1,6 +1,6 @@
 import ArgumentParser
-import Engine
-import Host
+import CleaveBench
+import CleaveHost
 
 /// Runs a plan and prints its report.
 struct RunCommand: ParsableCommand {

@@ -1,7 +1,7 @@
 import ArgumentParser
-import Engine
-import Host
-import RxPath
+import CleaveBench
+import CleaveHost
+import CleaveVirtioNet
 
 /// Measures what sharing a header queue costs and saves, and what a stalled RQ does to the others.
 struct ScaleCommand: ParsableCommand {

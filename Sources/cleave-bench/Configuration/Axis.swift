@@ -1,5 +1,6 @@
-import Engine
-import RxPath
+import CleaveBench
+import CleaveEngine
+import CleaveVirtioNet
 
 /// An axis of a benchmark case. The raw value is both the flag (`--ring-size`) and the key in a
 /// configuration. Products are taken in the order given here, the first varying slowest.

@@ -1,5 +1,5 @@
-import Engine
-import Host
+import CleaveBench
+import CleaveHost
 
 /// A setting of the whole benchmark. The raw value is both the flag and the key.
 enum Setting: String, CaseIterable {
@@ -36,7 +36,7 @@ enum Setting: String, CaseIterable {
             if plan.rqCPUs.isEmpty { throw SettingError(problem: "the list of CPUs is empty") }
         case .oversubscribe: plan.oversubscribe = try value.bool()
         case .idle: plan.idle.kind = try value.choice()
-        case .parkAfter: plan.idle.turnsBeforePark = try value.count(kilo: 1000)
+        case .parkAfter: plan.idle.pollsBeforePark = try value.count(kilo: 1000)
         case .wakeLatency: plan.idle.wakeMicroseconds = try value.count(kilo: 1000)
         case .indirectionSize: plan.indirectionSize = try value.count(kilo: 1024)
         }

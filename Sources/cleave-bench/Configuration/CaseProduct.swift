@@ -1,4 +1,4 @@
-import Engine
+import CleaveBench
 
 /// Values for some axes; every combination of them is a case.
 struct CaseProduct {

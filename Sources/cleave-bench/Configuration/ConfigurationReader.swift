@@ -9,7 +9,7 @@
 //
 // Captures are named relative to the folder of the file that names them.
 
-import Engine
+import CleaveBench
 import Foundation
 import Yams
 

@@ -1,4 +1,5 @@
-import Engine
+import CleaveVirtioNet
+import CleaveBench
 import Glibc
 
 /// A configuration that runs when none is named.
@@ -30,7 +31,7 @@ struct DefaultConfiguration {
             defaults: {ring: [split, packed], buffers: mergeable}
             cases:
               - packet: [64, 256, 1024, 1500, 4096, 8192, 9000, imix]
-                method: [\(BenchMethod.allCases.map(\.rawValue).joined(separator: ", "))]
+                method: [\(RxMethod.Kind.allCases.map(\.rawValue).joined(separator: ", "))]
                 report: [usedElement, netHeader]
             """)
 

@@ -1,5 +1,5 @@
-import Engine
-import RxPath
+import CleaveBench
+import CleaveVirtioNet
 
 /// What the command line asks of a plan, beside the configuration it starts from.
 struct PlanRequest {
@@ -142,7 +142,7 @@ enum PlanBuilder {
     private static func casesFromFlags(_ flags: CaseProduct) throws(Failure) -> [BenchCase] {
         var product = flags
         if product.entries[.method] == nil {
-            product.entries[.method] = [BenchMethod.whole, .d].map {
+            product.entries[.method] = [RxMethod.Kind.whole, .d].map {
                 .init(value: SettingValue(text: $0.rawValue), place: "--method")
             }
         }

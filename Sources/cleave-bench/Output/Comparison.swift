@@ -1,5 +1,5 @@
-import Engine
-import RxPath
+import CleaveBench
+import CleaveVirtioNet
 
 /// Results arranged for comparing methods: a group for each traffic, in it a column for each
 /// method on each ring.
@@ -7,7 +7,7 @@ struct Comparison {
     /// A method with its report, on a ring.
     struct Column: Hashable {
         var ring: RingFormat
-        var method: BenchMethod
+        var method: RxMethod.Kind
         var report: HeaderReport?
 
         init(_ one: BenchCase) {
@@ -31,7 +31,7 @@ struct Comparison {
         fileprivate var order: [Int] {
             [
                 RingFormat.allCases.firstIndex(of: ring) ?? 0,
-                BenchMethod.allCases.firstIndex(of: method) ?? 0,
+                RxMethod.Kind.allCases.firstIndex(of: method) ?? 0,
                 report == .netHeader ? 1 : 0,
             ]
         }

@@ -1,4 +1,4 @@
-import Engine
+import CleaveBench
 
 /// A comparison as one table for people: a block of figures for each traffic, a column for each
 /// method.

@@ -1,5 +1,5 @@
-import Engine
-import Host
+import CleaveBench
+import CleaveHost
 
 /// What the processor counted, as text and for programs.
 enum EventText {

@@ -1,4 +1,4 @@
-import Host
+import CleaveHost
 
 /// Machine facts and warnings as lines.
 enum MachineText {

@@ -1,4 +1,4 @@
-import Engine
+import CleaveBench
 import Foundation
 
 /// Numbers for people.

@@ -1,4 +1,4 @@
-import Engine
+import CleaveBench
 
 /// Where RQs run and where their memory lies.
 enum PlacementText {

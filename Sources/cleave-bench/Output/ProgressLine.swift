@@ -1,4 +1,4 @@
-import Engine
+import CleaveBench
 
 /// One line on standard error that rewrites itself; silent unless that is a terminal.
 struct ProgressLine {

@@ -1,4 +1,4 @@
-import Engine
+import CleaveBench
 
 /// A report for spreadsheets: a heading and one row per case (RFC 4180, lines end with LF).
 enum ReportCSV {

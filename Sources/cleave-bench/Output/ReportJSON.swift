@@ -1,5 +1,5 @@
-import Engine
-import Host
+import CleaveBench
+import CleaveHost
 
 /// A report for programs. Keys keep their order; new ones may be added, none changes its meaning
 /// within a schema.

@@ -1,4 +1,4 @@
-import Engine
+import CleaveBench
 
 /// A report as a table for people: machine above, legend below.
 struct ReportText {

@@ -1,5 +1,5 @@
-import Engine
-import Host
+import CleaveBench
+import CleaveHost
 
 /// What `scale` found: cases measured in turns and with threads, pairs of them that differ in
 /// sharing alone, and stall curves.

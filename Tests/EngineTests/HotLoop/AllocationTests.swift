@@ -1,5 +1,6 @@
 // Counts what an RQ's thread asks of the allocator and of reference counting while it carries a
 // million packets. The counting happens in a release program of its own, hot-loop-probe.
+import CleaveTestSupport
 import Testing
 
 @Suite("Allocations and reference counts of the hot loop")

@@ -1,4 +1,5 @@
 // What `make count` makes of instruction counts; the counting itself needs valgrind.
+import CleaveTestSupport
 import Foundation
 import Testing
 

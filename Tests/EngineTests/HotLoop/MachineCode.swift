@@ -1,4 +1,5 @@
 // Reads a program's machine code: what a function calls, and what those call in turn.
+import CleaveTestSupport
 import Foundation
 
 /// One call or jump that leaves a straight line, or a function's own jump table.

@@ -1,4 +1,5 @@
 // What the compiler made of the hot loop, read from the program that users run.
+import CleaveTestSupport
 import Testing
 
 #if arch(x86_64)
@@ -36,16 +37,16 @@ struct MachineCodeTests {
     private static let methods = [
         "WholePlacement", "HeaderDescriptorPlacement", "HeaderPagePlacement",
         "AlternatingPlacement", "NetHeaderReportPlacement", "UsedElementReportPlacement",
-        "OutOfOrder<RxPath.NetHeaderReportPlacement>",
-        "OutOfOrder<RxPath.UsedElementReportPlacement>",
+        "OutOfOrder<CleaveVirtioNet.NetHeaderReportPlacement>",
+        "OutOfOrder<CleaveVirtioNet.UsedElementReportPlacement>",
     ]
 
-    /// The closure number `closure` in `function`, specialised for `types`.
-    private func closure(
-        _ closure: Int, in function: String, for types: String
+    /// The local function `name` in `function`, specialised for `types`.
+    private func local(
+        _ name: String, in function: String, for types: String
     ) throws -> String {
         let found = code.functions(mangled: function).filter {
-            $0.key.hasPrefix("generic specialization <\(types)> of closure #\(closure) ")
+            $0.key.hasPrefix("generic specialization <\(types)> of \(name) #1 ")
         }
         try #require(found.count == 1, "\(function) specialised for \(types): \(found.count)")
         return found.first!.value
@@ -56,18 +57,20 @@ struct MachineCodeTests {
         arguments: ["SplitVirtqueue", "PackedVirtqueue"], methods)
     func bursts(_ ring: String, _ method: String) throws {
         let reached = try code.reachable(
-            from: try closure(
-                1, in: "QueuePartsV4body", for: "RxPath.\(ring), RxPath.\(method)"))
+            from: try local(
+                "receive", in: "QueueBuilderV10operations",
+                for: "CleaveVirtioNet.\(ring), CleaveVirtioNet.\(method)"
+            ))
         #expect(reached.count > 3, "placement is reached")
         #expect(Self.offences(reached) == [])
     }
 
     @Test(
         "A driver's refill and harvest are specialised, and call nothing but their own",
-        arguments: ["SplitDriverRing", "PackedDriverRing"], [1, 2])
-    func driverLoops(_ ring: String, _ loop: Int) throws {
+        arguments: ["SplitDriverRing", "PackedDriverRing"], ["refillRing", "harvestRing"])
+    func driverLoops(_ ring: String, _ loop: String) throws {
         let reached = try code.reachable(
-            from: try closure(loop, in: "02RxB4BodyV", for: "GuestDriver.\(ring)"))
+            from: try local(loop, in: "OperationsV", for: "CleaveGuestDriver.\(ring)"))
         #expect(Self.offences(reached) == [])
     }
 
@@ -76,21 +79,23 @@ struct MachineCodeTests {
         arguments: ["SplitVirtqueue", "PackedVirtqueue"], methods)
     func measuredBursts(_ ring: String, _ method: String) throws {
         let reached = try code.reachable(
-            from: try closure(
-                4, in: "QueuePartsV4body", for: "RxPath.\(ring), RxPath.\(method)"))
+            from: try local(
+                "receiveMeasured", in: "QueueBuilderV10operations",
+                for: "CleaveVirtioNet.\(ring), CleaveVirtioNet.\(method)"
+            ))
         #expect(reached.count > 3, "placement is reached")
         #expect(Self.offences(reached) == [])
     }
 
     @Test("A worker's turn makes one indirect call, the burst, and else nothing but copies")
     func turn() throws {
-        let found = code.functions(mangled: "WorkerC4turn")
-        let symbol = try #require(found["RxPath.RxWorker.turn() -> Swift.Int"])
+        let found = code.functions(mangled: "WorkerC4poll")
+        let symbol = try #require(found["CleaveVirtioNet.RxWorker.poll() -> Swift.Int"])
         let reached = try code.reachable(from: symbol)
         let offences = Self.offences(reached)
         // Measured turns have one for the plain burst and one for the measured one.
-        let plain = offences.filter { $0.contains("RxWorker.turn() -> Swift.Int: call") }
-        let measured = offences.filter { $0.contains("turnMeasured") && $0.contains(": call") }
+        let plain = offences.filter { $0.contains("RxWorker.poll() -> Swift.Int: call") }
+        let measured = offences.filter { $0.contains("pollMeasured") && $0.contains(": call") }
         #expect(plain.count == 1 && measured.count == 2, "\(offences)")
         #expect(offences.count == 3, "\(offences)")
     }
@@ -98,9 +103,9 @@ struct MachineCodeTests {
     @Test("Canary: code that allocates is found out")
     func canary() throws {
         // A worker's making, as every class instance's, allocates.
-        let found = code.functions(mangled: "6RxPath0A6WorkerC")
+        let found = code.functions(mangled: "8RxWorkerC")
         let symbol = try #require(
-            found.first { $0.key.hasPrefix("RxPath.RxWorker.__allocating_init(") }?.value)
+            found.first { $0.key.hasPrefix("CleaveVirtioNet.RxWorker.__allocating_init(") }?.value)
         let offences = Self.offences([symbol: try code.branches(of: symbol)])
         #expect(offences.contains { $0.contains("calls swift_") && $0.contains("lloc") })
         #expect(throws: ReleaseProgram.Problem.self) { try code.branches(of: "no such") }

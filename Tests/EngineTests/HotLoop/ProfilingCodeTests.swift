@@ -1,5 +1,6 @@
 // What profiling left in the hot loop: in a build with it as little as one test, in a build without
 // it nothing. `make plain-probe` makes the other build; `make test` does so.
+import CleaveTestSupport
 import Testing
 
 #if arch(x86_64)
@@ -37,10 +38,10 @@ struct ProfilingCodeTests {
         instructions.contains { $0.hasPrefix("rdtsc") || $0.hasPrefix("mrs") }
     }
 
-    /// Closure 1 of `RxQueueParts.body`, the plain burst, by ring and method.
+    /// `receive` of `RxQueueBuilder.operations`, the plain burst, by ring and method.
     private func bursts(_ code: MachineCode) -> [String: String] {
-        code.functions(mangled: "QueuePartsV4body").filter {
-            $0.key.hasPrefix("generic specialization <") && $0.key.contains("> of closure #1 ")
+        code.functions(mangled: "QueueBuilderV10operations").filter {
+            $0.key.hasPrefix("generic specialization <") && $0.key.contains("> of receive #1 ")
         }
     }
 
@@ -68,7 +69,8 @@ struct ProfilingCodeTests {
             #expect(!code.functions(mangled: name).isEmpty, "\(name): the canary")
         }
         let turn = try #require(
-            plain.functions(mangled: "WorkerC4turn")["RxPath.RxWorker.turn() -> Swift.Int"])
+            plain.functions(mangled: "WorkerC4poll")["CleaveVirtioNet.RxWorker.poll() -> Swift.Int"]
+        )
         for symbol in try plain.reachable(from: turn).keys {
             #expect(!Self.reads(try plain.instructions(of: symbol)), "\(demangle(symbol))")
         }
@@ -77,9 +79,9 @@ struct ProfilingCodeTests {
     @Test("With profiling a turn has a few instructions more than without")
     func turn() throws {
         func turn(_ code: MachineCode) throws -> [String] {
-            let found = code.functions(mangled: "WorkerC4turn")
+            let found = code.functions(mangled: "WorkerC4poll")
             return try code.instructions(
-                of: try #require(found["RxPath.RxWorker.turn() -> Swift.Int"]))
+                of: try #require(found["CleaveVirtioNet.RxWorker.poll() -> Swift.Int"]))
         }
         let own = try turn(code)
         let other = try turn(plain)

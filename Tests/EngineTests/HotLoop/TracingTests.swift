@@ -1,8 +1,9 @@
 // What perf, bpftrace and gdb need of the program that users run, and what the scripts for bpftrace
 // say about it.
-import CHost
+import CleaveTestSupport
+import CCleaveHost
 import Foundation
-import RxPath
+import CleaveVirtioNet
 import Testing
 
 #if arch(x86_64)
@@ -30,7 +31,7 @@ struct TracingTests {
     @Test("Every function of the hot loop has a name and a frame pointer")
     func framePointers() throws {
         let code = try MachineCode(program)
-        for part in ["QueuePartsV4body", "02RxB4BodyV", "WorkerC4turn", "5BurstO6record"] {
+        for part in ["QueueBuilderV10operations", "OperationsV", "WorkerC4poll", "RxBurstO6record"] {
             let found = code.functions(mangled: part).filter {
                 !$0.key.hasPrefix("partial apply") && !$0.key.contains("for closure")
             }

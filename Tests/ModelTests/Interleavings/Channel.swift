@@ -1,4 +1,4 @@
-import Rings
+import CleaveRings
 
 /// What a worker reported, in order: stands for a used ring and its edge V2.
 final class Channel {

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import RxPath
+@testable import CleaveVirtioNet
 
 extension Interleavings {
     /// Workers claim and write slots, a driver thread reads and retires them and so moves the tail.

@@ -1,8 +1,8 @@
-import Rings
+import CleaveRings
 import Testing
 
-@testable import GuestDriver
-@testable import RxPath
+@testable import CleaveGuestDriver
+@testable import CleaveVirtioNet
 
 extension Interleavings {
     /// What a burst costs in read-modify-writes, counted where every shared word passes.

@@ -1,7 +1,7 @@
-import Rings
+import CleaveRings
 
-@testable import GuestDriver
-@testable import RxPath
+@testable import CleaveGuestDriver
+@testable import CleaveVirtioNet
 
 /// A header queue, both halves, made anew for every run; and who owns which slot, as a naive table
 /// that only one thread at a time looks at.

@@ -1,8 +1,8 @@
-import GuestDriver
-import Rings
+import CleaveGuestDriver
+import CleaveRings
 import Testing
 
-@testable import RxPath
+@testable import CleaveVirtioNet
 
 extension Interleavings {
     /// A driver that goes to sleep asks for a call and looks once more; the worker publishes and

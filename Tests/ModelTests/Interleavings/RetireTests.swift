@@ -1,7 +1,7 @@
-import Rings
+import CleaveRings
 import Testing
 
-@testable import RxPath
+@testable import CleaveVirtioNet
 
 extension Interleavings {
     /// Consumers retire slots in any order; a worker writes them again as soon as it gets them.

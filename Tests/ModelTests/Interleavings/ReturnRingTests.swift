@@ -1,8 +1,8 @@
-import Rings
+import CleaveRings
 import Testing
 
-@testable import GuestDriver
-@testable import RxPath
+@testable import CleaveGuestDriver
+@testable import CleaveVirtioNet
 
 extension Interleavings {
     /// Slots that come back out of order: workers claim from stock and take in what the driver

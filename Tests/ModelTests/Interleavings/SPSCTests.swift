@@ -1,5 +1,5 @@
-import Host
-import Rings
+import CleaveHost
+import CleaveRings
 import Testing
 
 extension Interleavings {

@@ -5,11 +5,11 @@
 import Benchmark
 import CRingBench
 import Glibc
-import GuestDriver
-import Host
-import Ports
-import Rings
-import RxPath
+import CleaveGuestDriver
+import CleaveHost
+import CleaveTraffic
+import CleaveRings
+import CleaveVirtioNet
 
 extension BenchmarkMetric {
     static var cyclesPerBurst: BenchmarkMetric {

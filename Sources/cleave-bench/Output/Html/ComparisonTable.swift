@@ -1,4 +1,4 @@
-import RxPath
+import CleaveVirtioNet
 
 /// All figures of one ring as a table: a block of rows for each traffic, a column for each method.
 struct ComparisonTable {

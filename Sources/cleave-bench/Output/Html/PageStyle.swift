@@ -1,5 +1,5 @@
-import Engine
-import RxPath
+import CleaveBench
+import CleaveVirtioNet
 
 /// The page's style sheet: light and dark by the reader's own setting. Hues are those of Okabe and
 /// Ito, which people who confuse red and green can tell apart.

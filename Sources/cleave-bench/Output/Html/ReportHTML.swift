@@ -1,5 +1,5 @@
-import Engine
-import RxPath
+import CleaveBench
+import CleaveVirtioNet
 
 /// A comparison as one page that stands alone: charts drawn in the page, tables, the machine and
 /// the command. No script, no file beside it, no network.

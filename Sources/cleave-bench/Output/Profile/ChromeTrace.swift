@@ -1,5 +1,5 @@
-import Profiling
-import RxPath
+import CleaveProfiling
+import CleaveVirtioNet
 
 /// The last measured turns of each RQ as trace events: what Perfetto and Chrome's tracing page
 /// read. A row for each RQ, stages inside turns.

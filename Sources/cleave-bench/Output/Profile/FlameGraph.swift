@@ -1,4 +1,4 @@
-import Profiling
+import CleaveProfiling
 
 /// Folded stacks as a picture of its own: the wider, the more cycles. What a frame is and takes
 /// shows when it is pointed at.

@@ -1,4 +1,4 @@
-import Engine
+import CleaveBench
 
 /// What profiling costs one case.
 struct OverheadFigures {

@@ -1,4 +1,4 @@
-import Profiling
+import CleaveProfiling
 
 /// Two profiles of one case side by side.
 struct ProfileDiffText {

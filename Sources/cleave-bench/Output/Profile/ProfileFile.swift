@@ -1,5 +1,5 @@
 import Foundation
-import Profiling
+import CleaveProfiling
 
 /// A profile as `profile --json` wrote it, as far as `profile diff` reads it.
 struct ProfileFile {

@@ -1,7 +1,7 @@
-import Engine
-import Host
-import Profiling
-import RxPath
+import CleaveBench
+import CleaveHost
+import CleaveProfiling
+import CleaveVirtioNet
 
 /// Stage tables for programs, and for `profile diff`.
 enum ProfileJSON {

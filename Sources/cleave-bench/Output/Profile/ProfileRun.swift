@@ -1,7 +1,7 @@
-import Engine
-import Host
-import Profiling
-import RxPath
+import CleaveBench
+import CleaveHost
+import CleaveProfiling
+import CleaveVirtioNet
 
 /// What was learnt of one case, or of one RQ of another process.
 struct ProfileRun {

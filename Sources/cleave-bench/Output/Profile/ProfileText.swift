@@ -1,7 +1,7 @@
-import Engine
-import Host
-import Profiling
-import RxPath
+import CleaveBench
+import CleaveHost
+import CleaveProfiling
+import CleaveVirtioNet
 
 /// Stage tables for people, and what belongs beside them.
 struct ProfileText {

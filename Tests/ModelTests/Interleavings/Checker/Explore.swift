@@ -1,4 +1,4 @@
-import Rings
+import CleaveRings
 import Testing
 
 /// All tests of interleavings, one after the other: the seam has room for one memory.

@@ -1,4 +1,4 @@
-import Rings
+import CleaveRings
 
 /// One run of modelled threads over shared words: the memory they see, and what they must not do.
 ///

@@ -1,4 +1,4 @@
-import Rings
+import CleaveRings
 
 /// How much of each thread's past is known: thread t's steps up to `clock[t]` happened before.
 typealias ViewClock = SIMD4<UInt32>

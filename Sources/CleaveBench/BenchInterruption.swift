@@ -1,0 +1,30 @@
+import CleaveHost
+import CleaveVirtioNet
+
+/// A benchmark that was asked to end: what it had done by then. Everything in flight was delivered
+/// before this was made.
+public struct BenchInterruption: Sendable, CustomStringConvertible {
+    /// Number of the signal.
+    public let signal: Int32
+    /// Steps done and steps in all, over the whole benchmark.
+    public let done: Int
+    public let total: Int
+    /// The counters of each case that carried packets, over all its RQs.
+    public let counters: [(name: String, counters: RxCounters)]
+
+    /// Nil unless a signal was received.
+    init?(done: Int, total: Int, _ measures: [BenchMeasure]) {
+        guard let signal = StopSignal.received else { return nil }
+        self.signal = signal
+        self.done = done
+        self.total = total
+        counters = measures.map {
+            ($0.testbed.benchCase.displayName, $0.testbed.engine.counters)
+        }.filter { $0.1.packets + $0.1.droppedTotal > 0 }
+    }
+
+    /// One line.
+    public var description: String {
+        "interrupted by \(StopSignal.name(signal)) after \(done) of \(total) steps, drained"
+    }
+}

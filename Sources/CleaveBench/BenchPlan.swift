@@ -1,0 +1,80 @@
+// control path
+import CleaveHost
+import CleaveEngine
+import CleaveVirtioNet
+
+/// How a benchmark measures.
+public enum BenchMode: String, Sendable, CaseIterable, Codable {
+    /// One thread alternates device and driver: exact cycles of each side.
+    case turns
+    /// Port and driver on one CPU, each RQ on another: throughput.
+    case threads
+    /// One thread per RQ and CPU, each alternating between device and driver of its own RQ: exact
+    /// cycles of each side while RQs contend for what they share.
+    case cores
+}
+
+/// What a benchmark runs, and how often.
+public struct BenchPlan: Sendable {
+    public var cases: [BenchCase] = []
+    public var mode = BenchMode.turns
+    /// Timed passes of each case; cases are interleaved.
+    public var repeats = 11
+    /// Packets of a timed pass; nil = about 50 ms worth, by packet size.
+    public var packetsPerRepeat: Int?
+    /// Packets generated for a traffic profile; captures are replayed whole.
+    public var sourcePackets = 1024
+    /// Flows in generated traffic.
+    public var flows = 64
+    /// Packets of the verification pass; at least every source packet once.
+    public var verifyPackets = 4096
+    /// CPUs to use, the first for port and driver; empty = all that are allowed.
+    public var cpus: [Int] = []
+    /// CPUs of the RQs' threads, RQ 0's first; empty = those of `cpus` behind the first, and that
+    /// one last.
+    public var rqCPUs: [Int] = []
+    /// More RQs than CPUs are wanted.
+    public var oversubscribe = false
+    /// NUMA node of all memory; nil = the node of the CPU that works on it.
+    public var node: Int?
+    /// What the RQs' threads do while there is nothing to do.
+    public var idle = IdlePolicy.pause
+    /// One turn in so many is measured stage by stage, in passes of their own behind the timed
+    /// ones; 0 = none.
+    public var profilePeriod: UInt32 = 0
+    /// Entries of the indirection table that steers packets to RQs.
+    public var indirectionSize = IndirectionTable.defaultSize
+
+    /// Events of the processor are counted over each timed pass.
+    public var countsEvents = false
+    /// Turns of which one is measured, at most.
+    public static let maximumProfilePeriod: UInt32 = 1 << 20
+
+    public init() {}
+
+    /// Checks all cases and counts.
+    public func validate() throws(SetupError) {
+        guard !cases.isEmpty else { throw SetupError("no cases to run") }
+        guard repeats > 0 else { throw SetupError("repeats must be at least 1") }
+        guard sourcePackets > 0, sourcePackets <= 1 << 20 else {
+            throw SetupError("source packets \(sourcePackets): need 1 to 1048576")
+        }
+        guard flows > 0 else { throw SetupError("flows must be at least 1") }
+        if let packetsPerRepeat, packetsPerRepeat <= 0 {
+            throw SetupError("packets per repeat must be at least 1")
+        }
+        guard profilePeriod <= Self.maximumProfilePeriod else {
+            throw SetupError(
+                "profile period \(profilePeriod): need 1 to \(Self.maximumProfilePeriod)")
+        }
+        do { try IndirectionTable.check(size: indirectionSize) } catch {
+            throw SetupError(error.description)
+        }
+        try idle.validate()
+        for (index, one) in cases.enumerated() {
+            do { try one.validate() } catch {
+                throw SetupError("case \(index + 1) (\(one.displayName)): \(error)")
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+// How a control thread keeps the thread that polls an RQ at the boundary between two bursts, where
+// nothing of the RQ is in use.
+//
+//   control thread                                    RQ's thread, between two bursts
+//   send(.pause)    --[E2]-->  command, its number    --> acknowledge; poll while it is the last
+//   isAcknowledged  <--[E1]--  the same, repeated, as soon as nothing is in use
+//
+// A command has a number, and its acknowledgement repeats that. Without the number, a stale
+// acknowledgement of an earlier pause could be taken for this one: it remains until the thread has
+// obeyed the command to run in between, and by then it may have placed a burst.
+
+import CleaveRings
+
+/// Commands to the thread that polls an RQ, and its acknowledgements.
+struct WorkerControl: Sendable {
+    // SAFETY: constants; the words are reached through explicit orderings, and whoever provided
+    // their memory keeps it.
+    private let request: SharedWord32
+    private let acknowledgement: SharedWord32
+
+    enum Command: UInt32, Sendable { case run, pause, stop }
+
+    /// One command among all.
+    struct Order: Equatable, BitwiseCopyable, Sendable {
+        fileprivate(set) var word: UInt32
+        var command: Command { Command(rawValue: word & 3) ?? .stop }
+    }
+
+    /// - Parameters:
+    ///   - request: a zeroed word that the control thread writes: a command to run.
+    ///   - acknowledgement: a zeroed word that the RQ's thread writes, on another cache line.
+    init(request: UnsafeMutableRawPointer, acknowledgement: UnsafeMutableRawPointer) {
+        self.request = SharedWord32(request)
+        self.acknowledgement = SharedWord32(acknowledgement)
+    }
+
+    // MARK: The control thread
+
+    /// The last command, for whoever sends them.
+    var last: Order { Order(word: request.load()) }
+
+    func send(_ command: Command) {
+        // [E2 release -> the RQ's thread: the queue put in place]
+        request.storeRelease(((request.load() & ~3) &+ 4) | command.rawValue)
+    }
+
+    /// Whether the RQ's thread is paused, if that was the last command.
+    var isAcknowledged: Bool {
+        // [E1 acquire <- the RQ's thread, after its last burst]
+        let word = acknowledgement.loadAcquire()
+        #if ModelCheck
+        if SeededBug.acknowledgeWithoutNumber.isOn { return word & 3 == Command.pause.rawValue }
+        #endif
+        return word == request.load()
+    }
+
+    // MARK: The RQ's thread
+
+    /// Between two bursts: the last command, acknowledged unless it is to run.
+    func obey() -> Order {
+        // [E2 acquire <- the control thread's command: the queue it put in place]
+        let order = Order(word: request.loadAcquire())
+        if order.command != .run {
+            // [E1 release -> the control thread: the queue's state after the last burst]
+            acknowledgement.storeRelease(order.word)
+        }
+        return order
+    }
+
+    /// Whether no other command has come: it may be seen some bursts late.
+    @inline(__always)
+    func isLast(_ order: Order) -> Bool { request.load() == order.word }
+}

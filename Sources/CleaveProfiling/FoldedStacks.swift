@@ -1,0 +1,48 @@
+import CleaveVirtioNet
+
+/// Cycles by what they were spent on, as stacks: what flame graphs are drawn from.
+public struct FoldedStacks: Sendable {
+    /// A stack, outermost frame first, and its cycles.
+    public struct Stack: Sendable, Equatable {
+        public var frames: [String]
+        public var cycles: UInt64
+    }
+
+    public private(set) var stacks: [Stack] = []
+
+    public init() {}
+
+    /// Adds one RQ.
+    /// - Parameters:
+    ///   - frames: frames around it.
+    ///   - period: one turn in so many was measured: each stands for so many. Waits were all
+    ///     seen.
+    public mutating func add(_ profile: ProfileSnapshot, under frames: [String], period: UInt32) {
+        // Turns measured as a whole stand for packets as well.
+        let packets =
+            Double(profile.packets &+ profile.count(.wholePackets)) * Double(max(1, period))
+        for stage in RxStage.allCases {
+            let isPlacing = RxStage.isPlacing(stage.rawValue)
+            let inner = isPlacing ? ["turn", "place", stage.name] : ["turn", stage.name]
+            let cycles = profile.cyclesPerPacket(stage.rawValue) * packets
+            add(frames + inner, UInt64(min(cycles, 1e18)))
+        }
+        for wait in RxWait.allCases {
+            add(frames + ["idle", wait.words], profile.count(.waitCycles, wait.rawValue))
+        }
+    }
+
+    private mutating func add(_ frames: [String], _ cycles: UInt64) {
+        if cycles > 0 { stacks.append(Stack(frames: frames, cycles: cycles)) }
+    }
+
+    /// A line for each stack: frames separated by semicolons, a blank, cycles.
+    public var text: String {
+        stacks.map { stack in
+            let frames = stack.frames.map { frame in
+                String(frame.map { $0 == ";" || $0.isNewline ? "," : $0 })
+            }
+            return frames.joined(separator: ";") + " \(stack.cycles)\n"
+        }.joined()
+    }
+}

@@ -1,0 +1,169 @@
+// control path
+
+import CCleaveHost
+import CleaveHost
+import CleaveRings
+
+/// The device's half of a header queue, shared by every RQ that is linked to it.
+///
+/// Any number of worker threads claim from it at the same time through `HeaderClaimer` values.
+/// Bounds come from the private head and the geometry alone; of the guest's words only `tail` is
+/// read, and judged by its distance from the head.
+public final class HeaderQueue: @unchecked Sendable {
+    // SAFETY: all stored properties are constants; what they point to is reached through shared
+    // words with explicit ordering.
+
+    public let layout: HeaderQueueLayout
+    /// The table that addresses were translated with: it stands for the device.
+    let memory: GuestMemory
+    private let privateWords: PrivateWords
+    let claimer: HeaderClaimer
+    /// The private head at the last reset, and the slots claimed before it.
+    private let origin: SharedWord64
+    private let claimedEarlier: SharedWord64
+    private let reportedEarlier: SharedWord64
+
+    /// Checks the geometry against `memory` and starts at head 0.
+    ///
+    /// The driver gives slots by moving `tail`; all of them at first, by storing `slotCount`.
+    /// - Parameter node: NUMA node of the device's own words; nil for any.
+    public init(
+        _ layout: HeaderQueueLayout, memory: GuestMemory, node: Int? = nil
+    ) throws(SetupError) {
+        let parts = try layout.map(in: memory)
+        self.layout = layout
+        self.memory = memory
+        let ring = try layout.mapReturnRing(in: memory)
+        let ownByteCount = 2 * CacheLine.byteCount
+        let words = try PrivateWords(
+            byteCount: ownByteCount
+                + (ring == nil ? 0 : ReturnRing.hostByteCount(slotCount: layout.slotCount)),
+            node: node)
+        privateWords = words
+        origin = SharedWord64(words.base + CacheLine.byteCount + 8)
+        claimedEarlier = SharedWord64(words.base + CacheLine.byteCount + 16)
+        reportedEarlier = SharedWord64(words.base + CacheLine.byteCount + 24)
+        claimer = HeaderClaimer(
+            slots: parts.slots,
+            tail: SharedWord32(parts.control + HeaderQueueLayout.tailOffset),
+            publicHead: SharedWord32(parts.control + HeaderQueueLayout.headOffset),
+            publicStatus: SharedWord32(parts.control + HeaderQueueLayout.statusOffset),
+            head: SharedWord64(words.base),
+            brokenWord: SharedWord32(words.base + CacheLine.byteCount),
+            slotShift: UInt32(layout.slotSize.trailingZeroBitCount),
+            slotCount: UInt32(layout.slotCount),
+            returns: ring.map {
+                ReturnRing(
+                    entries: $0, slotCount: layout.slotCount, memory: words.base + ownByteCount)
+            } ?? .none(words.base))
+        claimer.publicHead.store(0)
+        claimer.publicStatus.store(0)
+    }
+
+    /// Begins anew: nothing is free, nothing broken. The driver stopped retiring, and zeroed its
+    /// return ring, before it asked for this, and gives all slots when it is done. Only while every
+    /// RQ that is linked to the queue stands at a turn boundary.
+    public func reset() {
+        claimedEarlier.store(claimedCount)
+        cleave_probe_reset(claimer.slots, claimedEarlier.load())
+        // The head meets the tail, wherever that stands: RQs that are not held yet would see one
+        // that was stored for this, and it could give them slots. [H1 acquire <- the driver]
+        let tail = layout.slotReturn == .tail ? claimer.tail.loadAcquire() : 0
+        // Onward to the next number with these low bits: no cursor value ever comes again.
+        let start = ((claimer.head.load() | 0xffff_ffff) &+ 1) | UInt64(tail)
+        origin.store(start)
+        claimer.publicHead.store(tail)
+        claimer.publicStatus.store(0)
+        claimer.brokenWord.store(0)
+        claimer.head.store(start)
+        if layout.slotReturn == .ring {
+            claimer.returns.ready.store(start)
+            claimer.returns.taken.store(0)
+            for slot in 0..<layout.slotCount { claimer.returns.mark(UInt32(slot)).store(0) }
+        }
+    }
+
+    /// Return-ring entries that named a slot which the device had already: 0 with a driver that
+    /// works.
+    public var duplicateCount: UInt64 {
+        layout.slotReturn == .ring ? claimer.returns.duplicates.load() : 0
+    }
+
+    /// Asks the kernel where the device's own words lie; nil if no node was named for them.
+    package func residence(_ name: String) -> PageResidence? { privateWords.residence(name) }
+
+    /// A queue belongs to one guest: its slots are written on behalf of nobody else.
+    func check(belongsTo guest: GuestMemory) throws(SetupError) {
+        guard guest === memory else {
+            throw SetupError(
+                "the header queue belongs to another device: its memory table is not the RQ's")
+        }
+    }
+
+    /// Slots claimed since creation, by all RQs together.
+    public var claimedCount: UInt64 {
+        claimedEarlier.load() &+ (claimer.head.load() &- origin.load())
+    }
+
+    /// Slots that were reported by RQs which are gone: beside the claims, so that a queue in this
+    /// one's place owes nothing.
+    package var reportedByOthers: UInt64 { reportedEarlier.load() }
+    /// An RQ is gone, or was reset, that had reported so many.
+    package func noteReported(_ count: UInt64) { reportedEarlier.fetchAdd(count) }
+
+    /// Claims up to `wanted` slots, as a burst does, and leaves them unwritten: to measure claims,
+    /// or to hold slots back. For queues whose slots return by the tail.
+    /// - Returns: number of the first slot, free-running, and how many.
+    public func claim(_ wanted: Int) -> (first: UInt32, count: Int) {
+        let claim = claimer.claim(wanted)
+        return (claim.first, claim.count)
+    }
+
+    /// Whether the driver moved the tail to where it cannot be; the queue's RQs go on unsplit.
+    public var isBroken: Bool { claimer.isBroken }
+    /// Slots the device may claim now: a snapshot that other threads may change at once.
+    public var freeCount: Int {
+        if layout.slotReturn == .ring {
+            // The head first, or claims between the two readings make it less than none.
+            let head = claimer.head.loadAcquire()  // [H2]
+            let ready = claimer.returns.ready.loadAcquire()  // [H4]
+            let stocked = Int(truncatingIfNeeded: ready &- head)
+            // What other threads do between the readings may be counted twice.
+            return min(stocked + claimer.postedCount(), layout.slotCount)
+        }
+        // [H1 acquire <- the driver's release of tail]
+        let tail = claimer.tail.loadAcquire()
+        let free = tail &- UInt32(truncatingIfNeeded: claimer.head.load())
+        return free > claimer.slotCount ? 0 : Int(free)
+    }
+}
+
+/// Zeroed words of the device's own, on a node if one was named.
+private final class PrivateWords: Sendable {
+    // SAFETY: a constant; what it points to is reached through shared words.
+    nonisolated(unsafe) let base: UnsafeMutableRawPointer
+    private let arena: MemoryArena?
+
+    init(byteCount: Int, node: Int?) throws(SetupError) {
+        guard let node else {
+            // Without a wish malloc does: an arena is whole pages, and there may be many queues.
+            base = .allocate(byteCount: byteCount, alignment: CacheLine.byteCount)
+            base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+            arena = nil
+            return
+        }
+        do {
+            let arena = try MemoryArena(byteCount: byteCount, node: node, pages: .small)
+            base = try arena.allocate(byteCount: byteCount)
+            self.arena = arena
+        } catch { throw SetupError("header queue words: \(error)") }
+    }
+
+    deinit {
+        if arena == nil { base.deallocate() }
+    }
+
+    func residence(_ name: String) -> PageResidence? {
+        arena?.residence(name, node: arena?.node)
+    }
+}

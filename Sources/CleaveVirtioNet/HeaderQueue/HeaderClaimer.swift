@@ -1,0 +1,118 @@
+import CCleaveHost
+import CleaveRings
+
+/// A worker's handle on a header queue: claims the slots of a burst in one bounded operation.
+///
+/// A value of constants, free to copy; the `HeaderQueue` it came from must outlive it.
+///
+/// Claimed ranges are disjoint because they are cut from one 64-bit cursor in host memory (which
+/// does not come round). Slots of a burst are contiguous modulo slotCount.
+struct HeaderClaimer: BitwiseCopyable {
+    let slots: UnsafeMutableRawPointer
+    /// Guest word, written by the driver.
+    let tail: SharedWord32
+    /// Guest word, written by the device: a copy of `head`.
+    let publicHead: SharedWord32
+    /// Guest word, written by the device: not 0 once the queue is broken.
+    let publicStatus: SharedWord32
+    /// Host word: slots claimed since creation.
+    let head: SharedWord64
+    /// Host word: not 0 once the tail was found where it cannot be.
+    let brokenWord: SharedWord32
+    let slotShift: UInt32
+    let slotCount: UInt32
+    /// Used in place of `tail` by queues whose slots come back out of order.
+    let returns: ReturnRing
+
+    /// A claimer that never finds a slot, for queues that do not split.
+    /// - Parameter memory: zeroed bytes that stay untouched.
+    static func none(_ memory: UnsafeMutableRawPointer) -> HeaderClaimer {
+        HeaderClaimer(
+            slots: memory, tail: SharedWord32(memory), publicHead: SharedWord32(memory),
+            publicStatus: SharedWord32(memory), head: SharedWord64(memory),
+            brokenWord: SharedWord32(memory), slotShift: 0,
+            slotCount: 0, returns: .none(memory))
+    }
+
+    /// Attempts before a worker gives up and goes unsplit for this burst: a bound on what other
+    /// claimers and a tail that moves at full speed can cost.
+    static let maximumTries = 8
+
+    struct Claim: BitwiseCopyable {
+        /// Free-running number of the first slot.
+        var first: UInt32
+        /// How many slots, 0 to what was asked.
+        var count: Int
+        /// Compare-and-swaps that another claimer won.
+        var retries: Int
+    }
+
+    @inline(__always) var isBroken: Bool { brokenWord.load() != 0 }
+
+    /// Claims up to `wanted` slots: as many as are free.
+    @inline(__always)
+    func claim(_ wanted: Int) -> Claim {
+        if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
+        // [H2 acquire <- another claimer] Behind it the tail is no older than what that one saw.
+        var start = head.loadAcquire()
+        var retries = 0
+        while retries < Self.maximumTries {
+            // [H1 acquire <- the driver's release of tail: it has done with the slots below]
+            let free = tail.loadAcquire() &- UInt32(truncatingIfNeeded: start)
+            if free > slotCount {
+                // A stale `start` looks the same as a tail that lies; only with the head unmoved
+                // is it the tail.
+                let now = head.loadAcquire()  // [H2]
+                if now == start {
+                    markBroken(at: start)
+                    break
+                }
+                start = now
+                retries &+= 1
+                continue
+            }
+            let count = Self.cut(wanted, to: free)
+            if count == 0 {
+                cleave_probe_header_queue_empty(slots, UInt64(truncatingIfNeeded: wanted))
+                break
+            }
+            // [H2 both ways: claims are ordered among workers]
+            let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
+            if attempt.exchanged {
+                let first = UInt32(truncatingIfNeeded: start)
+                // For observation: two workers may store out of order, so it can lag.
+                publicHead.store(first &+ UInt32(truncatingIfNeeded: count))
+                probeClaim(wanted, count, free: Int(free))
+                return Claim(first: first, count: count, retries: retries)
+            }
+            start = attempt.original
+            retries &+= 1
+        }
+        return Claim(first: 0, count: 0, retries: retries)
+    }
+
+    /// Nothing is claimed from here on until a reset; the driver can read so.
+    @inline(never)
+    func markBroken(at position: UInt64) {
+        brokenWord.store(1)
+        publicStatus.store(1)
+        cleave_probe_header_queue_broken(slots, position)
+    }
+
+    @inline(__always)
+    func probeClaim(_ wanted: Int, _ count: Int, free: Int) {
+        cleave_probe_claim(
+            slots, UInt64(truncatingIfNeeded: wanted), UInt64(truncatingIfNeeded: count),
+            UInt64(truncatingIfNeeded: free))
+    }
+
+    @inline(__always)
+    private static func cut(_ wanted: Int, to free: UInt32) -> Int {
+        #if ModelCheck
+        if SeededBug.claimWithoutBound.isOn { return wanted }
+        #endif
+        return Int(free) < wanted ? Int(free) : wanted
+    }
+
+    @inline(__always) var slotSize: Int { 1 &<< Int(slotShift) }
+}

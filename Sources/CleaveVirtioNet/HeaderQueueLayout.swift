@@ -1,0 +1,133 @@
+// control path
+//
+// Geometry of a header queue in guest memory:
+//
+//   base + 0 ... slotCount * slotSize - 1     header slots, equal in size, one contiguous area
+//   control + 0      le32 tail   written by the driver, free-running
+//   control + 128    le32 head   written by the device, for reconnect and observation
+//   control + 132    le32 status written by the device: 0, or 1 once the queue is broken
+//
+// Free-running means modulo 2^32; the slot of a cursor is its low bits. `tail - head` slots are
+// free for the device, never more than slotCount.
+//
+// With an out-of-order return, in place of the tail:
+//
+//   ring + 4 * n     le32 {le16 slot, le16 lap}   written by the driver; slotCount entries
+//
+// Entry number p (free-running) is there when its lap is p / slotCount, modulo 2^15, with bit 15
+// set: zeroes are an entry in no lap.
+
+import CleaveHost
+import CleaveRings
+
+/// Where a header queue lies and how it is cut; fixed when it is created.
+public struct HeaderQueueLayout: Sendable, Equatable {
+    public static let slotSizes = 64...1024
+    public static let maximumSlotCount = 32768
+    /// Bytes of the control area: two words on cache lines of their own.
+    public static let controlByteCount = 256
+    public static let tailOffset = 0
+    public static let headOffset = 128
+    public static let statusOffset = 132
+
+    /// Guest address of slot 0; aligned to 64 bytes.
+    public var base: GuestAddress
+    /// Guest address of the control area; aligned to 128 bytes.
+    public var control: GuestAddress
+    /// Bytes in a slot: a power of two, 64 to 1024.
+    public var slotSize: Int
+    /// Slots: a power of two, 1 to 32768.
+    public var slotCount: Int
+    /// Guest address of the ring by which slots come back out of order, aligned to 64 bytes; nil
+    /// if they come back by the tail.
+    public var returnRing: GuestAddress?
+
+    public init(
+        base: GuestAddress, control: GuestAddress, slotSize: Int, slotCount: Int,
+        returnRing: GuestAddress? = nil
+    ) {
+        self.returnRing = returnRing
+        self.base = base
+        self.control = control
+        self.slotSize = slotSize
+        self.slotCount = slotCount
+    }
+
+    /// Bytes of all slots.
+    public var byteCount: Int { slotSize * slotCount }
+    /// How slots come back.
+    public var slotReturn: SlotReturn { returnRing == nil ? .tail : .ring }
+    /// Bytes of a return ring's entry.
+    public static let returnEntryByteCount = 4
+
+    /// Checks the numbers alone: what a configuration file or a command line can get wrong.
+    public static func check(slotSize: Int, slotCount: Int) throws(SetupError) {
+        guard slotSizes.contains(slotSize), slotSize & (slotSize - 1) == 0 else {
+            throw SetupError(
+                "header slot size \(slotSize) is not a power of two between "
+                    + "\(slotSizes.lowerBound) and \(slotSizes.upperBound)")
+        }
+        guard slotCount > 0, slotCount <= maximumSlotCount, slotCount & (slotCount - 1) == 0 else {
+            throw SetupError(
+                "header slot count \(slotCount) is not a power of two between 1 and "
+                    + "\(maximumSlotCount)")
+        }
+    }
+
+    /// Checks numbers, alignment and range; gives the host pointers of slots and control words.
+    func map(
+        in memory: GuestMemory
+    ) throws(SetupError) -> (slots: UnsafeMutableRawPointer, control: UnsafeMutableRawPointer) {
+        try Self.check(slotSize: slotSize, slotCount: slotCount)
+        guard base.rawValue % 64 == 0 else {
+            throw SetupError("header slots do not start on a 64-byte boundary")
+        }
+        guard control.rawValue % 128 == 0 else {
+            throw SetupError("header queue control words do not start on a 128-byte boundary")
+        }
+        guard let slots = memory.translate(base, byteCount: byteCount) else {
+            throw SetupError("header slots, \(byteCount) bytes, are not in one memory region")
+        }
+        guard let words = memory.translate(control, byteCount: Self.controlByteCount) else {
+            throw SetupError("header queue control words are not in one memory region")
+        }
+        guard UInt(bitPattern: words) % 4 == 0 else {
+            throw SetupError("header queue control words are mapped at a misaligned host address")
+        }
+        return (slots, words)
+    }
+
+    /// Checks alignment and range of the return ring; gives its host pointer, nil if there is none.
+    func mapReturnRing(in memory: GuestMemory) throws(SetupError) -> UnsafeMutableRawPointer? {
+        guard let returnRing else { return nil }
+        guard returnRing.rawValue % 64 == 0 else {
+            throw SetupError("header return ring does not start on a 64-byte boundary")
+        }
+        let byteCount = Self.returnEntryByteCount * slotCount
+        guard let ring = memory.translate(returnRing, byteCount: byteCount) else {
+            throw SetupError(
+                "header return ring, \(byteCount) bytes, is not in one memory region")
+        }
+        guard UInt(bitPattern: ring) % 4 == 0 else {
+            throw SetupError("header return ring is mapped at a misaligned host address")
+        }
+        return ring
+    }
+}
+
+/// How slots come back to the device.
+public enum SlotReturn: String, Sendable, CaseIterable, Codable {
+    /// By a tail index: all below it are back. The default.
+    case tail
+    /// One by one, by index, through a ring: in any order.
+    case ring
+}
+
+/// How the device tells the driver which slot holds a packet's headers.
+@frozen
+public enum HeaderReport: String, Sendable, CaseIterable, Codable {
+    /// The virtio-net header in the data buffer carries an 8-byte tail naming the slot.
+    case netHeader
+    /// The used entry names the slot; virtio-net header and packet headers lie in it.
+    case usedElement
+}

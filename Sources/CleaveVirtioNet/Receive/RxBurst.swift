@@ -1,0 +1,187 @@
+import CleaveHost
+import CleaveRings
+
+/// The mutable state of a queue, in the arena: reached by pointer, so that the loop pays for no
+/// exclusivity checks.
+struct RxQueueState<Queue: Virtqueue> {
+    var queue: Queue
+    var plan: BurstPlan
+    let claimer: HeaderClaimer
+    let counters: RxCounterBlock
+    let call: NotificationSender
+}
+
+/// A burst's way through an RQ, specialised for ring and method: everything down to the last store
+/// is inlined into `place`.
+///
+/// Reached through closures and not as a generic class: the methods of a generic class, called
+/// through a witness or vtable, run unspecialised.
+enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
+    /// One burst: scan, reserve, claim, place, publish, notify.
+    @inline(__always)
+    static func place<Probe: StageProbe>(
+        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, plainOnly: Bool,
+        _ state: UnsafeMutablePointer<RxQueueState<Queue>>, _ probe: Probe
+    ) -> EnqueueResult {
+        // Locals, so that cursors stay in registers: any store to guest memory might alias `state`.
+        var queue = state.pointee.queue
+        var plan = state.pointee.plan
+        let claimer = state.pointee.claimer
+        let counters = state.pointee.counters
+        if queue.fault != .none { return discard(refs, count, plainOnly, counters) }
+        plan.begin()
+        plan.scan(refs, count, plainOnly: plainOnly, slotSize: claimer.slotSize, Method.self)
+        probe.mark(.parse)
+        queue.refresh(plan.packetCount &* Method.bufferCount)
+        plan.reserve(from: 0, refs, &queue, Method.self)
+        probe.mark(.reserve)
+        var claim = HeaderClaimer.Claim(first: 0, count: 0, retries: 0)
+        if Method.claimsSlots { claim = plan.claim(claimer, refs, &queue, Method.self) }
+        probe.mark(.claim)
+        let placed =
+            Probe.isOn && probe.isApart
+            ? placeApart(refs, plan, queue, claimer, claim, counters, probe)
+            : plan.place(refs, queue, claimer, claim, counters, Method.self)
+        probe.markPlace()
+        let buffers = queue.usedCount
+        countOddBuffers(queue, &plan, counters)
+        if Method.listsSlots { claimer.report(plan.slotList, claim.count) }
+        queue.publish()
+        probe.mark(.publish)
+        state.pointee.queue = queue
+        state.pointee.plan.tinyStreak = plan.tinyStreak
+        state.pointee.plan.sawTiny = false
+        record(placed, buffers: buffers, claim, plan, queue.fault, counters)
+        probe.mark(.complete)
+        var events = call(queue, state.pointee.call, counters)
+        if Method.claimsSlots && plan.metBrokenHeaderQueue { events.insert(.headerQueueBroken) }
+        probe.mark(.notify)
+        if Probe.isOn { note(placed, plan, refs, buffers: buffers, probe) }
+        return EnqueueResult(consumed: placed.refs, delivered: placed.packets, events: events)
+    }
+
+    /// What a measured burst carried; a plan of plain packets has to be written out for that.
+    @inline(never)
+    private static func note<Probe: StageProbe>(
+        _ placed: PlacedBurst, _ plan: BurstPlan, _ refs: UnsafePointer<PacketRef>, buffers: Int,
+        _ probe: Probe
+    ) {
+        var plan = plan
+        plan.list(refs, Method.self)
+        var burst = MeasuredBurst(
+            packets: placed.packets, bytes: placed.bytes, references: placed.refs, buffers: buffers)
+        for index in 0..<plan.plannedCount {
+            let packet = plan.packets[index]
+            if packet.isSplit {
+                burst.splitPackets &+= 1
+                burst.headerBytes &+= Int(packet.headerLength)
+            }
+            if packet.fate == PlannedPacket.Fate(FallbackReason.noSlot) {
+                burst.isShortOfSlots = true
+            }
+        }
+        probe.note(burst)
+    }
+
+    /// Counts buffers that were given back empty, and empty descriptors.
+    @inline(__always)
+    private static func countOddBuffers(
+        _ queue: Queue, _ plan: inout BurstPlan, _ counters: RxCounterBlock
+    ) {
+        if queue.emptyCount > 0 && queue.usedCount > 0 {
+            counters.add(.emptyDescriptors, queue.emptyCount)
+        }
+        if plan.sawTiny {
+            counters.add(.tinyBuffers, plan.tinyBufferCount(usedCount: queue.usedCount))
+            plan.sawTiny = false
+        }
+    }
+
+    /// A burst's writes, one kind after the other.
+    @inline(__always)
+    private static func placeApart<Probe: StageProbe>(
+        _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan, _ queue: Queue,
+        _ claimer: HeaderClaimer, _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock,
+        _ probe: Probe
+    ) -> PlacedBurst {
+        if Method.reportsInUsedElement {
+            _ = pass(refs, plan, queue, claimer, claim, counters, SlotNames.self)
+            probe.mark(.shadow)
+        }
+        _ = pass(refs, plan, queue, claimer, claim, counters, HeaderBytes.self)
+        probe.mark(.headers)
+        let placed = pass(refs, plan, queue, claimer, claim, counters, PayloadBytes.self)
+        probe.mark(.payload)
+        return placed
+    }
+
+    /// Not inlined, so that profilers see each pass by its name.
+    @inline(never)
+    private static func pass<Part: PlacePart>(
+        _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan, _ queue: Queue,
+        _ claimer: HeaderClaimer, _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock,
+        _ part: Part.Type
+    ) -> PlacedBurst {
+        plan.place(refs, queue, claimer, claim, counters, OnePart<Method, Part>.self)
+    }
+
+    /// Not inlined, as `placeMixed`.
+    @inline(never)
+    private static func record(
+        _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim, _ plan: BurstPlan,
+        _ fault: QueueFault, _ counters: RxCounterBlock
+    ) {
+        counters.add(.packets, placed.packets)
+        counters.add(.bytes, placed.bytes)
+        counters.add(.buffers, buffers)
+        counters.add(placed.refs > 0 ? .bursts : .emptyPolls, 1)
+        if Method.leadsWithHeaders {
+            let split = plan.isUniform ? plan.plannedCount : plan.countPlannedSplits()
+            counters.add(.split, split)
+            if Method.skipsSmallBuffers {
+                counters.add(.skippedBuffers, plan.skippedCount)
+                counters.add(.misfits, plan.misfitCount)
+            }
+        }
+        if Method.claimsSlots {
+            let tiny = plan.hasTiny ? plan.plannedTinyCount() : 0
+            counters.add(.split, claim.count &- tiny)
+            if tiny > 0 { counters.add(.tiny, tiny) }
+            counters.add(.slots, claim.count)
+            if claim.retries > 0 { counters.add(.claimRetries, claim.retries) }
+        }
+        if fault != .none { counters.setFault(fault) }
+        counters.probeBurst(refs: placed.refs, packets: placed.packets, buffers: buffers)
+    }
+
+    /// Calls the driver if it asked for it.
+    /// - Returns: what the owner has to know of that.
+    @inline(__always)
+    private static func call(
+        _ queue: Queue, _ sender: NotificationSender, _ counters: RxCounterBlock
+    ) -> QueueEvents {
+        if !queue.wantsCall() { return [] }
+        counters.add(.calls, 1)
+        if sender.isNone { return .call }
+        if sender.send() { return [] }
+        counters.add(.lostCalls, 1)
+        return .callLost
+    }
+
+    /// A broken queue takes everything and delivers nothing.
+    @inline(never)
+    private static func discard(
+        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool,
+        _ counters: RxCounterBlock
+    ) -> EnqueueResult {
+        let count = plainOnly ? BurstPlan.plainCount(refs, count) : count
+        for index in 0..<count {
+            if !refs[index].flags.contains(.more) {
+                counters.addDrop(Int(DropReason.queueBroken.rawValue))
+            }
+            refs[index].flags.insert(.dropped)
+        }
+        if count > 0 { counters.add(.bursts, 1) }
+        return EnqueueResult(consumed: count, delivered: 0, events: [])
+    }
+}

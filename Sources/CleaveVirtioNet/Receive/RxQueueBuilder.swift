@@ -1,0 +1,172 @@
+// control path
+import CleaveHost
+import CleaveRings
+
+/// The operations of an `RxQueue`, specialised and closed over its state.
+struct RxQueueOperations {
+    /// References, how many, and whether they are of packets in one piece.
+    let receive: (UnsafeMutablePointer<PacketRef>, Int, Bool) -> EnqueueResult
+    let base: () -> UInt16
+    let setKicks: (Bool) -> Void
+    #if Profiling
+    /// As `receive`, measured.
+    let receiveMeasured: (UnsafeMutablePointer<PacketRef>, Int, Bool) -> EnqueueResult
+    #endif
+}
+
+/// The checked parts of an RQ over one ring format, before its method is chosen.
+struct RxQueueBuilder<Queue: Virtqueue> {
+    let block: RxCounterBlock
+    private let queue: Queue
+    private let plan: BurstPlan
+    private let claimer: HeaderClaimer
+    private let returns: SlotReturn
+    private let call: NotificationSender
+    private let memory: UnsafeMutableRawPointer
+    #if Profiling
+    let profile: RxProfile
+    let probe: CycleProbe
+    #endif
+
+    /// - Parameter call: of a descriptor that the queue keeps.
+    init(
+        _ configuration: RxQueueConfiguration, call: NotificationSender, _ arena: MemoryArena
+    ) throws(SetupError) {
+        let size = configuration.virtqueue.size
+        _ = try configuration.virtqueue.map(in: configuration.memory)
+        let shadow = try Self.allocate(arena, size * Queue.shadowEntryByteCount)
+        let planMemory = try Self.allocate(
+            arena, BurstPlan.byteCount(burst: configuration.burst, queueSize: size))
+        let counters = try Self.allocate(arena, RxCounterBlock.byteCount)
+        memory = try Self.allocate(arena, Self.stateByteCount)
+        block = RxCounterBlock(memory: counters)
+        queue = try Queue(
+            configuration.virtqueue, features: configuration.features,
+            memory: configuration.memory, shadow: shadow)
+        plan = BurstPlan(
+            memory: planMemory, burst: configuration.burst, queueSize: size,
+            features: configuration.features, dropsOnShortage: configuration.shortage == .drop,
+            policy: configuration.splitPolicy, slotRoom: Self.slotRoom(configuration),
+            smallLimit: configuration.method.smallBufferByteCount)
+        claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
+        returns = configuration.headerQueue?.layout.slotReturn ?? .tail
+        self.call = call
+        #if Profiling
+        profile = try RxProfile(configuration.profileSubject, node: arena.node)
+        probe = CycleProbe(
+            profile.block, memory: try Self.allocate(arena, CycleProbe.byteCount))
+        #endif
+    }
+
+    /// Bytes that measuring takes from the arena.
+    private static var probeByteCount: Int {
+        #if Profiling
+        CycleProbe.byteCount + CacheLine.byteCount
+        #else
+        0
+        #endif
+    }
+
+    /// Packet bytes that a slot holds under the configuration's method; 0 without a header queue.
+    private static func slotRoom(_ configuration: RxQueueConfiguration) -> Int {
+        guard let headerQueue = configuration.headerQueue, configuration.method.needsHeaderQueue
+        else { return 0 }
+        let netHeader = NetHeaderLayout(hashReport: configuration.features.contains(.hashReport))
+        let taken =
+            configuration.method == .headerQueue(.usedElement)
+            ? UsedElementReportPlacement.slotByteCount(
+                headerLength: 0, netHeader: netHeader.byteCount) : 0
+        return headerQueue.layout.slotSize - taken
+    }
+
+    private static var stateByteCount: Int {
+        CacheLine.roundedUp(MemoryLayout<RxQueueState<Queue>>.stride)
+    }
+
+    /// Bytes that a queue takes from its arena, alignment included.
+    static func arenaByteCount(_ configuration: RxQueueConfiguration) -> Int {
+        // Other sizes are refused.
+        let size = min(max(0, configuration.virtqueue.size), PackedLayout.maximumSize)
+        return 5 * CacheLine.byteCount + stateByteCount + size * Queue.shadowEntryByteCount
+            + RxCounterBlock.byteCount + probeByteCount
+            + BurstPlan.byteCount(burst: configuration.burst, queueSize: size)
+    }
+
+    /// Called with a concrete ring, so that the closures are specialised for it and the method.
+    @inline(__always)
+    func operations(_ method: RxMethod) -> RxQueueOperations {
+        switch method {
+        case .whole: operations(WholePlacement.self)
+        case .headerDescriptor: operations(HeaderDescriptorPlacement.self)
+        case .headerPage: operations(HeaderPagePlacement.self)
+        case .alternating: operations(AlternatingPlacement.self)
+        case .headerQueue(let report): operations(report, returns)
+        }
+    }
+
+    @inline(__always)
+    private func operations(_ report: HeaderReport, _ returns: SlotReturn) -> RxQueueOperations {
+        switch (report, returns) {
+        case (.netHeader, .tail): operations(NetHeaderReportPlacement.self)
+        case (.usedElement, .tail): operations(UsedElementReportPlacement.self)
+        case (.netHeader, .ring): operations(OutOfOrder<NetHeaderReportPlacement>.self)
+        case (.usedElement, .ring): operations(OutOfOrder<UsedElementReportPlacement>.self)
+        }
+    }
+
+    @inline(__always)
+    private func operations<Method: PlacementMethod>(_ method: Method.Type) -> RxQueueOperations {
+        typealias State = RxQueueState<Queue>
+        let state = memory.bindMemory(to: State.self, capacity: 1)
+        state.initialize(
+            to: State(
+                queue: queue, plan: plan, claimer: claimer, counters: block,
+                call: call))
+        // Local functions, not closures: profilers show their names.
+        func receive(
+            _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool
+        ) -> EnqueueResult {
+            RxBurst<Queue, Method>.place(refs, count, plainOnly: plainOnly, state, NoProbe())
+        }
+        #if Profiling
+        let probe = probe
+        func receiveMeasured(
+            _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool
+        ) -> EnqueueResult {
+            RxBurst<Queue, Method>.place(refs, count, plainOnly: plainOnly, state, probe)
+        }
+        return RxQueueOperations(
+            receive: receive, base: { state.pointee.queue.base },
+            setKicks: { state.pointee.queue.setKicks(enabled: $0) },
+            receiveMeasured: receiveMeasured)
+        #else
+        return RxQueueOperations(
+            receive: receive, base: { state.pointee.queue.base },
+            setKicks: { state.pointee.queue.setKicks(enabled: $0) })
+        #endif
+    }
+
+    private static func allocate(
+        _ arena: MemoryArena, _ byteCount: Int
+    ) throws(SetupError) -> UnsafeMutableRawPointer {
+        do { return try arena.allocate(byteCount: byteCount) } catch {
+            throw SetupError("queue memory: \(error)")
+        }
+    }
+}
+
+extension RxQueueConfiguration {
+    /// What a profile of the queue says that it is of.
+    fileprivate var profileSubject: RxProfile.Subject {
+        let report = if case .headerQueue(let report) = method { "/\(report)" } else { "" }
+        return RxProfile.Subject(
+            label:
+                "\(method.kind.rawValue)\(report), \(virtqueue.format) ring of \(virtqueue.size), "
+                + "burst \(burst)",
+            ringSize: virtqueue.size,
+            netHeaderByteCount: NetHeaderLayout(hashReport: features.contains(.hashReport))
+                .byteCount,
+            isPacked: virtqueue.format == .packed, namesSlots: method == .headerQueue(.usedElement),
+            claimsSlots: method.needsHeaderQueue)
+    }
+}

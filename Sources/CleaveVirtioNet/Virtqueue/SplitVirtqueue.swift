@@ -1,0 +1,274 @@
+import CleaveHost
+import CleaveRings
+
+/// The device side of an activated split virtqueue.
+///
+/// Pointers and size were checked at activation and never change; everything the driver can
+/// change is read once and checked here. The used ring is never read back.
+struct SplitVirtqueue: Virtqueue {
+    private let descriptors: UnsafeMutableRawPointer
+    private let availRing: UnsafeMutableRawPointer
+    private let usedRing: UnsafeMutableRawPointer
+    /// Used entries of this burst, {le32 id, le32 len} each, `size` of them at most.
+    private let shadow: UnsafeMutablePointer<UInt64>
+    private let mask: UInt16
+    private let allowsIndirect: Bool
+    private var calls: CallRule
+
+    private var regions: RegionCache
+    private var nextAvail: UInt16
+    /// `avail.idx` as last read: nextAvail <= availIndex <= nextAvail + size, modulo 2^16.
+    private var availIndex: UInt16
+    private var nextUsed: UInt16
+    /// `nextUsed` before the last publish, for the event-index rule.
+    private var publishedFrom: UInt16
+    /// The head of the buffer taken last.
+    private var head: UInt16 = 0
+    private(set) var headByteCount = 0
+    private(set) var usedCount = 0
+    /// Descriptors walked one by one in this burst.
+    private var walkedCount = 0
+    private(set) var emptyCount = 0
+    var fault = QueueFault.none
+
+    static var shadowEntryByteCount: Int { 8 + 1 }
+
+    // control path
+    init(
+        _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        shadow: UnsafeMutableRawPointer
+    ) throws(SetupError) {
+        let areas = try addresses.map(in: memory)
+        descriptors = areas.descriptorArea
+        availRing = areas.driverArea
+        usedRing = areas.deviceArea
+        self.shadow = shadow.assumingMemoryBound(to: UInt64.self)
+        mask = UInt16(truncatingIfNeeded: addresses.size - 1)
+        allowsIndirect = features.contains(.indirectDescriptors)
+        calls = CallRule(features)
+        regions = memory.cache
+        nextAvail = addresses.base
+        availIndex = addresses.base
+        nextUsed = addresses.base
+        publishedFrom = addresses.base
+        // A worker polls: kicks would be wasted.
+        SharedWord16(usedRing + SplitLayout.flagsOffset).store(usedNoNotify)
+    }
+
+    var isFresh: Bool { usedCount == 0 && walkedCount == 0 }
+    @inline(__always) var size: Int { Int(mask) &+ 1 }
+
+    // MARK: Taking buffers
+
+    @inline(__always)
+    mutating func refresh(_ count: Int) {
+        if Int(availIndex &- nextAvail) >= count { return }
+        learn()
+    }
+
+    /// Reads `avail.idx`. The driver may have posted what this burst has not used up, no more.
+    @inline(__always)
+    private mutating func learn() {
+        // [V1 acquire <- the driver's release of avail.idx: ring entries and descriptors below it]
+        let index = SharedWord16(availRing + SplitLayout.indexOffset).loadAcquire()
+        if Int(index &- nextAvail) &+ usedCount > size {
+            availIndex = nextAvail
+            fault = .availJump
+        } else {
+            availIndex = index
+        }
+    }
+
+    @inline(__always)
+    mutating func takeRun<Buffer: RunBuffer>(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
+        _ buffer: Buffer.Type
+    ) -> Int {
+        let known = min(count, Int(availIndex &- nextAvail))
+        let limit = min(known, (segments.capacity &- segments.count) / Buffer.descriptorCount)
+        var (taken, hasSwitched) = (0, false)
+        while true {
+            let found = takeSpan(
+                needs + taken &* Buffer.descriptorCount, limit &- taken,
+                segments.base + segments.count, buffer)
+            nextAvail = nextAvail &+ UInt16(truncatingIfNeeded: found)
+            usedCount &+= found
+            segments.count &+= found &* Buffer.descriptorCount
+            taken &+= found
+            // It goes on in the other region: once for nothing, whatever the driver writes
+            // meanwhile.
+            if taken == limit || found == 0 && hasSwitched || !switchRegion() { return taken }
+            hasSwitched = true
+        }
+    }
+
+    /// Whether the next buffer lies in the region before the last one, which is the last one now.
+    @inline(__always)
+    private mutating func switchRegion() -> Bool {
+        let head = nextHead
+        if head > mask { return false }
+        return regions.switchRegion(to: SharedWord64(descriptors + Int(head) &* 16).load())
+    }
+
+    @inline(__always) private var nextHead: UInt16 {
+        let entry = SplitLayout.entriesOffset &+ 2 &* Int(nextAvail & mask)
+        return SharedWord16(availRing + entry).load()
+    }
+
+    /// Buffers in a row, all in the last region.
+    ///
+    /// A loop of its own without a call in it: among the rare cases of `take` the compiler keeps
+    /// the cursors in memory, which cost 9 cycles per packet.
+    @inline(__always)
+    private func takeSpan<Buffer: RunBuffer>(
+        _ needs: UnsafePointer<Int>, _ limit: Int, _ segmentsOut: UnsafeMutablePointer<Segment>,
+        _ buffer: Buffer.Type
+    ) -> Int {
+        let region = regions.last
+        let shadowOut = shadow + usedCount
+        var taken = 0
+        while taken < limit {
+            let index = Int((nextAvail &+ UInt16(truncatingIfNeeded: taken)) & mask)
+            let entry = SplitLayout.entriesOffset &+ 2 &* index
+            let head = SharedWord16(availRing + entry).load()
+            if head > mask { break }
+            var descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
+            var part = taken &* Buffer.descriptorCount
+            var byteCount = needs[part]
+            if Buffer.hasTwoDescriptors {
+                guard descriptor.isLinkedWritable, descriptor.tag <= mask,
+                    let first = region.segment(descriptor, holding: byteCount)
+                else { break }
+                (segmentsOut + part).initialize(to: first)
+                descriptor = Descriptor(readingOnce: descriptors + Int(descriptor.tag) &* 16)
+                part &+= 1
+                byteCount &+= needs[part]
+            }
+            guard descriptor.isSingleWritable,
+                let last = region.segment(descriptor, holding: needs[part])
+            else { break }
+            (segmentsOut + part).initialize(to: last)
+            shadowOut[taken] = UInt64(head) | UInt64(truncatingIfNeeded: byteCount) &<< 32
+            taken &+= 1
+        }
+        return taken
+    }
+
+    @inline(__always)
+    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
+        if nextAvail == availIndex {
+            // A packet over several buffers needs more than `refresh` was asked for.
+            learn()
+            if nextAvail == availIndex { return fault == .none ? .empty : .broken }
+        }
+        head = nextHead
+        if head > mask { return broken(.head) }
+        let descriptor = Descriptor(readingOnce: descriptors + Int(head) &* 16)
+        if descriptor.isSingleWritable && !segments.isFull,
+            let pointer = regions.translate(descriptor.address, descriptor.byteCount)
+        {
+            nextAvail = nextAvail &+ 1
+            headByteCount = Int(descriptor.byteCount)
+            segments.append(pointer, descriptor.byteCount)
+            return BufferFetch(byteCount: Int(descriptor.byteCount))
+        }
+        let walked = DescriptorChain.walk(
+            SplitLinks(table: descriptors, count: size), from: descriptor, need: need,
+            into: segments, allowsIndirect: allowsIndirect, regions: regions,
+            walkedCount: walkedCount)
+        segments.count = walked.segmentCount
+        walkedCount &+= walked.visited
+        headByteCount = walked.headByteCount
+        emptyCount &+= walked.emptyCount
+        if walked.fetch.isBroken { return broken(walked.fault) }
+        if walked.fetch.isBuffer { nextAvail = nextAvail &+ 1 }
+        return walked.fetch
+    }
+
+    @inline(__always)
+    private mutating func broken(_ reason: QueueFault) -> BufferFetch {
+        fault = reason
+        return .broken
+    }
+
+    // MARK: Using buffers
+
+    @inline(__always)
+    mutating func use(_ byteCount: Int) {
+        // At most `size` buffers can be taken between two publishes, so `shadow` has the room.
+        shadow[usedCount] =
+            UInt64(head) | UInt64(UInt32(truncatingIfNeeded: byteCount)) &<< 32
+        usedCount &+= 1
+    }
+
+    @inline(__always) func head(ofUsed index: Int) -> Int {
+        Int(truncatingIfNeeded: shadow[index]) & 0x7fff
+    }
+    var headMarks: UnsafeMutablePointer<UInt8> {
+        UnsafeMutableRawPointer(shadow + size).assumingMemoryBound(to: UInt8.self)
+    }
+
+    /// Heads need 15 bits, so the upper half of `id` is free: slot + 1, 0 = no slot.
+    struct SlotReport: UsedSlotReport {
+        fileprivate let shadow: UnsafeMutablePointer<UInt64>
+
+        @inline(__always)
+        func attach(slot: UInt32, toUsed index: Int) {
+            shadow[index] |= UInt64((slot &+ 1) &<< 16)
+        }
+    }
+
+    @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }
+
+    @inline(__always)
+    mutating func rewind(toUsed count: Int) {
+        // One available entry per used entry.
+        nextAvail = nextAvail &- UInt16(truncatingIfNeeded: usedCount &- count)
+        usedCount = count
+    }
+
+    // MARK: Publishing
+
+    @inline(__always)
+    mutating func publish() {
+        publishedFrom = nextUsed
+        walkedCount = 0
+        emptyCount = 0
+        if usedCount == 0 { return }
+        calls.publish()
+        let entries = (usedRing + SplitLayout.entriesOffset)
+        let start = Int(nextUsed & mask)
+        let untilEnd = size &- start
+        let first = usedCount < untilEnd ? usedCount : untilEnd
+        // Entries are 8 bytes on a 4-byte boundary: copied as bytes, in two spans at the wrap.
+        (entries + start &* 8).copyMemory(from: shadow, byteCount: first &* 8)
+        if first < usedCount {
+            entries.copyMemory(from: shadow + first, byteCount: (usedCount &- first) &* 8)
+        }
+        nextUsed = nextUsed &+ UInt16(truncatingIfNeeded: usedCount)
+        usedCount = 0
+        // [V2 release -> the driver's acquire of used.idx: entries, buffers and header slots]
+        // Sequential: `wantsCall` cannot read the driver's word before this is visible [V3].
+        SharedWord16(usedRing + SplitLayout.indexOffset).storeSequential(nextUsed)
+    }
+
+    @inline(__always)
+    func wantsCall() -> Bool {
+        SplitEvent.isWanted(
+            availRing, upTo: nextUsed, count: Int(nextUsed &- publishedFrom), size: size, calls)
+    }
+
+    func setKicks(enabled wanted: Bool) {
+        let flags = SharedWord16(usedRing + SplitLayout.flagsOffset)
+        if !wanted { return flags.store(usedNoNotify) }
+        let offset = SplitLayout.availEventOffset(size: size)
+        SharedWord16(usedRing + offset).store(availIndex)
+        flags.storeSequential(0)  // [V3]
+        _ = SharedWord16(availRing + SplitLayout.indexOffset).loadSequential()  // [V3]
+    }
+
+    // MARK: Observation (control path)
+
+    /// The next available entry to take: what a stopped queue reports as its base.
+    var base: UInt16 { nextAvail }
+}

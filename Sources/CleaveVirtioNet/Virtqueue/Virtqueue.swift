@@ -1,0 +1,90 @@
+import CleaveHost
+
+/// The device side of a virtqueue as placement sees it, the same verbs for every ring format.
+///
+/// A conforming type is a small bitwise-copyable value (pointers and cursors): a worker copies it
+/// into a local for a burst, so that cursors live in registers although stores to guest memory
+/// might alias anything, and writes it back at the end. One thread at a time.
+///
+/// A burst: `refresh` once; `take` buffers, `use` each with its length; on a shortfall `rewind`;
+/// then `publish` once, and `wantsCall` decides on the one notification.
+protocol Virtqueue: BitwiseCopyable {
+    /// Bytes of private memory per entry: a used entry's shadow, and a mark.
+    static var shadowEntryByteCount: Int { get }
+
+    /// Activates a queue: checks size, alignment and range of its areas.
+    /// - Parameter shadow: `shadowEntryByteCount` zeroed bytes for each of `addresses.size`
+    ///   entries, owned by the caller.
+    // control path
+    init(
+        _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        shadow: UnsafeMutableRawPointer
+    ) throws(SetupError)
+
+    /// Why the queue is broken, or `.none`.
+    var fault: QueueFault { get set }
+    /// Entries in the ring: the most buffers a driver can have posted.
+    var size: Int { get }
+    /// Where the device goes on, for resuming the queue (`VirtqueueAddresses.base`).
+    var base: UInt16 { get }
+    /// Nothing was taken yet in this burst, so all of what a burst may cost is left.
+    var isFresh: Bool { get }
+    /// Used entries shadowed in this burst.
+    var usedCount: Int { get }
+    /// Empty descriptors passed over in this burst, in buffers that were not empty altogether; a
+    /// buffer that was given back and taken again counts twice.
+    var emptyCount: Int { get }
+
+    /// Learns how many buffers the driver has posted, if fewer than `count` are known of.
+    mutating func refresh(_ count: Int)
+
+    /// Takes the next available buffer (a whole chain, every descriptor of it checked) and appends
+    /// its pieces to `segments` as far as the first `need` bytes reach.
+    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
+
+    /// Bytes of the first descriptor of the buffer taken last, empty ones aside.
+    var headByteCount: Int { get }
+
+    /// Takes and uses up to `count` buffers, in order, as long as each is made of plain descriptors
+    /// in the region used last and holds what is needed: nearly all traffic.
+    ///
+    /// Descriptor i of the run gets `needs[i]` bytes and is segment i of those appended; buffer i
+    /// has shadowed entry i.
+    /// - Returns: how many; the next one is for `take` to judge.
+    mutating func takeRun<Buffer: RunBuffer>(
+        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
+        _ buffer: Buffer.Type
+    ) -> Int
+
+    /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
+    mutating func use(_ byteCount: Int)
+
+    /// Names header slots in shadowed used entries.
+    associatedtype SlotReport: UsedSlotReport
+    var slotReport: SlotReport { get }
+
+    /// Head (split) or buffer id (packed) in shadowed entry `index`; below `size`.
+    func head(ofUsed index: Int) -> Int
+    /// `size` bytes, all 0.
+    var headMarks: UnsafeMutablePointer<UInt8> { get }
+
+    /// Untakes the buffers of all shadowed entries from number `usedCount` on. Every buffer taken
+    /// since then must have been used.
+    mutating func rewind(toUsed usedCount: Int)
+
+    /// Writes the shadowed entries to the used ring and makes them visible at once.
+    mutating func publish()
+
+    /// Asks the driver to kick when it posts buffers, or not to, between two bursts. Behind asking,
+    /// the next burst sees what was posted before the driver could know.
+    func setKicks(enabled wanted: Bool)
+
+    /// Whether the driver asked to be called for what the last `publish` made visible.
+    func wantsCall() -> Bool
+}
+
+/// Writes header slots into used entries that are shadowed and not yet published.
+protocol UsedSlotReport: BitwiseCopyable {
+    /// Names header slot `slot` in shadowed entry `index`.
+    func attach(slot: UInt32, toUsed index: Int)
+}

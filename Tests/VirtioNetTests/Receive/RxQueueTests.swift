@@ -1,0 +1,96 @@
+// Making an RQ, and what its counters say.
+import CleaveHost
+import CleaveVirtioNet
+import CleaveTestSupport
+import Testing
+
+@Suite("RQ")
+struct RxQueueTests {
+    private static func configuration(
+        _ guest: EvilGuest, size: Int = 8, burst: Int = 32
+    ) -> RxQueueConfiguration {
+        let ring = EvilRing(guest, size: 8, at: EvilRig.ringAddress)
+        var addresses = ring.addresses
+        addresses.size = size
+        return RxQueueConfiguration(
+            virtqueue: addresses, features: [], memory: guest.memory, method: .whole, burst: burst)
+    }
+
+    @Test("Bursts are 1 to 256", arguments: [-1, 0, 1, 256, 257, Int.max])
+    func burst(burst: Int) throws {
+        let guest = try EvilGuest()
+        let arena = try MemoryArena(byteCount: 1 << 20, pages: .small)
+        do throws(SetupError) {
+            _ = try RxQueue(Self.configuration(guest, burst: burst), in: arena)
+            #expect((1...256).contains(burst))
+        } catch {
+            #expect(error.description == "burst \(burst) is not between 1 and 256")
+        }
+    }
+
+    @Test("An impossible ring is refused before memory is taken", arguments: [0, 3, -8, 65536])
+    func ring(size: Int) throws {
+        let guest = try EvilGuest()
+        let arena = try MemoryArena(byteCount: 4096, pages: .small)
+        let refusal = #expect(throws: SetupError.self) {
+            try RxQueue(Self.configuration(guest, size: size), in: arena)
+        }
+        #expect(refusal?.description.hasPrefix("split ring size \(size)") == true)
+        #expect(arena.usedBytes == 0)
+    }
+
+    @Test("arenaByteCount is enough, and an arena that is too small is named")
+    func arena() throws {
+        let guest = try EvilGuest()
+        try withEvery(Axis("size", [1, 2, 8, 256, 1024]), Axis("burst", [1, 32, 256])) {
+            size, burst in
+            let guest = try EvilGuest()
+            let ring = EvilRing(guest, size: size, at: EvilRig.ringAddress)
+            let configuration = RxQueueConfiguration(
+                virtqueue: ring.addresses, features: [], memory: guest.memory, method: .whole,
+                burst: burst)
+            let arena = try MemoryArena(
+                byteCount: configuration.arenaByteCount, pages: .small)
+            _ = try RxQueue(configuration, in: arena)
+        }
+        let small = try MemoryArena(byteCount: 4096, pages: .small)
+        let refusal = #expect(throws: SetupError.self) {
+            try RxQueue(Self.configuration(guest), in: small)
+        }
+        #expect(refusal?.description.hasPrefix("queue memory: ") == true)
+    }
+
+    @Test("Counters of several RQs add up, reason by reason")
+    func sum() {
+        var left = RxCounters()
+        left.packets = 3
+        left.fallback = [.noSlot: 1, .headerTooLong: 2]
+        left.dropped = [.runt: 5]
+        var right = RxCounters()
+        right.packets = 4
+        right.fault = .loop
+        right.fallback = [.noSlot: 7]
+        right.dropped = [.noBuffer: 2, .runt: 1]
+        let sum = left + right
+        #expect(sum.packets == 7 && sum.fault == .loop)
+        #expect(sum.fallback == [.noSlot: 8, .headerTooLong: 2] && sum.fallbackTotal == 10)
+        #expect(sum.dropped == [.runt: 6, .noBuffer: 2] && sum.droppedTotal == 8)
+    }
+
+    @Test("A queue is resumed where another stopped")
+    func resume() throws {
+        let rig = try EvilRig()
+        for head in 0..<8 { rig.post(head) }
+        rig.enqueue([TestFrames.tcp4([1]), TestFrames.tcp4([2]), TestFrames.tcp4([3])])
+        var addresses = rig.ring.addresses
+        addresses.base = rig.queue.base
+        let arenas = ArenaSupply(chunk: 1 << 18)
+        let next = try arenas.queue(
+            RxQueueConfiguration(
+                virtqueue: addresses, features: .mergeableBuffers, memory: rig.guest.memory,
+                method: .whole))
+        #expect(rig.port.enqueue([TestFrames.tcp4([4])], to: next).fates == [true])
+        #expect(rig.used.map(\.head) == [0, 1, 2, 3])
+        #expect(next.base == 4)
+    }
+}
