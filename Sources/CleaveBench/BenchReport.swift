@@ -183,7 +183,7 @@ public struct BenchReport: Sendable {
 
 /// What a benchmark is doing, for a progress line.
 public struct BenchProgress: Sendable {
-    public enum Phase: String, Sendable { case preparing, verifying, warmingUp, measuring }
+    public enum Phase: String, Sendable { case verifying, warmingUp, measuring }
     public var phase: Phase
     /// Steps done and steps in all, over the whole benchmark.
     public var done: Int

@@ -56,7 +56,8 @@ struct BenchVerifier {
     }
 
     private func isIntact(
-        _ packet: ReceivedPacket, _ pieces: UnsafeBufferPointer<ReceivedPiece>, _ source: PacketRef
+        _ packet: ReceivedPacket, _ pieces: UnsafeBufferPointer<ReceivedSegment>,
+        _ source: PacketRef
     ) -> Bool {
         guard packet.byteCount == Int(source.byteCount) else { return false }
         var offset = 0

@@ -16,7 +16,7 @@ extension cleave_counters {
         empty_turns = counters.emptyPolls
         calls = counters.calls
         claim_retries = counters.claimRetries
-        tiny_buffers = counters.tinyBuffers
+        tiny_buffers = counters.undersizedBuffers
         skipped_buffers = counters.skippedBuffers
         misfits = counters.misfits
         withUnsafeMutableBytes(of: &fallback) { put(counters.fallback, into: $0) }

@@ -117,7 +117,7 @@ func exclusive<Object: HandleObject>(
     if HandleType.bits(of: bits) != Object.type?.rawValue {
         return bits == 0 ? Refusal.invalid : Refusal.stale
     }
-    let slot = HandleSlot(bits)
+    let slot = HandleCell(bits)
     let entered = slot.enter(bits)
     if entered != 0 {
         if entered == Refusal.busy { HandleTable.noteBusy(bits) }

@@ -28,7 +28,7 @@ enum HandleType: UInt64 {
 }
 
 /// One slot of the table.
-struct HandleSlot {
+struct HandleCell {
     let memory: UnsafeMutableRawPointer
 
     @inline(__always)
@@ -154,7 +154,7 @@ enum HandleTable {
         var next = supply.free
         while next != 0 && count < wanted {
             count += 1
-            next = HandleSlot(next - 1).nextFree
+            next = HandleCell(next - 1).nextFree
         }
         return count >= wanted
     }
@@ -164,12 +164,12 @@ enum HandleTable {
         let number: UInt64
         if supply.free != 0 {
             number = supply.free - 1
-            supply.free = HandleSlot(number).nextFree
+            supply.free = HandleCell(number).nextFree
         } else {
             number = supply.unused
             supply.unused += 1
         }
-        let slot = HandleSlot(number)
+        let slot = HandleCell(number)
         slot.generation += 1
         // An object that is given a handle has a type.
         let type = Swift.type(of: object).type?.rawValue ?? 0
@@ -199,26 +199,26 @@ enum HandleTable {
         if bits == 0 { return .refused(Refusal.invalid) }
         if let type, HandleType.bits(of: bits) != type.rawValue { return .refused(Refusal.stale) }
         return locked {
-            let slot = HandleSlot(bits)
+            let slot = HandleCell(bits)
             // Keys change under the lock alone.
             guard slot.key.load() == bits, let object = slot.object else {
                 return .refused(Refusal.stale)
             }
-            if slot.closing.load() == HandleSlot.Closing.ending { return .refused(Refusal.busy) }
+            if slot.closing.load() == HandleCell.Closing.ending { return .refused(Refusal.busy) }
             slot.userCount += 1
             return .object(Unmanaged.fromOpaque(object))
         }
     }
 
     static func endUse(_ handle: OpaquePointer?) {
-        locked { HandleSlot(UInt64(UInt(bitPattern: handle))).userCount -= 1 }
+        locked { HandleCell(UInt64(UInt(bitPattern: handle))).userCount -= 1 }
     }
 
     /// Keeps with a handle why a call on it was refused at once.
     @inline(never)
     static func noteBusy(_ handle: UInt64) {
         locked {
-            let slot = HandleSlot(handle)
+            let slot = HandleCell(handle)
             if slot.key.load() != handle { return }
             object(in: slot)?._withUnsafeGuaranteedRef {
                 _ = $0.note(Refusal(Refusal.busy, "another call on it is under way"))
@@ -227,7 +227,7 @@ enum HandleTable {
     }
 
     /// Under the lock, or with the slot taken.
-    private static func object(in slot: HandleSlot) -> Unmanaged<HandleObject>? {
+    private static func object(in slot: HandleCell) -> Unmanaged<HandleObject>? {
         slot.object.map { Unmanaged<HandleObject>.fromOpaque($0) }
     }
 
@@ -244,17 +244,17 @@ enum HandleTable {
         allMadeFrom object: HandleObject, _ body: ([HandleObject]) -> Void
     ) throws(Refusal) {
         let whose = "an object made from it"
-        let slots = try locked { () throws(Refusal) -> [HandleSlot] in
-            let slots = (0..<supply.unused).map { HandleSlot($0) }.filter {
+        let slots = try locked { () throws(Refusal) -> [HandleCell] in
+            let slots = (0..<supply.unused).map { HandleCell($0) }.filter {
                 self.object(in: $0)?._withUnsafeGuaranteedRef { $0.descends(from: object) } ?? false
             }
-            try close(slots, HandleSlot.Closing.held, whose)
+            try close(slots, HandleCell.Closing.held, whose)
             object.isHeld = true
             return slots
         }
         defer {
             locked {
-                for slot in slots { slot.closing.store(HandleSlot.Closing.no) }
+                for slot in slots { slot.closing.store(HandleCell.Closing.no) }
                 object.isHeld = false
             }
         }
@@ -273,7 +273,7 @@ enum HandleTable {
         _ handle: OpaquePointer, _ object: Unmanaged<Object>, children: [OpaquePointer],
         check: (Object) throws(Refusal) -> Void, finally: (Object) -> Void
     ) throws(Refusal) {
-        let slots = ([handle] + children).map { HandleSlot(UInt64(UInt(bitPattern: $0))) }
+        let slots = ([handle] + children).map { HandleCell(UInt64(UInt(bitPattern: $0))) }
         let refusal = object._withUnsafeGuaranteedRef { object -> Refusal? in
             do throws(Refusal) {
                 try rest(object, slots, check)
@@ -289,14 +289,14 @@ enum HandleTable {
 
     /// Takes an object's slots to end it, if nothing was made from it and `check` agrees.
     private static func rest<Object: HandleObject>(
-        _ object: Object, _ slots: [HandleSlot], _ check: (Object) throws(Refusal) -> Void
+        _ object: Object, _ slots: [HandleCell], _ check: (Object) throws(Refusal) -> Void
     ) throws(Refusal) {
         try locked { () throws(Refusal) in
             guard object.childCount == slots.count - 1 else {
                 throw Refusal(
                     Refusal.busy, "\(object.childCount) objects made from it are left")
             }
-            try close(slots, HandleSlot.Closing.ending, "it")
+            try close(slots, HandleCell.Closing.ending, "it")
             object.isHeld = true
         }
         do throws(Refusal) {
@@ -307,7 +307,7 @@ enum HandleTable {
             }
         } catch {
             locked {
-                for slot in slots { slot.closing.store(HandleSlot.Closing.no) }
+                for slot in slots { slot.closing.store(HandleCell.Closing.no) }
                 object.isHeld = false
             }
             throw error
@@ -316,9 +316,9 @@ enum HandleTable {
 
     /// Under the lock: turns later calls on the slots away.
     private static func close(
-        _ slots: [HandleSlot], _ how: UInt64, _ whose: String
+        _ slots: [HandleCell], _ how: UInt64, _ whose: String
     ) throws(Refusal) {
-        if slots.contains(where: { $0.closing.load() != HandleSlot.Closing.no }) {
+        if slots.contains(where: { $0.closing.load() != HandleCell.Closing.no }) {
             throw Refusal(Refusal.busy, "\(whose) is being reset or destroyed")
         }
         for slot in slots { slot.closing.store(how) }
@@ -329,7 +329,7 @@ enum HandleTable {
     /// - Parameter users: how many of them may be left, the caller being one; nil if they do not
     ///   matter.
     private static func take(
-        _ slots: [HandleSlot], _ whose: String, users: UInt64?
+        _ slots: [HandleCell], _ whose: String, users: UInt64?
     ) throws(Refusal) {
         var deadline = Deadline(nanoseconds: patience)
         var taken = 0
@@ -345,7 +345,7 @@ enum HandleTable {
 
     /// Under the lock, with the slot taken.
     /// - Returns: the table's reference.
-    private static func free(_ slot: HandleSlot) -> Unmanaged<HandleObject> {
+    private static func free(_ slot: HandleCell) -> Unmanaged<HandleObject> {
         // A taken slot has an object.
         let object = Unmanaged<HandleObject>.fromOpaque(slot.object.unsafelyUnwrapped)
         object._withUnsafeGuaranteedRef {
@@ -355,7 +355,7 @@ enum HandleTable {
         slot.key.store(0)
         slot.object = nil
         slot.userCount = 0
-        slot.closing.store(HandleSlot.Closing.no)
+        slot.closing.store(HandleCell.Closing.no)
         slot.nextFree = supply.free
         let offset = UInt64(UInt(bitPattern: slot.memory - cleave_slot(0)))
         supply.free = offset / UInt64(CLEAVE_SLOT_BYTES) + 1

@@ -119,6 +119,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     ///
     /// At most two read-modify-writes for a burst of up to `groupSize` slots in order.
     public func retire(first: Int, count: Int) {
+        assert((0..<layout.slotCount).contains(first) && (0...layout.slotCount).contains(count))
         if let ring {
             var place = takePlaces(count)
             return post(first: first, count: count, at: &place, ring)

@@ -2,7 +2,7 @@ import CleaveVirtioNet
 
 /// One contiguous part of a received packet.
 @frozen
-public struct ReceivedPiece: BitwiseCopyable, Sendable {
+public struct ReceivedSegment: BitwiseCopyable, Sendable {
     // SAFETY: guest memory that the driver owns until it posts the buffer again.
     public nonisolated(unsafe) var pointer: UnsafeRawPointer
     public var byteCount: UInt32

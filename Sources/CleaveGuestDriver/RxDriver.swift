@@ -67,7 +67,7 @@ public struct RxDriverConfiguration: Sendable {
     var alignmentByteCount: Int {
         guard alignsPayload, method == .headerQueue(.netHeader) else { return 0 }
         return NetHeaderLayout(hashReport: allFeatures.contains(.hashReport))
-            .byteCountWithSplitTail
+            .byteCountWithSplitReport
     }
     /// Each chain begins with a header buffer.
     var hasLeadDescriptor: Bool { method == .headerDescriptor || alignmentByteCount > 0 }
@@ -156,7 +156,7 @@ public final class RxDriver: @unchecked Sendable {
         UnsafeBufferPointer(start: state.pointee.packets, count: state.pointee.packetCount)
     }
     /// The pieces that the packets refer to.
-    public var pieces: UnsafeBufferPointer<ReceivedPiece> {
+    public var pieces: UnsafeBufferPointer<ReceivedSegment> {
         UnsafeBufferPointer(start: state.pointee.pieces, count: state.pointee.pieceCount)
     }
 
@@ -199,11 +199,21 @@ public final class RxDriver: @unchecked Sendable {
     /// Header slots retired since creation.
     public var retiredSlotCount: UInt64 { state.pointee.retiredSlotCount }
     /// Bytes between the start of the buffer in which a piece lies and the piece.
-    public func bufferOffset(of piece: ReceivedPiece) -> Int {
+    public func bufferOffset(of piece: ReceivedSegment) -> Int {
         state.pointee.bufferOffset(
             of: piece.pointer, dataBuffer: configuration.shape.bufferByteCount,
             headerBuffer: configuration.headerBufferStride)
     }
     /// Buffers used with length 0.
     public var emptyBufferCount: UInt64 { state.pointee.emptyBufferCount }
+}
+
+// What the device says of a packet beyond its bytes: read when asked for, so that a harvest pays
+// nothing for it.
+extension RxDriver {
+    /// The virtio-net header of one of `packets`: checksum state, segmentation, hash. Its fields
+    /// are the device's word; `hdrLen` is a hint but for a packet that is split.
+    public func netHeader(of packet: ReceivedPacket) -> NetHeader {
+        NetHeader(load: packet.netHeader, byteCount: state.pointee.netHeaderByteCount)
+    }
 }

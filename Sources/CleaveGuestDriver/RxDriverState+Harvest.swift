@@ -149,7 +149,7 @@ extension RxDriverState {
             packet.bufferCount = NetHeader(load: start, byteCount: netHeaderByteCount).numBuffers
         }
         if !hasSplitTail { return true }
-        let tail = SplitTail(load: start + netHeaderByteCount)
+        let tail = SplitReport(load: start + netHeaderByteCount)
         if !tail.isSplit { return true }
         packet.headerLength = tail.headerLength
         if headersLead {
@@ -194,7 +194,7 @@ extension RxDriverState {
             let buffer = bufferAt[head &+ position]
             let here = min(left, Int(buffer.byteCount))
             (pieces + pieceCount).initialize(
-                to: ReceivedPiece(
+                to: ReceivedSegment(
                     pointer: pointer(buffer) + skip,
                     byteCount: UInt32(truncatingIfNeeded: here &- skip)))
             pieceCount &+= 1

@@ -7,7 +7,7 @@ struct RxDriverState {
     let chainLength: Int
     let chainCount: Int
     let packets: UnsafeMutablePointer<ReceivedPacket>
-    let pieces: UnsafeMutablePointer<ReceivedPiece>
+    let pieces: UnsafeMutablePointer<ReceivedSegment>
     var packetCount = 0
     var pieceCount = 0
     var harvestedCount: UInt64 = 0
@@ -22,7 +22,7 @@ struct RxDriverState {
     let isMergeable: Bool
     let isInOrder: Bool
     let netHeaderByteCount: Int
-    /// A `SplitTail` follows the virtio-net header in data buffers.
+    /// A `SplitReport` follows the virtio-net header in data buffers.
     let hasSplitTail: Bool
     /// What precedes a packet in its data buffers, if it has no slot of its own.
     let prefixByteCount: Int
@@ -73,7 +73,7 @@ struct RxDriverState {
         let method = configuration.method
         hasSplitTail = method != .whole && method != .headerQueue(.usedElement)
         prefixByteCount =
-            netHeaderByteCount + (hasSplitTail ? NetHeaderLayout.splitTailByteCount : 0)
+            netHeaderByteCount + (hasSplitTail ? NetHeaderLayout.splitReportByteCount : 0)
         firstDataPosition = configuration.alignmentByteCount > 0 ? 1 : 0
         headersLead = hasSplitTail && !method.needsHeaderQueue
         payloadSharesChain = method == .headerDescriptor

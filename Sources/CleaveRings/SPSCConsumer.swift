@@ -2,23 +2,23 @@
 ///
 /// One thread at a time. Peeking has no effect: what is not released stays.
 @frozen
-public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
+public struct SPSCConsumer<Element: BitwiseCopyable>: ~Copyable, @unchecked Sendable {
     // SAFETY: one thread at a time holds this value (it cannot be copied); what it shares with
     // the producer goes through shared words with explicit ordering, and the memory outlives it.
-    @usableFromInline let ring: SPSCRing<Slot>
+    @usableFromInline let ring: SPSCRing<Element>
     @usableFromInline var head: UInt32
     /// The tail as last seen: stale on the safe side, so the producer's line is read only when
     /// the ring looks too empty.
     @usableFromInline var cachedTail: UInt32
 
-    init(_ ring: SPSCRing<Slot>) {
+    init(_ ring: SPSCRing<Element>) {
         self.ring = ring
         head = ring.head.load()
         // [R1 acquire <- release in SPSCProducer.commit]
         cachedTail = ring.tail.loadAcquire()
     }
 
-    /// How many of `count` slots can be read now, 0 to `count`.
+    /// How many of `count` elements can be read now, 0 to `count`.
     @inlinable
     public mutating func peek(_ count: Int) -> Int {
         var ready = Int(cachedTail &- head)
@@ -30,15 +30,16 @@ public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
         return ready < count ? ready : count
     }
 
-    /// The readable slot `offset` (below the count that `peek` gave).
+    /// The readable element `offset` (below the count that `peek` gave).
     @inlinable
-    public subscript(offset: Int) -> Slot {
-        ring.slots[ring.index(head &+ UInt32(truncatingIfNeeded: offset))]
+    public subscript(offset: Int) -> Element {
+        ring.elements[ring.index(head &+ UInt32(truncatingIfNeeded: offset))]
     }
 
-    /// Gives the first `count` readable slots back to the producer.
+    /// Gives the first `count` readable elements back to the producer.
     @inlinable
     public mutating func release(_ count: Int) {
+        assert(count >= 0 && count <= Int(cachedTail &- head), "I1: no more than there are")
         head = head &+ UInt32(truncatingIfNeeded: count)
         // [R2 release -> acquire in SPSCProducer.reserve]
         ring.head.storeRelease(head)
@@ -47,7 +48,7 @@ public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
     /// Copies up to `count` elements out and releases them.
     /// - Returns: how many there were.
     @inlinable
-    public mutating func pop(into elements: UnsafeMutablePointer<Slot>, count: Int) -> Int {
+    public mutating func pop(into elements: UnsafeMutablePointer<Element>, count: Int) -> Int {
         let ready = copy(into: elements, count: count)
         if ready > 0 { release(ready) }
         return ready
@@ -56,13 +57,13 @@ public struct SPSCConsumer<Slot: BitwiseCopyable>: ~Copyable, @unchecked Sendabl
     /// Copies up to `count` elements out and leaves them in the ring until `release`.
     /// - Returns: how many there were.
     @inlinable
-    public mutating func copy(into elements: UnsafeMutablePointer<Slot>, count: Int) -> Int {
+    public mutating func copy(into elements: UnsafeMutablePointer<Element>, count: Int) -> Int {
         let ready = peek(count)
         let start = ring.index(head)
         let untilEnd = ring.capacity &- start
         let first = ready < untilEnd ? ready : untilEnd
-        elements.update(from: ring.slots + start, count: first)
-        if first < ready { (elements + first).update(from: ring.slots, count: ready &- first) }
+        elements.update(from: ring.elements + start, count: first)
+        if first < ready { (elements + first).update(from: ring.elements, count: ready &- first) }
         return ready
     }
 }

@@ -111,14 +111,6 @@ public final class HeaderQueue: @unchecked Sendable {
     /// An RQ is gone, or was reset, that had reported so many.
     package func noteReported(_ count: UInt64) { reportedEarlier.fetchAdd(count) }
 
-    /// Claims up to `wanted` slots, as a burst does, and leaves them unwritten: to measure claims,
-    /// or to hold slots back. For queues whose slots return by the tail.
-    /// - Returns: number of the first slot, free-running, and how many.
-    public func claim(_ wanted: Int) -> (first: UInt32, count: Int) {
-        let claim = claimer.claim(wanted)
-        return (claim.first, claim.count)
-    }
-
     /// Whether the driver moved the tail to where it cannot be; the queue's RQs go on unsplit.
     public var isBroken: Bool { claimer.isBroken }
     /// Slots the device may claim now: a snapshot that other threads may change at once.

@@ -22,7 +22,7 @@ public enum QueueFault: UInt8, Sendable, CaseIterable {
     /// A buffer or table is not inside guest memory, or its end wraps around.
     case range
     /// 64 buffers in a row were too small for a virtio-net header.
-    case tinyBuffers
+    case undersizedBuffers
     /// A packed buffer id is not below the queue size.
     case id
     /// A packed list runs on into descriptors that the driver did not make available, again and
@@ -33,6 +33,8 @@ public enum QueueFault: UInt8, Sendable, CaseIterable {
     /// A chain holds more than 2^32 bytes.
     case overflow
 
-    /// The name in reports.
-    public var name: String { String(describing: self) }
+    /// The name in reports; what they say is older than the case's name.
+    public var name: String {
+        self == .undersizedBuffers ? "tinyBuffers" : String(describing: self)
+    }
 }

@@ -26,9 +26,9 @@ public struct RxCounters: Sendable, Equatable {
     /// Compare-and-swaps of slot claims that another RQ won.
     public var claimRetries: UInt64 = 0
     /// Buffers given back with length 0 because they could not hold a net header.
-    public var tinyBuffers: UInt64 = 0
+    public var undersizedBuffers: UInt64 = 0
     /// Descriptors of length 0 that were passed over in buffers with room elsewhere; an empty
-    /// buffer counts in `tinyBuffers`.
+    /// buffer counts in `undersizedBuffers`.
     public var emptyDescriptors: UInt64 = 0
     /// Small buffers that method C gave back empty within a packet, since they did not hold the
     /// rest of its payload.
@@ -61,7 +61,7 @@ public struct RxCounters: Sendable, Equatable {
         calls = block.read(.calls)
         lostCalls = block.read(.lostCalls)
         claimRetries = block.read(.claimRetries)
-        tinyBuffers = block.read(.tinyBuffers)
+        undersizedBuffers = block.read(.undersizedBuffers)
         emptyDescriptors = block.read(.emptyDescriptors)
         skippedBuffers = block.read(.skippedBuffers)
         misfits = block.read(.misfits)
@@ -90,7 +90,7 @@ public struct RxCounters: Sendable, Equatable {
         sum.calls += right.calls
         sum.lostCalls += right.lostCalls
         sum.claimRetries += right.claimRetries
-        sum.tinyBuffers += right.tinyBuffers
+        sum.undersizedBuffers += right.undersizedBuffers
         sum.emptyDescriptors += right.emptyDescriptors
         sum.skippedBuffers += right.skippedBuffers
         sum.misfits += right.misfits

@@ -1,7 +1,7 @@
 // control path
 
 /// Where headers go. A, B and C report a split, or that there is none, in the 8 bytes behind the
-/// virtio-net header (`SplitTail`, slot 0).
+/// virtio-net header (`SplitReport`, slot 0).
 public enum RxMethod: Sendable, Equatable {
     /// Nowhere else: packets are placed whole.
     case whole

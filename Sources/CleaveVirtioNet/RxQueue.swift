@@ -29,9 +29,9 @@ public final class RxQueue: @unchecked Sendable {
     // constant, or counter words with one writer.
 
     /// The largest burst that may be configured.
-    public static let maximumBurst = BurstPlan.maximumPackets
+    public static let maximumBurst = BurstLimit.packets
     /// Most references of one packet.
-    public static let maximumRefsPerPacket = BurstPlan.maximumRefsPerPacket
+    public static let maximumRefsPerPacket = BurstLimit.refsPerPacket
 
     public let configuration: RxQueueConfiguration
     /// Where the cycles of its turns go; nil in a build without the trait Profiling.
@@ -156,7 +156,7 @@ public final class RxQueue: @unchecked Sendable {
     #endif
 
     /// Asks the driver to kick when it posts buffers, or not to: before and after a sleep, by
-    /// whoever calls `enqueue`. Behind asking, the next `enqueue` sees what was posted before.
+    /// whoever calls `enqueue`. After asking, the next `enqueue` sees what was posted before.
     public func setKicks(enabled: Bool) { operations.setKicks(enabled) }
 
     /// Where a stopped queue is resumed (`VirtqueueAddresses.base`).

@@ -22,7 +22,7 @@ public struct SplitPolicy: Sendable, Equatable {
     }
 
     /// The largest threshold, the length of the largest packet: with it nothing is split.
-    public static let maximumThreshold = BurstPlan.maximumPacketByteCount
+    public static let maximumThreshold = BurstLimit.packetByteCount
 
     func check() throws(SetupError) {
         guard (0...Self.maximumThreshold).contains(threshold) else {

@@ -33,7 +33,7 @@ public struct TxPacket: BitwiseCopyable, Sendable {
 
     /// A packet of one segment that lies behind `netHeaderByteCount` bytes of net header.
     @inline(__always)
-    init(_ segment: Segment, behind netHeaderByteCount: Int = 0, asking request: TxRequest) {
+    init(_ segment: Segment, behind netHeaderByteCount: Int = 0, offload request: TxOffload) {
         address = UInt64(UInt(bitPattern: segment.pointer + netHeaderByteCount))
         byteCount = segment.byteCount &- UInt32(truncatingIfNeeded: netHeaderByteCount)
         netFlags = request.netFlags

@@ -4,7 +4,7 @@ import CleaveGuestDriver
 import CleaveHost
 import CleaveTraffic
 import CleaveRings
-import CleaveVirtioNet
+@_spi(Measure) import CleaveVirtioNet
 
 /// Counts `operation` on items of `kind`, `rounds` bursts of 32, under the name
 /// "OPERATION KIND part".
@@ -74,7 +74,7 @@ private func countFetch(_ ring: RingFormat, packets: Int) throws {
     for round in 0..<packets / 32 + 16 {
         let isCounted = round >= 16
         if isCounted { cleave_count_toggle() }
-        let taken = queue.turn(32, byteCount: 76)
+        let taken = queue.poll(32, byteCount: 76)
         if isCounted { cleave_count_toggle() }
         let found = driver.harvest()
         driver.finish()

@@ -1,13 +1,13 @@
 import CleaveRings
 
 /// An SPSC ring over memory of its own, with both cursors anywhere.
-final class RingMemory<Slot: BitwiseCopyable> {
+final class RingMemory<Element: BitwiseCopyable> {
     let memory: UnsafeMutableRawPointer
-    let ring: SPSCRing<Slot>
+    let ring: SPSCRing<Element>
 
     /// - Parameter start: where both free-running cursors stand.
     init(capacity: Int, start: UInt32 = 0) {
-        let byteCount = SPSCRing<Slot>.byteCount(capacity: capacity)
+        let byteCount = SPSCRing<Element>.byteCount(capacity: capacity)
         memory = .allocate(byteCount: byteCount, alignment: CacheLine.byteCount)
         // What was there before must not matter.
         memory.initializeMemory(as: UInt8.self, repeating: 0xaa, count: byteCount)

@@ -28,20 +28,20 @@ extension Slot24: NumberedSlot {
 }
 
 /// A ring and its naive twin, moved together.
-struct TwinRing<Slot: NumberedSlot>: ~Copyable {
-    let memory: RingMemory<Slot>
-    var producer: SPSCProducer<Slot>
-    var consumer: SPSCConsumer<Slot>
-    var naive: [Slot] = []
+struct TwinRing<Element: NumberedSlot>: ~Copyable {
+    let memory: RingMemory<Element>
+    var producer: SPSCProducer<Element>
+    var consumer: SPSCConsumer<Element>
+    var naive: [Element] = []
     private var number: UInt64 = 1
-    private let buffer: UnsafeMutablePointer<Slot>
+    private let buffer: UnsafeMutablePointer<Element>
 
     init(capacity: Int, start: UInt32) {
         memory = RingMemory(capacity: capacity, start: start)
         producer = memory.ring.makeProducer()
         consumer = memory.ring.makeConsumer()
         buffer = .allocate(capacity: 64)
-        buffer.initialize(repeating: Slot(number: 0), count: 64)
+        buffer.initialize(repeating: Element(number: 0), count: 64)
     }
 
     deinit { buffer.deallocate() }
@@ -49,9 +49,9 @@ struct TwinRing<Slot: NumberedSlot>: ~Copyable {
     var capacity: Int { memory.ring.capacity }
     var free: Int { capacity - naive.count }
 
-    mutating func next() -> Slot {
+    mutating func next() -> Element {
         number &+= 1
-        return Slot(number: number)
+        return Element(number: number)
     }
 
     /// - Returns: whether ring and twin agree.
@@ -112,10 +112,10 @@ struct TwinRing<Slot: NumberedSlot>: ~Copyable {
 @Suite("SPSC ring against a naive queue")
 struct SPSCRingTests {
     /// Every burst of pushes followed by every burst of pops, from every fill and start.
-    private func bursts<Slot: NumberedSlot>(_ type: Slot.Type) {
+    private func bursts<Element: NumberedSlot>(_ type: Element.Type) {
         for capacity in smallCapacities {
             for start in cursorStarts {
-                var twin = TwinRing<Slot>(capacity: capacity, start: start)
+                var twin = TwinRing<Element>(capacity: capacity, start: start)
                 var agree = true
                 for pushed in 0...(capacity + 1) {
                     for popped in 0...(capacity + 1) {

@@ -5,7 +5,7 @@ import Testing
 
 @Suite("SPSC ring between two threads")
 struct SPSCStressTests {
-    struct Slot: BitwiseCopyable {
+    struct Element: BitwiseCopyable {
         var number: UInt64
         var check: UInt64
         init(_ number: UInt64) {
@@ -24,11 +24,11 @@ struct SPSCStressTests {
     @Test("Sum and order", arguments: [1, 2, 16, 256], [1, 5, 32])
     func sumAndOrder(_ capacity: Int, _ burst: Int) throws {
         let total: UInt64 = capacity < 16 ? 20_000 : 200_000
-        let byteCount = SPSCRing<Slot>.byteCount(capacity: capacity)
+        let byteCount = SPSCRing<Element>.byteCount(capacity: capacity)
         let memory = UnsafeMutableRawPointer.allocate(
             byteCount: byteCount, alignment: CacheLine.byteCount)
         defer { memory.deallocate() }
-        let ring = SPSCRing<Slot>(memory: memory, capacity: capacity)
+        let ring = SPSCRing<Element>(memory: memory, capacity: capacity)
         // Near the wrap of the cursors, which is passed on the way.
         SharedWord32(memory).store(UInt32.max - 10_000)
         SharedWord32(memory + 128).store(UInt32.max - 10_000)
@@ -48,9 +48,9 @@ struct SPSCStressTests {
 
     /// Whole bursts in turn with single reserve and commit.
     private static func produce(
-        _ producer: inout SPSCProducer<Slot>, _ total: UInt64, _ burst: Int
+        _ producer: inout SPSCProducer<Element>, _ total: UInt64, _ burst: Int
     ) {
-        let buffer = UnsafeMutablePointer<Slot>.allocate(capacity: burst)
+        let buffer = UnsafeMutablePointer<Element>.allocate(capacity: burst)
         defer { buffer.deallocate() }
         var sent: UInt64 = 0
         var patience = Patience()
@@ -59,12 +59,12 @@ struct SPSCStressTests {
             let taken: Int
             if sent & 1 == 0 {
                 for offset in 0..<wanted {
-                    (buffer + offset).initialize(to: Slot(sent + UInt64(offset)))
+                    (buffer + offset).initialize(to: Element(sent + UInt64(offset)))
                 }
                 taken = producer.push(buffer, count: wanted)
             } else {
                 taken = producer.reserve(wanted)
-                for offset in 0..<taken { producer[offset] = Slot(sent + UInt64(offset)) }
+                for offset in 0..<taken { producer[offset] = Element(sent + UInt64(offset)) }
                 if taken > 0 { producer.commit(taken) }
             }
             sent += UInt64(taken)
@@ -73,13 +73,13 @@ struct SPSCStressTests {
     }
 
     private static func consume(
-        _ consumer: inout SPSCConsumer<Slot>, _ total: UInt64, _ burst: Int
+        _ consumer: inout SPSCConsumer<Element>, _ total: UInt64, _ burst: Int
     ) -> Outcome {
-        let buffer = UnsafeMutablePointer<Slot>.allocate(capacity: burst)
+        let buffer = UnsafeMutablePointer<Element>.allocate(capacity: burst)
         defer { buffer.deallocate() }
         var outcome = Outcome()
         var patience = Patience()
-        func accept(_ slot: Slot) {
+        func accept(_ slot: Element) {
             if slot.number != outcome.received || !slot.isIntact { outcome.wrong += 1 }
             outcome.received += 1
             outcome.sum &+= slot.number

@@ -4,7 +4,7 @@
 import CleaveHost
 import CleaveTraffic
 import Provenance
-import CleaveVirtioNet
+@_spi(Measure) import CleaveVirtioNet
 
 /// In which order frames come.
 enum Order: String, Encodable, CaseIterable {

@@ -79,6 +79,7 @@ struct HeaderClaimer: BitwiseCopyable {
             // [H2 both ways: claims are ordered among workers]
             let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
             if attempt.exchanged {
+                assert(count > 0 && count <= Int(slotCount) && count <= wanted)
                 let first = UInt32(truncatingIfNeeded: start)
                 // For observation: two workers may store out of order, so it can lag.
                 publicHead.store(first &+ UInt32(truncatingIfNeeded: count))

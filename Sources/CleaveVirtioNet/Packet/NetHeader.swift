@@ -36,17 +36,15 @@ public struct NetHeaderLayout: BitwiseCopyable, Sendable, Equatable {
 
     /// Whether the header ends with the hash fields.
     @inlinable public var hasHashReport: Bool { byteCount >= Self.hashReportByteCount }
-    /// Offset of the split tail, which follows the header.
-    @inlinable public var splitTailOffset: Int { byteCount }
     /// Bytes of the header with the split tail behind it.
-    @inlinable public var byteCountWithSplitTail: Int { byteCount &+ Self.splitTailByteCount }
+    @inlinable public var byteCountWithSplitReport: Int { byteCount &+ Self.splitReportByteCount }
 
     /// Header of a modern device without further features.
     @inlinable public static var basicByteCount: Int { 12 }
     /// Header with HASH_REPORT.
     @inlinable public static var hashReportByteCount: Int { 20 }
-    /// Bytes of `SplitTail`.
-    @inlinable public static var splitTailByteCount: Int { 8 }
+    /// Bytes of `SplitReport`.
+    @inlinable public static var splitReportByteCount: Int { 8 }
 
     @inlinable public static var flagsOffset: Int { 0 }
     @inlinable public static var gsoTypeOffset: Int { 1 }
@@ -165,20 +163,13 @@ public struct NetHeader: BitwiseCopyable, Sendable, Equatable {
         }
         store(to: pointer, byteCount: byteCount)
     }
-
-    /// Writes `numBuffers` alone into the header at `pointer`: it is known last.
-    @inlinable
-    public static func storeNumBuffers(_ count: UInt16, to pointer: UnsafeMutableRawPointer) {
-        pointer.storeBytes(
-            of: count.littleEndian, toByteOffset: NetHeaderLayout.numBuffersOffset, as: UInt16.self)
-    }
 }
 
 /// The split report behind the virtio-net header of a queue that reports by `netHeader`.
 ///
 /// The device writes it for every packet, split or not, so that a driver never reads a stale one.
 @frozen
-public struct SplitTail: BitwiseCopyable, Sendable, Equatable {
+public struct SplitReport: BitwiseCopyable, Sendable, Equatable {
     /// Header slot that holds the packet's headers; 0 when not split.
     public var slot: UInt32
     /// Bytes of L2 to L4 headers in that slot; 0 when not split.
@@ -189,8 +180,8 @@ public struct SplitTail: BitwiseCopyable, Sendable, Equatable {
     /// Bit of `flags`: the headers lie in `slot`, the data buffers hold payload only.
     @inlinable public static var splitFlag: UInt16 { 1 }
     /// The report of a packet that lies whole in its data buffers.
-    @inlinable public static var notSplit: SplitTail {
-        SplitTail(slot: 0, headerLength: 0, flags: 0)
+    @inlinable public static var notSplit: SplitReport {
+        SplitReport(slot: 0, headerLength: 0, flags: 0)
     }
     /// Whether bit 0 of `flags` is set.
     @inlinable public var isSplit: Bool { flags & Self.splitFlag != 0 }

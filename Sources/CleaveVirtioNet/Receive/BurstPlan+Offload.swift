@@ -24,7 +24,7 @@ extension BurstPlan {
             if !context.needsChecksum || context.gsoSize == 0 { return .badOffload }
             return segmentationRefusal(context, refs + 1, count &- 1, byteCount)
         }
-        let isAllowed = !context.needsChecksum || features.contains(.guestChecksum)
+        let isAllowed = !context.needsChecksum || settings.features.contains(.guestChecksum)
         return isAllowed ? nil : .offloadNotNegotiated
     }
 
@@ -47,10 +47,12 @@ extension BurstPlan {
         default: return .badOffload
         }
         if !fits || !walk.split.isSplittable { return .badOffload }
-        // What the checksum starts behind is what the segments repeat.
+        // Every segment repeats the headers up to `csum_start`, so it must be where the transport
+        // header begins.
         if Int(context.csumStart) != walk.transportStart { return .badOffload }
         let all: VirtioFeatures = hasECN ? [needed, .guestECN] : needed
-        return features.isSuperset(of: all.union(.guestChecksum)) ? nil : .offloadNotNegotiated
+        return settings.features.isSuperset(of: all.union(.guestChecksum))
+            ? nil : .offloadNotNegotiated
     }
 
     /// The net header of a packet that does not go the simple way: with what its context says, as
@@ -61,11 +63,11 @@ extension BurstPlan {
         var header = NetHeader(hdrLen: packet.headerLength, numBuffers: packet.bufferCount)
         let run = refs + packet.firstRef
         guard let context = run[0].context else { return header }
-        if features.contains(.hashReport) && context.hashReport != 0 {
+        if settings.features.contains(.hashReport) && context.hashReport != 0 {
             header.hashValue = context.hashValue
             header.hashReport = context.hashReport
         }
-        if !features.contains(.guestChecksum) { return header }
+        if !settings.features.contains(.guestChecksum) { return header }
         header.flags = context.flags
         if !context.needsChecksum { return header }
         header.csumStart = context.csumStart

@@ -12,7 +12,9 @@ struct PlacedBurst: BitwiseCopyable {
 
 /// What the loops of `place` need on every packet, read once: behind the plan's address each would
 /// be loaded anew after every store.
-private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
+private struct PlaceConstants<
+    Report: UsedSlotReport, Method: PlacementMethod, Part: PlacePart
+>: BitwiseCopyable {
     let segments: UnsafePointer<Segment>
     let netHeaderByteCount: Int
     let slots: UnsafeMutableRawPointer
@@ -24,7 +26,7 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
 
     /// The slot of the claim's number `number`, which counts from `Claim.first`.
     @inline(__always)
-    func slot<Method: PlacementMethod>(_ number: UInt32, _ method: Method.Type) -> UInt32 {
+    func slot(_ number: UInt32) -> UInt32 {
         Method.listsSlots
             ? UInt32(slotList[Int(truncatingIfNeeded: number)]) : number & slotMask
     }
@@ -34,10 +36,10 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
 
     /// Starts loading the first slots of a span from `start` to `last`, for writing.
     @inline(__always)
-    func prefetchSlots<Method: PlacementMethod>(
-        _ start: UnsafeMutableRawPointer, last: UnsafeMutableRawPointer, _ method: Method.Type
+    func prefetchSlots(
+        _ start: UnsafeMutableRawPointer, last: UnsafeMutableRawPointer
     ) {
-        if !Method.claimsSlots || !Method.writesHeaders || Method.listsSlots { return }
+        if !Method.claimsSlots || !Part.writesHeaders || Method.listsSlots { return }
         var next = start
         let end = min(start + Self.slotsAhead &* slotSize, last)
         while next < end {
@@ -52,11 +54,11 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     /// cache on every packet and fill the store buffer: 45 to 40 cycles at 64 bytes. Data buffers
     /// gain nothing by it: page-aligned ones push each other out of their cache set again.
     @inline(__always)
-    func prefetchSlot<Method: PlacementMethod>(
+    func prefetchSlot(
         ahead slot: UnsafeMutableRawPointer, last: UnsafeMutableRawPointer, _ index: Int,
-        of count: Int, _ method: Method.Type
+        of count: Int
     ) {
-        if !Method.claimsSlots || !Method.writesHeaders { return }
+        if !Method.claimsSlots || !Part.writesHeaders { return }
         if Method.listsSlots {
             let number = min(index &+ Self.slotsAhead, count &- 1)
             prefetchSlot(slots + Int(slotList[number]) &* slotSize)
@@ -78,8 +80,8 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     ///
     /// Behind the burst's last packet it is some older pointer, or none: nothing is touched by it.
     @inline(__always)
-    func prefetchPayload<Method: PlacementMethod>(
-        behind place: SimplePlace, _ byteCount: UInt32, _ method: Method.Type
+    func prefetchPayload(
+        after place: PlainTarget, _ byteCount: UInt32
     ) {
         if byteCount < 256 { return }
         let next = segments[place.segmentIndex &+ 2 &* Method.partCount &- 1].pointer
@@ -94,8 +96,8 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
     /// How many of the claim's slots from number `number` on, at most `count`, lie one after the
     /// other.
     @inline(__always)
-    func span<Method: PlacementMethod>(
-        _ number: UInt32, _ count: Int, _ method: Method.Type
+    func span(
+        _ number: UInt32, _ count: Int
     ) -> Int {
         if !Method.claimsSlots { return count }
         return Method.listsSlots ? 1 : min(count, Int(slotMask &- number & slotMask) &+ 1)
@@ -103,7 +105,7 @@ private struct PlaceConstants<Report: UsedSlotReport>: BitwiseCopyable {
 }
 
 /// Where a packet of one source segment goes whose buffers are as in a run.
-private struct SimplePlace: BitwiseCopyable {
+private struct PlainTarget: BitwiseCopyable {
     let headerLength: UInt16
     let bufferCount: UInt16
     let usedIndex: Int
@@ -133,53 +135,53 @@ extension BurstPlan {
     /// Writes every planned packet to where it belongs, or those parts of it that the method
     /// names. The packets that split take the claim's slots in order, all of them.
     @inline(__always)
-    func place<Queue: Virtqueue, Method: PlacementMethod>(
+    func place<Queue: Virtqueue, Part: PlacePart>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ queue: Queue, _ claimer: HeaderClaimer,
-        _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock, _ method: Method.Type
+        _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock, _ part: Part.Type
     ) -> PlacedBurst {
-        let constants = PlaceConstants(
+        let constants = PlaceConstants<Queue.SlotReport, Method, Part>(
             segments: segments.base, netHeaderByteCount: netHeaderByteCount, slots: claimer.slots,
             slotMask: claimer.slotCount &- 1, slotSize: claimer.slotSize,
             slotList: slotList, report: queue.slotReport)
         if plannedCount == 0 { return PlacedBurst() }
-        if isUniform && padMask == 0 && (!Method.splits || splitCount == plannedCount) {
-            return placeUniform(refs, claim.first, constants, method)
+        if isUniform && settings.padMask == 0 && (!Method.splits || splitCount == plannedCount) {
+            return placeUniform(refs, claim.first, constants)
         }
-        var rare = self
-        rare.list(refs, method)
-        return rare.placeMixed(refs, claim.first, constants, counters, method)
+        var listed = self
+        listed.list(refs)
+        return listed.placeMixed(refs, claim.first, constants, counters)
     }
 
     /// A uniform burst in which every packet splits, or none: a loop of its own without a rare
-    /// case in it, as `takeRun`; and without a slot's address to work out, span by span.
+    /// case in it, as `popRun`; and without a slot's address to work out, span by span.
     @inline(__always)
-    private func placeUniform<Report: UsedSlotReport, Method: PlacementMethod>(
+    private func placeUniform<Report: UsedSlotReport, Part: PlacePart>(
         _ refs: UnsafePointer<PacketRef>, _ firstSlot: UInt32,
-        _ constants: PlaceConstants<Report>, _ method: Method.Type
+        _ constants: PlaceConstants<Report, Method, Part>
     ) -> PlacedBurst {
         let count = plannedCount
         var placed = PlacedBurst()
         var index = 0
         while index < count {
             let number = firstSlot &+ UInt32(truncatingIfNeeded: index)
-            let end = index &+ constants.span(number, count &- index, method)
-            var slot = Method.claimsSlots ? constants.slot(number, method) : 0
+            let end = index &+ constants.span(number, count &- index)
+            var slot = Method.claimsSlots ? constants.slot(number) : 0
             var slotBytes = constants.slots + Int(slot) &* constants.slotSize
             let lastSlot = slotBytes + (end &- index &- 1) &* constants.slotSize
-            constants.prefetchSlots(slotBytes, last: lastSlot, method)
+            constants.prefetchSlots(slotBytes, last: lastSlot)
             while index < end {
                 let source = refs[index]
-                constants.prefetchSlot(ahead: slotBytes, last: lastSlot, index, of: count, method)
-                let place = SimplePlace(
-                    headerLength: plainHeaderLength(index, source.byteCount, method),
-                    uniform: index, method)
-                if Method.writesPayload {
-                    constants.prefetchPayload(behind: place, source.byteCount, method)
+                constants.prefetchSlot(ahead: slotBytes, last: lastSlot, index, of: count)
+                let place = PlainTarget(
+                    headerLength: plainHeaderLength(index, source.byteCount),
+                    uniform: index, Method.self)
+                if Part.writesPayload {
+                    constants.prefetchPayload(after: place, source.byteCount)
                 }
                 if Method.splits {
-                    placeSplitSimple(place, source, slot, slotBytes, constants, method)
+                    placeSplitSimple(place, source, slot, slotBytes, constants)
                 } else {
-                    placeWholeSimple(place, source, constants, method)
+                    placeWholeSimple(place, source, constants)
                 }
                 placed.bytes &+= Int(source.byteCount)
                 if Method.claimsSlots {
@@ -197,28 +199,30 @@ extension BurstPlan {
     /// Any burst. Not inlined: with it a burst's code outgrows what the compiler joins, and other
     /// parts of it would become calls.
     @inline(never)
-    private func placeMixed<Report: UsedSlotReport, Method: PlacementMethod>(
+    private func placeMixed<Report: UsedSlotReport, Part: PlacePart>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ firstSlot: UInt32,
-        _ constants: PlaceConstants<Report>, _ counters: RxCounterBlock, _ method: Method.Type
+        _ constants: PlaceConstants<Report, Method, Part>, _ counters: RxCounterBlock
     ) -> PlacedBurst {
         var placed = PlacedBurst()
         var slot = firstSlot
         var index = 0
         while index < plannedCount {
-            let packet = isUniform ? packets[index].uniform(index, method) : packets[index]
+            let packet = planned(index)
             index &+= 1
             placed.refs = packet.firstRef &+ packet.refCount
             if Method.splits && packet.isSplit {
                 placed.bytes &+= placeSplit(
-                    packet, refs, constants.slot(slot, method), constants, method)
+                    packet, refs, constants.slot(slot), constants)
                 if Method.claimsSlots { slot = slot &+ 1 }
             } else {
-                if Method.writesPayload {
-                    if packet.fate != .deliver && countFate(packet, refs, counters) { continue }
-                } else if packet.fate.isDropped {
+                if Part.writesPayload {
+                    if packet.outcome != .deliver && countOutcome(packet, refs, counters) {
+                        continue
+                    }
+                } else if packet.outcome.isDropped {
                     continue
                 }
-                placed.bytes &+= placeWhole(packet, refs, constants, method)
+                placed.bytes &+= placeWhole(packet, refs, constants)
             }
             placed.packets &+= 1
         }
@@ -229,22 +233,22 @@ extension BurstPlan {
     @inline(never)
     func plannedTinyCount() -> Int {
         var count = 0
-        for index in 0..<plannedCount where packets[index].fate == .tiny { count &+= 1 }
+        for index in 0..<plannedCount where packets[index].outcome == .tiny { count &+= 1 }
         return count
     }
 
     /// - Returns: bytes of the packet.
     @inline(__always)
-    private func placeWhole<Report: UsedSlotReport, Method: PlacementMethod>(
+    private func placeWhole<Report: UsedSlotReport, Part: PlacePart>(
         _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>,
-        _ constants: PlaceConstants<Report>, _ method: Method.Type
+        _ constants: PlaceConstants<Report, Method, Part>
     ) -> Int {
         if packet.isSimple {
             let source = refs[packet.firstRef]
-            placeWholeSimple(SimplePlace(packet), source, constants, method)
+            placeWholeSimple(PlainTarget(packet), source, constants)
             return Int(source.byteCount)
         }
-        if !Method.writesPayload { return 0 }
+        if !Part.writesPayload { return 0 }
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
         return placeScattered(
             packet, refs, prefix, netHeader(packet, refs), .notSplit, nil)
@@ -252,67 +256,67 @@ extension BurstPlan {
 
     /// One source segment, one buffer segment.
     @inline(__always)
-    private func placeWholeSimple<Report: UsedSlotReport, Method: PlacementMethod>(
-        _ place: SimplePlace, _ source: PacketRef, _ constants: PlaceConstants<Report>,
-        _ method: Method.Type
+    private func placeWholeSimple<Report: UsedSlotReport, Part: PlacePart>(
+        _ place: PlainTarget, _ source: PacketRef, _ constants: PlaceConstants<Report, Method, Part>
     ) {
         let netHeaderByteCount = constants.netHeaderByteCount
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
         let target = constants.segments[place.segmentIndex].pointer
-        if Method.writesHeaders {
+        if Part.writesHeaders {
             NetHeader(numBuffers: place.bufferCount)
                 .store(unlessThere: target, byteCount: netHeaderByteCount)
             if prefix != netHeaderByteCount {
-                SplitTail.notSplit.store(to: target + netHeaderByteCount)
+                SplitReport.notSplit.store(to: target + netHeaderByteCount)
             }
         }
-        if !Method.writesPayload { return }
+        if !Part.writesPayload { return }
         copyBytes(target + prefix, source.pointer, Int(source.byteCount))
     }
 
     /// - Returns: bytes of the packet.
     @inline(__always)
-    private func placeSplit<Report: UsedSlotReport, Method: PlacementMethod>(
+    private func placeSplit<Report: UsedSlotReport, Part: PlacePart>(
         _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ slot: UInt32,
-        _ constants: PlaceConstants<Report>, _ method: Method.Type
+        _ constants: PlaceConstants<Report, Method, Part>
     ) -> Int {
         let headerLength = packet.headerLength
-        if Method.writesHeaders && Method.claimsSlots && padMask != 0 {
+        if Part.writesHeaders && Method.claimsSlots && settings.padMask != 0 {
             let used = Method.slotByteCount(
                 headerLength: Int(headerLength), netHeader: netHeaderByteCount)
             (constants.slots + Int(slot) &* constants.slotSize + used)
-                .initializeMemory(as: UInt8.self, repeating: 0, count: (0 &- used) & padMask)
+                .initializeMemory(
+                    as: UInt8.self, repeating: 0, count: (0 &- used) & settings.padMask)
         }
         if packet.isSimple {
             let source = refs[packet.firstRef]
             placeSplitSimple(
-                SimplePlace(packet), source, slot,
-                constants.slots + Int(slot) &* constants.slotSize, constants, method)
+                PlainTarget(packet), source, slot,
+                constants.slots + Int(slot) &* constants.slotSize, constants)
             return Int(source.byteCount)
         }
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let netHeader = netHeader(packet, refs)
-        let tail = SplitTail(slot: slot, headerLength: headerLength)
+        let tail = SplitReport(slot: slot, headerLength: headerLength)
         // Where headers lead, reserve has cut the gap behind them out of the segments.
         let headers =
             Method.claimsSlots
             ? writeSlotPrefix(
                 packet.firstUsed, slot, constants.slots + Int(slot) &* constants.slotSize,
-                netHeader, constants, method) : nil
-        if !Method.writesPayload { return 0 }
+                netHeader, constants) : nil
+        if !Part.writesPayload { return 0 }
         return placeScattered(packet, refs, prefix, netHeader, tail, headers)
     }
 
     /// Names the slot in the used entry and writes the net header into it, if the method does so.
     /// - Returns: where the packet headers go.
     @inline(__always)
-    private func writeSlotPrefix<Report: UsedSlotReport, Method: PlacementMethod>(
+    private func writeSlotPrefix<Report: UsedSlotReport, Part: PlacePart>(
         _ usedIndex: Int, _ slot: UInt32, _ start: UnsafeMutableRawPointer,
-        _ netHeader: NetHeader, _ constants: PlaceConstants<Report>, _ method: Method.Type
+        _ netHeader: NetHeader, _ constants: PlaceConstants<Report, Method, Part>
     ) -> UnsafeMutableRawPointer {
         if !Method.reportsInUsedElement { return start }
-        if Method.namesSlots { constants.report.attach(slot: slot, toUsed: usedIndex) }
-        if Method.writesHeaders {
+        if Part.namesSlots { constants.report.attach(slot: slot, toUsed: usedIndex) }
+        if Part.writesHeaders {
             netHeader.store(to: start, byteCount: constants.netHeaderByteCount)
         }
         return start + constants.netHeaderByteCount
@@ -320,10 +324,10 @@ extension BurstPlan {
 
     /// One source segment, buffers as in a run.
     @inline(__always)
-    private func placeSplitSimple<Report: UsedSlotReport, Method: PlacementMethod>(
-        _ place: SimplePlace, _ source: PacketRef, _ slot: UInt32,
+    private func placeSplitSimple<Report: UsedSlotReport, Part: PlacePart>(
+        _ place: PlainTarget, _ source: PacketRef, _ slot: UInt32,
         _ slotBytes: UnsafeMutableRawPointer,
-        _ constants: PlaceConstants<Report>, _ method: Method.Type
+        _ constants: PlaceConstants<Report, Method, Part>
     ) {
         let netHeaderByteCount = constants.netHeaderByteCount
         let headerLength = Int(place.headerLength)
@@ -334,15 +338,15 @@ extension BurstPlan {
         let headers =
             Method.claimsSlots
             ? writeSlotPrefix(
-                place.usedIndex, slot, slotBytes, netHeader, constants, method)
+                place.usedIndex, slot, slotBytes, netHeader, constants)
             : first + prefix
-        if Method.writesHeaders { copyBytes(headers, source.pointer, headerLength) }
-        if Method.writesHeaders && !Method.reportsInUsedElement {
+        if Part.writesHeaders { copyBytes(headers, source.pointer, headerLength) }
+        if Part.writesHeaders && !Method.reportsInUsedElement {
             netHeader.store(to: first, byteCount: netHeaderByteCount)
-            SplitTail(slot: slot, headerLength: place.headerLength)
+            SplitReport(slot: slot, headerLength: place.headerLength)
                 .store(to: first + netHeaderByteCount)
         }
-        if !Method.writesPayload { return }
+        if !Part.writesPayload { return }
         let payload = Int(source.byteCount) &- headerLength
         if payload > 0 {
             let target = Method.leadsWithHeaders ? segments[1].pointer : first + prefix
@@ -356,7 +360,7 @@ extension BurstPlan {
     @inline(never)
     private func placeScattered(
         _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ prefix: Int,
-        _ netHeader: NetHeader, _ tail: SplitTail, _ headerTarget: UnsafeMutableRawPointer?
+        _ netHeader: NetHeader, _ tail: SplitReport, _ headerTarget: UnsafeMutableRawPointer?
     ) -> Int {
         let run = refs + packet.firstRef
         var source = SourceCursor(run, count: packet.refCount)
@@ -379,15 +383,15 @@ extension BurstPlan {
     /// Counts a packet that is not split, or dropped.
     /// - Returns: whether it is dropped; its references then say so.
     @inline(never)
-    private func countFate(
+    private func countOutcome(
         _ packet: PlannedPacket, _ refs: UnsafeMutablePointer<PacketRef>,
         _ counters: RxCounterBlock
     ) -> Bool {
-        if let reason = packet.fate.fallbackIndex {
+        if let reason = packet.outcome.fallbackIndex {
             counters.addFallback(reason)
             return false
         }
-        counters.addDrop(packet.fate.dropIndex)
+        counters.addDrop(packet.outcome.dropIndex)
         for offset in 0..<packet.refCount {
             refs[packet.firstRef &+ offset].flags.insert(.dropped)
         }

@@ -8,60 +8,49 @@ extension BurstPlan {
     /// Transparent, since the compiler leaves some specialisations a call in spite of
     /// `@inline(__always)`, and then copies the queue to memory and back for every burst.
     @_transparent
-    mutating func reserve<Queue: Virtqueue, Method: PlacementMethod>(
-        from first: Int, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue,
-        _ method: Method.Type
+    mutating func reserve<Queue: Virtqueue>(
+        from first: Int, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue
     ) {
         let firstSegment = segments.count
         let firstUsed = queue.usedCount
         // Locals whose address is never taken: their cursors stay in registers.
         var ring = queue
         var list = segments
-        let run = takeRun(from: first, &ring, &list, method)
+        let run = popRun(from: first, &ring, &list)
         queue = ring
         segments = list
         plannedCount = first &+ run
-        isUniform = run == packetCount && hasSingleRefs && firstUsed == 0
-        if !isUniform {
-            if !isListed {
-                var rare = self
-                rare.list(refs, method)
-                self = rare
-            }
-            noteRun(first, run, firstSegment: firstSegment, firstUsed: firstUsed, method)
+        if run < packetCount || firstUsed != 0 || !isUniform {
+            if form == .needs { onCopy(&self) { $0.list(refs) } }
+            form = .full
+            noteRun(first, run, firstSegment: firstSegment, firstUsed: firstUsed)
         }
-        if plannedCount < packetCount {
-            var rare = queue
-            reserveRest(&rare, method)
-            queue = rare
-        }
+        if plannedCount < packetCount { onCopy(&queue) { reserveRest(&$0) } }
         if !queue.headsAreInSequence(step: Method.Buffer.descriptorCount),
             let duplicate = queue.firstDuplicate()
         {
-            var rare = queue
-            endPlan(at: duplicate, refs, &rare, method)
-            queue = rare
+            onCopy(&queue) { endPlan(at: duplicate, refs, &$0) }
         }
-        if tinyStreak > 0 && (isUniform ? plannedCount > 0 : placesAny(from: first)) {
-            tinyStreak = 0
+        if undersizedStreak > 0 && (isUniform ? plannedCount > 0 : placesAny(from: first)) {
+            undersizedStreak = 0
         }
     }
 
     /// From the first packet on that fits no run: one by one, and in runs between.
     @inline(never)
-    private mutating func reserveRest<Queue: Virtqueue, Method: PlacementMethod>(
-        _ queue: inout Queue, _ method: Method.Type
+    private mutating func reserveRest<Queue: Virtqueue>(
+        _ queue: inout Queue
     ) {
         var index = plannedCount
         while index < packetCount {
-            if !reserveOne(packets + index, totalNeed(index, method), &queue, method) { break }
+            if !reserveOne(packets + index, totalNeed(index), &queue) { break }
             index &+= 1
             let firstSegment = segments.count
             let firstUsed = queue.usedCount
             var list = segments
-            let run = takeRun(from: index, &queue, &list, method)
+            let run = popRun(from: index, &queue, &list)
             segments = list
-            noteRun(index, run, firstSegment: firstSegment, firstUsed: firstUsed, method)
+            noteRun(index, run, firstSegment: firstSegment, firstUsed: firstUsed)
             index &+= run
         }
         plannedCount = index
@@ -70,13 +59,13 @@ extension BurstPlan {
     /// Gives buffers to the packets in a row that take them as nearly all do.
     /// - Returns: how many.
     @inline(__always)
-    private mutating func takeRun<Queue: Virtqueue, Method: PlacementMethod>(
-        from first: Int, _ queue: inout Queue, _ list: inout SegmentList, _ method: Method.Type
+    private mutating func popRun<Queue: Virtqueue>(
+        from first: Int, _ queue: inout Queue, _ list: inout SegmentList
     ) -> Int {
         let segmentsOut = list.base + list.count
         let firstUsed = queue.usedCount
         let left = (packetCount &- first) &* Method.bufferCount
-        var taken = queue.takeRun(
+        var taken = queue.popRun(
             needs + first &* Method.partCount, left, &list, Method.Buffer.self)
         if Method.bufferCount == 2 && taken & 1 != 0 {
             // Half a packet: for `reserveOne` to judge, both of it.
@@ -89,19 +78,82 @@ extension BurstPlan {
         return run
     }
 
+    // MARK: Header slots
+
+    /// Claims a slot for each planned packet that splits. Packets that got none are planned again,
+    /// whole: they need more room in the data buffers.
+    /// - Returns: the claim; the packets that still split take its slots in order.
+    @inline(__always)
+    mutating func claim<Queue: Virtqueue>(
+        _ claimer: HeaderClaimer, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue
+    ) -> HeaderClaimer.Claim {
+        let wanted = isUniform ? splitCount : countPlannedSplits()
+        let claim =
+            Method.listsSlots ? claimer.claim(wanted, into: slotList) : claimer.claim(wanted)
+        if claim.count < wanted {
+            onCopy(&queue) { replan(whole: claim.count, claimer, refs, &$0) }
+        }
+        return claim
+    }
+
+    func countPlannedSplits() -> Int {
+        var count = 0
+        var index = 0
+        while index < plannedCount {
+            count &+= packets[index].isSplit ? 1 : 0
+            index &+= 1
+        }
+        return count
+    }
+
+    /// Plans again, whole, from the packet on that would take slot number `slotCount` of the burst.
+    @inline(never)
+    private mutating func replan<Queue: Virtqueue>(
+        whole slotCount: Int, _ claimer: HeaderClaimer, _ refs: UnsafePointer<PacketRef>,
+        _ queue: inout Queue
+    ) {
+        list(refs)
+        var first = 0
+        var slotsLeft = slotCount
+        while !packets[first].isSplit || slotsLeft > 0 {
+            if packets[first].isSplit { slotsLeft &-= 1 }
+            first &+= 1
+        }
+        let place = planned(first)
+        if isUniform && first > 0 { writeOut(refs, count: first) }
+        queue.rewind(toUsed: place.firstUsed)
+        segments.count = place.firstSegment
+        metBrokenHeaderQueue = claimer.isBroken
+        let reason = metBrokenHeaderQueue ? FallbackReason.headerQueueBroken : FallbackReason.noSlot
+        var index = first
+        while index < packetCount {
+            if packets[index].outcome.dependsOnBuffers {
+                packets[index].settle(packets[index].outcome.undropped, keepsSplit: true)
+            }
+            if packets[index].isSplit {
+                let run = refs + packets[index].firstRef
+                let byteCount = Self.byteCount(run, packets[index].refCount)
+                setNeed(index, need(byteCount, headerLength: 0))
+                packets[index].settle(PlannedPacket.Outcome(reason), keepsSplit: false)
+            }
+            index &+= 1
+        }
+        splitCount = slotCount
+        reserve(from: first, refs, &queue)
+    }
+
+    // MARK: Rare cases
+
     /// The driver offered a buffer that is in use: used entry `duplicate` breaks the queue. Packets
     /// before it are delivered.
     @inline(never)
-    private mutating func endPlan<Queue: Virtqueue, Method: PlacementMethod>(
-        at duplicate: Int, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue,
-        _ method: Method.Type
+    private mutating func endPlan<Queue: Virtqueue>(
+        at duplicate: Int, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue
     ) {
         queue.fault = .duplicateHead
-        list(refs, method)
-        if isUniform { noteRun(0, plannedCount, firstSegment: 0, firstUsed: 0, method) }
-        isUniform = false
+        writeOut(refs, count: plannedCount)
         var kept = duplicate
-        for index in 0..<plannedCount where !packets[index].fate.isDropped {
+        for index in 0..<plannedCount where !packets[index].outcome.isDropped {
             let firstUsed = packets[index].firstUsed
             if firstUsed &+ Int(packets[index].bufferCount) > duplicate {
                 kept = min(kept, firstUsed)
@@ -114,24 +166,8 @@ extension BurstPlan {
 
     @inline(never)
     private func placesAny(from first: Int) -> Bool {
-        for index in first..<plannedCount where !packets[index].fate.isDropped { return true }
+        for index in first..<plannedCount where !packets[index].outcome.isDropped { return true }
         return false
-    }
-
-    /// Records where a run's packets go.
-    @inline(__always)
-    func noteRun<Method: PlacementMethod>(
-        _ first: Int, _ count: Int, firstSegment: Int, firstUsed: Int, _ method: Method.Type
-    ) {
-        var offset = 0
-        while offset < count {
-            let packet = packets + (first &+ offset)
-            packet.pointee.reserve(
-                firstSegment: firstSegment &+ offset &* Method.partCount,
-                firstUsed: firstUsed &+ offset &* Method.bufferCount,
-                bufferCount: Method.bufferCount, isSimple: packet.pointee.refCount == 1)
-            offset &+= 1
-        }
     }
 
     /// Counts the large buffers that took headers in a run of method C.
@@ -139,7 +175,7 @@ extension BurstPlan {
     private mutating func noteMisfits(_ segments: UnsafePointer<Segment>, _ count: Int) {
         var index = 0
         while index < count {
-            misfitCount &+= Int(segments[2 &* index].byteCount) > smallLimit ? 1 : 0
+            misfitCount &+= Int(segments[2 &* index].byteCount) > settings.smallLimit ? 1 : 0
             index &+= 1
         }
     }
@@ -147,11 +183,10 @@ extension BurstPlan {
     /// One packet in any number of buffers and pieces of buffers.
     /// - Returns: whether to go on with the next packet; if not, no buffer was taken for this one.
     @inline(never)
-    private mutating func reserveOne<Queue: Virtqueue, Method: PlacementMethod>(
-        _ packet: UnsafeMutablePointer<PlannedPacket>, _ need: Int, _ queue: inout Queue,
-        _ method: Method.Type
+    private mutating func reserveOne<Queue: Virtqueue>(
+        _ packet: UnsafeMutablePointer<PlannedPacket>, _ need: Int, _ queue: inout Queue
     ) -> Bool {
-        if packet.pointee.fate.isDropped { return true }
+        if packet.pointee.outcome.isDropped { return true }
         let firstSegment = segments.count
         let isFresh = queue.isFresh
         let misfitsBefore = misfitCount
@@ -160,37 +195,37 @@ extension BurstPlan {
         while true {
             let isFirst = queue.usedCount == firstUsed
             let segmentsBefore = segments.count
-            let part = takePart(packet, left, isFirst: isFirst, &queue, method)
+            let part = popPart(packet, left, isFirst: isFirst, &queue)
             guard part.fetch.isBuffer else {
                 misfitCount = misfitsBefore
                 return fallShort(packet, part.fetch, firstUsed, firstSegment, isFresh, &queue)
             }
             if part.room >= left { break }
-            if isFirst && isTiny(part.fetch, packet.pointee, method) {
-                if !giveBackTiny(&queue, firstSegment) { return false }
+            if isFirst && isUndersized(part.fetch, packet.pointee) {
+                if !giveBackUndersized(&queue, firstSegment) { return false }
                 firstUsed = queue.usedCount
                 continue
             }
             if part.room == 0 { (segments.count, skipped) = (segmentsBefore, skipped &+ 1) }
             // All but the last are filled to their full length, as far as the method allows.
-            queue.use(part.room)
+            queue.addUsed(part.room)
             left &-= part.room
-            if !isMergeable || queue.usedCount &- firstUsed == queue.size {
+            if !settings.isMergeable || queue.usedCount &- firstUsed == queue.size {
                 misfitCount = misfitsBefore
-                let reason = isMergeable ? DropReason.tooManyBuffers : .bufferTooSmall
+                let reason = settings.isMergeable ? DropReason.tooManyBuffers : .bufferTooSmall
                 return drop(reason, packet, firstUsed, firstSegment, &queue)
             }
         }
-        queue.use(left)
+        queue.addUsed(left)
         skippedCount &+= skipped
-        note(packet, firstSegment, firstUsed: firstUsed, usedCount: queue.usedCount, method)
+        note(packet, firstSegment, firstUsed: firstUsed, usedCount: queue.usedCount)
         return true
     }
 
     /// Records where one packet goes.
-    private func note<Method: PlacementMethod>(
+    private func note(
         _ packet: UnsafeMutablePointer<PlannedPacket>, _ firstSegment: Int, firstUsed: Int,
-        usedCount: Int, _ method: Method.Type
+        usedCount: Int
     ) {
         let isSplitAsOne = Method.leadsWithHeaders && packet.pointee.isSplit
         packet.pointee.reserve(
@@ -201,8 +236,8 @@ extension BurstPlan {
     }
 
     /// A buffer that is of no use at the start of a packet, since what precedes it does not fit.
-    private func isTiny<Method: PlacementMethod>(
-        _ fetch: BufferFetch, _ packet: PlannedPacket, _ method: Method.Type
+    private func isUndersized(
+        _ fetch: BufferFetch, _ packet: PlannedPacket
     ) -> Bool {
         let prefix = Method.prefixByteCount(
             split: packet.headerLength != 0, netHeader: netHeaderByteCount)
@@ -211,40 +246,39 @@ extension BurstPlan {
 
     /// Takes the next buffer for a packet of which `left` bytes have no place yet.
     /// - Returns: the buffer, and how many bytes of the packet it takes; 0 to skip it.
-    private mutating func takePart<Queue: Virtqueue, Method: PlacementMethod>(
+    private mutating func popPart<Queue: Virtqueue>(
         _ packet: UnsafeMutablePointer<PlannedPacket>, _ left: Int, isFirst: Bool,
-        _ queue: inout Queue, _ method: Method.Type
+        _ queue: inout Queue
     ) -> (fetch: BufferFetch, room: Int) {
         let isSplit = Method.leadsWithHeaders && packet.pointee.headerLength != 0
-        if isSplit && isFirst { return takeLead(packet, left, &queue, method) }
-        let fetch = queue.take(left, &segments)
+        if isSplit && isFirst { return popLead(packet, left, &queue) }
+        let fetch = queue.pop(left, &segments)
         let skips =
             Method.skipsSmallBuffers && isSplit && fetch.isBuffer && fetch.byteCount < left
-            && fetch.byteCount <= smallLimit
+            && fetch.byteCount <= settings.smallLimit
         return (fetch, skips ? 0 : fetch.byteCount)
     }
 
     /// Takes the first buffer of a packet whose headers go to its start, and cuts out what is to
     /// stay unused between headers and payload. The packet goes whole if they do not fit apart.
-    private mutating func takeLead<Queue: Virtqueue, Method: PlacementMethod>(
-        _ packet: UnsafeMutablePointer<PlannedPacket>, _ left: Int, _ queue: inout Queue,
-        _ method: Method.Type
+    private mutating func popLead<Queue: Virtqueue>(
+        _ packet: UnsafeMutablePointer<PlannedPacket>, _ left: Int, _ queue: inout Queue
     ) -> (fetch: BufferFetch, room: Int) {
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let lead = prefix &+ Int(packet.pointee.headerLength)
         let firstSegment = segments.count
-        let fetch = queue.take(Method.partsAreBuffers ? lead : .max, &segments)
+        let fetch = queue.pop(Method.partsAreBuffers ? lead : .max, &segments)
         if !fetch.isBuffer || fetch.byteCount < prefix { return (fetch, fetch.byteCount) }
-        let border = Method.partsAreBuffers ? fetch.byteCount : queue.headByteCount
+        let border = Method.partsAreBuffers ? fetch.byteCount : queue.firstDescriptorByteCount
         if border < lead {
-            packet.pointee.settle(PlannedPacket.Fate(.headerTooLong), keepsSplit: false)
+            packet.pointee.settle(PlannedPacket.Outcome(.headerTooLong), keepsSplit: false)
             return (fetch, fetch.byteCount)
         }
         if !Method.partsAreBuffers && fetch.byteCount == border && left > lead {
-            packet.pointee.settle(PlannedPacket.Fate(.noPayloadDescriptor), keepsSplit: false)
+            packet.pointee.settle(PlannedPacket.Outcome(.noPayloadDescriptor), keepsSplit: false)
             return (fetch, fetch.byteCount)
         }
-        if Method.skipsSmallBuffers && fetch.byteCount > smallLimit { misfitCount &+= 1 }
+        if Method.skipsSmallBuffers && fetch.byteCount > settings.smallLimit { misfitCount &+= 1 }
         let gap = border &- lead
         segments.cut(from: firstSegment, at: lead, gap: gap)
         return (fetch, fetch.byteCount &- gap)
@@ -255,7 +289,7 @@ extension BurstPlan {
         _ packet: UnsafeMutablePointer<PlannedPacket>, _ fetch: BufferFetch, _ firstUsed: Int,
         _ firstSegment: Int, _ isFresh: Bool, _ queue: inout Queue
     ) -> Bool {
-        if fetch.isEmpty && dropsOnShortage {
+        if fetch.isEmpty && settings.dropsOnShortage {
             return drop(.noBuffer, packet, firstUsed, firstSegment, &queue)
         }
         // With a burst's whole budget to itself it will not fit next time either.
@@ -274,29 +308,29 @@ extension BurstPlan {
     ) -> Bool {
         queue.rewind(toUsed: firstUsed)
         segments.count = firstSegment
-        packet.pointee.settle(packet.pointee.fate.dropped(reason), keepsSplit: true)
+        packet.pointee.settle(packet.pointee.outcome.dropped(reason), keepsSplit: true)
         return true
     }
 
     /// Gives the buffer taken last back with length 0, since it cannot even hold a net header.
-    private mutating func giveBackTiny<Queue: Virtqueue>(
+    private mutating func giveBackUndersized<Queue: Virtqueue>(
         _ queue: inout Queue, _ firstSegment: Int
     ) -> Bool {
-        queue.use(0)
+        queue.addUsed(0)
         segments.count = firstSegment
-        sawTiny = true
-        tinyStreak &+= 1
-        if tinyStreak < Self.maximumTinyStreak { return true }
-        queue.fault = .tinyBuffers
+        sawUndersized = true
+        undersizedStreak &+= 1
+        if undersizedStreak < BurstLimit.undersizedStreak { return true }
+        queue.fault = .undersizedBuffers
         return false
     }
 
     /// Buffers among `usedCount` that were given back with length 0: those of no packet.
     @inline(never)
-    func tinyBufferCount(usedCount: Int) -> Int {
+    func undersizedBufferCount(usedCount: Int) -> Int {
         if isUniform { return 0 }
         var count = usedCount
-        for index in 0..<plannedCount where !packets[index].fate.isDropped {
+        for index in 0..<plannedCount where !packets[index].outcome.isDropped {
             count &-= Int(packets[index].bufferCount)
         }
         return count

@@ -19,7 +19,7 @@ protocol PlacementMethod {
     /// empty within the packet.
     static var skipsSmallBuffers: Bool { get }
 
-    /// What one buffer of a run is made of (`Virtqueue.takeRun`).
+    /// What one buffer of a run is made of (`Virtqueue.popRun`).
     associatedtype Buffer: RunBuffer
 
     /// Bytes at the start of the first data buffer, before any byte of the packet.
@@ -31,15 +31,6 @@ protocol PlacementMethod {
 
     /// The virtio-net header lies in the slot, and the used entry names it.
     static var reportsInUsedElement: Bool { get }
-
-    // What one pass over a placed burst writes: everything, but for `OnePart`.
-
-    /// Slots into shadowed used entries, where the method reports them there.
-    static var namesSlots: Bool { get }
-    /// Net headers, and packet headers that lie apart.
-    static var writesHeaders: Bool { get }
-    /// What is left of the packets; and counts what became of them.
-    static var writesPayload: Bool { get }
 }
 
 extension PlacementMethod {
@@ -56,16 +47,13 @@ extension PlacementMethod {
     @inline(__always) static var partsAreBuffers: Bool { false }
     @inline(__always) static var skipsSmallBuffers: Bool { false }
     @inline(__always) static var reportsInUsedElement: Bool { false }
-    @inline(__always) static var namesSlots: Bool { true }
-    @inline(__always) static var writesHeaders: Bool { true }
-    @inline(__always) static var writesPayload: Bool { true }
     @inline(__always)
     static func slotByteCount(headerLength: Int, netHeader: Int) -> Int { 0 }
 
     /// With the tail that says whether the packet is split, and how long its headers are.
     @inline(__always)
     static func prefixByteCount(split: Bool, netHeader: Int) -> Int {
-        netHeader &+ NetHeaderLayout.splitTailByteCount
+        netHeader &+ NetHeaderLayout.splitReportByteCount
     }
 }
 

@@ -4,7 +4,7 @@
 /// Sixteen bytes in two words, each written by one store: as a struct of ten fields the passes
 /// spent a quarter of their time storing them one by one.
 ///
-///     scanned    headerLength 16 | fate 8 | 0 8 | firstRef 16 | refCount 16
+///     scanned    headerLength 16 | outcome 8 | 0 8 | firstRef 16 | refCount 16
 ///     reserved   firstSegment 32 | firstUsed 16 | bufferCount - 1 15, isSimple 1
 struct PlannedPacket: BitwiseCopyable {
     private var scanned: UInt64
@@ -16,9 +16,9 @@ struct PlannedPacket: BitwiseCopyable {
     ///   - firstRef: number of its first reference in the burst.
     ///   - refCount: its source segments.
     @inline(__always)
-    init(headerLength: UInt16, fate: Fate, firstRef: Int, refCount: Int) {
+    init(headerLength: UInt16, outcome: Outcome, firstRef: Int, refCount: Int) {
         scanned =
-            UInt64(headerLength) | UInt64(fate.code) &<< 16
+            UInt64(headerLength) | UInt64(outcome.code) &<< 16
             | UInt64(truncatingIfNeeded: firstRef) &<< 32
             | UInt64(truncatingIfNeeded: refCount) &<< 48
         reserved = 0
@@ -34,19 +34,11 @@ struct PlannedPacket: BitwiseCopyable {
     mutating func reserve(
         firstSegment: Int, firstUsed: Int, bufferCount: Int, isSimple: Bool
     ) {
+        assert((0...0xffff_ffff).contains(firstSegment) && (0...0xffff).contains(firstUsed))
+        assert((1...0x8000).contains(bufferCount))
         reserved =
             UInt64(truncatingIfNeeded: firstSegment) | UInt64(truncatingIfNeeded: firstUsed) &<< 32
             | UInt64(truncatingIfNeeded: bufferCount &- 1) &<< 48 | (isSimple ? 1 &<< 63 : 0)
-    }
-
-    /// This packet as number `index` of a uniform burst.
-    @inline(__always)
-    func uniform<Method: PlacementMethod>(_ index: Int, _ method: Method.Type) -> PlannedPacket {
-        var packet = self
-        packet.reserve(
-            firstSegment: index &* Method.partCount, firstUsed: index &* Method.bufferCount,
-            bufferCount: Method.bufferCount, isSimple: true)
-        return packet
     }
 
     @inline(__always) var headerLength: UInt16 { UInt16(truncatingIfNeeded: scanned) }
@@ -58,26 +50,28 @@ struct PlannedPacket: BitwiseCopyable {
     var bufferCount: UInt16 { (UInt16(truncatingIfNeeded: reserved &>> 48) & 0x7fff) &+ 1 }
     @inline(__always) var isSimple: Bool { Int64(bitPattern: reserved) < 0 }
 
-    @inline(__always) var fate: Fate { Fate(code: UInt8(truncatingIfNeeded: scanned &>> 16)) }
+    @inline(__always) var outcome: Outcome {
+        Outcome(code: UInt8(truncatingIfNeeded: scanned &>> 16))
+    }
     /// Headers go to a place of their own.
-    @inline(__always) var isSplit: Bool { headerLength != 0 && !fate.isDropped }
+    @inline(__always) var isSplit: Bool { headerLength != 0 && !outcome.isDropped }
 
     /// The packet goes whole after all, or is dropped, or (`.deliver`) neither.
-    mutating func settle(_ fate: Fate, keepsSplit: Bool) {
-        scanned = (scanned & ~0xff_0000) | UInt64(fate.code) &<< 16
+    mutating func settle(_ outcome: Outcome, keepsSplit: Bool) {
+        scanned = (scanned & ~0xff_0000) | UInt64(outcome.code) &<< 16
         if !keepsSplit { scanned &= ~0xffff }
     }
 
     /// Delivered split, or whole for a reason, or tiny: the lower four bits. Dropped for a reason:
     /// the upper four, so that a packet dropped for its buffers keeps what it was before.
-    struct Fate: BitwiseCopyable, Equatable {
+    struct Outcome: BitwiseCopyable, Equatable {
         fileprivate let code: UInt8
 
         @inline(__always) fileprivate init(code: UInt8) { self.code = code }
         @inline(__always)
         init(_ reason: FallbackReason) {
             code = 1 &+ reason.rawValue
-            assert(code < Fate.tiny.code, "four bits")
+            assert(code < Outcome.tiny.code, "four bits")
         }
         @inline(__always)
         init(_ reason: DropReason) {
@@ -85,14 +79,14 @@ struct PlannedPacket: BitwiseCopyable {
             code = (1 &+ reason.rawValue) &<< 4
         }
 
-        @inline(__always) static var deliver: Fate { Fate(code: 0) }
+        @inline(__always) static var deliver: Outcome { Outcome(code: 0) }
         /// Delivered in a header slot entirely.
-        @inline(__always) static var tiny: Fate { Fate(code: 15) }
+        @inline(__always) static var tiny: Outcome { Outcome(code: 15) }
 
         @inline(__always) var isDropped: Bool { code > 15 }
         /// Index into the counters of `FallbackReason`, or nil.
         @inline(__always) var fallbackIndex: Int? {
-            code == 0 || code >= Fate.tiny.code ? nil : Int(code) &- 1
+            code == 0 || code >= Outcome.tiny.code ? nil : Int(code) &- 1
         }
         /// Index into the counters of `DropReason`; meaningful if `isDropped`.
         @inline(__always) var dropIndex: Int { Int(code &>> 4) &- 1 }
@@ -102,8 +96,10 @@ struct PlannedPacket: BitwiseCopyable {
         }
 
         /// The same, but dropped for `reason`.
-        func dropped(_ reason: DropReason) -> Fate { Fate(code: code & 15 | Fate(reason).code) }
+        func dropped(_ reason: DropReason) -> Outcome {
+            Outcome(code: code & 15 | Outcome(reason).code)
+        }
         /// The outcome without the drop.
-        var undropped: Fate { Fate(code: code & 15) }
+        var undropped: Outcome { Outcome(code: code & 15) }
     }
 }

@@ -5,7 +5,10 @@ import CleaveRings
 /// exclusivity checks.
 struct RxQueueState<Queue: Virtqueue> {
     var queue: Queue
-    var plan: BurstPlan
+    /// `BurstPlan.undersizedStreak` between bursts.
+    var undersizedStreak = 0
+    let settings: PlanSettings
+    let planMemory: PlanMemory
     let claimer: HeaderClaimer
     let counters: RxCounterBlock
     let call: NotificationSender
@@ -25,32 +28,34 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     ) -> EnqueueResult {
         // Locals, so that cursors stay in registers: any store to guest memory might alias `state`.
         var queue = state.pointee.queue
-        var plan = state.pointee.plan
+        var plan = BurstPlan<Method>(
+            state.pointee.settings, state.pointee.planMemory,
+            undersizedStreak: state.pointee.undersizedStreak)
         let claimer = state.pointee.claimer
         let counters = state.pointee.counters
         if queue.fault != .none { return discard(refs, count, plainOnly, counters) }
-        plan.begin()
-        plan.scan(refs, count, plainOnly: plainOnly, slotSize: claimer.slotSize, Method.self)
+        plan.scan(refs, count, plainOnly: plainOnly, slotSize: claimer.slotSize)
         probe.mark(.parse)
         queue.refresh(plan.packetCount &* Method.bufferCount)
-        plan.reserve(from: 0, refs, &queue, Method.self)
+        plan.reserve(from: 0, refs, &queue)
+        plan.checkInvariants(usedCount: queue.usedCount)
         probe.mark(.reserve)
         var claim = HeaderClaimer.Claim(first: 0, count: 0, retries: 0)
-        if Method.claimsSlots { claim = plan.claim(claimer, refs, &queue, Method.self) }
+        if Method.claimsSlots { claim = plan.claim(claimer, refs, &queue) }
+        plan.checkInvariants(usedCount: queue.usedCount)
         probe.mark(.claim)
         let placed =
             Probe.isOn && probe.isApart
             ? placeApart(refs, plan, queue, claimer, claim, counters, probe)
-            : plan.place(refs, queue, claimer, claim, counters, Method.self)
+            : plan.place(refs, queue, claimer, claim, counters, WholePlace.self)
         probe.markPlace()
         let buffers = queue.usedCount
-        countOddBuffers(queue, &plan, counters)
+        countOddBuffers(used: buffers, empty: queue.emptyCount, &plan, counters)
         if Method.listsSlots { claimer.report(plan.slotList, claim.count) }
         queue.publish()
         probe.mark(.publish)
         state.pointee.queue = queue
-        state.pointee.plan.tinyStreak = plan.tinyStreak
-        state.pointee.plan.sawTiny = false
+        state.pointee.undersizedStreak = plan.undersizedStreak
         record(placed, buffers: buffers, claim, plan, queue.fault, counters)
         probe.mark(.complete)
         var events = call(queue, state.pointee.call, counters)
@@ -63,11 +68,12 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     /// What a measured burst carried; a plan of plain packets has to be written out for that.
     @inline(never)
     private static func note<Probe: StageProbe>(
-        _ placed: PlacedBurst, _ plan: BurstPlan, _ refs: UnsafePointer<PacketRef>, buffers: Int,
+        _ placed: PlacedBurst, _ plan: BurstPlan<Method>, _ refs: UnsafePointer<PacketRef>,
+        buffers: Int,
         _ probe: Probe
     ) {
         var plan = plan
-        plan.list(refs, Method.self)
+        plan.list(refs)
         var burst = MeasuredBurst(
             packets: placed.packets, bytes: placed.bytes, references: placed.refs, buffers: buffers)
         for index in 0..<plan.plannedCount {
@@ -76,31 +82,30 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
                 burst.splitPackets &+= 1
                 burst.headerBytes &+= Int(packet.headerLength)
             }
-            if packet.fate == PlannedPacket.Fate(FallbackReason.noSlot) {
+            if packet.outcome == PlannedPacket.Outcome(FallbackReason.noSlot) {
                 burst.isShortOfSlots = true
             }
         }
         probe.note(burst)
     }
 
-    /// Counts buffers that were given back empty, and empty descriptors.
+    /// Counts buffers that were given back empty, and empty descriptors. The plan is handed over
+    /// where it is: by value it would be copied, needed or not.
     @inline(__always)
     private static func countOddBuffers(
-        _ queue: Queue, _ plan: inout BurstPlan, _ counters: RxCounterBlock
+        used usedCount: Int, empty emptyCount: Int, _ plan: inout BurstPlan<Method>,
+        _ counters: RxCounterBlock
     ) {
-        if queue.emptyCount > 0 && queue.usedCount > 0 {
-            counters.add(.emptyDescriptors, queue.emptyCount)
-        }
-        if plan.sawTiny {
-            counters.add(.tinyBuffers, plan.tinyBufferCount(usedCount: queue.usedCount))
-            plan.sawTiny = false
+        if emptyCount > 0 && usedCount > 0 { counters.add(.emptyDescriptors, emptyCount) }
+        if plan.sawUndersized {
+            counters.add(.undersizedBuffers, plan.undersizedBufferCount(usedCount: usedCount))
         }
     }
 
     /// A burst's writes, one kind after the other.
     @inline(__always)
     private static func placeApart<Probe: StageProbe>(
-        _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan, _ queue: Queue,
+        _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan<Method>, _ queue: Queue,
         _ claimer: HeaderClaimer, _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock,
         _ probe: Probe
     ) -> PlacedBurst {
@@ -118,17 +123,18 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     /// Not inlined, so that profilers see each pass by its name.
     @inline(never)
     private static func pass<Part: PlacePart>(
-        _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan, _ queue: Queue,
+        _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan<Method>, _ queue: Queue,
         _ claimer: HeaderClaimer, _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock,
         _ part: Part.Type
     ) -> PlacedBurst {
-        plan.place(refs, queue, claimer, claim, counters, OnePart<Method, Part>.self)
+        plan.place(refs, queue, claimer, claim, counters, part)
     }
 
     /// Not inlined, as `placeMixed`.
     @inline(never)
     private static func record(
-        _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim, _ plan: BurstPlan,
+        _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim,
+        _ plan: BurstPlan<Method>,
         _ fault: QueueFault, _ counters: RxCounterBlock
     ) {
         counters.add(.packets, placed.packets)
@@ -144,7 +150,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
             }
         }
         if Method.claimsSlots {
-            let tiny = plan.hasTiny ? plan.plannedTinyCount() : 0
+            let tiny = plan.hasTinyPackets ? plan.plannedTinyCount() : 0
             counters.add(.split, claim.count &- tiny)
             if tiny > 0 { counters.add(.tiny, tiny) }
             counters.add(.slots, claim.count)
@@ -174,7 +180,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool,
         _ counters: RxCounterBlock
     ) -> EnqueueResult {
-        let count = plainOnly ? BurstPlan.plainCount(refs, count) : count
+        let count = plainOnly ? BurstPlan<Method>.plainCount(refs, count) : count
         for index in 0..<count {
             if !refs[index].flags.contains(.more) {
                 counters.addDrop(Int(DropReason.queueBroken.rawValue))

@@ -11,7 +11,8 @@ struct RxCounterBlock: BitwiseCopyable {
 
     /// Word numbers below `fallbackStart`.
     enum Word: Int, CaseIterable {
-        case packets, bytes, split, buffers, bursts, emptyPolls, calls, claimRetries, tinyBuffers
+        case packets, bytes, split, buffers, bursts, emptyPolls, calls, claimRetries,
+            undersizedBuffers
         case slots, tiny, fault, skippedBuffers, misfits, emptyDescriptors, lostCalls
     }
 

@@ -18,7 +18,8 @@ struct RxQueueOperations {
 struct RxQueueBuilder<Queue: Virtqueue> {
     let block: RxCounterBlock
     private let queue: Queue
-    private let plan: BurstPlan
+    private let settings: PlanSettings
+    private let planMemory: PlanMemory
     private let claimer: HeaderClaimer
     private let returns: SlotReturn
     private let call: NotificationSender
@@ -36,18 +37,15 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         _ = try configuration.virtqueue.map(in: configuration.memory)
         let shadow = try Self.allocate(arena, size * Queue.shadowEntryByteCount)
         let planMemory = try Self.allocate(
-            arena, BurstPlan.byteCount(burst: configuration.burst, queueSize: size))
+            arena, PlanMemory.byteCount(burst: configuration.burst, queueSize: size))
         let counters = try Self.allocate(arena, RxCounterBlock.byteCount)
         memory = try Self.allocate(arena, Self.stateByteCount)
         block = RxCounterBlock(memory: counters)
         queue = try Queue(
             configuration.virtqueue, features: configuration.features,
             memory: configuration.memory, shadow: shadow)
-        plan = BurstPlan(
-            memory: planMemory, burst: configuration.burst, queueSize: size,
-            features: configuration.features, dropsOnShortage: configuration.shortage == .drop,
-            policy: configuration.splitPolicy, slotRoom: Self.slotRoom(configuration),
-            smallLimit: configuration.method.smallBufferByteCount)
+        settings = PlanSettings(configuration, slotRoom: Self.slotRoom(configuration))
+        self.planMemory = PlanMemory(planMemory, burst: configuration.burst, queueSize: size)
         claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
         returns = configuration.headerQueue?.layout.slotReturn ?? .tail
         self.call = call
@@ -89,7 +87,7 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         let size = min(max(0, configuration.virtqueue.size), PackedLayout.maximumSize)
         return 5 * CacheLine.byteCount + stateByteCount + size * Queue.shadowEntryByteCount
             + RxCounterBlock.byteCount + probeByteCount
-            + BurstPlan.byteCount(burst: configuration.burst, queueSize: size)
+            + PlanMemory.byteCount(burst: configuration.burst, queueSize: size)
     }
 
     /// Called with a concrete ring, so that the closures are specialised for it and the method.
@@ -120,8 +118,8 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         let state = memory.bindMemory(to: State.self, capacity: 1)
         state.initialize(
             to: State(
-                queue: queue, plan: plan, claimer: claimer, counters: block,
-                call: call))
+                queue: queue, settings: settings, planMemory: planMemory, claimer: claimer,
+                counters: block, call: call))
         // Local functions, not closures: profilers show their names.
         func receive(
             _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool

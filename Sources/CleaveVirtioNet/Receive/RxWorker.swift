@@ -52,7 +52,7 @@ public final class RxWorker: @unchecked Sendable {
 
     /// Bytes that a worker takes from its arena.
     public static var arenaByteCount: Int {
-        (BurstPlan.maximumPackets + BurstPlan.maximumRefsPerPacket)
+        (BurstLimit.packets + BurstLimit.refsPerPacket)
             * MemoryLayout<PacketRef>.stride
     }
 

@@ -69,7 +69,7 @@ struct PackedTxRing: TxRing {
     }
 
     @inline(__always)
-    mutating func takeRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type) {
+    mutating func popRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type) {
         // Up to the ring's end: one place after the other, all with the same flags.
         let limit = min(count, size &- cursor.offset, size &- outCount)
         let flags = UInt32(cursor.availableFlags) &<< 16
@@ -98,7 +98,7 @@ struct PackedTxRing: TxRing {
     }
 
     @inline(__always)
-    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
+    mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
         let rest = head
         if outCount == size || !isAvailable(rest) { return .empty }
         let walked = DescriptorChain.walk(
@@ -131,7 +131,7 @@ struct PackedTxRing: TxRing {
     }
 
     @inline(__always)
-    mutating func use(_ chain: TxChain) {
+    mutating func addUsed(_ chain: TxChain) {
         let rest = UInt64(chain.tag) &<< 32 | UInt64(usedCursor.usedFlags) &<< 48
         if usedCount == 0 {
             first = (usedCursor, rest)

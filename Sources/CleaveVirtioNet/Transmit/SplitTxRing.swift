@@ -47,11 +47,11 @@ struct SplitTxRing: TxRing {
     @inline(__always)
     mutating func begin(_ count: Int) {
         walkedCount = 0
-        if Int(availIndex &- nextAvail) < count { learn() }
+        if Int(availIndex &- nextAvail) < count { refreshAvailIndex() }
     }
 
     @inline(__always)
-    private mutating func learn() {
+    private mutating func refreshAvailIndex() {
         // [V1 acquire <- the driver's release of avail.idx: ring entries and descriptors below it]
         let index = SharedWord16(availRing + SplitLayout.indexOffset).loadAcquire()
         // Chains that are out count as well: they are not the driver's to post again.
@@ -63,7 +63,7 @@ struct SplitTxRing: TxRing {
     }
 
     @inline(__always)
-    mutating func takeRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type) {
+    mutating func popRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type) {
         // Copies: stores through other pointers may not change those.
         let (descriptors, entries, mask) = (
             descriptors, availRing + SplitLayout.entriesOffset, mask
@@ -94,10 +94,10 @@ struct SplitTxRing: TxRing {
     }
 
     @inline(__always)
-    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
+    mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
         if nextAvail == availIndex {
             // Dropped chains were among those that `begin` learnt of.
-            learn()
+            refreshAvailIndex()
             if nextAvail == availIndex { return fault == .none ? .empty : .broken }
         }
         let head = nextHead
@@ -131,14 +131,14 @@ struct SplitTxRing: TxRing {
         while done < count {
             let chain = chains[(first &+ done) & mask]
             if !chain.isPlain { break }
-            use(chain)
+            addUsed(chain)
             done &+= 1
         }
         return done
     }
 
     @inline(__always)
-    mutating func use(_ chain: TxChain) {
+    mutating func addUsed(_ chain: TxChain) {
         // {le32 id, le32 len 0}, on a 4-byte boundary.
         (usedRing + SplitLayout.entriesOffset
             + Int(nextUsed & mask) &* SplitLayout.usedElementByteCount)

@@ -40,7 +40,7 @@ enum TxBurst<Ring: TxRing> {
         _ state: UnsafeMutablePointer<State>
     ) -> DequeueResult {
         if state.pointee.ring.fault != .none { return DequeueResult(count: 0, events: []) }
-        let done = take(packets, count, state)
+        let done = pop(packets, count, state)
         let first = state.pointee.doneIndex
         let isDropped =
             first != state.pointee.takenIndex
@@ -50,7 +50,7 @@ enum TxBurst<Ring: TxRing> {
 
     /// - Returns: how many were handed out.
     @inline(__always)
-    private static func take(
+    private static func pop(
         _ packets: UnsafeMutablePointer<TxPacket>, _ count: Int,
         _ state: UnsafeMutablePointer<State>
     ) -> Int {
@@ -59,13 +59,13 @@ enum TxBurst<Ring: TxRing> {
         state.pointee.ring.begin(count)
         while done < count {
             let before = done
-            takeRun(packets, count, &done, &bytes, state, PlainPackets.self)
+            popRun(packets, count, &done, &bytes, state, PlainPackets.self)
             if done < count {
-                takeRun(packets, count, &done, &bytes, state, AskingPackets.self)
+                popRun(packets, count, &done, &bytes, state, OffloadPackets.self)
             }
             // A run also ends where the ring does.
             if done > before { continue }
-            let length = takeOne(packets + done, state)
+            let length = popOne(packets + done, state)
             if length < 0 { break }
             done &+= length > 0 ? 1 : 0
             bytes &+= length
@@ -76,7 +76,7 @@ enum TxBurst<Ring: TxRing> {
 
     /// A function of its own, so that its loop has the registers.
     @inline(never)
-    private static func takeRun<Kind: TxRunKind>(
+    private static func popRun<Kind: TxRunKind>(
         _ packets: UnsafeMutablePointer<TxPacket>, _ count: Int, _ done: inout Int,
         _ bytes: inout Int, _ state: UnsafeMutablePointer<State>, _ kind: Kind.Type
     ) {
@@ -84,7 +84,7 @@ enum TxBurst<Ring: TxRing> {
             packets + done, state.pointee.chains, mask: state.pointee.chainMask,
             firstChain: state.pointee.takenIndex,
             netHeaderByteCount: state.pointee.netHeaderByteCount, offloads: state.pointee.offloads)
-        state.pointee.ring.takeRun(count &- done, &run, kind)
+        state.pointee.ring.popRun(count &- done, &run, kind)
         state.pointee.takenIndex &+= run.count
         done &+= run.count
         bytes &+= run.byteCount
@@ -106,17 +106,17 @@ enum TxBurst<Ring: TxRing> {
     /// The next chain, whatever it is made of and whatever is wrong with it.
     /// - Returns: bytes of the packet; 0 if it was dropped; -1 if there is none.
     @inline(never)
-    private static func takeOne(
+    private static func popOne(
         _ packet: UnsafeMutablePointer<TxPacket>, _ state: UnsafeMutablePointer<State>
     ) -> Int {
         guard let start = reserve(state) else { return -1 }
         let limit = TxPacket.maximumByteCount &+ NetHeaderLayout.hashReportByteCount &+ 1
         var list = SegmentList(base: state.pointee.segments.base + start, capacity: room)
-        var fetch = state.pointee.ring.take(limit, &list)
+        var fetch = state.pointee.ring.pop(limit, &list)
         if fetch.isFull {
             // Only to learn where it ends. Full again: this burst has walked enough.
             list.count = 0
-            fetch = state.pointee.ring.take(0, &list)
+            fetch = state.pointee.ring.pop(0, &list)
             if !fetch.isBuffer { return -1 }
             return drop(.tooManySegments, state.pointee.ring.taken, state)
         }
@@ -142,7 +142,7 @@ enum TxBurst<Ring: TxRing> {
         guard let request = state.pointee.offloads.check(header, packetByteCount: length) else {
             return drop(.badOffload, chain, state)
         }
-        var result = TxPacket(list.base[first], asking: request)
+        var result = TxPacket(list.base[first], offload: request)
         var stored = 0
         if moreCount > 0 {
             result.moreCount = UInt16(truncatingIfNeeded: moreCount)
@@ -236,7 +236,7 @@ enum TxBurst<Ring: TxRing> {
                 left &-= 1
                 stored &+= chain.storedCount
             }
-            ring.use(chain)
+            ring.addUsed(chain)
             index &+= 1
         }
         ring.publish()

@@ -38,7 +38,7 @@ struct TxOffloads: BitwiseCopyable {
     ///
     /// A call, so that packets that ask for nothing pass it by without its registers.
     @inline(never)
-    func read(_ pointer: UnsafeRawPointer, packetByteCount: Int) -> TxRequest? {
+    func read(_ pointer: UnsafeRawPointer, packetByteCount: Int) -> TxOffload? {
         let header = NetHeader(load: pointer, byteCount: NetHeaderLayout.basicByteCount)
         return check(header, packetByteCount: packetByteCount)
     }
@@ -46,8 +46,8 @@ struct TxOffloads: BitwiseCopyable {
     /// The same for a header that was read. `hdrLen` is not looked at: it is a hint, and a driver
     /// can write anything there.
     @inline(__always)
-    func check(_ header: NetHeader, packetByteCount: Int) -> TxRequest? {
-        var request = TxRequest()
+    func check(_ header: NetHeader, packetByteCount: Int) -> TxOffload? {
+        var request = TxOffload()
         if header.flags & 1 != 0 {
             let end = Int(header.csumStart) &+ Int(header.csumOffset) &+ 2
             if !allowsChecksum || end > packetByteCount { return nil }
@@ -67,7 +67,7 @@ struct TxOffloads: BitwiseCopyable {
 }
 
 /// What a packet asks of the device, as far as it may: fields of `TxPacket`.
-struct TxRequest: BitwiseCopyable {
+struct TxOffload: BitwiseCopyable {
     var netFlags: UInt8 = 0
     var gsoType: UInt8 = 0
     var gsoSize: UInt16 = 0

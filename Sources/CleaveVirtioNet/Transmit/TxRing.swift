@@ -19,17 +19,17 @@ protocol TxRing: BitwiseCopyable {
 
     /// Takes chains into `run`, at most `count` of them, for as long as each is one plain
     /// descriptor with a packet in it of a kind that `run` is made of.
-    mutating func takeRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type)
+    mutating func popRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type)
 
     /// Takes the next chain, whatever it is: every descriptor is checked, and pieces are appended
     /// to a copy of `segments` as far as the first `need` bytes reach.
-    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
+    mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
 
     /// What to give back for the chain taken last.
     var taken: TxChain { get }
 
     /// Writes the used entry of the chain that was taken longest ago.
-    mutating func use(_ chain: TxChain)
+    mutating func addUsed(_ chain: TxChain)
 
     /// The same for `count` chains of a ring of them, from `first` on, for as long as each is
     /// plain (`TxChain.isPlain`).
@@ -94,7 +94,7 @@ enum PlainPackets: TxRunKind {
 }
 
 /// Packets in any region that ask for what they may.
-enum AskingPackets: TxRunKind {
+enum OffloadPackets: TxRunKind {
     static var isPlain: Bool { false }
 }
 
@@ -137,7 +137,7 @@ struct TxRun: BitwiseCopyable {
     ) -> Bool {
         let length = Int(segment.byteCount) &- netHeaderByteCount
         if length > TxPacket.maximumByteCount { return false }
-        var request = TxRequest()
+        var request = TxOffload()
         // flags, gsoType: without them the rest of the header means nothing.
         if segment.pointer.loadUnaligned(as: UInt16.self) != 0 {
             if Kind.isPlain { return false }
@@ -147,7 +147,7 @@ struct TxRun: BitwiseCopyable {
             request = asked
         }
         (packets + count).initialize(
-            to: TxPacket(segment, behind: netHeaderByteCount, asking: request))
+            to: TxPacket(segment, behind: netHeaderByteCount, offload: request))
         chains[(firstChain &+ count) & chainMask] = TxChain(tag: tag)
         count &+= 1
         byteCount &+= length

@@ -10,7 +10,7 @@ struct WalkedChain: BitwiseCopyable {
     /// Descriptors in the ring itself.
     var listCount = 0
     /// Bytes of the first descriptor that is not empty.
-    var headByteCount = 0
+    var firstDescriptorByteCount = 0
     /// Empty descriptors of a buffer that is not empty altogether.
     var emptyCount = 0
     /// The last descriptor in the ring itself.
@@ -44,7 +44,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
     /// Most descriptors this walk may visit.
     private let budget: Int
     private var byteCount = 0
-    private var headByteCount = 0
+    private var firstDescriptorByteCount = 0
     private var emptyCount = 0
     private var fault = QueueFault.none
 
@@ -83,7 +83,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
         walked.fault = chain.fault
         walked.segmentCount = list.count
         walked.visited = chain.visited
-        walked.headByteCount = chain.headByteCount
+        walked.firstDescriptorByteCount = chain.firstDescriptorByteCount
         if walked.fetch.isBuffer && walked.fetch.byteCount > 0 {
             walked.emptyCount = chain.emptyCount
         }
@@ -178,7 +178,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
         var address = descriptor.address
         // What a used length can say, and no more.
         if byteCount &+ Int(left) > 1 &<< 32 { return broken(.overflow) }
-        if byteCount == 0 { headByteCount = Int(left) }
+        if byteCount == 0 { firstDescriptorByteCount = Int(left) }
         if left == 0 { emptyCount &+= 1 }
         // An empty descriptor is skipped untranslated: its address may be anything.
         while left > 0 {

@@ -29,7 +29,7 @@ struct PackedVirtqueue: Virtqueue {
     private var takenCount = 0
     /// Shadow words of the buffer taken last, without its length.
     private var taken: (list: UInt64, rest: UInt64) = (0, 0)
-    private(set) var headByteCount = 0
+    private(set) var firstDescriptorByteCount = 0
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
@@ -72,9 +72,9 @@ struct PackedVirtqueue: Virtqueue {
     mutating func refresh(_ count: Int) {}
 
     /// Span by span: within one the wrap counter stays the same, so the loop need not look for the
-    /// ring's end. A chain that runs over it is left to `take`.
+    /// ring's end. A chain that runs over it is left to `pop`.
     @inline(__always)
-    mutating func takeRun<Buffer: RunBuffer>(
+    mutating func popRun<Buffer: RunBuffer>(
         _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
         _ buffer: Buffer.Type
     ) -> Int {
@@ -83,7 +83,7 @@ struct PackedVirtqueue: Virtqueue {
         var (taken, hasSwitched) = (0, false)
         while taken < limit {
             let span = min(limit &- taken, (size &- cursor.offset) / Buffer.descriptorCount)
-            let found = takeSpan(
+            let found = popSpan(
                 needs + taken &* Buffer.descriptorCount, span, segments.base + segments.count,
                 buffer)
             let descriptors = found &* Buffer.descriptorCount
@@ -111,13 +111,13 @@ struct PackedVirtqueue: Virtqueue {
 
     /// A loop of its own without a call in it, for the reason given at the split ring's.
     @inline(__always)
-    private func takeSpan<Buffer: RunBuffer>(
+    private func popSpan<Buffer: RunBuffer>(
         _ needs: UnsafePointer<Int>, _ count: Int, _ segments: UnsafeMutablePointer<Segment>,
         _ buffer: Buffer.Type
     ) -> Int {
         let region = regions.last
         let first = ring + cursor.offset &* PackedLayout.descriptorByteCount
-        // Flags that say more than these are for `take` to judge.
+        // Flags that say more than these are for `pop` to judge.
         let single = UInt32(cursor.availableFlags | DescriptorFlags.write) &<< 16
         let linked = single | UInt32(DescriptorFlags.next) &<< 16
         let usedFlags = UInt64(cursor.usedFlags) &<< 48
@@ -161,7 +161,7 @@ struct PackedVirtqueue: Virtqueue {
     }
 
     @inline(__always)
-    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
+    mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
         if takenCount == size { return .empty }
         let slot = ring + cursor.offset &* PackedLayout.descriptorByteCount
         // [V4 acquire <- the driver's release of the word: the address, and the rest of the list]
@@ -173,7 +173,7 @@ struct PackedVirtqueue: Virtqueue {
             let pointer = regions.translate(descriptor.address, descriptor.byteCount)
         {
             accept(id: descriptor.tag, listCount: 1)
-            headByteCount = Int(descriptor.byteCount)
+            firstDescriptorByteCount = Int(descriptor.byteCount)
             segments.append(pointer, descriptor.byteCount)
             return BufferFetch(byteCount: Int(descriptor.byteCount))
         }
@@ -184,7 +184,7 @@ struct PackedVirtqueue: Virtqueue {
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
         emptyCount &+= walked.emptyCount
-        headByteCount = walked.headByteCount
+        firstDescriptorByteCount = walked.firstDescriptorByteCount
         return judge(walked)
     }
 
@@ -221,7 +221,7 @@ struct PackedVirtqueue: Virtqueue {
     // MARK: Using buffers
 
     @inline(__always)
-    mutating func use(_ byteCount: Int) {
+    mutating func addUsed(_ byteCount: Int) {
         shadow[2 &* usedCount] = taken.list
         shadow[2 &* usedCount &+ 1] = taken.rest | Self.lengthAndWrite(byteCount)
         usedCount &+= 1
@@ -248,7 +248,10 @@ struct PackedVirtqueue: Virtqueue {
         fileprivate let shadow: UnsafeMutablePointer<UInt64>
 
         @inline(__always)
-        func attach(slot: UInt32, toUsed index: Int) { shadow[2 &* index] |= UInt64(slot) &+ 1 }
+        func attach(slot: UInt32, toUsed index: Int) {
+            assert(slot < 0x8000)
+            shadow[2 &* index] |= UInt64(slot) &+ 1
+        }
     }
 
     @inline(__always) var slotReport: SlotReport { SlotReport(shadow: shadow) }

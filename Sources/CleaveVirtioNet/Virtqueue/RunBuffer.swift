@@ -1,4 +1,4 @@
-/// How many descriptors each buffer of a run has (`Virtqueue.takeRun`), known at compile time so
+/// How many descriptors each buffer of a run has (`Virtqueue.popRun`), known at compile time so
 /// that one loop serves both.
 protocol RunBuffer {
     static var hasTwoDescriptors: Bool { get }

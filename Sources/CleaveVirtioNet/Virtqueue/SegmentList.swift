@@ -39,6 +39,7 @@ struct SegmentList: BitwiseCopyable {
     /// The caller has checked `isFull`.
     @inline(__always)
     mutating func append(_ pointer: UnsafeMutableRawPointer, _ byteCount: UInt32) {
+        assert(!isFull)
         (base + count).initialize(to: Segment(pointer: pointer, byteCount: byteCount))
         count &+= 1
     }
@@ -46,6 +47,7 @@ struct SegmentList: BitwiseCopyable {
     /// Takes `gap` bytes out of the segments from number `first` on, behind their first `lead`
     /// bytes; segments may become empty. They hold at least `lead` bytes.
     func cut(from first: Int, at lead: Int, gap: Int) {
+        assert(first < count && gap >= 0)
         var index = first
         var before = lead
         while before > Int(base[index].byteCount) {

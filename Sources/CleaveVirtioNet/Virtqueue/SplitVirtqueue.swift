@@ -24,7 +24,7 @@ struct SplitVirtqueue: Virtqueue {
     private var publishedFrom: UInt16
     /// The head of the buffer taken last.
     private var head: UInt16 = 0
-    private(set) var headByteCount = 0
+    private(set) var firstDescriptorByteCount = 0
     private(set) var usedCount = 0
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
@@ -63,12 +63,12 @@ struct SplitVirtqueue: Virtqueue {
     @inline(__always)
     mutating func refresh(_ count: Int) {
         if Int(availIndex &- nextAvail) >= count { return }
-        learn()
+        refreshAvailIndex()
     }
 
     /// Reads `avail.idx`. The driver may have posted what this burst has not used up, no more.
     @inline(__always)
-    private mutating func learn() {
+    private mutating func refreshAvailIndex() {
         // [V1 acquire <- the driver's release of avail.idx: ring entries and descriptors below it]
         let index = SharedWord16(availRing + SplitLayout.indexOffset).loadAcquire()
         if Int(index &- nextAvail) &+ usedCount > size {
@@ -80,7 +80,7 @@ struct SplitVirtqueue: Virtqueue {
     }
 
     @inline(__always)
-    mutating func takeRun<Buffer: RunBuffer>(
+    mutating func popRun<Buffer: RunBuffer>(
         _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
         _ buffer: Buffer.Type
     ) -> Int {
@@ -88,7 +88,7 @@ struct SplitVirtqueue: Virtqueue {
         let limit = min(known, (segments.capacity &- segments.count) / Buffer.descriptorCount)
         var (taken, hasSwitched) = (0, false)
         while true {
-            let found = takeSpan(
+            let found = popSpan(
                 needs + taken &* Buffer.descriptorCount, limit &- taken,
                 segments.base + segments.count, buffer)
             nextAvail = nextAvail &+ UInt16(truncatingIfNeeded: found)
@@ -117,10 +117,10 @@ struct SplitVirtqueue: Virtqueue {
 
     /// Buffers in a row, all in the last region.
     ///
-    /// A loop of its own without a call in it: among the rare cases of `take` the compiler keeps
+    /// A loop of its own without a call in it: among the rare cases of `pop` the compiler keeps
     /// the cursors in memory, which cost 9 cycles per packet.
     @inline(__always)
-    private func takeSpan<Buffer: RunBuffer>(
+    private func popSpan<Buffer: RunBuffer>(
         _ needs: UnsafePointer<Int>, _ limit: Int, _ segmentsOut: UnsafeMutablePointer<Segment>,
         _ buffer: Buffer.Type
     ) -> Int {
@@ -155,10 +155,10 @@ struct SplitVirtqueue: Virtqueue {
     }
 
     @inline(__always)
-    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
+    mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
         if nextAvail == availIndex {
             // A packet over several buffers needs more than `refresh` was asked for.
-            learn()
+            refreshAvailIndex()
             if nextAvail == availIndex { return fault == .none ? .empty : .broken }
         }
         head = nextHead
@@ -168,7 +168,7 @@ struct SplitVirtqueue: Virtqueue {
             let pointer = regions.translate(descriptor.address, descriptor.byteCount)
         {
             nextAvail = nextAvail &+ 1
-            headByteCount = Int(descriptor.byteCount)
+            firstDescriptorByteCount = Int(descriptor.byteCount)
             segments.append(pointer, descriptor.byteCount)
             return BufferFetch(byteCount: Int(descriptor.byteCount))
         }
@@ -178,7 +178,7 @@ struct SplitVirtqueue: Virtqueue {
             walkedCount: walkedCount)
         segments.count = walked.segmentCount
         walkedCount &+= walked.visited
-        headByteCount = walked.headByteCount
+        firstDescriptorByteCount = walked.firstDescriptorByteCount
         emptyCount &+= walked.emptyCount
         if walked.fetch.isBroken { return broken(walked.fault) }
         if walked.fetch.isBuffer { nextAvail = nextAvail &+ 1 }
@@ -194,7 +194,7 @@ struct SplitVirtqueue: Virtqueue {
     // MARK: Using buffers
 
     @inline(__always)
-    mutating func use(_ byteCount: Int) {
+    mutating func addUsed(_ byteCount: Int) {
         // At most `size` buffers can be taken between two publishes, so `shadow` has the room.
         shadow[usedCount] =
             UInt64(head) | UInt64(UInt32(truncatingIfNeeded: byteCount)) &<< 32
@@ -214,6 +214,7 @@ struct SplitVirtqueue: Virtqueue {
 
         @inline(__always)
         func attach(slot: UInt32, toUsed index: Int) {
+            assert(slot < 0x8000 && shadow[index] & 0xffff_0000 == 0)
             shadow[index] |= UInt64((slot &+ 1) &<< 16)
         }
     }

@@ -6,7 +6,7 @@ import CleaveHost
 /// into a local for a burst, so that cursors live in registers although stores to guest memory
 /// might alias anything, and writes it back at the end. One thread at a time.
 ///
-/// A burst: `refresh` once; `take` buffers, `use` each with its length; on a shortfall `rewind`;
+/// A burst: `refresh` once; `pop` buffers, `addUsed` each with its length; on a shortfall `rewind`;
 /// then `publish` once, and `wantsCall` decides on the one notification.
 protocol Virtqueue: BitwiseCopyable {
     /// Bytes of private memory per entry: a used entry's shadow, and a mark.
@@ -40,24 +40,24 @@ protocol Virtqueue: BitwiseCopyable {
 
     /// Takes the next available buffer (a whole chain, every descriptor of it checked) and appends
     /// its pieces to `segments` as far as the first `need` bytes reach.
-    mutating func take(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
+    mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
 
     /// Bytes of the first descriptor of the buffer taken last, empty ones aside.
-    var headByteCount: Int { get }
+    var firstDescriptorByteCount: Int { get }
 
     /// Takes and uses up to `count` buffers, in order, as long as each is made of plain descriptors
     /// in the region used last and holds what is needed: nearly all traffic.
     ///
     /// Descriptor i of the run gets `needs[i]` bytes and is segment i of those appended; buffer i
     /// has shadowed entry i.
-    /// - Returns: how many; the next one is for `take` to judge.
-    mutating func takeRun<Buffer: RunBuffer>(
+    /// - Returns: how many; the next one is for `pop` to judge.
+    mutating func popRun<Buffer: RunBuffer>(
         _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
         _ buffer: Buffer.Type
     ) -> Int
 
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
-    mutating func use(_ byteCount: Int)
+    mutating func addUsed(_ byteCount: Int)
 
     /// Names header slots in shadowed used entries.
     associatedtype SlotReport: UsedSlotReport
@@ -75,7 +75,7 @@ protocol Virtqueue: BitwiseCopyable {
     /// Writes the shadowed entries to the used ring and makes them visible at once.
     mutating func publish()
 
-    /// Asks the driver to kick when it posts buffers, or not to, between two bursts. Behind asking,
+    /// Asks the driver to kick when it posts buffers, or not to, between two bursts. After asking,
     /// the next burst sees what was posted before the driver could know.
     func setKicks(enabled wanted: Bool)
 

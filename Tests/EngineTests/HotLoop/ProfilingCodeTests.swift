@@ -64,7 +64,7 @@ struct ProfilingCodeTests {
 
     @Test("Without profiling nothing of it is there, and no turn reads the clock")
     func compiledOut() throws {
-        for name in ["CycleProbe", "Measured", "OnePart"] {
+        for name in ["CycleProbe", "Measured", "PayloadBytes"] {
             #expect(plain.functions(mangled: name).isEmpty, "\(name)")
             #expect(!code.functions(mangled: name).isEmpty, "\(name): the canary")
         }

@@ -31,7 +31,8 @@ struct TracingTests {
     @Test("Every function of the hot loop has a name and a frame pointer")
     func framePointers() throws {
         let code = try MachineCode(program)
-        for part in ["QueueBuilderV10operations", "OperationsV", "WorkerC4poll", "RxBurstO6record"] {
+        for part in ["QueueBuilderV10operations", "OperationsV", "WorkerC4poll", "RxBurstO6record"]
+        {
             let found = code.functions(mangled: part).filter {
                 !$0.key.hasPrefix("partial apply") && !$0.key.contains("for closure")
             }

@@ -62,20 +62,10 @@ import Testing
         #expect(NetHeader(load: start, byteCount: byteCount) == expected)
     }
 
-    @Test func numBuffersAlone() {
-        var bytes = Self.wire
-        bytes.withUnsafeMutableBytes { NetHeader.storeNumBuffers(0x1234, to: $0.baseAddress!) }
-        var expected = Self.wire
-        expected[10] = 0x34
-        expected[11] = 0x12
-        #expect(bytes == expected)
-    }
-
     @Test func layoutFollowsFeatures() {
         #expect(NetHeaderLayout(hashReport: false).byteCount == 12)
         #expect(NetHeaderLayout(hashReport: true).byteCount == 20)
-        #expect(NetHeaderLayout(hashReport: true).byteCountWithSplitTail == 28)
-        #expect(NetHeaderLayout(hashReport: false).splitTailOffset == 12)
+        #expect(NetHeaderLayout(hashReport: true).byteCountWithSplitReport == 28)
         for byteCount in -1...40 {
             let layout = NetHeaderLayout(byteCount: byteCount)
             #expect((layout != nil) == (byteCount == 12 || byteCount == 20))
@@ -102,14 +92,14 @@ import Testing
     }
 
     @Test func splitTail() {
-        let tail = SplitTail(slot: 0x0403_0201, headerLength: 0x0605)
-        #expect(tail.isSplit && !SplitTail.notSplit.isSplit)
+        let tail = SplitReport(slot: 0x0403_0201, headerLength: 0x0605)
+        #expect(tail.isSplit && !SplitReport.notSplit.isSplit)
         let memory = GuardedMemory(byteCount: 8)
         let start = memory.place([UInt8](repeating: 0xa5, count: 8))
         tail.store(to: start)
         #expect(
             [UInt8](UnsafeRawBufferPointer(start: start, count: 8)) == [1, 2, 3, 4, 5, 6, 1, 0])
-        #expect(SplitTail(load: start) == tail)
-        #expect(NetHeaderLayout.splitTailByteCount == MemoryLayout<SplitTail>.size)
+        #expect(SplitReport(load: start) == tail)
+        #expect(NetHeaderLayout.splitReportByteCount == MemoryLayout<SplitReport>.size)
     }
 }

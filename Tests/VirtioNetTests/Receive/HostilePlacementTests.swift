@@ -123,7 +123,7 @@ struct HostilePlacementTests {
     @Test(
         "C03: a buffer too small for a net header is given back with length 0",
         arguments: RingFormat.allCases)
-    func tinyBuffers(format: RingFormat) throws {
+    func undersizedBuffers(format: RingFormat) throws {
         // Mergeable or not: bytes before the packet, then before a header that goes to a slot.
         for (method, least) in [
             (RxMethod.whole, 12), (.headerQueue(.netHeader), 20), (.headerQueue(.usedElement), 1),
@@ -138,7 +138,7 @@ struct HostilePlacementTests {
                 #expect(
                     rig.reports.map(\.length) == [0, 0, Self.need(method, packet.count)])
                 #expect(rig.reports.map(\.id) == [0, 1, 2])
-                #expect(rig.queue.counters.tinyBuffers == 2)
+                #expect(rig.queue.counters.undersizedBuffers == 2)
                 #expect(rig.queue.counters.buffers == 3 && rig.queue.counters.fault == .none)
             }
         }
@@ -172,8 +172,8 @@ struct HostilePlacementTests {
                     _ = rig.enqueue([TestFrames.tcp4([1])])
                 }
                 let counters = rig.queue.counters
-                #expect(counters.tinyBuffers == UInt64(good), "\(shortage)")
-                #expect(counters.fault == (good == 64 ? .tinyBuffers : .none), "\(shortage)")
+                #expect(counters.undersizedBuffers == UInt64(good), "\(shortage)")
+                #expect(counters.fault == (good == 64 ? .undersizedBuffers : .none), "\(shortage)")
                 #expect(rig.reports.allSatisfy { $0.length == 0 })
                 #expect(rig.usedTotal == good)
             }
@@ -189,7 +189,7 @@ struct HostilePlacementTests {
             rig.post(60)
             #expect(rig.enqueue([TestFrames.tcp4([1])]).fates == [true])
         }
-        #expect(rig.queue.counters.fault == .none && rig.queue.counters.tinyBuffers == 240)
+        #expect(rig.queue.counters.fault == .none && rig.queue.counters.undersizedBuffers == 240)
     }
 
     @Test(

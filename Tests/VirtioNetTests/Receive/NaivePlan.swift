@@ -71,7 +71,7 @@ struct NaiveFate {
     var skipped = 0
     var isMisfit = false
     /// Buffers given back before it.
-    var tinyBuffers = 0
+    var undersizedBuffers = 0
     var isSplit: Bool { headerLength > 0 }
 }
 
@@ -107,7 +107,7 @@ struct NaivePlan {
 
     /// All used lengths, in order.
     var lengths: [Int] {
-        fates.flatMap { Array(repeating: 0, count: $0.tinyBuffers) + $0.lengths }
+        fates.flatMap { Array(repeating: 0, count: $0.undersizedBuffers) + $0.lengths }
             + Array(repeating: 0, count: trailingTiny)
     }
 
@@ -131,10 +131,10 @@ struct NaivePlan {
             fate = NaiveFate(fallback: .noSlot)
         }
         let enough = place(packet.bytes.count, buffers[next...], &fate)
-        next += fate.tinyBuffers
+        next += fate.undersizedBuffers
         if !enough {
             if !rules.dropsOnShortage {
-                trailingTiny = fate.tinyBuffers
+                trailingTiny = fate.undersizedBuffers
                 return false
             }
             fate.drop = .noBuffer
@@ -156,7 +156,7 @@ struct NaivePlan {
             let capacity = buffer.capacity
             let least = max(1, rules.prefix(isSplit: fate.isSplit))
             if isFirst && capacity < least && capacity < left {
-                fate.tinyBuffers += 1
+                fate.undersizedBuffers += 1
                 continue
             }
             let room = isFirst ? lead(buffer, left, &fate) : further(capacity, left, &fate)

@@ -191,7 +191,7 @@ final class PlacementTrial {
             try check(headers.head == claimed, "public head \(headers.head), \(claimed) claimed")
         }
         try check(image.isUnchanged, "something was written that no used entry accounts for")
-        expected.tinyBuffers = UInt64(reader.tinyCount)
+        expected.undersizedBuffers = UInt64(reader.tinyCount)
         expected.buffers = UInt64(reader.bufferCount)
         try judgeCounters()
     }

@@ -27,7 +27,7 @@ struct PlacementTwinTests {
             }
         }
         // The trials are worth something only if everything happened.
-        #expect(total.packets > 1000 && total.tinyBuffers > 10 && offloads > 300)
+        #expect(total.packets > 1000 && total.undersizedBuffers > 10 && offloads > 300)
         // With IN_ORDER, too, each buffer has a used entry of its own.
         #expect(batched == 0)
         var reasons: Set<DropReason> = [

@@ -134,7 +134,7 @@ struct HostileBufferTests {
                 rig.post([PostedPiece(address, 0)], id: 0)
                 rig.post(1)
                 expectDelivered(rig, [0, 1066])
-                #expect(rig.queue.counters.tinyBuffers == 1)
+                #expect(rig.queue.counters.undersizedBuffers == 1)
                 #expect(rig.queue.counters.emptyDescriptors == 0)
             }
         }

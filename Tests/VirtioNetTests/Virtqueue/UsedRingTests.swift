@@ -48,17 +48,17 @@ struct UsedRingTests {
                 queue.refresh(burst)
                 let kept = random.int(0...burst)
                 for (position, head) in heads.enumerated() {
-                    let fetch = queue.take(10, &segments)
+                    let fetch = queue.pop(10, &segments)
                     try #require(fetch.isBuffer && fetch.byteCount == 100 + head)
-                    queue.use(round * 10 + position)
+                    queue.addUsed(round * 10 + position)
                 }
                 // Some are taken back and taken again.
                 queue.rewind(toUsed: kept)
                 for position in kept..<burst {
-                    try #require(queue.take(10, &segments).isBuffer)
-                    queue.use(round * 10 + position)
+                    try #require(queue.pop(10, &segments).isBuffer)
+                    queue.addUsed(round * 10 + position)
                 }
-                try #require(queue.take(1, &segments).isEmpty)
+                try #require(queue.pop(1, &segments).isEmpty)
                 for (position, head) in heads.enumerated() {
                     let slot = random.pick([nil, 0, 1, 32767])
                     if let slot { queue.slotReport.attach(slot: UInt32(slot), toUsed: position) }

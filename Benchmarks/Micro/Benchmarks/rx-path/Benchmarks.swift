@@ -9,7 +9,7 @@ import CleaveGuestDriver
 import CleaveHost
 import CleaveTraffic
 import CleaveRings
-import CleaveVirtioNet
+@_spi(Measure) import CleaveVirtioNet
 
 extension BenchmarkMetric {
     static var cyclesPerBurst: BenchmarkMetric {
@@ -112,7 +112,7 @@ private func virtqueue(_ ring: RingFormat) throws {
             var cycles: UInt64 = 0
             for _ in 0..<bursts {
                 let start = CycleClock.now()
-                let taken = queue.turn(burst, byteCount: 76)
+                let taken = queue.poll(burst, byteCount: 76)
                 cycles &+= CycleClock.now() &- start &- CycleClock.readingCost
                 guard taken == burst, driver.harvest() == burst else {
                     return benchmark.error("a burst was not carried")

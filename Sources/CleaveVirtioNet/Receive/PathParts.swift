@@ -1,16 +1,77 @@
 // control path
+//
+// Parts of the packet path by themselves, for benchmarks and instruction counts: what each costs
+// with nothing around it. `@_spi(Measure) import CleaveVirtioNet` shows them; devices do not use
+// them. Many packets go by one call, since a call between modules costs as much as a part.
+
 import CleaveHost
+
+extension HeaderParser {
+    /// Parses frames of one segment each, which is what a burst of a port's packets mostly is.
+    /// - Parameters:
+    ///   - refs: the frames; neither flags nor cookies have a say.
+    ///   - count: how many.
+    ///   - splits: room for as many answers.
+    @_spi(Measure)
+    @inline(never)
+    public static func parse(
+        _ refs: UnsafePointer<PacketRef>, count: Int,
+        into splits: UnsafeMutablePointer<HeaderSplit>
+    ) {
+        var index = 0
+        while index < count {
+            splits[index] = parse(refs[index].pointer, byteCount: Int(refs[index].byteCount))
+            index &+= 1
+        }
+    }
+}
+
+/// The packet path's copy by itself, to be measured.
+@_spi(Measure)
+public enum CopyKernel {
+    /// Copies each reference's bytes to a place of its own.
+    /// - Parameters:
+    ///   - refs: what to copy.
+    ///   - count: how many.
+    ///   - target: where the first goes; room for `count` times `stride` bytes.
+    ///   - stride: bytes from place to place, no less than any reference has.
+    @inline(never)
+    public static func copy(
+        _ refs: UnsafePointer<PacketRef>, count: Int, to target: UnsafeMutableRawPointer,
+        stride: Int
+    ) {
+        var place = target
+        var index = 0
+        while index < count {
+            copyBytes(place, refs[index].pointer, Int(refs[index].byteCount))
+            place += stride
+            index &+= 1
+        }
+    }
+}
+
+extension HeaderQueue {
+    /// Claims up to `wanted` slots, as a burst does, and leaves them unwritten: to measure claims,
+    /// or to hold slots back. For queues whose slots return by the tail.
+    /// - Returns: number of the first slot, free-running, and how many.
+    @_spi(Measure)
+    public func claim(_ wanted: Int) -> (first: UInt32, count: Int) {
+        let claim = claimer.claim(wanted)
+        return (claim.first, claim.count)
+    }
+}
 
 /// The device side of a virtqueue by itself: takes buffers and publishes them, with nothing placed
 /// in between. What fetching and flushing cost; a device uses `RxQueue`.
 ///
 /// One thread at a time.
+@_spi(Measure)
 public final class BareVirtqueue {
     /// Takes, uses and publishes buffers, specialised for a ring format.
-    private let body: (Int, UInt32) -> Int
+    private let pollRing: (Int, UInt32) -> Int
 
     /// - Parameters:
-    ///   - burst: most buffers of one turn, 1 to the size of the ring.
+    ///   - burst: most buffers of one poll, 1 to the size of the ring.
     ///   - arena: `Self.arenaByteCount(size:burst:)` bytes of it; it must outlive the queue.
     /// - Throws: if the addresses do not hold.
     public init(
@@ -22,9 +83,11 @@ public final class BareVirtqueue {
         }
         switch addresses.format {
         case .split:
-            body = try Self.body(SplitVirtqueue.self, addresses, features, memory, burst, arena)
+            pollRing = try Self.operation(
+                SplitVirtqueue.self, addresses, features, memory, burst, arena)
         case .packed:
-            body = try Self.body(PackedVirtqueue.self, addresses, features, memory, burst, arena)
+            pollRing = try Self.operation(
+                PackedVirtqueue.self, addresses, features, memory, burst, arena)
         }
     }
 
@@ -37,12 +100,12 @@ public final class BareVirtqueue {
     /// Takes up to `count` buffers of one descriptor, at most a burst, says of each that
     /// `byteCount` bytes were written, and publishes them at once.
     /// - Returns: how many there were.
-    public func turn(_ count: Int, byteCount: Int) -> Int {
-        body(count, UInt32(truncatingIfNeeded: byteCount))
+    public func poll(_ count: Int, byteCount: Int) -> Int {
+        pollRing(count, UInt32(truncatingIfNeeded: byteCount))
     }
 
     @inline(__always)
-    private static func body<Queue: Virtqueue>(
+    private static func operation<Queue: Virtqueue>(
         _ type: Queue.Type, _ addresses: VirtqueueAddresses, _ features: VirtioFeatures,
         _ memory: GuestMemory, _ burst: Int, _ arena: MemoryArena
     ) throws(SetupError) -> (Int, UInt32) -> Int {
@@ -74,7 +137,7 @@ public final class BareVirtqueue {
             var queue = state.pointee
             var list = segments
             queue.refresh(wanted)
-            let taken = queue.takeRun(needs, wanted, &list, OneDescriptor.self)
+            let taken = queue.popRun(needs, wanted, &list, OneDescriptor.self)
             queue.publish()
             state.pointee = queue
             return taken
