@@ -165,7 +165,9 @@ docs: needed
 	    generate-documentation --target CleaveEngine --output-path .build/docs \
 	    --transform-for-static-hosting --warnings-as-errors
 
+# SwiftPM adds to an archive: what a source that is gone had left in it would be there twice.
 lib: needed
+	@rm -f .build-lib/release/libcleave-static.a
 	$(LIBRARY_BUILD) .build-lib --product cleave
 	$(LIBRARY_BUILD) .build-lib --product cleave-static
 	@.ci/pack-library .build-lib/release $(LIBRARY) $(VERSION) Sources/CCleave/cleave.map
