@@ -169,15 +169,15 @@ struct LibraryTests {
         #expect(output.hasPrefix("smoke: everything holds"))
     }
 
-    @Test("The smallest sample works", arguments: compilers.filter { !$0.0.contains("++") })
+    @Test("The smallest example works", arguments: compilers.filter { !$0.0.contains("++") })
     func minimal(compiler: String, dialect: String) throws {
-        let output = try compileAndRun(compiler, dialect, "Tests/Samples/minimal.c")
+        let output = try compileAndRun(compiler, dialect, "Sources/Examples/C/minimal.c")
         #expect(output.contains("1 packet, used index 1, 72 bytes: intact"))
     }
 
-    @Test("The C++ sample works", arguments: compilers.filter { $0.0.contains("++") })
+    @Test("The C++ example works", arguments: compilers.filter { $0.0.contains("++") })
     func raii(compiler: String, dialect: String) throws {
-        let output = try compileAndRun(compiler, "-std=c++17", "Tests/Samples/raii.cpp")
+        let output = try compileAndRun(compiler, "-std=c++17", "Sources/Examples/C/raii.cpp")
         #expect(output.contains("headers in slot 0, 100 bytes of payload"))
         #expect(output.contains("intact"))
         #expect(output.contains("refused: invalid argument: split ring size 3"))
@@ -195,7 +195,8 @@ struct LibraryTests {
             find . -type f -o -type l | LC_ALL=C sort
             export PKG_CONFIG_SYSROOT_DIR=$d PKG_CONFIG_LIBDIR=$d/usr/lib/pkgconfig
             pkg-config --modversion cleave
-            cc -std=c99 $OLDPWD/Tests/Samples/minimal.c -o m $(pkg-config --cflags --libs cleave)
+            cc -std=c99 $OLDPWD/Sources/Examples/C/minimal.c -o m \
+                $(pkg-config --cflags --libs cleave)
             LD_LIBRARY_PATH=$d/usr/lib ./m 2>/dev/null
             """)
         #expect(code == 0, "\(text)")

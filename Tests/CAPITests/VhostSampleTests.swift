@@ -1,10 +1,10 @@
-// The sample backend on DPDK, as a process of its own: with DPDK's virtio-user as its guest, and
+// The example backend on DPDK, as a process of its own: with DPDK's virtio-user as its guest, and
 // with a front end of ours that asks what virtio-user does not.
 import Foundation
 import Testing
 
 // Backends poll: side by side they would take the processors from one another.
-@Suite("Sample vhost backend", .serialized)
+@Suite("Example vhost backend", .serialized)
 struct VhostSampleTests {
     static let hasDPDK =
         (try? LibraryTests.run("command -v cc && pkg-config --exists libdpdk").code == 0) ?? false
@@ -24,7 +24,7 @@ struct VhostSampleTests {
             trap 'kill -9 $backend 2>/dev/null || true; rm -rf $d' EXIT
             flags="-std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -ISources/CCleave/include"
             flags="$flags $(pkg-config --cflags libdpdk)"
-            cc $flags Tests/Samples/vhost_backend.c -o $d/backend -L.build/lib -lcleave \
+            cc $flags Sources/Examples/C/vhost_backend.c -o $d/backend -L.build/lib -lcleave \
                 -lrte_eal -lrte_vhost
             eal="--no-huge --no-pci --no-telemetry --iova-mode=va --log-level=error"
             LD_LIBRARY_PATH=.build/lib $d/backend $d/socket $eal -m 64 \

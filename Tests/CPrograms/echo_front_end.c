@@ -1,4 +1,4 @@
-/* A guest for Tests/Samples/vhost_backend.c: DPDK's virtio-user sends packets of many sizes on
+/* A guest for Sources/Examples/C/vhost_backend.c: DPDK's virtio-user sends packets of many sizes on
  * every queue pair and expects each back on the same pair, its Ethernet addresses swapped.
  *
  *   echo_front_end SOCKET PAIRS packed_vq=0|1,in_order=0|1 [EAL options] */

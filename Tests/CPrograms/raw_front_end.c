@@ -1,5 +1,5 @@
-/* Asks of Tests/Samples/vhost_backend.c what QEMU may ask of a backend at any time, and virtio-user
- * does not.
+/* Asks of Sources/Examples/C/vhost_backend.c what QEMU may ask of a backend at any time, and
+ * virtio-user does not.
  *
  *   raw_front_end SOCKET PACKED(0|1) CASE        the cases are at the end
  *
