@@ -94,6 +94,19 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: settings),
+        // Programs for users to start from. `ExampleTests` runs them; Sources/Examples/C has more.
+        .executableTarget(
+            name: "example-receive",
+            dependencies: ["CleaveGuestDriver", "CleaveVirtioNet", "CleaveHost"],
+            path: "Sources/Examples/Receive", swiftSettings: settings),
+        .executableTarget(
+            name: "example-header-queue",
+            dependencies: ["CleaveGuestDriver", "CleaveVirtioNet", "CleaveHost"],
+            path: "Sources/Examples/HeaderQueue", swiftSettings: settings),
+        .executableTarget(
+            name: "example-engine",
+            dependencies: ["CleaveEngine", "CleaveGuestDriver", "CleaveVirtioNet", "CleaveHost"],
+            path: "Sources/Examples/Engine", swiftSettings: settings),
         // Tests: one target per kind of doubt.
         .target(
             name: "CleaveTestSupport",
@@ -162,6 +175,11 @@ let package = Package(
             dependencies: [
                 "CleaveCAPI", "CCleave", "CleaveGuestDriver", "CleaveProfiling", "CleaveVirtioNet",
                 "CleaveHost", "CleaveTestSupport",
+            ], exclude: ["README.md"], swiftSettings: settings),
+        .testTarget(
+            name: "ExampleTests",
+            dependencies: [
+                "example-receive", "example-header-queue", "example-engine", "CleaveTestSupport",
             ], exclude: ["README.md"], swiftSettings: settings),
         .testTarget(name: "TidyTests", exclude: ["README.md"], swiftSettings: settings),
         .testTarget(

@@ -76,6 +76,8 @@ struct CanaryTests {
         let short = file("Sources/C.swift", run.dropLast().joined(separator: "\n"))
         let other = run.map { $0.replacing("x(4", with: "x(44") }.joined(separator: "\n")
         #expect(RepetitionRules.runs([first, short, file("Sources/D.swift", other)]).isEmpty)
+        let example = file("Sources/Examples/A/main.swift", run.joined(separator: "\n"))
+        #expect(RepetitionRules.runs([first, example, example]).isEmpty)
     }
 
     @Test("Imports that point upward or sideways")
@@ -98,6 +100,7 @@ struct CanaryTests {
         #expect(
             lines(DirectionRules.imports(file("Sources/CleaveHost/A.swift", text))) == [1, 2, 4])
         #expect(DirectionRules.imports(file("Tests/HostTests/A.swift", text)).isEmpty)
+        #expect(DirectionRules.imports(file("Sources/Examples/A/main.swift", text)).isEmpty)
         #expect(lines(DirectionRules.imports(file("Sources/Attic/A.swift", text))).count == 4)
     }
 
@@ -111,12 +114,15 @@ struct CanaryTests {
                 dependencies: ["CleaveRings", "CleaveTraffic", .product(name: "CleaveEngine")]),
             .target(name: "CleaveTraffic", dependencies: ["CleaveGuestDriver", "CleaveVirtioNet"]),
             .target(name: "Attic", dependencies: ["CleaveRings"]),
+            .executableTarget(
+                name: "example-a", dependencies: ["CleaveBench", "example-b"], path: "Sources/E/A"),
+            .executableTarget(name: "cleave-bench", dependencies: ["CleaveBench", "example-a"]),
             // .target(name: "CleaveRings", dependencies: ["CleaveEngine"]),
             .target(
                 name: "CleaveTestSupport", dependencies: ["CleaveEngine"], path: "Tests/Support"),
             .testTarget(name: "HostTests", dependencies: ["CleaveHost", "CleaveEngine"]),
             """
-        #expect(lines(DirectionRules.manifest(file("Package.swift", text))) == [3, 6, 7])
+        #expect(lines(DirectionRules.manifest(file("Package.swift", text))) == [3, 6, 7, 8, 10])
     }
 
     @Test("Folders of CleaveVirtioNet that name higher folders or siblings, and files without one")

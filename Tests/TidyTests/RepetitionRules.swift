@@ -12,7 +12,10 @@ enum RepetitionRules {
     }
 
     /// Each place where a run begins that stood before, in a file named earlier or further up.
-    static func runs(_ files: [SourceText]) -> [Finding] {
+    ///
+    /// Examples are left out: each is read and copied by itself, so each sets up its own guest.
+    static func runs(_ all: [SourceText]) -> [Finding] {
+        let files = all.filter { $0.module != DirectionRules.examples }
         let code = files.map(lines)
         var seen: [[String]: (file: Int, line: Int)] = [:]
         var findings: [Finding] = []
