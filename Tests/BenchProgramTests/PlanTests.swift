@@ -25,6 +25,12 @@ struct PlanTests {
             ])
     }
 
+    @Test("Each axis's flag fills that axis and no other", arguments: Axis.allCases)
+    func flag(axis: Axis) throws {
+        let options = try AxisOptions.parse(["--\(axis.rawValue)=x,y"])
+        #expect(try options.values() == [axis: ["x", "y"]])
+    }
+
     @Test("Every combination is there once, for every axis at once")
     func allAxes() throws {
         let (plan, _) = try PlanBuilder.plan(

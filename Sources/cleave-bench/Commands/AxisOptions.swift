@@ -141,22 +141,9 @@ struct AxisOptions: ParsableArguments {
 
     /// The values of every axis that was given.
     func values() throws(Failure) -> [Axis: [String]] {
-        let given: [Axis: [String]] = [
-            .packet: packet, .method: method, .report: report, .ring: ring, .buffers: buffers,
-            .ringSize: ringSize, .burst: burst, .rqs: rqs, .slotSize: slotSize, .slots: slots,
-            .bufferSize: bufferSize, .headerBuffer: headerBuffer,
-            .privateHeaderQueues: privateHeaderQueues.map { [$0] } ?? [],
-            .inOrder: inOrder.map { [$0] } ?? [],
-            .sharing: sharing, .imbalance: imbalance, .slotReturn: slotReturn,
-            .hashReport: hashReport.map { [$0] } ?? [],
-            .splitThreshold: splitThreshold, .tiny: tiny.map { [$0] } ?? [],
-            .alignPayload: alignPayload.map { [$0] } ?? [],
-            .zeroPad: zeroPad.map { [$0] } ?? [], .consumer: consumer,
-            .reads: reads.map { [$0] } ?? [],
-        ]
         var values: [Axis: [String]] = [:]
         for axis in Axis.allCases {
-            for text in given[axis] ?? [] {
+            for text in given(axis) {
                 for part in text.split(separator: ",", omittingEmptySubsequences: false) {
                     guard !part.isEmpty else {
                         throw .usage("--\(axis.rawValue): a value is missing in \"\(text)\"")
@@ -167,4 +154,36 @@ struct AxisOptions: ParsableArguments {
         }
         return values
     }
+
+    /// What stood after an axis's flag. A switch, so that no axis can be forgotten.
+    private func given(_ axis: Axis) -> [String] {
+        switch axis {
+        case .packet: packet
+        case .method: method
+        case .report: report
+        case .ring: ring
+        case .buffers: buffers
+        case .ringSize: ringSize
+        case .burst: burst
+        case .rqs: rqs
+        case .slotSize: slotSize
+        case .slots: slots
+        case .bufferSize: bufferSize
+        case .headerBuffer: headerBuffer
+        case .privateHeaderQueues: Self.list(privateHeaderQueues)
+        case .inOrder: Self.list(inOrder)
+        case .sharing: sharing
+        case .imbalance: imbalance
+        case .slotReturn: slotReturn
+        case .hashReport: Self.list(hashReport)
+        case .splitThreshold: splitThreshold
+        case .tiny: Self.list(tiny)
+        case .zeroPad: Self.list(zeroPad)
+        case .alignPayload: Self.list(alignPayload)
+        case .consumer: consumer
+        case .reads: Self.list(reads)
+        }
+    }
+
+    private static func list(_ text: String?) -> [String] { text.map { [$0] } ?? [] }
 }
