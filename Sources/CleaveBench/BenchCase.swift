@@ -2,6 +2,7 @@
 import CleaveHost
 import CleaveGuestDriver
 import CleaveEngine
+import CleaveTraffic
 import CleaveVirtioNet
 
 /// What buffers the driver posts.
@@ -91,6 +92,20 @@ public struct BenchCase: Sendable, Equatable {
         let how = effectiveReport.map { "\(method.rawValue)/\($0.rawValue)" } ?? method.rawValue
         let kind = ring == .split ? "" : " \(ring.rawValue)"
         return "\(packet) \(how) \(buffers.rawValue)\(kind)"
+    }
+
+    /// The last component of a capture's path, or the traffic profile.
+    public var packetName: String {
+        if (try? TrafficProfile.parse(packet)) != nil { return packet }
+        return packet.split(separator: "/").last.map(String.init) ?? packet
+    }
+
+    /// The same without what a file's name ends with.
+    public var trafficName: String {
+        guard let dot = packetName.lastIndex(of: "."), dot != packetName.startIndex else {
+            return packetName
+        }
+        return String(packetName[..<dot])
     }
 
     /// Which of two axes rules the other out, whatever their sizes; nil if none does.

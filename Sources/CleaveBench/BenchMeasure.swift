@@ -292,12 +292,12 @@ private struct EventSamples {
         }
     }
 
-    var figures: [EventFigure] {
-        PerfEvent.allCases.enumerated().map { index, event in
-            let spread = Spread(perPacket[index])
-            return EventFigure(
-                event: event, perPacket: spread, reason: spread == nil ? reasons[index] : "")
-        }
+    var figures: Named<RunRecord.Counter> {
+        Named(
+            PerfEvent.allCases.enumerated().map { index, event in
+                let spread = Spread(perPacket[index]).map(RunRecord.Counter.perPacket)
+                return (event.rawValue, spread ?? .unavailable(reasons[index]))
+            })
     }
 }
 

@@ -22,7 +22,9 @@ public struct BenchProfile: Sendable {
 }
 
 /// Bytes that are touched again and again; an estimate from the plan.
-public struct WorkingSet: Sendable, Equatable {
+public struct WorkingSet: Sendable, Codable, Equatable {
+    /// All of them.
+    public var bytes = 0
     /// Source packets.
     public var sources = 0
     /// Buffers, as far as packets fill them.
@@ -31,8 +33,6 @@ public struct WorkingSet: Sendable, Equatable {
     public var slots = 0
     /// Virtqueues, and the RQs' own memory.
     public var queues = 0
-
-    public var total: Int { sources + buffers + slots + queues }
 
     init(_ testbed: Testbed) {
         let one = testbed.benchCase
@@ -43,6 +43,7 @@ public struct WorkingSet: Sendable, Equatable {
         slots = testbed.memory.headerBytes
         // Descriptor, available and used entry; reference, plan and shadow.
         queues = one.rqs * (one.ringSize * 26 + one.burst * 64)
+        bytes = sources + buffers + slots + queues
     }
 }
 

@@ -1,24 +1,10 @@
 // control path
 import CleaveEngine
 import CleaveHost
+import CleaveProfiling
 
 /// Median, least and largest of a figure over the timed passes.
-public struct Spread: Sendable, Codable, Equatable {
-    public var median: Double
-    public var min: Double
-    public var max: Double
-
-    /// - Parameter samples: at least one; nil if there is none.
-    public init?(_ samples: [Double]) {
-        guard !samples.isEmpty else { return nil }
-        let sorted = samples.sorted()
-        let middle = sorted.count / 2
-        median =
-            sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-        min = sorted[0]
-        max = sorted[sorted.count - 1]
-    }
-}
+public typealias Spread = ProfileSpread
 
 /// What the verification pass found.
 public struct Verification: Sendable, Codable, Equatable {
@@ -28,6 +14,9 @@ public struct Verification: Sendable, Codable, Equatable {
     public var corrupt = 0
     /// Packets that were submitted, not dropped, and did not arrive.
     public var lost = 0
+
+    /// Packets that arrived wrong or not at all.
+    public var bad: Int { corrupt + lost }
 }
 
 /// Memory that the RQs of a case hold for receiving.
@@ -43,7 +32,7 @@ public struct BenchMemory: Sendable, Codable, Equatable {
 }
 
 /// Cycles per packet of the driver's side, each with the cost of reading the clock taken off.
-public struct DriverCycles: Sendable, Equatable {
+public struct DriverCycles: Sendable, Codable, Equatable {
     /// Posting buffers.
     public var refill: Spread
     /// Finding and checking used buffers.
@@ -52,20 +41,11 @@ public struct DriverCycles: Sendable, Equatable {
     public var giveBack: Spread
     /// All three; taken pass by pass, so its median need not be the sum of theirs.
     public var total: Spread
-}
 
-/// What the processor counted over the timed passes of a case.
-public struct EventFigure: Sendable, Equatable {
-    public var event: PerfEvent
-    /// Nil where it could not be counted.
-    public var perPacket: Spread?
-    /// Why it could not; empty if it could.
-    public var reason = ""
-
-    public init(event: PerfEvent, perPacket: Spread?, reason: String = "") {
-        self.event = event
-        self.perPacket = perPacket
-        self.reason = reason
+    private enum CodingKeys: String, CodingKey {
+        case refill, harvest
+        case giveBack = "return"
+        case total
     }
 }
 
@@ -148,7 +128,7 @@ public struct BenchResult: Sendable {
     public var payload = PayloadPlaces()
     /// What was counted over the timed passes, port, device and driver together; nil if nothing
     /// was to be.
-    public var events: [EventFigure]?
+    public var events: Named<RunRecord.Counter>?
     /// Where the device's cycles go, if that was asked for.
     public var profile: BenchProfile?
     /// Things a reader should know about this case, such as what memory fell back to.
@@ -177,7 +157,7 @@ public struct BenchReport: Sendable {
 
     /// Whether every verification pass found every packet, whole and right.
     public var isVerified: Bool {
-        results.allSatisfy { $0.verify.corrupt == 0 && $0.verify.lost == 0 }
+        results.allSatisfy { $0.verify.bad == 0 }
     }
 }
 

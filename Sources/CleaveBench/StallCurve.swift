@@ -5,7 +5,7 @@ import CleaveEngine
 import CleaveVirtioNet
 
 /// What a stalled RQ does to the others: its driver stops harvesting for a while.
-public struct StallPoint: Sendable {
+public struct StallPoint: Codable, Sendable {
     public var slotReturn: SlotReturn
     /// Slots of the header queue that all RQs share.
     public var slots: Int
@@ -17,15 +17,19 @@ public struct StallPoint: Sendable {
     public var split: Int
     /// What the model says of `split`: see `StallCurve.expectedSplit`.
     public var expectedSplit: Int
+    /// Share of the healthy RQs' packets that were split.
+    public var splitShare: Double
     /// Packets of all RQs that did not arrive or arrived wrong, the stalled one's included, after
     /// its driver woke up again.
     public var lost: Int
-    /// Slots that were the device's before the stall, and after everything was harvested.
-    public var freeBefore: Int
-    public var freeAfter: Int
+    /// Slots that were the device's before the stall, and after everything was harvested; not in
+    /// files.
+    public var freeBefore = 0
+    public var freeAfter = 0
 
-    /// Share of the healthy RQs' packets that were split.
-    public var splitShare: Double { offered == 0 ? 1 : Double(split) / Double(offered) }
+    private enum CodingKeys: CodingKey {
+        case slotReturn, slots, offered, delivered, split, expectedSplit, splitShare, lost
+    }
 }
 
 /// Measures a stall packet by packet, on one thread: the same figures on every machine.
@@ -139,6 +143,7 @@ private struct StallRun {
             split: split,
             expectedSplit: StallCurve.expectedSplit(
                 one.slotReturn, slots: freeBefore, held: held, offered: packets, burst: burst),
+            splitShare: packets == 0 ? 1 : Double(split) / Double(packets),
             lost: lost, freeBefore: freeBefore, freeAfter: queue.freeCount)
     }
 }

@@ -1,7 +1,7 @@
 import CleaveVirtioNet
 
 /// A figure over passes: median, least and largest.
-public struct ProfileSpread: Sendable, Equatable {
+public struct ProfileSpread: Sendable, Codable, Equatable {
     public var median: Double
     public var min: Double
     public var max: Double
@@ -21,10 +21,25 @@ public struct ProfileSpread: Sendable, Equatable {
             sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
         self.init(median: median, min: first, max: last)
     }
+
+    /// A figure that was no number is null in a file.
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        median = try container.decodeIfPresent(Double.self, forKey: .median) ?? .nan
+        min = try container.decodeIfPresent(Double.self, forKey: .min) ?? .nan
+        max = try container.decodeIfPresent(Double.self, forKey: .max) ?? .nan
+    }
 }
 
 /// Where the cycles of a turn go.
 public struct StageTable: Sendable {
+    /// Median, 99th percentile and maximum.
+    public struct Distribution: Codable, Sendable {
+        public var median: Double?
+        public var p99: Double?
+        public var max: Double?
+    }
+
     /// One stage, or the sum of all.
     public struct Row: Sendable {
         /// As in `RxStage.name`, or `sum`.
@@ -33,10 +48,10 @@ public struct StageTable: Sendable {
         public var cyclesPerPacket: ProfileSpread
         /// Mean over all passes.
         public var cyclesPerBurst: Double
-        /// Over all measured turns: median, 99th percentile and maximum of cycles per packet.
-        public var distribution: (median: Double, p99: Double, maximum: Double)
+        /// Over all measured turns: cycles per packet.
+        public var distribution: Distribution
         /// The same of cycles per burst.
-        public var burstDistribution: (median: Double, p99: Double, maximum: Double)
+        public var burstDistribution: Distribution
         public var traffic: StageTraffic
     }
 
@@ -71,10 +86,11 @@ public struct StageTable: Sendable {
                     median: median.cyclesPerPacket(index), min: values.min() ?? 0,
                     max: values.max() ?? 0),
                 cyclesPerBurst: total.cyclesPerBurst(index),
-                distribution: (
-                    packet.quantile(0.5) / 16, packet.quantile(0.99) / 16, packet.maximum / 16
-                ),
-                burstDistribution: (burst.quantile(0.5), burst.quantile(0.99), burst.maximum),
+                distribution: Distribution(
+                    median: packet.quantile(0.5) / 16, p99: packet.quantile(0.99) / 16,
+                    max: packet.maximum / 16),
+                burstDistribution: Distribution(
+                    median: burst.quantile(0.5), p99: burst.quantile(0.99), max: burst.maximum),
                 traffic: traffic)
         }
         stages = RxStage.allCases.map { row($0.rawValue, $0.name, StageTraffic($0, total)) }

@@ -47,8 +47,8 @@ struct ClaimTests {
         #expect(claims.map(\.id) == Array(1...9))
         for claim in claims {
             #expect(claim.holds, "\(claim.title)")
-            #expect(claim.headline?.claim != nil)
-            #expect(claim.figures.allSatisfy { $0.measured.isFinite }, "\(claim.title)")
+            #expect(claim.claimed != nil)
+            #expect(claim.figures.allSatisfy { $0.measured?.isFinite == true }, "\(claim.title)")
         }
         #expect(Set(ClaimCases.all.map(\.name)).count == ClaimCases.all.count)
         #expect(ClaimCases.all.allSatisfy { $0.contradiction == nil })
@@ -112,7 +112,7 @@ struct ClaimTests {
         let lines = text.split(separator: "\n")
         #expect(lines.allSatisfy { $0.count <= 120 })
         #expect(lines.count { $0.hasSuffix("  holds") } == 8)
-        let json = ReportJSON.text(report, command: [], claims: claims)
+        let json = ResultJSON.text(BenchDocument(report, command: [], claims: claims))
         let object = try #require(
             try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any])
         let list = try #require(object["claims"] as? [[String: Any]])
@@ -124,6 +124,6 @@ struct ClaimTests {
         #expect(figures.count == claims[2].figures.count)
         #expect(figures.contains { $0["claimed"] is NSNull && $0["holds"] is NSNull })
         #expect((object["runs"] as? [Any])?.count == ClaimCases.all.count)
-        #expect(!ReportJSON.text(report, command: []).contains("\"claims\""))
+        #expect(!ResultJSON.text(BenchDocument(report, command: [])).contains("\"claims\""))
     }
 }

@@ -21,14 +21,15 @@ struct ComparisonTests {
 
     @Test("Columns go by ring, then from whole to D; groups by traffic, in the order given")
     func arrangement() {
-        let comparison = Comparison(all("64") + all("/a/b/linux.pcap") + all("imix"))
+        let results = all("64") + all("/a/b/linux.pcap") + all("imix")
+        let comparison = Comparison(Samples.runs(results))
         #expect(comparison.groups.map(\.title) == ["64 B", "linux", "imix"])
         #expect(comparison.columns.count == 2 * (RxMethod.Kind.allCases.count + 1))
-        #expect(comparison.rings == [.split, .packed])
-        let labels = comparison.columns(of: .packed).map(\.label)
+        #expect(comparison.rings == ["split", "packed"])
+        let labels = comparison.columns(of: "packed").map(\.label)
         #expect(labels.first == "whole")
         #expect(Array(labels.suffix(2)) == ["D used", "D net"])
-        #expect(comparison.groups.allSatisfy { $0.results.count == comparison.columns.count })
+        #expect(comparison.groups.allSatisfy { $0.runs.count == comparison.columns.count })
     }
 
     @Test("What cases differ in beside method and traffic stands in the title")
@@ -36,10 +37,10 @@ struct ComparisonTests {
         let results = [2048, 4096].map { size in
             Samples.result("64", .whole) { $0.benchCase.bufferByteCount = size }
         }
-        let titles = Comparison(results).groups.map(\.title)
+        let titles = Comparison(Samples.runs(results)).groups.map(\.title)
         #expect(titles == ["64 B, buffer 2048", "64 B, buffer 4096"])
         // Nothing to tell twins by: they still get a column each.
-        let twins = Comparison([Samples.result(), Samples.result()])
+        let twins = Comparison(Samples.runs([Samples.result(), Samples.result()]))
         #expect(twins.groups.map(\.title) == ["1500 B", "1500 B"])
         #expect(Comparison([]).groups.isEmpty)
     }
@@ -50,7 +51,7 @@ struct ComparisonTests {
         let text = ComparisonText(style: .plain, isQuiet: true).text(report)
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
         #expect(lines.allSatisfy { $0.count <= 120 })
-        let figures = ComparisonFigure.all(report)
+        let figures = ComparisonFigure.all(Samples.document(report))
         #expect(lines.count >= 2 * (figures.count + 2) + 2)
         for name in figures.map(\.name) {
             #expect(lines.count { $0.trimmingCharacters(in: .whitespaces).hasPrefix(name) } == 2)
@@ -103,16 +104,17 @@ struct ComparisonTests {
         results[4].driverCycles.total.max = .infinity
         var report = Samples.report(results)
         report.warnings = [nasty]
-        let page = ReportHTML(report, command: ["cleave-bench", nasty]).text
+        let document = BenchDocument(report, command: ["cleave-bench", nasty])
+        let page = ComparisonPage.text(document)
         #expect(page.hasPrefix("<!DOCTYPE html>\n<html "))
         let reader = try read(page)
-        // Two rings: device, driver, memory, shares.
-        #expect(reader.counts["svg"] == 8)
+        // Two rings: device, driver, memory.
+        #expect(reader.counts["svg"] == 6)
         #expect(reader.counts["table"] == 2)
         #expect(reader.counts["script"] == nil)
         // Device, driver in three parts, memory in two: six bars for a result.
         #expect((reader.counts["rect"] ?? 0) >= 6 * results.count)
-        for figure in ComparisonFigure.all(report) { #expect(reader.text.contains(figure.name)) }
+        for figure in ComparisonFigure.all(document) { #expect(reader.text.contains(figure.name)) }
         for word in ["dropped: noBuffer 7", "<script src=\"x\">&amp;", "'quoted'"] {
             #expect(reader.text.contains(word), "\(word)")
         }
@@ -123,7 +125,7 @@ struct ComparisonTests {
 
     @Test("The page needs nothing but itself")
     func selfContained() throws {
-        let page = ReportHTML(Samples.report(all("64")), command: []).text
+        let page = ComparisonPage.text(Samples.document(Samples.report(all("64"))))
         let reader = try read(page)
         let names = Set(reader.counts.keys)
         #expect(names.isDisjoint(with: ["script", "link", "img", "iframe", "object", "use", "a"]))
@@ -137,7 +139,8 @@ struct ComparisonTests {
 
     @Test("A page about nothing is still a page")
     func empty() throws {
-        #expect(try read(ReportHTML(Samples.report([]), command: []).text).counts["h1"] == 1)
+        let page = ComparisonPage.text(Samples.document(Samples.report([])))
+        #expect(try read(page).counts["h1"] == 1)
     }
 
     @Test("Bars are as long as their figures, within their panel")

@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveTraffic
 import Foundation
 import Testing
 
@@ -42,7 +43,7 @@ struct ConfigurationTests {
         let builtIn = try ConfigurationReader.parse(
             Array(standard.builtIn.utf8), file: "built-in", directory: "")
         let file = try ConfigurationReader.read(path: "\(packageRoot)/\(standard.relativePath)")
-        let generated = try file.cases().filter { PacketSpec.isProfile($0.packet) }
+        let generated = try file.cases().filter { (try? TrafficProfile.parse($0.packet)) != nil }
         #expect(try builtIn.cases() == generated)
         // Two captures: each with two cases, or with all methods on both rings.
         #expect(try file.cases().count == generated.count + [4, 24][index])

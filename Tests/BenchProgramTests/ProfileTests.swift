@@ -1,5 +1,6 @@
 // `cleave-bench profile` as a user meets it: here, in another process, and two runs compared.
 import Foundation
+import CleaveBench
 import CleaveProfiling
 import CleaveVirtioNet
 import Testing
@@ -100,7 +101,7 @@ struct ProfileTests {
                 "{\"name\": \"\($0)\", \"cyclesPerPacket\": \(spread($1))}"
             }.joined(separator: ", ")
             let text =
-                "{\"schema\": \"\(ProfileJSON.schema)\", \"runs\": [{\"name\": \"one\", "
+                "{\"schema\": \"\(ProfileDocument.schema)\", \"runs\": [{\"name\": \"one\", "
                 + "\"stages\": [\(stages)], \"turnCyclesPerPacket\": \(spread(100 + parse))}]}"
             return try scratch.file(name, text.utf8)
         }

@@ -16,7 +16,7 @@ struct ReportProgramTests {
         let files = try files(in: scratch)
         let plain = try Program.run(["report"] + files, directory: scratch.path)
         #expect(plain.exitCode == 0 && plain.error.isEmpty, "\(plain.error)")
-        #expect(plain.output == "wrote cleave-report.html: 6 files of results\n")
+        #expect(plain.output == "wrote cleave-report.html: 7 files of results\n")
         let page = try String(
             contentsOfFile: scratch.path + "/cleave-report.html", encoding: .utf8)
         #expect(page.hasPrefix("<!DOCTYPE html>"))

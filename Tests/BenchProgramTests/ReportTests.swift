@@ -88,8 +88,8 @@ struct ReportTests {
 
     @Test("JSON is valid whatever is in it, and carries every figure")
     func json() throws {
-        let text = ReportJSON.text(
-            report([try result(), try whole()]), command: ["a b", "--json"])
+        let text = ResultJSON.text(
+            BenchDocument(report([try result(), try whole()]), command: ["a b", "--json"]))
         let object = try #require(
             try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
         #expect(object["schema"] as? String == "cleave-bench/1")
@@ -137,7 +137,7 @@ struct ReportTests {
 
     @Test("JSON keys come in the order that is declared")
     func keyOrder() throws {
-        let text = ReportJSON.text(report([try result()]), command: [])
+        let text = ResultJSON.text(Samples.document(report([try result()])))
         let keys = [
             "schema", "machine", "mode", "command", "warnings", "runs", "name", "method", "report",
             "ring", "buffers", "ringSize", "burst", "rqs", "sharedHeaderQueue", "packetBytes",
@@ -154,7 +154,8 @@ struct ReportTests {
 
     @Test("CSV has one row per case, as many fields as its heading, and quotes what needs it")
     func csv() throws {
-        let text = ReportCSV.text(report([try result(), try whole()]))
+        let document = Samples.document(report([try result(), try whole()]))
+        let text = ReportCSV.text(document)
         let rows = text.split(separator: "\n").map(String.init)
         #expect(rows.count == 3)
         #expect(rows[0].hasPrefix("name,mode,method,report,ring,buffers,ringSize,burst,rqs,"))
@@ -165,11 +166,53 @@ struct ReportTests {
                 + "204.6,198.5,230.0,"
                 + "52.25,50.0,61.0,0.0,0.0,0.0,20.0,20.0,20.0,25.0,25.0,25.0,7.25,7.25,7.25,"
                 + "1000,990,10,noSlot=3;notSplittable=7,0,,0,0,0,4096,0,0,"
-                + "1048576,32768,3.125,1.0,4224.0,0.625,1.0,0.5,1,")
+                + "1048576,32768,3.125,1.0,4224.0,0.625,1.0,0.5,1,,"
+                + "tail,all,0,false,0,false,false")
         #expect(
             rows[1].split(separator: ",", omittingEmptySubsequences: false).count
                 == ReportCSV.heading.count)
         #expect(rows[2].contains(",\"a,b.pcap\",4.25,4.0,,51.0,48.0,,"))
+    }
+
+    @Test("Every axis of a case is in JSON and in CSV, and JSON says all that a name is made of")
+    func axes() throws {
+        let keys = Set(Mirror(reflecting: RunRecord(try result())).children.compactMap(\.label))
+        for (axis, value) in Self.values {
+            var one = try result().benchCase
+            try axis.set(SettingValue(text: value), in: &one)
+            var changed = try result()
+            changed.benchCase = one
+            let read = RunRecord(changed).benchCase
+            #expect(axis.label(of: read) == axis.label(of: one), "\(axis)")
+            var other = read
+            other.name = one.name
+            #expect(other == one, "\(axis)")
+            let key = axis == .privateHeaderQueues ? Axis.sharing.key : axis.key
+            #expect(keys.contains(key) && ReportCSV.heading.contains(key), "\(axis)")
+        }
+        #expect(Set(Self.values.map(\.0)).count == Axis.allCases.count)
+    }
+
+    /// A value for each axis that is not what a case begins with.
+    private static let values: [(Axis, String)] = [
+        (.packet, "imix"), (.method, "a"), (.report, "netHeader"), (.ring, "packed"),
+        (.buffers, "chained"), (.ringSize, "512"), (.burst, "8"), (.rqs, "2"),
+        (.slotSize, "256"), (.slots, "32"), (.bufferSize, "2k"), (.headerBuffer, "256"),
+        (.privateHeaderQueues, "true"), (.inOrder, "true"), (.sharing, "0/1"), (.imbalance, "50"),
+        (.slotReturn, "ring"), (.hashReport, "true"), (.splitThreshold, "64"), (.tiny, "true"),
+        (.zeroPad, "true"), (.alignPayload, "true"), (.consumer, "copy"), (.reads, "true"),
+    ]
+
+    @Test("What is written is read as the same; no number is read as none")
+    func roundTrip() throws {
+        let document = BenchDocument(
+            report([try result(), try whole()]), command: ["x y"],
+            claims: [Claim(id: 1, title: "t", figures: [])])
+        let text = ResultJSON.text(document)
+        let read = try ResultJSON.read(
+            BenchDocument.self, from: Data(text.utf8), path: "a", what: "b")
+        #expect(ResultJSON.text(read) == text)
+        #expect(read.runs[1].gbps.max.isNaN && read.runs[1].packetBytes == .name("a,b.pcap"))
     }
 
     @Test("A packet that is wrong or lost is a failure at run time")

@@ -16,9 +16,10 @@ enum ResultSamples {
           "report": null, "ring": "split", "rqs": 1, "packetBytes": \(packet),
           "mpps": \(spread(4)), "gbps": \(spread(40)), "deviceCyclesPerPacket": \(spread(cycles)),
           "driverCyclesPerPacket": \(spread(50)), "driverCycles": {"refill": \(spread(20)),
-          "harvest": \(spread(25)), "return": \(spread(5))}, "bytesHeldPerPacket": 4096,
-          "wastedShare": 0.5, "payloadAloneShare": 1, "pageAlignedShare": null,
-          "packets": 100, "split": 99, "verify": {"packets": 64, "corrupt": 1, "lost": 0},
+          "harvest": \(spread(25)), "return": \(spread(5)), "total": \(spread(50))},
+          "bytesHeldPerPacket": 4096, "wastedShare": 0.5, "payloadAloneShare": 1,
+          "pageAlignedShare": null, "packets": 100, "split": 99,
+          "verify": {"packets": 64, "corrupt": 1, "lost": 0},
           "memory": {"headerBytes": 4096}}
         """
     }
@@ -100,14 +101,25 @@ enum ResultSamples {
             "max": 60}, {"ring": "rte_ring", "burst": 32, "median": 320, "min": 1, "max": 2}]}
         """
 
+    /// The second mix without a rival.
+    static let parser = """
+        {"schema": "cleave-parser-bench/1", "command": "parser-bench --cpu 1",
+          "machine": {"cpuModel": "Other", "kernel": "Linux 8"}, "unit": "TSC cycles per packet",
+          "dpdk": "DPDK 3", "cpu": 1, "frames": 1024, "passes": 2001, "results": [
+          {"mix": "tags", "order": "inOrder", "cleave": \(spread(9)), "dpdk": \(spread(20)),
+            "ratio": 0.45},
+          {"mix": "all", "order": "random", "cleave": \(spread(21))}]}
+        """
+
     static let all = [
         ("bench.json", bench), ("claims.json", claims), ("scale.json", scale),
         ("profile.json", profile), ("dpdk.json", dpdk()), ("ring.json", ring),
+        ("parser.json", parser),
     ]
     /// What the page of all of them draws: device, driver and memory; claims and device; device,
-    /// sharing and stall; stages; enqueue, threads and abi; rings.
-    static let chartCount = 3 + 2 + 3 + 1 + 3 + 1
+    /// sharing and stall; stages; enqueue, threads and abi; rings; mixes.
+    static let chartCount = 3 + 2 + 3 + 1 + 3 + 1 + 1
     /// Cases; claims and cases; cases, sharing and stall; turns and stages; threads, bars and
-    /// cases; rings.
-    static let tableCount = 1 + 2 + 3 + 2 + 3 + 1
+    /// cases; rings; mixes.
+    static let tableCount = 1 + 2 + 3 + 2 + 3 + 1 + 1
 }

@@ -34,6 +34,12 @@ enum Samples {
         return result
     }
 
+    static func runs(_ results: [BenchResult]) -> [RunRecord] { results.map(RunRecord.init) }
+
+    static func document(_ report: BenchReport) -> BenchDocument {
+        BenchDocument(report, command: [])
+    }
+
     static func report(_ results: [BenchResult]) -> BenchReport {
         BenchReport(
             machine: MachineFacts.current(), mode: .turns, repeats: 3, results: results,

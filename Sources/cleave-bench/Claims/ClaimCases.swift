@@ -23,9 +23,8 @@ enum ClaimCases {
 
     /// How a method is called in names: `A`, `D used`.
     static func how(_ method: RxMethod.Kind, _ report: HeaderReport = .usedElement) -> String {
-        var one = BenchCase()
-        (one.method, one.report) = (method, report)
-        return Comparison.Column(one).label
+        let report = method == .d ? report.rawValue : nil
+        return Comparison.Column(ring: "", method: method.rawValue, report: report).label
     }
 
     static func driverName(_ how: String, _ packet: Int, _ ring: RingFormat) -> String {

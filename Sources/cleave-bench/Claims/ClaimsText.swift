@@ -23,8 +23,8 @@ struct ClaimsText {
                 isBad: !claim.holds)
             for figure in claim.figures {
                 table.append([
-                    "   " + figure.name, figure.claim.map { Self.claimed($0, figure.unit) } ?? "-",
-                    Self.number(figure.measured, figure.unit),
+                    (figure.isPart ? "     " : "   ") + figure.name, Self.claimed(figure),
+                    Numbers.claimed(figure.measured ?? .nan, figure.unit),
                     figure.holds == false ? "does not hold" : "",
                 ])
             }
@@ -41,23 +41,16 @@ struct ClaimsText {
 
     private static func word(_ holds: Bool) -> String { holds ? "holds" : "does not hold" }
 
-    private static func claimed(
-        _ claim: (bound: ClaimFigure.Bound, value: Double), _ unit: String
-    ) -> String {
+    private static func claimed(_ figure: ClaimFigure) -> String {
+        guard let value = figure.claimed else { return "-" }
         let sign =
-            switch claim.bound {
-            case .equal, .atMostCut: ""
+            switch figure.bound {
+            case .equal, .atMostCut, nil: ""
             case .atMost: "<= "
             case .atLeast: ">= "
             case .moreThan: "> "
             }
-        return sign + number(claim.value, unit)
-    }
-
-    /// Whole numbers without decimals, others with two.
-    private static func number(_ value: Double, _ unit: String) -> String {
-        let text = Numbers.fixed(value, value == value.rounded() ? 0 : 2)
-        return unit.isEmpty ? text : "\(text) \(unit)"
+        return sign + Numbers.claimed(value, figure.unit)
     }
 
     private static let legend = """

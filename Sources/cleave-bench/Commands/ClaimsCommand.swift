@@ -28,7 +28,8 @@ struct ClaimsCommand: ParsableCommand {
         let claims = ClaimJudge(report.results).claims
         try files.fill(
             { _ in
-                ReportJSON.text(report, command: CommandLine.arguments, claims: claims)
+                ResultJSON.text(
+                    BenchDocument(report, command: CommandLine.arguments, claims: claims))
             },
             table: ClaimsText(style: output.style, isQuiet: output.quiet).text(claims, report))
     }

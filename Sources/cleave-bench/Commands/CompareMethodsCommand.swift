@@ -34,13 +34,9 @@ struct CompareMethodsCommand: ParsableCommand {
         let (plan, warnings) = try PlanBuilder.plan(request)
         let files = try ResultFiles(["--json": output.json, "--html": html])
         let report = try Measuring.report(of: plan, warnings: warnings, isQuiet: output.quiet)
-        let command = CommandLine.arguments
+        let document = BenchDocument(report, command: CommandLine.arguments)
         try files.fill(
-            { flag in
-                flag == "--html"
-                    ? ReportHTML(report, command: command).text
-                    : ReportJSON.text(report, command: command)
-            },
+            { $0 == "--html" ? ComparisonPage.text(document) : ResultJSON.text(document) },
             table: ComparisonText(style: output.style, isQuiet: output.quiet).text(report))
         if let failure = Measuring.failure(report) { throw failure }
     }

@@ -50,7 +50,7 @@ struct InspectCommand: ParsableCommand {
 }
 
 /// The parser's answer for one packet of a capture.
-struct Inspection {
+struct Inspection: Encodable {
     let index: Int
     /// Bytes that the capture holds.
     let length: Int
@@ -74,6 +74,8 @@ struct Inspection {
         reason = split.isSplittable ? nil : split.reason.name
     }
 
+    private enum CodingKeys: CodingKey { case index, length, headerLength, reason }
+
     static let heading = " index  length  header  reason\n"
 
     var line: String {
@@ -85,13 +87,7 @@ struct Inspection {
         return originalLength.map { "\(line)  (cut by the capture; \($0) on the wire)" } ?? line
     }
 
-    var json: String {
-        JSONValue.object([
-            ("index", .int(index)), ("length", .int(length)),
-            ("headerLength", headerLength.map(JSONValue.int) ?? .null),
-            ("reason", reason.map(JSONValue.string) ?? .null),
-        ]).compactText
-    }
+    var json: String { ResultJSON.line(self) }
 
     static func summary(packetCount: Int, reasons: [String: Int], cutCount: Int) -> String {
         let whole = reasons.values.reduce(0, +)

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CleaveBench
 import CleaveHost
 
 /// Says what the machine is and what makes figures taken on it less certain.
@@ -14,15 +15,17 @@ struct MachineCommand: ParsableCommand {
     @Flag(help: "No colours; NO_COLOR in the environment does the same.")
     var noColor = false
 
+    private struct Document: Encodable {
+        var schema = BenchDocument.schema
+        let machine: MachineRecord
+        let warnings: [String]
+    }
+
     func run() throws {
         let facts = MachineFacts.current()
         if json {
-            let object = JSONValue.object([
-                ("schema", .string(ReportJSON.schema)),
-                ("machine", ReportJSON.machine(facts)),
-                ("warnings", .array(facts.warnings.map(JSONValue.string))),
-            ])
-            try Stream.output.write(object.text + "\n")
+            let document = Document(machine: MachineRecord(facts), warnings: facts.warnings)
+            try Stream.output.write(ResultJSON.text(document))
         } else {
             let style = Style(stream: .output, isAllowed: !noColor)
             let lines = MachineText.facts(facts) + MachineText.warnings(facts.warnings, style)

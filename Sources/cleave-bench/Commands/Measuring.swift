@@ -26,7 +26,7 @@ enum Measuring {
     /// Which cases lost or spoilt packets, or who ended the run before its time.
     static func failure(_ report: BenchReport) -> Failure? {
         guard !report.isVerified else { return report.interruption.map { .run("\($0)") } }
-        let bad = report.results.filter { $0.verify.corrupt > 0 || $0.verify.lost > 0 }
+        let bad = report.results.filter { $0.verify.bad > 0 }
         let list = bad.map {
             "\($0.benchCase.displayName): \($0.verify.corrupt) corrupt and "
                 + "\($0.verify.lost) lost of \($0.verify.packets)"

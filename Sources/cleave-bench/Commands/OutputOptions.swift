@@ -1,10 +1,11 @@
 import ArgumentParser
+import CleaveBench
 
 /// Where a report goes, and how much of it people see.
 struct OutputOptions: ParsableArguments {
     @Option(
         help: .example(
-            "Write the report as JSON (schema \(ReportJSON.schema)); - is standard output.",
+            "Write the report as JSON (schema \(BenchDocument.schema)); - is standard output.",
             "--json result.json", "file"))
     var json: String?
 

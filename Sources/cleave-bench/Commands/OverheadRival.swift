@@ -1,3 +1,4 @@
+import CleaveBench
 import Foundation
 
 /// This program and another one with the same plan, as processes in turns.
@@ -61,17 +62,10 @@ struct OverheadRival {
         } catch { throw .run("\(target): \(error.localizedDescription)") }
         process.waitUntilExit()
         guard process.terminationStatus == 0,
-            let object = try? JSONSerialization.jsonObject(with: data) as? [String: Any],
-            let runs = object["runs"] as? [[String: Any]]
+            let document = try? ResultJSON.read(
+                BenchDocument.self, from: data, path: target, what: "result")
         else { throw .run("\(target) ended with \(process.terminationStatus)") }
-        var cycles: [String: Double] = [:]
-        for run in runs {
-            guard let name = run["name"] as? String,
-                let spread = run["deviceCyclesPerPacket"] as? [String: Any],
-                let least = (spread["min"] as? NSNumber)?.doubleValue
-            else { continue }
-            cycles[name] = least
-        }
-        return cycles
+        let cycles = document.runs.map { ($0.name, $0.deviceCyclesPerPacket.min) }
+        return Dictionary(cycles.filter { $0.1.isFinite }, uniquingKeysWith: { $1 })
     }
 }

@@ -37,7 +37,7 @@ struct ProfileAttach {
         try files.fill(
             { flag in
                 ProfileOutputOptions.text(flag, runs) {
-                    ProfileJSON.text(
+                    ProfileDocument(
                         runs, warnings: remarks, command: CommandLine.arguments,
                         processID: processID)
                 }

@@ -87,7 +87,7 @@ struct ProfileRunCommand: ParsableCommand {
         try files.fill(
             { flag in
                 ProfileOutputOptions.text(flag, runs) {
-                    ProfileJSON.text(
+                    ProfileDocument(
                         runs, warnings: report.warnings, command: CommandLine.arguments)
                 }
             },

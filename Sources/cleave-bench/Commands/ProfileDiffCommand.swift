@@ -1,4 +1,5 @@
 import ArgumentParser
+import CleaveBench
 import CleaveProfiling
 
 /// Compares two profiles.
@@ -23,19 +24,34 @@ struct ProfileDiffCommand: ParsableCommand {
     var noColor = false
 
     func run() throws {
-        let first = try ProfileFile(path: before)
-        let second = try ProfileFile(path: after)
+        let first = try Self.runs(of: before)
+        let second = try Self.runs(of: after)
         let text = ProfileDiffText(style: Style(stream: .output, isAllowed: !noColor))
         var sections: [String] = []
-        for run in second.runs {
-            guard let other = first.runs.first(where: { $0.name == run.name }) else { continue }
+        for run in second {
+            guard let other = first.first(where: { $0.name == run.name }) else { continue }
             let diff = ProfileDiff(
-                before: other.stages, after: run.stages, turns: (other.turn, run.turn))
+                before: Self.figures(other), after: Self.figures(run),
+                turns: (other.turnCyclesPerPacket, run.turnCyclesPerPacket))
             sections.append(text.text(run.name, diff))
         }
         guard !sections.isEmpty else {
             throw Failure.usage("\(before) and \(after) have no case in common")
         }
         try Stream.output.write(sections.joined(separator: "\n"))
+    }
+
+    private static func runs(of path: String) throws(Failure) -> [ProfileDocument.Run] {
+        let content = try ResultDocument(path: path).content
+        guard let profile = content as? ProfileDocument else {
+            throw .usage("\(path): no profile: its schema is not \(ProfileDocument.schema)")
+        }
+        return profile.runs
+    }
+
+    private static func figures(_ run: ProfileDocument.Run) -> [ProfileDiff.Figure] {
+        run.stages.map {
+            ProfileDiff.Figure(name: $0.name, cyclesPerPacket: $0.cyclesPerPacket)
+        }
     }
 }

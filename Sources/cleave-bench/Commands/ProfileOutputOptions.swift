@@ -1,4 +1,5 @@
 import ArgumentParser
+import CleaveBench
 import CleaveProfiling
 
 /// Where pictures and traces of a profile go.
@@ -34,13 +35,15 @@ struct ProfileOutputOptions: ParsableArguments {
     }
 
     /// The text for a flag of those; `json` for its own.
-    static func text(_ flag: String, _ runs: [ProfileRun], json: () -> String) -> String {
+    static func text(
+        _ flag: String, _ runs: [ProfileRun], json: () -> ProfileDocument
+    ) -> String {
         switch flag {
         case "--svg":
             return FlameGraph(stacks(runs), title: "Cycles of the receive path, by stage").text
         case "--trace": return ChromeTrace.text(runs)
         case "--folded": return stacks(runs).text
-        default: return json()
+        default: return ResultJSON.text(json())
         }
     }
 

@@ -63,7 +63,7 @@ struct ProfileOverheadCommand: ParsableCommand {
         }
         let text = OverheadText(figures: figures, period: period)
         try files.fill(
-            { _ in text.json(command: CommandLine.arguments) },
+            { _ in ResultJSON.text(text.document(command: CommandLine.arguments)) },
             table: text.text(style: output.style))
     }
 }

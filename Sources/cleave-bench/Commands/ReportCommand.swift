@@ -8,9 +8,9 @@ struct ReportCommand: ParsableCommand {
         abstract: "Join files of results into one page of charts and tables.",
         discussion: """
             Reads what --json wrote: by run, compare-methods, claims, scale and profile, and by \
-            the benchmarks beside DPDK (make bench-dpdk) and beside other rings (make \
-            bench-rings). The page has a section for each file with its machine and command, and \
-            needs no network.
+            the benchmarks beside DPDK (make bench-dpdk, bench-parser) and beside other rings \
+            (make bench-rings). The page has a section for each file with its machine and \
+            command, and needs no network.
 
             Examples:
               cleave-bench report methods.json scale.json profile.json

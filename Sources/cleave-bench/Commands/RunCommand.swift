@@ -33,12 +33,9 @@ struct RunCommand: ParsableCommand {
         plan.countsEvents = counters
         let files = try ResultFiles(["--json": output.json, "--csv": csv])
         let report = try Measuring.report(of: plan, warnings: warnings, isQuiet: output.quiet)
+        let document = BenchDocument(report, command: CommandLine.arguments)
         try files.fill(
-            { flag in
-                flag == "--csv"
-                    ? ReportCSV.text(report)
-                    : ReportJSON.text(report, command: CommandLine.arguments)
-            },
+            { $0 == "--csv" ? ReportCSV.text(document) : ResultJSON.text(document) },
             table: ReportText(style: output.style, isQuiet: output.quiet).text(report))
         if let failure = Measuring.failure(report) { throw failure }
     }

@@ -47,8 +47,8 @@ struct ScaleCommand: ParsableCommand {
         if !stallOnly { try measure(plan, into: &report) }
         if !noStall && StopSignal.received == nil { report.stall = try Self.stallCurves() }
         try files.fill(
-            { _ in report.json(command: CommandLine.arguments) },
-            table: report.text(style: output.style, isQuiet: output.quiet))
+            { _ in ResultJSON.text(ScaleDocument(report, command: CommandLine.arguments)) },
+            table: ScaleText(style: output.style, isQuiet: output.quiet).text(report))
         for part in report.parts {
             if let failure = Measuring.failure(part) { throw failure }
         }

@@ -57,6 +57,17 @@ enum Axis: String, CaseIterable {
         }
     }
 
+    /// The key of its value in results. None is there for `privateHeaderQueues`, which is another
+    /// word for `sharing`.
+    var key: String {
+        switch self {
+        case .packet: "packetBytes"
+        case .bufferSize: "bufferBytes"
+        case .headerBuffer: "headerBufferBytes"
+        default: "\(self)"
+        }
+    }
+
     /// What a name says of this axis where cases differ in it; nil if it means nothing there.
     func label(of one: BenchCase) -> String? {
         switch self {

@@ -57,22 +57,6 @@ struct CaseProduct {
     }
 }
 
-extension BenchCase {
-    /// The last component of a capture's path, or the traffic profile.
-    var packetName: String {
-        PacketSpec.isProfile(packet)
-            ? packet : packet.split(separator: "/").last.map(String.init) ?? packet
-    }
-
-    /// The same without what a file's name ends with.
-    var trafficName: String {
-        guard let dot = packetName.lastIndex(of: "."), dot != packetName.startIndex else {
-            return packetName
-        }
-        return String(packetName[..<dot])
-    }
-}
-
 /// Gives every case of a plan a name of its own.
 enum CaseNames {
     /// Names without a user's: packet, method, report and buffers; then, to all that would be

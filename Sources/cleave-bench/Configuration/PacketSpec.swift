@@ -3,8 +3,6 @@ import CleaveTraffic
 
 /// What the packet axis names: a traffic profile, or the path of a capture.
 enum PacketSpec {
-    static func isProfile(_ text: String) -> Bool { (try? TrafficProfile.parse(text)) != nil }
-
     /// `text` if it is a profile, else the path of the capture it names.
     /// - Parameter directory: where relative paths start; empty for the current directory.
     /// - Throws: a sentence if it is neither.

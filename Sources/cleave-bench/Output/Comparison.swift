@@ -1,38 +1,41 @@
 import CleaveBench
 import CleaveVirtioNet
 
-/// Results arranged for comparing methods: a group for each traffic, in it a column for each
-/// method on each ring.
+/// Cases arranged for comparing methods: a group for each traffic, in it a column for each method
+/// on each ring.
 struct Comparison {
     /// A method with its report, on a ring.
     struct Column: Hashable {
-        var ring: RingFormat
-        var method: RxMethod.Kind
-        var report: HeaderReport?
-
-        init(_ one: BenchCase) {
-            ring = one.ring
-            method = one.method
-            report = one.effectiveReport
-        }
+        var ring: String
+        var method: String
+        var report: String?
 
         /// As short as a heading has to be: `whole`, `A`, `D used`, `D net`.
         var label: String {
-            guard method != .whole else { return "whole" }
-            let letter = method.rawValue.uppercased()
-            switch report {
+            guard method != RxMethod.Kind.whole.rawValue else { return method }
+            let letter = method.uppercased()
+            switch report.flatMap(HeaderReport.init(rawValue:)) {
             case nil: return letter
             case .usedElement: return "\(letter) used"
             case .netHeader: return "\(letter) net"
             }
         }
 
-        /// Rings first, then methods from none to D.
+        /// The page's class; what this version has no colour for is drawn in ink.
+        var colour: String {
+            guard RxMethod.Kind(rawValue: method) != nil else { return "ink" }
+            return "m-\(method)" + (report == HeaderReport.netHeader.rawValue ? "-net" : "")
+        }
+
+        /// Rings first, then methods from none to D; what this version does not know comes last.
         fileprivate var order: [Int] {
-            [
-                RingFormat.allCases.firstIndex(of: ring) ?? 0,
-                RxMethod.Kind.allCases.firstIndex(of: method) ?? 0,
-                report == .netHeader ? 1 : 0,
+            func place(_ name: String, _ known: [String]) -> Int {
+                known.firstIndex(of: name) ?? known.count
+            }
+            return [
+                place(ring, RingFormat.allCases.map(\.rawValue)),
+                place(method, RxMethod.Kind.allCases.map(\.rawValue)),
+                report == HeaderReport.netHeader.rawValue ? 1 : 0,
             ]
         }
     }
@@ -40,35 +43,42 @@ struct Comparison {
     /// The same traffic under the same conditions.
     struct Group {
         var title: String
-        var results: [Column: BenchResult] = [:]
+        var runs: [Column: RunRecord] = [:]
     }
 
     let columns: [Column]
     private(set) var groups: [Group] = []
 
-    init(_ results: [BenchResult]) {
-        columns = Set(results.map { Column($0.benchCase) })
+    init(_ runs: [RunRecord]) {
+        columns = Set(runs.map(\.column))
             .sorted { $0.order.lexicographicallyPrecedes($1.order) }
-        let conditions = Self.conditions(results.map(\.benchCase))
-        for result in results {
-            let name = result.benchCase.trafficName
-            let traffic = Int(name) == nil ? name : "\(name) B"
-            let title = ([traffic] + conditions(result.benchCase))
-                .joined(separator: ", ")
-            let column = Column(result.benchCase)
+        let conditions = Self.conditions(runs.map(\.benchCase))
+        for run in runs {
+            let one = run.benchCase
+            let traffic = Int(one.trafficName) == nil ? one.trafficName : "\(one.trafficName) B"
+            let title = ([traffic] + conditions(one)).joined(separator: ", ")
+            let column = run.column
             // Twins that a user named apart go to a group of their own.
-            let index = groups.firstIndex { $0.title == title && $0.results[column] == nil }
+            let index = groups.firstIndex { $0.title == title && $0.runs[column] == nil }
             if index == nil { groups.append(Group(title: title)) }
-            groups[index ?? groups.count - 1].results[column] = result
+            groups[index ?? groups.count - 1].runs[column] = run
         }
     }
 
-    var rings: [RingFormat] {
-        RingFormat.allCases.filter { ring in columns.contains { $0.ring == ring } }
+    var rings: [String] {
+        columns.map(\.ring).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
     }
 
     /// The columns of one ring.
-    func columns(of ring: RingFormat) -> [Column] { columns.filter { $0.ring == ring } }
+    func columns(of ring: String) -> [Column] { columns.filter { $0.ring == ring } }
+
+    /// Nil unless there are methods to set side by side, and title and label tell all cases apart.
+    static func telling(_ runs: [RunRecord]) -> Comparison? {
+        let comparison = Comparison(runs)
+        let titles = comparison.groups.map(\.title)
+        let labels = Set(comparison.columns.map(\.label))
+        return labels.count > 1 && Set(titles).count == titles.count ? comparison : nil
+    }
 
     /// What to say of a case beside its traffic: the axes in which the cases differ.
     private static func conditions(_ cases: [BenchCase]) -> (BenchCase) -> [String] {
@@ -81,6 +91,10 @@ struct Comparison {
     }
 }
 
+extension RunRecord {
+    var column: Comparison.Column { .init(ring: ring, method: method, report: report) }
+}
+
 /// A figure of the comparison, for the table in either form.
 struct ComparisonFigure {
     let name: String
@@ -88,94 +102,93 @@ struct ComparisonFigure {
     let meaning: String
     /// Part of the figure above it.
     var isPart = false
-    let text: (BenchResult) -> String
+    let text: (RunRecord) -> String
     /// Least and largest, where there are some.
-    var range: (BenchResult) -> Spread? = { _ in nil }
+    var range: (RunRecord) -> Spread? = { _ in nil }
+    /// What is a part of 1 and the better the larger it is, for shading.
+    var share: (RunRecord) -> Double? = { _ in nil }
 
-    static func all(_ report: BenchReport) -> [ComparisonFigure] {
-        let hasConsumer = report.results.contains { $0.consumerCyclesPerPacket.max > 0 }
-        let skips = report.results.contains { $0.skippedBuffers > 0 }
-        return rates(report.mode) + cycles + (hasConsumer ? [consumer] : [])
-            + memory + (skips ? [skipped] : []) + shares
-    }
-
-    private static func cycles(
-        _ name: String, _ meaning: String, isPart: Bool = false,
-        _ figure: @escaping (BenchResult) -> Spread
-    ) -> ComparisonFigure {
-        ComparisonFigure(
-            name: name, meaning: meaning, isPart: isPart,
-            text: { Numbers.cycles(figure($0).median) }, range: { figure($0) })
-    }
-
-    private static func rates(_ mode: BenchMode) -> [ComparisonFigure] {
+    static func all(_ document: BenchDocument) -> [ComparisonFigure] {
         let who =
-            mode == .turns ? "of one thread that does both sides" : "of all RQs' threads together"
-        return [
-            ComparisonFigure(
-                name: "Mpps", meaning: "million packets per second \(who)",
-                text: { Numbers.rate($0.mpps.median) })
+            document.mode == BenchMode.turns.rawValue
+            ? "of one thread that does both sides" : "of all RQs' threads together"
+        var figures = [
+            number("Mpps", "million packets per second \(who)", Numbers.rate) { $0.mpps.median },
+            cycles("device cycles", "parse, translate, check, place, publish") {
+                $0.deviceCyclesPerPacket
+            },
+            cycles("driver cycles", "refill, harvest and return") { $0.driverCyclesPerPacket },
+            cycles("refill", "post buffers", isPart: true) { $0.driverCycles?.refill },
+            cycles("harvest", "find and check used buffers", isPart: true) {
+                $0.driverCycles?.harvest
+            },
+            cycles("return", "retire header slots, take buffers back", isPart: true) {
+                $0.driverCycles?.giveBack
+            },
         ]
-    }
-
-    private static var cycles: [ComparisonFigure] {
-        [
-            cycles(
-                "device cycles", "parse, translate, check, place, publish",
-                \.deviceCyclesPerPacket),
-            cycles("driver cycles", "refill, harvest and return", \.driverCycles.total),
-            cycles("refill", "post buffers", isPart: true, \.driverCycles.refill),
-            cycles("harvest", "find and check used buffers", isPart: true, \.driverCycles.harvest),
-            cycles(
-                "return", "retire header slots, take buffers back", isPart: true,
-                \.driverCycles.giveBack),
+        if document.runs.contains(where: { $0.consumerCyclesPerPacket?.max ?? 0 > 0 }) {
+            figures.append(
+                cycles("consumer cycles", "what the application does") {
+                    $0.consumerCyclesPerPacket
+                })
+        }
+        figures += [
+            number("descriptors", "posted by the driver for each packet", Numbers.rate) {
+                $0.descriptorsPerPacket
+            },
+            number(
+                "bytes held", "buffers and header slot that a packet occupies",
+                { Numbers.fixed($0, 0) }
+            ) { $0.bytesHeldPerPacket },
+            number("wasted %", "of those, what is not packet", Numbers.percent) { $0.wastedShare },
         ]
-    }
-
-    private static var consumer: ComparisonFigure {
-        cycles("consumer cycles", "what the application does", \.consumerCyclesPerPacket)
-    }
-
-    private static var memory: [ComparisonFigure] {
-        [
-            ComparisonFigure(
-                name: "descriptors", meaning: "posted by the driver for each packet",
-                text: { Numbers.rate($0.bufferUse.descriptorsPerPacket) }),
-            ComparisonFigure(
-                name: "bytes held", meaning: "buffers and header slot that a packet occupies",
-                text: { Numbers.fixed($0.bufferUse.bytesHeldPerPacket, 0) }),
-            ComparisonFigure(
-                name: "wasted %", meaning: "of those, what is not packet",
-                text: { Numbers.percent($0.bufferUse.wastedShare) }),
-        ]
-    }
-
-    private static var skipped: ComparisonFigure {
-        ComparisonFigure(
-            name: "given back empty", meaning: "small buffers in the way of payload, per packet",
-            text: {
-                Numbers.rate(Double($0.skippedBuffers) / Double(max(1, $0.packets)))
-            })
+        if document.runs.contains(where: { $0.skippedBuffers ?? 0 > 0 }) {
+            figures.append(
+                number(
+                    "given back empty", "small buffers in the way of payload, per packet",
+                    Numbers.rate
+                ) { Double($0.skippedBuffers ?? 0) / Double(max(1, $0.packets)) })
+        }
+        return figures + shares
     }
 
     private static var shares: [ComparisonFigure] {
         [
             ComparisonFigure(
                 name: "split %", meaning: "headers and payload apart",
-                text: { Numbers.percent($0.split, of: $0.packets) }),
+                text: { Numbers.percent($0.split, of: $0.packets) }, share: { $0.splitShare }),
             ComparisonFigure(
                 name: "left whole %", meaning: "not split though the method splits",
                 text: {
-                    $0.benchCase.method == .whole
-                        ? "-" : Numbers.percent($0.fallback.values.reduce(0, &+), of: $0.packets)
+                    $0.method == RxMethod.Kind.whole.rawValue
+                        ? "-" : Numbers.percent($0.fallbackTotal, of: $0.packets)
                 }),
-            ComparisonFigure(
-                name: "payload alone %",
-                meaning: "no virtio-net or packet header in the payload's buffers",
-                text: { Numbers.percent($0.payload.aloneShare) }),
-            ComparisonFigure(
-                name: "page-aligned %", meaning: "payload starts at the start of a page",
-                text: { Numbers.percent($0.payload.pageAlignedShare) }),
+            number(
+                "payload alone %", "no virtio-net or packet header in the payload's buffers",
+                isShare: true, Numbers.percent
+            ) { $0.payloadAloneShare },
+            number(
+                "page-aligned %", "payload starts at the start of a page", isShare: true,
+                Numbers.percent
+            ) { $0.pageAlignedShare },
         ]
+    }
+
+    private static func number(
+        _ name: String, _ meaning: String, isShare: Bool = false,
+        _ format: @escaping (Double) -> String, _ value: @escaping (RunRecord) -> Double?
+    ) -> ComparisonFigure {
+        ComparisonFigure(
+            name: name, meaning: meaning, text: { format(value($0) ?? .nan) },
+            share: isShare ? value : { _ in nil })
+    }
+
+    private static func cycles(
+        _ name: String, _ meaning: String, isPart: Bool = false,
+        _ figure: @escaping (RunRecord) -> Spread?
+    ) -> ComparisonFigure {
+        ComparisonFigure(
+            name: name, meaning: meaning, isPart: isPart,
+            text: { Numbers.cycles(figure($0)?.median ?? .nan) }, range: figure)
     }
 }

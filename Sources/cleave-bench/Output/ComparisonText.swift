@@ -8,16 +8,17 @@ struct ComparisonText {
     var isQuiet = false
 
     func text(_ report: BenchReport) -> String {
-        let figures = ComparisonFigure.all(report)
+        let document = BenchDocument(report, command: [])
+        let figures = ComparisonFigure.all(document)
         return ReportText(style: style, isQuiet: isQuiet).frame(
-            report, table: table(Comparison(report.results), figures), legend: legend(figures))
+            report, table: table(Comparison(document.runs), figures), legend: legend(figures))
     }
 
     private func table(_ comparison: Comparison, _ figures: [ComparisonFigure]) -> String {
         let columns = comparison.columns
         var table = TextTable(
             columns: [.init("packet", "ring", alignment: .left)]
-                + columns.map { .init($0.label, $0.ring.rawValue) })
+                + columns.map { .init($0.label, $0.ring) })
         let empty = columns.map { _ in "" }
         for group in comparison.groups {
             table.append([""] + empty)
@@ -25,7 +26,7 @@ struct ComparisonText {
             for figure in figures {
                 table.append(
                     [(figure.isPart ? "    " : "  ") + figure.name]
-                        + columns.map { group.results[$0].map(figure.text) ?? "" })
+                        + columns.map { group.runs[$0].map(figure.text) ?? "" })
             }
         }
         return table.text(style: style)

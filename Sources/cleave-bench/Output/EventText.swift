@@ -1,35 +1,34 @@
 import CleaveBench
 import CleaveHost
 
-/// What the processor counted, as text and for programs.
+/// What the processor counted, in lines.
 enum EventText {
     /// One line for each case with its figures, and one for what this machine does not count.
-    static func lines(_ results: [BenchResult]) -> [String] {
+    static func lines(_ runs: [RunRecord]) -> [String] {
         var lines: [String] = []
-        for result in results {
-            guard let events = result.events else { continue }
-            let parts = events.compactMap { event in
-                event.perPacket.map { "\(text($0.median)) \(unit(event.event))" }
+        for run in runs {
+            let parts = PerfEvent.allCases.compactMap { event -> String? in
+                guard case .perPacket(let spread)? = run.counters?[event.rawValue] else {
+                    return nil
+                }
+                return "\(text(spread.median)) \(unit(event))"
             }
             if parts.isEmpty { continue }
-            lines.append(
-                "\(result.benchCase.displayName): per packet, all sides: "
-                    + parts.joined(separator: ", "))
+            lines.append("\(run.name): per packet, all sides: " + parts.joined(separator: ", "))
         }
-        return lines + missing(results)
+        return lines + missing(runs.compactMap(\.counters))
     }
 
     /// Counters that gave nothing in any case, by reason.
-    private static func missing(_ results: [BenchResult]) -> [String] {
-        let counted = results.compactMap(\.events)
-        guard !counted.isEmpty else { return [] }
+    private static func missing(_ counters: [Named<RunRecord.Counter>]) -> [String] {
         var events: [String: [PerfEvent]] = [:]
         for event in PerfEvent.allCases {
-            let figures = counted.joined().filter { $0.event == event }
-            guard figures.allSatisfy({ $0.perPacket == nil }), let first = figures.first else {
-                continue
+            let reasons = counters.map { one -> String? in
+                guard case .unavailable(let reason)? = one[event.rawValue] else { return nil }
+                return reason
             }
-            events[first.reason, default: []].append(event)
+            guard let first = reasons.first, let first, !reasons.contains(nil) else { continue }
+            events[first, default: []].append(event)
         }
         let hardware = PerfEvent.allCases.filter(\.isHardware)
         return events.sorted { $0.key < $1.key }.map { reason, events in
@@ -53,19 +52,5 @@ enum EventText {
         case .branchMisses: "branch misses"
         case .taskClock: "ns on a CPU"
         }
-    }
-
-    /// An object of per-packet figures or reasons, by event; null if nothing was to be counted.
-    static func json(_ events: [EventFigure]?) -> JSONValue {
-        guard let events else { return .null }
-        return .object(
-            events.map { event in
-                guard let perPacket = event.perPacket else {
-                    return (
-                        event.event.rawValue, .object([("unavailable", .string(event.reason))])
-                    )
-                }
-                return (event.event.rawValue, ReportJSON.spread(perPacket))
-            })
     }
 }

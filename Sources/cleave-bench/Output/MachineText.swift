@@ -1,41 +1,60 @@
+import CleaveBench
 import CleaveHost
 
 /// Machine facts and warnings as lines.
 enum MachineText {
     static func facts(_ facts: MachineFacts) -> [String] {
-        var processor = "\(facts.cpuModel) (\(facts.architecture)), CPUs \(facts.cpusAllowed)"
-        if facts.cpusAllowed != facts.cpusOnline { processor += " of \(facts.cpusOnline)" }
-        if let smt = facts.smtActive { processor += ", SMT \(smt ? "on" : "off")" }
-        let caches = [
-            ("L1d", facts.cacheSizes.l1Data), ("L2", facts.cacheSizes.l2),
-            ("L3", facts.cacheSizes.l3),
-        ].compactMap { name, size in size.map { "\(name) \(Numbers.bytes($0))" } }
-        if !caches.isEmpty { processor += ", " + caches.joined(separator: ", ") }
+        Self.facts(MachineRecord(facts)).map { TextTable.pad($0, to: 9, .left) + $1 }
+    }
 
-        let nodes = facts.numaNodes == 1 ? "1 NUMA node" : "\(facts.numaNodes) NUMA nodes"
-        var memory = "\(Numbers.bytes(facts.memoryBytes)) on \(nodes)"
-        memory += ", huge pages free: \(pages(facts.hugePages2M)) of 2 MiB, "
-        memory += "\(pages(facts.hugePages1G)) of 1 GiB"
-        memory += ", transparent: \(facts.transparentHugePages ?? "none")"
+    /// What is recorded of a machine, by what it is about.
+    static func facts(_ machine: MachineRecord) -> [(name: String, text: String)] {
+        [
+            ("cpu", processor(machine)), ("memory", memory(machine)), ("system", system(machine)),
+            ("built by", [machine.compiler]),
+        ].map { ($0, $1.compactMap(\.self).joined(separator: ", ")) }.filter { !$1.isEmpty }
+    }
 
-        let gigahertz = Numbers.fixed(facts.tscHertz / 1e9, 3)
-        var system = "\(facts.kernel), governor \(facts.governor ?? "none")"
-        system += ", TSC \(gigahertz) GHz\(facts.invariantTSC ? "" : ", not invariant")"
-        if facts.virtualised {
-            system += ", virtual machine"
-            if let hypervisor = facts.hypervisor { system += " (\(hypervisor))" }
+    private static func processor(_ machine: MachineRecord) -> [String?] {
+        let model = [machine.cpuModel, machine.architecture.map { "(\($0))" }]
+        var cpus = machine.cpusAllowed.map { "CPUs \(CPUSet($0))" }
+        if let online = machine.cpusOnline, online != machine.cpusAllowed {
+            cpus? += " of \(CPUSet(online))"
         }
+        let caches = [
+            ("L1d", machine.cacheBytes?.l1Data), ("L2", machine.cacheBytes?.l2),
+            ("L3", machine.cacheBytes?.l3),
+        ].map { name, size in size.map { "\(name) \(Numbers.bytes($0))" } }
         return [
-            "cpu      \(processor)", "memory   \(memory)", "system   \(system)",
-            "built by \(facts.compiler)",
+            model.compactMap(\.self).joined(separator: " "), cpus,
+            machine.smtActive.map { "SMT \($0 ? "on" : "off")" },
+        ] + caches
+    }
+
+    private static func memory(_ machine: MachineRecord) -> [String?] {
+        let nodes = machine.numaNodes.map { " on \($0) NUMA node\($0 == 1 ? "" : "s")" } ?? ""
+        let pages = [("2 MiB", machine.hugePages2M), ("1 GiB", machine.hugePages1G)]
+            .compactMap { size, count in count.map { "\($0.free)/\($0.total) of \(size)" } }
+        return [machine.memoryBytes.map { Numbers.bytes($0) + nodes }]
+            + (pages.isEmpty
+                ? []
+                : [
+                    "huge pages free: " + pages.joined(separator: ", "),
+                    "transparent: \(machine.transparentHugePages ?? "none")",
+                ])
+    }
+
+    private static func system(_ machine: MachineRecord) -> [String?] {
+        let clock = machine.tscHertz.map { "TSC \(Numbers.fixed($0 / 1e9, 3)) GHz" }
+        let host = machine.hypervisor.map { " (\($0))" } ?? ""
+        return [
+            machine.kernel, clock.map { _ in "governor \(machine.governor ?? "none")" }, clock,
+            machine.invariantTSC == false ? "not invariant" : nil,
+            machine.virtualised == true ? "virtual machine\(host)" : nil,
         ]
     }
 
     static func warnings(_ sentences: [String], _ style: Style) -> [String] {
         sentences.map { style.yellow("warning: \($0)") }
-    }
-
-    private static func pages(_ count: MachineFacts.HugePageCount) -> String {
-        "\(count.free)/\(count.total)"
     }
 }

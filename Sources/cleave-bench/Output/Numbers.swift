@@ -22,6 +22,17 @@ enum Numbers {
         return "\(cycles(spread.median)) (\(cycles(spread.min))-\(cycles(spread.max)))"
     }
 
+    /// With a sign; `-` for what is no number.
+    static func signed(_ value: Double) -> String {
+        (value >= 0 && value.isFinite ? "+" : "") + fixed(value, 1)
+    }
+
+    /// Whole numbers without decimals, others with two; and the unit.
+    static func claimed(_ value: Double, _ unit: String) -> String {
+        let text = fixed(value, value == value.rounded() ? 0 : 2)
+        return unit.isEmpty ? text : "\(text) \(unit)"
+    }
+
     /// `part` of `whole` in percent: 0 and 100 only if it is none and all.
     static func percent(_ part: UInt64, of whole: UInt64) -> String {
         if whole == 0 { return "-" }
@@ -33,7 +44,7 @@ enum Numbers {
 
     /// A part of 1 in percent, with the rules of the other.
     static func percent(_ share: Double) -> String {
-        percent(UInt64(max(0, min(1, share)) * 1e9), of: 1_000_000_000)
+        share.isFinite ? percent(UInt64(max(0, min(1, share)) * 1e9), of: 1_000_000_000) : "-"
     }
 
     /// `32 KiB`, `1.5 MiB`: powers of 1024, one decimal where it says something.

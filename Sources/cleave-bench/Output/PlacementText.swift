@@ -18,39 +18,4 @@ enum PlacementText {
         }
         return lines
     }
-
-    static func json(_ report: BenchReport) -> JSONValue {
-        guard let plan = report.queuePlan else { return .null }
-        func optional(_ number: Int?) -> JSONValue { number.map(JSONValue.int) ?? .null }
-        return .object([
-            (
-                "places",
-                .array(
-                    plan.places.enumerated().map { rq, place in
-                        .object([
-                            ("rq", .int(rq)), ("cpu", optional(place.cpu)),
-                            ("node", optional(place.node)),
-                        ])
-                    })
-            ),
-            (
-                "memory",
-                .array(
-                    report.residence.map { part in
-                        .object([
-                            ("name", .string(part.name)), ("node", optional(part.node)),
-                            (
-                                "pages",
-                                .object(
-                                    part.pageCounts.sorted { $0.key < $1.key }.map {
-                                        ("\($0.key)", .int($0.value))
-                                    })
-                            ),
-                            ("unknown", .int(part.unknownCount)),
-                            ("misplaced", .int(part.misplacedCount)),
-                        ])
-                    })
-            ),
-        ])
-    }
 }

@@ -2,70 +2,70 @@ import CleaveBench
 
 /// A report for spreadsheets: a heading and one row per case (RFC 4180, lines end with LF).
 enum ReportCSV {
-    static func text(_ report: BenchReport) -> String {
-        let rows = report.results.map { fields(of: $0, mode: report.mode) }
+    static func text(_ document: BenchDocument) -> String {
+        let rows = document.runs.map { fields(of: $0, mode: document.mode) }
         return ([heading] + rows)
             .map { $0.map(quoted).joined(separator: ",") + "\n" }.joined()
     }
 
-    /// The columns, in the order of `fields`.
-    static let heading: [String] =
-        [
-            "name", "mode", "method", "report", "ring", "buffers", "ringSize", "burst", "rqs",
-            "sharedHeaderQueue", "slotSize", "slots", "bufferBytes", "headerBufferBytes",
-            "hashReport",
-            "alignPayload", "consumer", "reads", "packetBytes",
-        ]
-        + [
-            "mpps", "gbps", "deviceCyclesPerPacket", "driverCyclesPerPacket",
-            "consumerCyclesPerPacket", "driverRefillCycles", "driverHarvestCycles",
-            "driverReturnCycles",
-        ]
-        .flatMap { ["\($0)Median", "\($0)Min", "\($0)Max"] }
-        + [
-            "packets", "split", "fallback", "fallbackReasons", "dropped", "droppedReasons",
-            "claimRetries", "skippedBuffers", "misfits", "verifiedPackets", "corrupt", "lost",
-            "dataBytes", "headerBytes",
-            "headerPercent", "descriptorsPerPacket", "bytesHeldPerPacket", "wastedShare",
-            "payloadAloneShare", "pageAlignedShare", "headerAreas", "notes",
-        ]
+    // Keys of JSON but for those that `fields` adds. Spreadsheets rely on the order: new ones come
+    // last.
+    private static let first = words(
+        """
+        name mode method report ring buffers ringSize burst rqs sharedHeaderQueue slotSize slots
+        bufferBytes headerBufferBytes hashReport alignPayload consumer reads packetBytes
+        """)
+    private static let spreads = words(
+        """
+        mpps gbps deviceCyclesPerPacket driverCyclesPerPacket consumerCyclesPerPacket
+        driverRefillCycles driverHarvestCycles driverReturnCycles
+        """)
+    private static let last = words(
+        """
+        packets split fallback fallbackReasons dropped droppedReasons claimRetries skippedBuffers
+        misfits verifiedPackets corrupt lost dataBytes headerBytes headerPercent
+        descriptorsPerPacket bytesHeldPerPacket wastedShare payloadAloneShare pageAlignedShare
+        headerAreas notes slotReturn sharing imbalance inOrder splitThreshold tiny zeroPad
+        """)
 
-    private static func fields(of result: BenchResult, mode: BenchMode) -> [String] {
-        let one = result.benchCase
-        let axes = [
-            one.displayName, mode.rawValue, one.method.rawValue,
-            one.effectiveReport?.rawValue ?? "", one.ring.rawValue, one.buffers.rawValue,
-            "\(one.ringSize)", "\(one.burst)", "\(one.rqs)", "\(one.sharedHeaderQueue)",
-            "\(one.slotSize)", "\(one.slots)", "\(one.bufferByteCount)",
-            "\(one.headerBufferByteCount)", "\(one.hashReport)", "\(one.alignsPayload)",
-            one.consumer.rawValue, "\(one.readsPayload)", one.packetName,
-        ]
-        let spreads = [
-            result.mpps, result.gbps, result.deviceCyclesPerPacket, result.driverCyclesPerPacket,
-            result.consumerCyclesPerPacket, result.driverCycles.refill,
-            result.driverCycles.harvest, result.driverCycles.giveBack,
-        ].flatMap { [number($0.median), number($0.min), number($0.max)] }
-        let counts = [
-            "\(result.packets)", "\(result.split)", "\(result.fallback.values.reduce(0, &+))",
-            reasons(result.fallback), "\(result.dropped.values.reduce(0, &+))",
-            reasons(result.dropped), "\(result.claimRetries)", "\(result.skippedBuffers)",
-            "\(result.misfits)", "\(result.verify.packets)",
-            "\(result.verify.corrupt)", "\(result.verify.lost)", "\(result.memory.dataBytes)",
-            "\(result.memory.headerBytes)", number(result.memory.headerPercent),
-            number(result.bufferUse.descriptorsPerPacket),
-            number(result.bufferUse.bytesHeldPerPacket), number(result.bufferUse.wastedShare),
-            number(result.payload.aloneShare), number(result.payload.pageAlignedShare),
-            "\(result.payload.headerAreas)",
-            result.notes.joined(separator: "; "),
-        ]
-        return axes + spreads + counts
+    static let heading = first + spreads.flatMap { ["\($0)Median", "\($0)Min", "\($0)Max"] } + last
+
+    private static func words(_ text: String) -> [String] {
+        text.split(whereSeparator: \.isWhitespace).map(String.init)
     }
 
-    /// Empty for what is no number.
-    private static func number(_ value: Double) -> String { value.isFinite ? "\(value)" : "" }
+    private static func fields(of run: RunRecord, mode: String?) -> [String] {
+        var values = run.values
+        values["mode"] = mode
+        values["packetBytes"] = run.packetBytes.name
+        values["driverRefillCycles"] = run.driverCycles?.refill
+        values["driverHarvestCycles"] = run.driverCycles?.harvest
+        values["driverReturnCycles"] = run.driverCycles?.giveBack
+        (values["fallback"], values["fallbackReasons"]) = (run.fallbackTotal, run.fallback)
+        (values["dropped"], values["droppedReasons"]) = (run.droppedTotal, run.dropped)
+        values["verifiedPackets"] = run.verify.packets
+        (values["corrupt"], values["lost"]) = (run.verify.corrupt, run.verify.lost)
+        values["dataBytes"] = run.memory.dataBytes
+        values["headerBytes"] = run.memory.headerBytes
+        values["headerPercent"] = run.memory.headerPercent
+        return first.map { field(values[$0]) }
+            + spreads.flatMap { name -> [String] in
+                let spread = values[name] as? Spread
+                return [spread?.median, spread?.min, spread?.max].map { field($0) }
+            } + last.map { field(values[$0]) }
+    }
 
-    private static func reasons(_ counts: [String: UInt64]) -> String {
-        counts.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ";")
+    /// Empty for no value, and for what is no number.
+    private static func field(_ value: Any?) -> String {
+        switch value {
+        case nil: ""
+        case let number as Double: number.isFinite ? "\(number)" : ""
+        case let notes as [String]: notes.joined(separator: "; ")
+        case let reasons as [String: UInt64]:
+            reasons.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+                .joined(separator: ";")
+        case let value?: "\(value)"
+        }
     }
 
     private static func quoted(_ field: String) -> String {
@@ -73,5 +73,30 @@ enum ReportCSV {
         guard field.unicodeScalars.contains(where: { ",\"\r\n".unicodeScalars.contains($0) })
         else { return field }
         return "\"" + field.replacing("\"", with: "\"\"") + "\""
+    }
+}
+
+extension RunRecord {
+    /// What it says, by the keys of JSON; nothing for nil.
+    var values: [String: Any] {
+        var values: [String: Any] = [:]
+        for case (let key?, let value) in Mirror(reflecting: self).children {
+            let mirror = Mirror(reflecting: value)
+            values[key] = mirror.displayStyle == .optional ? mirror.children.first?.value : value
+        }
+        return values
+    }
+
+    /// The case, as far as the record says what it was and this version knows it.
+    var benchCase: BenchCase {
+        var one = BenchCase()
+        let values = values
+        for axis in Axis.allCases {
+            guard let value = values[axis.key] else { continue }
+            // A word that this version does not know leaves the axis as it is.
+            try? axis.set(SettingValue(text: "\(value)"), in: &one)
+        }
+        (one.name, one.packet) = (name, packetBytes.name)
+        return one
     }
 }

@@ -23,7 +23,8 @@ struct ReportText {
             sections.append(lines.map { $0 + "\n" }.joined())
         }
         sections.append(table)
-        let remarks = remarks(report)
+        let remarks =
+            Remarks(style: style).lines(report.results.map(RunRecord.init)) + counters(report)
         if !remarks.isEmpty { sections.append(remarks.map { $0 + "\n" }.joined()) }
         if !isQuiet { sections.append(legend) }
         return sections.joined(separator: "\n")
@@ -33,7 +34,7 @@ struct ReportText {
         let hasConsumer = report.results.contains { $0.benchCase.consumer != .none }
         var table = TextTable(columns: columns(hasConsumer: hasConsumer))
         for result in report.results {
-            table.append(cells(of: result, hasConsumer: hasConsumer), isBad: isBad(result))
+            table.append(cells(of: result, hasConsumer: hasConsumer), isBad: result.verify.bad > 0)
         }
         return table.text(style: style)
     }
@@ -67,53 +68,8 @@ struct ReportText {
             "\(drops)",
             hasHeaders ? Numbers.rate(Double(result.memory.headerBytes) / 1024) : "-",
             hasHeaders ? Numbers.fixed(result.memory.headerPercent, 1) : "-",
-            "\(result.verify.packets)/\(result.verify.corrupt + result.verify.lost)",
+            "\(result.verify.packets)/\(result.verify.bad)",
         ]
-    }
-
-    private func isBad(_ result: BenchResult) -> Bool {
-        result.verify.corrupt > 0 || result.verify.lost > 0
-    }
-
-    /// What a table has no room for: reasons, failures, notes.
-    func remarks(_ report: BenchReport) -> [String] {
-        report.results.flatMap(details(of:)) + EventText.lines(report.results)
-            + notes(report.results) + counters(report)
-    }
-
-    /// What a row has no room for, one line for each kind.
-    private func details(of result: BenchResult) -> [String] {
-        let name = result.benchCase.displayName
-        var lines: [String] = []
-        let fallbacks = Numbers.reasons(result.fallback)
-        if !fallbacks.isEmpty { lines.append("\(name): placed whole: \(fallbacks)") }
-        let drops = Numbers.reasons(result.dropped)
-        if !drops.isEmpty { lines.append(style.yellow("\(name): dropped: \(drops)")) }
-        if isBad(result) {
-            lines.append(
-                style.red(
-                    "\(name): verification: \(result.verify.corrupt) corrupt, "
-                        + "\(result.verify.lost) lost"))
-        }
-        return lines
-    }
-
-    /// What cases have to say about themselves; what several say stands once.
-    private func notes(_ results: [BenchResult]) -> [String] {
-        var order: [String] = []
-        var names: [String: [String]] = [:]
-        for result in results {
-            for note in result.notes {
-                if names[note] == nil { order.append(note) }
-                names[note, default: []].append(result.benchCase.displayName)
-            }
-        }
-        return order.map { note in
-            let who = names[note] ?? []
-            if who.count == 1 { return "\(who[0]): \(note)" }
-            return who.count == results.count
-                ? "all cases: \(note)" : "\(who.count) of \(results.count) cases: \(note)"
-        }
     }
 
     /// What an interrupted benchmark carried.

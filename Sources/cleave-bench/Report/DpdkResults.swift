@@ -1,5 +1,7 @@
+import CleaveBench
+
 /// What the DPDK benchmark of Benchmarks writes: rte_vhost and libcleave on the same virtqueues.
-struct DpdkResults: ResultReader {
+struct DpdkResults: ResultSection {
     static let schema = "cleave-dpdk/1"
 
     struct Facts: Decodable {
@@ -18,8 +20,8 @@ struct DpdkResults: ResultReader {
         var packetBytes: Int
         var ringSize: Int
         var warm: Bool
-        var cleave: SpreadRecord
-        var dpdk: SpreadRecord
+        var cleave: Spread
+        var dpdk: Spread
         var ratio: Double?
         var ratioFromMbufs: Double?
 
@@ -43,14 +45,14 @@ struct DpdkResults: ResultReader {
         var ring: String
         var packetBytes: Int
         var ringSize: Int
-        var cleave: SpreadRecord
-        var dpdk: SpreadRecord
+        var cleave: Spread
+        var dpdk: Spread
         var ratio: Double?
     }
 
     struct Abi: Decodable {
-        var swift: SpreadRecord
-        var c: SpreadRecord
+        var swift: Spread
+        var c: Spread
         var difference: Double?
     }
 
@@ -75,63 +77,45 @@ struct DpdkResults: ResultReader {
         ]
     }
 
-    var parts: [ReportPart] {
+    var parts: [SectionPart] {
         cycleCharts + threadParts + barParts + abiParts + [runTable]
     }
 
     /// One chart for each operation and ring, of the conditions that the file begins with: the
     /// table has all of them.
-    private var cycleCharts: [ReportPart] {
+    private var cycleCharts: [SectionPart] {
         guard let shape = runs.first?.shape else { return [] }
         let shown = runs.filter { $0.shape == shape }
         let names = shown.map { "\($0.op), \($0.ring) ring" }.reduce(into: [String]()) {
             if !$0.contains($1) { $0.append($1) }
         }
-        let charts = names.map { name -> ReportPart in
+        let charts = names.map { name -> SectionPart in
             let rows = shown.filter { "\($0.op), \($0.ring) ring" == name }
-            let panels = rows.map { row in
+            let panels = rows.map {
                 BarChart.Panel(
-                    title: "\(row.packetBytes) B, \(row.title)",
-                    bars: Self.pair(dpdk: row.dpdk, cleave: row.cleave, Numbers.cycles))
+                    title: "\($0.packetBytes) B, \($0.title)", dpdk: $0.dpdk, cleave: $0.cleave)
             }
             return .chart(.fitting("Cycles per packet, \(name)", panels))
         }
         return [.paragraph("Charts: \(shape). The table below has all conditions.")] + charts
     }
 
-    private static func pair(
-        dpdk: SpreadRecord, cleave: SpreadRecord, _ format: (Double) -> String
-    ) -> [BarChart.Bar] {
-        [("DPDK", "peer", dpdk), ("Cleave", "own", cleave)].map { label, colour, spread in
-            .init(
-                label: label, colour: colour, parts: [spread.value], figure: format(spread.value))
-        }
-    }
-
-    private var threadParts: [ReportPart] {
+    private var threadParts: [SectionPart] {
         guard let threads, !threads.isEmpty else { return [] }
-        let panels = threads.map { one in
+        let panels = threads.map {
             BarChart.Panel(
-                title: "\(one.ring) ring of \(one.ringSize), \(one.packetBytes) B",
-                bars: Self.pair(dpdk: one.dpdk, cleave: one.cleave, Numbers.rate))
+                title: "\($0.ring) ring of \($0.ringSize), \($0.packetBytes) B", dpdk: $0.dpdk,
+                cleave: $0.cleave, Numbers.rate)
         }
         var table = SortableTable(
             title: "Device and driver on a core each",
             columns: [
                 .words("ring"), .init(name: "packet", unit: "bytes"), .init(name: "ring size"),
-                .init(name: "DPDK", unit: "Mpps"), .init(name: "", unit: "range"),
-                .init(name: "Cleave", unit: "Mpps"), .init(name: "", unit: "range"),
-                .init(name: "ratio", unit: "Cleave / DPDK"),
-            ])
-        table.rows = threads.map { one in
-            [
-                .words(one.ring), .count(one.packetBytes), .count(one.ringSize),
-                .figure(one.dpdk.median, Numbers.rate),
-                .init(text: one.dpdk.range, value: one.dpdk.min),
-                .figure(one.cleave.median, Numbers.rate),
-                .init(text: one.cleave.range, value: one.cleave.min),
-                .figure(one.ratio) { Numbers.fixed($0, 2) },
-            ]
+            ] + SortableTable.Column.contenders(unit: "Mpps"))
+        table.rows = threads.map {
+            [.words($0.ring), .count($0.packetBytes), .count($0.ringSize)]
+                + SortableTable.Cell.contenders(
+                    dpdk: $0.dpdk, cleave: $0.cleave, ratio: $0.ratio, Numbers.rate)
         }
         return [
             .chart(.fitting("Throughput with device and driver on a core each, Mpps", panels)),
@@ -139,7 +123,7 @@ struct DpdkResults: ResultReader {
         ]
     }
 
-    private var barParts: [ReportPart] {
+    private var barParts: [SectionPart] {
         if bars.isEmpty { return [] }
         var table = SortableTable(
             title: "Bars: ratios promised, Cleave / DPDK",
@@ -149,8 +133,7 @@ struct DpdkResults: ResultReader {
         table.rows = bars.map { bar in
             let holds = bar.ratio.map { $0 <= bar.limit }
             return [
-                .words(bar.name), .figure(bar.limit) { Numbers.fixed($0, 2) },
-                .figure(bar.ratio) { Numbers.fixed($0, 2) },
+                .words(bar.name), .ratio(bar.limit), .ratio(bar.ratio),
                 .words(
                     holds.map { $0 ? "holds" : "does not hold" } ?? "not measured",
                     isBad: holds == false),
@@ -159,11 +142,11 @@ struct DpdkResults: ResultReader {
         return [.table(table)]
     }
 
-    private var abiParts: [ReportPart] {
+    private var abiParts: [SectionPart] {
         guard let abi else { return [] }
         let bars = [("C", "second", abi.c), ("Swift", "own", abi.swift)].map {
             BarChart.Bar(
-                label: $0, colour: $1, parts: [$2.value], figure: Numbers.cycles($2.value))
+                label: $0, colour: $1, parts: [$2.median], figure: Numbers.cycles($2.median))
         }
         return [
             .chart(
@@ -173,30 +156,26 @@ struct DpdkResults: ResultReader {
         ]
     }
 
-    private var runTable: ReportPart {
+    private var runTable: SectionPart {
         var table = SortableTable(
             title: "All cases",
             columns: [
                 .words("op"), .words("ring"), .words("method"), .words("packets"),
                 .init(name: "packet", unit: "B"),
                 .words("buffers"), .init(name: "ring size"), .words("sources"),
-                .init(name: "DPDK", unit: "cycles/packet"), .init(name: "", unit: "range"),
-                .init(name: "Cleave", unit: "cycles/packet"), .init(name: "", unit: "range"),
-                .init(name: "ratio"), .init(name: "ratio", unit: "from mbufs"),
-            ])
+            ] + SortableTable.Column.contenders(unit: "cycles/packet")
+                + [.init(name: "ratio", unit: "from mbufs")])
         table.rows = runs.map { row in
-            [
+            let shape: [SortableTable.Cell] = [
                 .words(row.op), .words(row.ring), .words(row.method),
-                .words(row.packets ?? "plain"),
-                .count(row.packetBytes),
-                .words(row.buffers), .count(row.ringSize), .words(row.warm ? "warm" : "cold"),
-                .figure(row.dpdk.median, Numbers.cycles),
-                .init(text: row.dpdk.range, value: row.dpdk.min),
-                .figure(row.cleave.median, Numbers.cycles),
-                .init(text: row.cleave.range, value: row.cleave.min),
-                .figure(row.ratio) { Numbers.fixed($0, 2) },
-                .figure(row.ratioFromMbufs) { Numbers.fixed($0, 2) },
+                .words(row.packets ?? "plain"), .count(row.packetBytes), .words(row.buffers),
+                .count(row.ringSize), .words(row.warm ? "warm" : "cold"),
             ]
+            return shape
+                + SortableTable.Cell.contenders(
+                    dpdk: row.dpdk, cleave: row.cleave, ratio: row.ratio) + [
+                    .ratio(row.ratioFromMbufs)
+                ]
         }
         return .table(table)
     }

@@ -38,17 +38,10 @@ struct ReportPage {
 
     private func section(_ document: ResultDocument) -> [String] {
         let content = document.content
-        let command = content.command.map { Markup.text("code", [:], $0.text) }
-        let facts =
-            Page.fact("file", document.path) + Page.fact("schema", document.schema)
-            + Markup.text("dt", [:], "command")
-            + Markup.element("dd", [:], command ?? "command not recorded")
-            + (content.machine?.facts ?? [("machine", "machine not recorded")])
-            .map(Page.fact).joined()
-            + content.conditions.map(Page.fact).joined()
+        let file = Page.fact("file", document.path) + Page.fact("schema", document.schema)
         return [
             Markup.text("h2", [:], "\(content.kind): \(document.name)"),
-            Markup.element("dl", [:], facts), Page.warnings(content.warnings ?? []),
+            Markup.element("dl", [:], file + content.origin), Page.warnings(content.warnings ?? []),
         ] + content.parts.map(\.markup)
     }
 }

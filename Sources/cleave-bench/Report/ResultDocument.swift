@@ -1,15 +1,16 @@
+import CleaveBench
 import Foundation
 
-/// A file of results, read by the reader of its schema.
+/// A file of results, read by the type of its schema.
 struct ResultDocument {
     let path: String
     let schema: String
-    let content: any ResultReader
+    let content: any ResultSection
 
-    private static var readers: [any ResultReader.Type] {
+    private static var types: [any ResultSection.Type] {
         [
-            BenchResults.self, ScaleResults.self, ProfileResults.self, DpdkResults.self,
-            RingResults.self,
+            BenchDocument.self, ScaleDocument.self, ProfileDocument.self, DpdkResults.self,
+            ParserResults.self, RingResults.self,
         ]
     }
 
@@ -31,39 +32,18 @@ struct ResultDocument {
         do { label = try JSONDecoder().decode(Label.self, from: data) } catch {
             throw .usage("\(path): no JSON object with a schema")
         }
-        let known = Self.readers.map { $0.schema }.joined(separator: ", ")
+        let known = Self.types.map { $0.schema }.joined(separator: ", ")
         guard let schema = label.schema else {
             throw .usage("\(path): no schema; known are \(known)")
         }
-        guard let reader = Self.readers.first(where: { $0.schema == schema }) else {
+        guard let type = Self.types.first(where: { $0.schema == schema }) else {
             throw .usage("\(path): schema \(schema) is unknown; known are \(known)")
         }
         self.path = path
         self.schema = schema
-        do { content = try JSONDecoder().decode(reader, from: data) } catch {
-            throw .usage("\(path): no valid \(schema): \(Self.words(error))")
-        }
+        content = try ResultJSON.read(type, from: data, path: path, what: schema)
     }
 
     /// The last part of the path.
     var name: String { path.split(separator: "/").last.map(String.init) ?? path }
-
-    private static func words(_ error: any Error) -> String {
-        func place(_ path: [any CodingKey]) -> String {
-            path.reduce("") { text, key in
-                if let index = key.intValue { return text + "[\(index)]" }
-                return text + (text.isEmpty ? "" : ".") + key.stringValue
-            }
-        }
-        switch error {
-        case DecodingError.keyNotFound(let key, let context):
-            return "\(place(context.codingPath + [key])) is missing"
-        case DecodingError.typeMismatch(_, let context),
-            DecodingError.valueNotFound(_, let context):
-            return "\(place(context.codingPath)) is of the wrong type"
-        case DecodingError.dataCorrupted(let context):
-            return "\(place(context.codingPath)): \(context.debugDescription)"
-        default: return "\(error)"
-        }
-    }
 }

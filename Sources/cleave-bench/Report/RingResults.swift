@@ -1,5 +1,7 @@
+import CleaveBench
+
 /// What the ring benchmark of Benchmarks writes: rings of several projects between two cores.
-struct RingResults: ResultReader {
+struct RingResults: ResultSection {
     static let schema = "cleave-ring-bench/1"
 
     struct Row: Decodable {
@@ -34,7 +36,7 @@ struct RingResults: ResultReader {
         ]
     }
 
-    var parts: [ReportPart] {
+    var parts: [SectionPart] {
         let panels = Set(results.map(\.burst)).sorted().map { burst in
             BarChart.Panel(
                 title: burst == 1 ? "one by one" : "bursts of \(burst)",

@@ -26,6 +26,10 @@ enum Page {
         Markup.text("dt", [:], name) + Markup.text("dd", [:], text)
     }
 
+    static func facts(_ facts: [(name: String, text: String)]) -> String {
+        Markup.element("dl", [:], facts.map(fact).joined())
+    }
+
     static func figure(_ caption: String, _ drawing: String) -> String {
         Markup.element(
             "figure", [:], Markup.text("figcaption", [:], caption) + "\n" + drawing)
@@ -34,8 +38,12 @@ enum Page {
     /// Nothing for no warnings.
     static func warnings(_ sentences: [String]) -> String {
         if sentences.isEmpty { return "" }
-        return Markup.element(
-            "ul", ["class": "warnings"],
-            sentences.map { Markup.text("li", [:], $0) }.joined())
+        return list(sentences, ["class": "warnings"])
+    }
+
+    static func list(
+        _ lines: [String], _ attributes: KeyValuePairs<String, String> = [:]
+    ) -> String {
+        Markup.element("ul", attributes, lines.map { Markup.text("li", [:], $0) }.joined())
     }
 }

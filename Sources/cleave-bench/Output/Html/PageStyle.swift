@@ -1,23 +1,15 @@
-import CleaveBench
-import CleaveVirtioNet
-
 /// The page's style sheet: light and dark by the reader's own setting. Hues are those of Okabe and
 /// Ito, which people who confuse red and green can tell apart.
 enum PageStyle {
-    /// The class that gives a method its colour.
-    static func colour(of column: Comparison.Column) -> String {
-        "m-\(column.method.rawValue)" + (column.report == .netHeader ? "-net" : "")
-    }
-
     static let text = """
 
         :root { color-scheme: light dark; --page: #fff; --ink: #1b1f24; --faint: #59636e;
-          --rule: #d1d9e0; --share: #009e73; --whole: #8a8f98; --a: #e69f00; --b: #cc79a7;
+          --rule: #d1d9e0; --whole: #8a8f98; --a: #e69f00; --b: #cc79a7;
           --c: #56b4e9; --d: #009e73; --d-net: #0072b2;
           --bad: #c03b00; --shade: #f6f8fa; }
         @media (prefers-color-scheme: dark) {
           :root { --page: #12161b; --ink: #e6e9ed; --faint: #9aa4af; --rule: #39424c;
-            --share: #19c294; --whole: #8a8f98; --d: #19c294; --d-net: #4a9fe0;
+            --whole: #8a8f98; --d: #19c294; --d-net: #4a9fe0;
             --bad: #ff8a4c; --shade: #1a2027; } }
         body { margin: 0; background: var(--page); color: var(--ink);
           font: 15px/1.5 system-ui, sans-serif; }
@@ -36,11 +28,9 @@ enum PageStyle {
           font: 12px system-ui, sans-serif; }
         svg text { fill: var(--ink); }
         svg .strong { font-weight: 600; font-size: 13px; }
-        svg .small { font-size: 11px; }
         svg .figure { fill: var(--faint); }
         svg .axis { stroke: var(--rule); }
         svg .ink { fill: var(--faint); }
-        svg .share { fill: var(--share); }
         svg .own { fill: var(--d); }
         svg .peer { fill: var(--whole); }
         svg .second { fill: var(--d-net); }

@@ -13,15 +13,13 @@ enum SVG {
     }
 
     static func rectangle(
-        _ x: Double, _ y: Double, _ width: Double, _ height: Double, class name: String,
-        opacity: Double? = nil
+        _ x: Double, _ y: Double, _ width: Double, _ height: Double, class name: String
     ) -> String {
-        let style = opacity.map { "fill-opacity:\(Numbers.fixed($0, 3))" } ?? ""
-        return Markup.element(
+        Markup.element(
             "rect",
             [
                 "x": number(x), "y": number(y), "width": number(width), "height": number(height),
-                "class": name, "style": style,
+                "class": name,
             ])
     }
 

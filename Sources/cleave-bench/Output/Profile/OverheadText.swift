@@ -49,26 +49,29 @@ struct OverheadText {
             """
     }
 
-    func json(command: [String]) -> String {
-        func spread(_ spread: Spread?) -> JSONValue {
-            guard let spread else { return .null }
-            return .object([
-                ("median", .number(spread.median)), ("min", .number(spread.min)),
-                ("max", .number(spread.max)),
-            ])
+    struct Document: Encodable {
+        struct Run: Encodable {
+            let name: String
+            let onPercent: Double
+            let onPercentByPass: Spread?
+            let offPercent: Double?
+            let offPercentByRound: Spread?
         }
-        let runs = figures.map { one in
-            JSONValue.object([
-                ("name", .string(one.run.name)), ("onPercent", .number(one.on)),
-                ("onPercentByPass", spread(one.run.overhead)),
-                ("offPercent", one.off.map(JSONValue.number) ?? .null),
-                ("offPercentByRound", spread(one.offSpread)),
-            ])
-        }
-        return JSONValue.object([
-            ("schema", .string("cleave-profile-overhead/1")), ("period", .int(Int(period))),
-            ("command", .array(command.map(JSONValue.string))), ("runs", .array(runs)),
-        ]).text + "\n"
+
+        var schema = "cleave-profile-overhead/1"
+        let period: UInt32
+        let command: [String]
+        let runs: [Run]
+    }
+
+    func document(command: [String]) -> Document {
+        Document(
+            period: period, command: command,
+            runs: figures.map { one in
+                .init(
+                    name: one.run.name, onPercent: one.on, onPercentByPass: one.run.overhead,
+                    offPercent: one.off, offPercentByRound: one.offSpread)
+            })
     }
 
     private static func spread(_ spread: Spread) -> String {

@@ -15,8 +15,8 @@ struct ProfileDiffText {
                 row.before.median == 0 ? .nan : 100 * row.difference / row.before.median
             table.append(
                 [
-                    row.name, cycles(row.before), cycles(row.after), signed(row.difference),
-                    signed(share), row.isChange ? "changed" : "",
+                    row.name, cycles(row.before), cycles(row.after), Numbers.signed(row.difference),
+                    Numbers.signed(share), row.isChange ? "changed" : "",
                 ])
         }
         return style.bold(name) + "\n" + table.text(style: style) + "\n" + verdict(diff) + "\n"
@@ -24,8 +24,8 @@ struct ProfileDiffText {
 
     /// What changed, in one sentence.
     private func verdict(_ diff: ProfileDiff) -> String {
-        let turn = signed(100 * diff.turn.difference / max(0.01, diff.turn.before.median))
-        let changes = diff.changes.map { "\($0.name) (\(signed($0.difference)) cycles)" }
+        let turn = Numbers.signed(100 * diff.turn.difference / max(0.01, diff.turn.before.median))
+        let changes = diff.changes.map { "\($0.name) (\(Numbers.signed($0.difference)) cycles)" }
         if changes.isEmpty {
             return "No stage changed beyond the spread of its passes; the turn \(turn) %."
         }
@@ -36,9 +36,5 @@ struct ProfileDiffText {
     private func cycles(_ spread: ProfileSpread) -> String {
         "\(Numbers.cycles(spread.median)) (\(Numbers.cycles(spread.min))-"
             + "\(Numbers.cycles(spread.max)))"
-    }
-
-    private func signed(_ value: Double) -> String {
-        value.isFinite ? (value < 0 ? "" : "+") + Numbers.fixed(value, 1) : "-"
     }
 }

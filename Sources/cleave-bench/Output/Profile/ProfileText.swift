@@ -46,25 +46,24 @@ struct ProfileText {
             let spread = row.cyclesPerPacket
             let isSum = row.name == run.table.sum.name
             let length = isSum ? 0 : Int((24 * spread.median / most).rounded())
-            table.append([
+            var cells = [
                 row.name,
-                Numbers.cycles(Self.spread(spread)),
+                Numbers.cycles(spread),
                 Numbers.fixed(100 * spread.median / sum, 1),
                 String(repeating: "#", count: length),
-                Numbers.cycles(row.distribution.median), Numbers.cycles(row.distribution.p99),
-                Numbers.cycles(row.distribution.maximum), Numbers.cycles(row.cyclesPerBurst),
+            ]
+            cells += [row.distribution.median, row.distribution.p99, row.distribution.max]
+                .map { Numbers.cycles($0 ?? .nan) }
+            cells += [
+                Numbers.cycles(row.cyclesPerBurst),
                 Numbers.fixed(row.traffic.read, 1), Numbers.fixed(row.traffic.written, 1),
-            ])
+            ]
+            table.append(cells)
         }
         // Measured by itself, so it has no more than this.
         table.append(
-            ["turn", Numbers.cycles(Self.spread(run.table.turn))]
-                + Array(repeating: "", count: 8))
+            ["turn", Numbers.cycles(run.table.turn)] + Array(repeating: "", count: 8))
         return table.text(style: style)
-    }
-
-    private static func spread(_ spread: ProfileSpread) -> Spread {
-        Spread([spread.min, spread.median, spread.max]) ?? Spread([0])!
     }
 
     private func findings(_ run: ProfileRun) -> [String] {
@@ -104,9 +103,9 @@ struct ProfileText {
         }
         let set = profile.workingSet
         lines.append(
-            "touched   about \(Numbers.bytes(set.total)): sources \(Numbers.bytes(set.sources)), "
+            "touched   about \(Numbers.bytes(set.bytes)): sources \(Numbers.bytes(set.sources)), "
                 + "buffers \(Numbers.bytes(set.buffers)), slots \(Numbers.bytes(set.slots)), "
-                + "queues \(Numbers.bytes(set.queues))\(Self.cacheWords(set.total))")
+                + "queues \(Numbers.bytes(set.queues))\(Self.cacheWords(set.bytes))")
         lines += (run.bench?.notes ?? []).map { "memory    \($0)" }
         return lines
     }

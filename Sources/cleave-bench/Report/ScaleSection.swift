@@ -1,54 +1,27 @@
-/// What `scale` writes.
-struct ScaleResults: ResultReader {
-    static let schema = ScaleReport.schema
+import CleaveBench
 
-    struct Pair: Decodable {
-        var mode: String
-        var shared: String
-        var rqs: Int
-        var burst: Int
-        var deviceOverheadPercent: Double?
-        var claimRetriesPer100Bursts: Double?
-        var sharedHeaderBytes: Int
-        var privateHeaderBytes: Int
+extension StallPoint {
+    fileprivate var modelShare: Double {
+        offered > 0 ? Double(expectedSplit) / Double(offered) : .nan
     }
+}
 
-    struct Stall: Decodable {
-        var slotReturn: String
-        var slots: Int
-        var offered: Int
-        var split: Int
-        var expectedSplit: Int
-        var lost: Int
-
-        var share: Double { offered > 0 ? Double(split) / Double(offered) : .nan }
-        var modelShare: Double { offered > 0 ? Double(expectedSplit) / Double(offered) : .nan }
-    }
-
-    var machine: MachineRecord?
-    var command: CommandRecord?
-    var warnings: [String]?
-    var turns: [RunRecord]
-    var cores: [RunRecord]
-    var threads: [RunRecord]
-    var sharing: [Pair]
-    var stall: [Stall]
-
+extension ScaleDocument: ResultSection {
     var kind: String { "Many RQs over one header queue" }
     var conditions: [(name: String, text: String)] { [] }
 
-    var parts: [ReportPart] {
-        let modes = [("in turns", turns), ("on cores", cores), ("with threads", threads)]
-        var parts: [ReportPart] = []
+    var parts: [SectionPart] {
+        let modes = [("in turns", turns), ("on cores", cores ?? []), ("with threads", threads)]
+        var parts: [SectionPart] = []
         for (words, runs) in modes where !runs.isEmpty {
-            let table = RunTable(runs: runs)
+            let table = RunTable(runs: runs, comparison: .telling(runs))
             parts += table.deviceCharts("Device cycles per packet \(words)")
             parts.append(table.table("Cases \(words)"))
         }
         return parts + pairParts + stallParts
     }
 
-    private var pairParts: [ReportPart] {
+    private var pairParts: [SectionPart] {
         if sharing.isEmpty { return [] }
         let modes = sharing.map(\.mode).reduce(into: [String]()) {
             if !$0.contains($1) { $0.append($1) }
@@ -61,7 +34,8 @@ struct ScaleResults: ResultReader {
                 bars: zip(pairs, names).map { pair, name in
                     let percent = pair.deviceOverheadPercent ?? .nan
                     return .init(
-                        label: name, colour: "own", parts: [percent], figure: Self.signed(percent))
+                        label: name, colour: "own", parts: [percent],
+                        figure: Numbers.signed(percent))
                 })
         }
         var table = SortableTable(
@@ -76,7 +50,7 @@ struct ScaleResults: ResultReader {
         table.rows = sharing.map {
             [
                 .words($0.shared), .words($0.mode), .count($0.rqs), .count($0.burst),
-                .figure($0.deviceOverheadPercent, Self.signed),
+                .figure($0.deviceOverheadPercent, Numbers.signed),
                 .figure($0.claimRetriesPer100Bursts) { Numbers.fixed($0, 2) },
                 .count($0.sharedHeaderBytes), .count($0.privateHeaderBytes),
             ]
@@ -86,18 +60,18 @@ struct ScaleResults: ResultReader {
         ]
     }
 
-    private var stallParts: [ReportPart] {
+    private var stallParts: [SectionPart] {
         if stall.isEmpty { return [] }
         let slots = Set(stall.map(\.slots)).sorted()
-        let ways = Set(stall.map(\.slotReturn)).sorted(by: >)
+        let ways = Set(stall.map(\.slotReturn.rawValue)).sorted(by: >)
         let panels = ways.flatMap { way in
             slots.map { count in
                 BarChart.Panel(
                     title: "by the \(way), \(count) slots",
-                    bars: stall.filter { $0.slots == count && $0.slotReturn == way }.map {
+                    bars: stall.filter { $0.slots == count && $0.slotReturn.rawValue == way }.map {
                         .init(
                             label: "\($0.offered)", colour: way == "tail" ? "second" : "own",
-                            parts: [$0.share], figure: Numbers.percent($0.share))
+                            parts: [$0.splitShare], figure: Numbers.percent($0.splitShare))
                     })
             }
         }
@@ -110,8 +84,8 @@ struct ScaleResults: ResultReader {
             ])
         table.rows = stall.map {
             [
-                .words($0.slotReturn), .count($0.slots), .count($0.offered),
-                .figure($0.share, Numbers.percent), .figure($0.modelShare, Numbers.percent),
+                .words($0.slotReturn.rawValue), .count($0.slots), .count($0.offered),
+                .figure($0.splitShare, Numbers.percent), .figure($0.modelShare, Numbers.percent),
                 .count($0.lost),
             ]
         }
@@ -122,9 +96,5 @@ struct ScaleResults: ResultReader {
             .chart(.fitting("Split share of the healthy RQs during a stall, percent", panels)),
             .table(table),
         ]
-    }
-
-    private static func signed(_ percent: Double) -> String {
-        percent.isFinite ? (percent < 0 ? "" : "+") + Numbers.fixed(percent, 1) : "-"
     }
 }

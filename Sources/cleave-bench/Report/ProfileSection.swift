@@ -1,55 +1,18 @@
-/// What `profile` writes.
-struct ProfileResults: ResultReader {
-    static let schema = ProfileJSON.schema
+import CleaveBench
 
-    struct Stage: Decodable {
-        struct Distribution: Decodable {
-            var median: Double?
-            var p99: Double?
-        }
-
-        var name: String
-        var cyclesPerPacket: SpreadRecord
-        var cyclesPerBurst: Double?
-        var perPacket: Distribution?
-        var bytesRead: Double?
-        var bytesWritten: Double?
-    }
-
-    struct CopyLimit: Decodable {
-        var cyclesPerPacket: SpreadRecord
-        var share: Double?
-    }
-
-    struct Run: Decodable {
-        var name: String
-        var packets: Double?
-        var stages: [Stage]
-        var turnCyclesPerPacket: SpreadRecord
-        var costliest: String?
-        var plainTurnCyclesPerPacket: SpreadRecord?
-        var leastOverheadPercent: Double?
-        var copyLimit: CopyLimit?
-    }
-
-    var machine: MachineRecord?
-    var command: CommandRecord?
-    var warnings: [String]?
-    var processID: Int?
-    var runs: [Run]
-
+extension ProfileDocument: ResultSection {
     var kind: String { "Cycles by stage" }
 
     var conditions: [(name: String, text: String)] {
         processID.map { [("process", "attached to process \($0)")] } ?? []
     }
 
-    var parts: [ReportPart] {
+    var parts: [SectionPart] {
         let panels = runs.map { run in
             BarChart.Panel(
                 title: run.name,
                 bars: run.stages.map { stage in
-                    let cycles = stage.cyclesPerPacket.value
+                    let cycles = stage.cyclesPerPacket.median
                     return .init(
                         label: stage.name, colour: stage.name == run.costliest ? "own" : "peer",
                         parts: [cycles], figure: Numbers.cycles(cycles))
@@ -61,7 +24,7 @@ struct ProfileResults: ResultReader {
         ]
     }
 
-    private var turnTable: ReportPart {
+    private var turnTable: SectionPart {
         var table = SortableTable(
             title: "Turns",
             columns: [
@@ -76,18 +39,18 @@ struct ProfileResults: ResultReader {
             let turn = run.turnCyclesPerPacket
             return [
                 .words(run.name), .words(run.costliest ?? "-"),
-                .figure(turn.median, Numbers.cycles), .init(text: turn.range, value: turn.min),
+                .figure(turn.median, Numbers.cycles), .range(turn),
                 .figure(run.plainTurnCyclesPerPacket?.median, Numbers.cycles),
                 .figure(run.leastOverheadPercent) { Numbers.fixed($0, 1) },
                 .figure(run.copyLimit?.cyclesPerPacket.median, Numbers.cycles),
                 .figure(run.copyLimit?.share.map { 100 * $0 }) { Numbers.fixed($0, 0) },
-                .figure(run.packets) { Numbers.fixed($0, 0) },
+                .figure(run.packets.map { Double($0) }) { Numbers.fixed($0, 0) },
             ]
         }
         return .table(table)
     }
 
-    private var stageTable: ReportPart {
+    private var stageTable: SectionPart {
         var table = SortableTable(
             title: "Stages",
             columns: [
@@ -102,7 +65,7 @@ struct ProfileResults: ResultReader {
                 let cycles = stage.cyclesPerPacket
                 return [
                     .words(run.name), .words(stage.name), .figure(cycles.median, Numbers.cycles),
-                    .init(text: cycles.range, value: cycles.min),
+                    .range(cycles),
                     .figure(stage.cyclesPerBurst, Numbers.cycles),
                     .figure(stage.perPacket?.p99, Numbers.cycles),
                     .figure(stage.bytesRead, Numbers.rate),

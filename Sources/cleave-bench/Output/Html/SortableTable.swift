@@ -1,3 +1,5 @@
+import CleaveBench
+
 /// A table that is complete as it stands; a script lets readers sort it by any column.
 struct SortableTable {
     struct Column {
@@ -23,6 +25,12 @@ struct SortableTable {
         static func figure(_ value: Double?, _ format: (Double) -> String) -> Cell {
             guard let value, value.isFinite else { return Cell(text: "-") }
             return Cell(text: format(value), value: value)
+        }
+
+        /// Sorts by the least.
+        static func range(_ spread: Spread?) -> Cell {
+            guard let spread else { return Cell(text: "") }
+            return Cell(text: spread.range, value: spread.min.isFinite ? spread.min : nil)
         }
 
         static func count(_ value: Int) -> Cell { Cell(text: "\(value)", value: Double(value)) }

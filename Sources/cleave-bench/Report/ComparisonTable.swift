@@ -1,13 +1,13 @@
-import CleaveVirtioNet
+import CleaveBench
 
 /// All figures of one ring as a table: a block of rows for each traffic, a column for each method.
 struct ComparisonTable {
     private let columns: [Comparison.Column]
     private let groups: [Comparison.Group]
     private let figures: [ComparisonFigure]
-    private let ring: RingFormat
+    private let ring: String
 
-    init(_ comparison: Comparison, ring: RingFormat, figures: [ComparisonFigure]) {
+    init(_ comparison: Comparison, ring: String, figures: [ComparisonFigure]) {
         columns = comparison.columns(of: ring)
         groups = comparison.groups
         self.figures = figures
@@ -17,7 +17,7 @@ struct ComparisonTable {
     var markup: String {
         let heading = Markup.element(
             "tr", [:],
-            Markup.text("th", [:], "\(ring.rawValue) ring")
+            Markup.text("th", [:], "\(ring) ring")
                 + columns.map { Markup.text("th", ["scope": "col"], $0.label) }.joined())
         let bodies = groups.map { group in
             let title = Markup.text(
@@ -33,15 +33,20 @@ struct ComparisonTable {
 
     private func row(_ figure: ComparisonFigure, _ group: Comparison.Group) -> String {
         let cells = columns.map { column -> String in
-            guard let result = group.results[column] else {
+            guard let run = group.runs[column] else {
                 return Markup.text("td", [:], "")
             }
-            var cell = Markup.escape(figure.text(result))
-            if let range = figure.range(result), range.min != range.max {
+            var cell = Markup.escape(figure.text(run))
+            if let range = figure.range(run), range.min != range.max {
                 let ends = "\(Numbers.cycles(range.min))–\(Numbers.cycles(range.max))"
                 cell += Markup.text("small", [:], ends)
             }
-            return Markup.element("td", [:], cell)
+            // As deep in colour as the share is large.
+            guard let share = figure.share(run), share.isFinite else {
+                return Markup.element("td", [:], cell)
+            }
+            let depth = Numbers.fixed(0.06 + 0.5 * max(0, min(1, share)), 3)
+            return Markup.element("td", ["style": "background:rgba(0,158,115,\(depth))"], cell)
         }
         let name = Markup.text(
             "th", ["scope": "row", "class": figure.isPart ? "partial" : "total"], figure.name)
