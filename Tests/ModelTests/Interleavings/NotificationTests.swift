@@ -41,7 +41,7 @@ extension Interleavings {
             let index = areas[2].pointer + SplitLayout.indexOffset
             let event = SharedWord16(asked)
             // The first publish after a start calls whatever the driver says: it is made before.
-            queue.use(60)
+            queue.addUsed(60)
             queue.publish()
             // Not now: the event farthest away, or the flag that says so.
             event.store(usesEventIndex ? 0 : availNoInterrupt)
@@ -50,7 +50,7 @@ extension Interleavings {
             var isCalled = false
             var sleeps = false
             run.thread("worker") {
-                queue.use(60)
+                queue.addUsed(60)
                 queue.publish()
                 isCalled = queue.wantsCall()
             }
