@@ -1,7 +1,6 @@
-// control path
-import CleaveHost
-import CleaveGuestDriver
 import CleaveEngine
+import CleaveGuestDriver
+import CleaveHost
 import CleaveTraffic
 import CleaveVirtioNet
 

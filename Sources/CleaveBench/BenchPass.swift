@@ -1,6 +1,6 @@
+import CleaveEngine
 import CleaveGuestDriver
 import CleaveHost
-import CleaveEngine
 import CleaveVirtioNet
 
 /// What one pass over a testbed cost.

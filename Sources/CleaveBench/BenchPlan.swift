@@ -1,6 +1,5 @@
-// control path
-import CleaveHost
 import CleaveEngine
+import CleaveHost
 import CleaveVirtioNet
 
 /// How a benchmark measures.

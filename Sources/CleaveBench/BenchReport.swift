@@ -1,4 +1,3 @@
-// control path
 import CleaveEngine
 import CleaveHost
 import CleaveProfiling

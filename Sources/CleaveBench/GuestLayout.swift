@@ -1,6 +1,6 @@
+import CleaveEngine
 import CleaveGuestDriver
 import CleaveHost
-import CleaveEngine
 import CleaveVirtioNet
 
 /// The memory of a testbed's guest: a space on every node that has RQs, and the header queues, each

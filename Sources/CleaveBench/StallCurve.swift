@@ -1,7 +1,7 @@
+import CleaveEngine
 import CleaveGuestDriver
 import CleaveHost
 import CleaveTraffic
-import CleaveEngine
 import CleaveVirtioNet
 
 /// What a stalled RQ does to the others: its driver stops harvesting for a while.

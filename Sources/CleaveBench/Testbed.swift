@@ -1,7 +1,7 @@
+import CleaveEngine
 import CleaveGuestDriver
 import CleaveHost
 import CleaveTraffic
-import CleaveEngine
 import CleaveVirtioNet
 
 /// One case, built: a guest with its drivers, the device's engine, and the packets to carry.

@@ -3,9 +3,9 @@
 
 import CCleave
 import CleaveEngine
-import Glibc
 import CleaveHost
 import CleaveVirtioNet
+import Glibc
 
 /// Callbacks, and the parent of everything else.
 final class ContextObject: HandleObject, @unchecked Sendable {

@@ -3,10 +3,10 @@
 
 import CCleave
 import CleaveEngine
-import Glibc
 import CleaveHost
 import CleaveRings
 import CleaveVirtioNet
+import Glibc
 
 /// An engine and the handles of its lanes.
 final class EngineObject: HandleObject, @unchecked Sendable {

@@ -1,6 +1,6 @@
 import CCleave
-import Glibc
 import CleaveHost
+import Glibc
 
 /// Why a call was refused: what it returns, and the sentence for `cleave_last_error`.
 struct Refusal: Error {

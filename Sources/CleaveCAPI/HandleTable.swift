@@ -14,9 +14,9 @@
 // so that nobody uses an object, or what it was made from, once its destroy has returned 0.
 
 import CCleave
-import Glibc
 import CleaveHost
 import CleaveRings
+import Glibc
 
 /// What a handle refers to; part of its bits.
 enum HandleType: UInt64 {

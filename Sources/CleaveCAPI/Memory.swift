@@ -2,8 +2,8 @@
 // Functions have the names that the C header gives them.
 
 import CCleave
-import Glibc
 import CleaveVirtioNet
+import Glibc
 
 /// A guest's memory table.
 final class MemoryObject: HandleObject, @unchecked Sendable {

@@ -1,6 +1,6 @@
 import CCleave
-import Glibc
 import CleaveVirtioNet
+import Glibc
 
 /// Constant strings for C: made at first use, never freed.
 enum Names {

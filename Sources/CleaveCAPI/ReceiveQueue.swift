@@ -2,10 +2,10 @@
 // Functions have the names that the C header gives them.
 
 import CCleave
-import Glibc
 import CleaveHost
 import CleaveRings
 import CleaveVirtioNet
+import Glibc
 
 /// An RQ on its caller's threads.
 final class ReceiveQueueObject: QueueObject, @unchecked Sendable {

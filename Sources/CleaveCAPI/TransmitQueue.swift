@@ -2,9 +2,9 @@
 // Functions have the names that the C header gives them.
 
 import CCleave
-import Glibc
 import CleaveHost
 import CleaveVirtioNet
+import Glibc
 
 /// A transmit queue on its caller's threads.
 final class TransmitQueueObject: QueueObject, @unchecked Sendable {

@@ -1,4 +1,3 @@
-// control path
 import CleaveHost
 
 /// Which RQs of a device claim from one header queue.

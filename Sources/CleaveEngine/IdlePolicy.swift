@@ -1,5 +1,3 @@
-// control path
-
 import CleaveHost
 
 /// What an RQ's thread does while there is nothing to do.

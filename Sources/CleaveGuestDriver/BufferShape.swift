@@ -1,4 +1,3 @@
-// control path
 import CleaveHost
 import CleaveVirtioNet
 

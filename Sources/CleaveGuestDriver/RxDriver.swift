@@ -1,5 +1,3 @@
-// control path
-//
 // The driver of one receive queue: posts buffers, harvests packets, checks what the device says,
 // retires header slots. Benchmarks, tests and fuzzers all drive the device through it.
 

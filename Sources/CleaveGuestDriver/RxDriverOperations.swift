@@ -1,4 +1,3 @@
-// control path
 import CleaveVirtioNet
 
 /// The operations of an `RxDriver` that touch its ring, specialised for the format and closed over

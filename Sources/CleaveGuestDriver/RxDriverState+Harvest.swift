@@ -148,7 +148,7 @@ extension RxDriverState {
         if isMergeable {
             packet.bufferCount = NetHeader(load: start, byteCount: netHeaderByteCount).numBuffers
         }
-        if !hasSplitTail { return true }
+        if !hasSplitReport { return true }
         let tail = SplitReport(load: start + netHeaderByteCount)
         if !tail.isSplit { return true }
         packet.headerLength = tail.headerLength

@@ -23,7 +23,7 @@ struct RxDriverState {
     let isInOrder: Bool
     let netHeaderByteCount: Int
     /// A `SplitReport` follows the virtio-net header in data buffers.
-    let hasSplitTail: Bool
+    let hasSplitReport: Bool
     /// What precedes a packet in its data buffers, if it has no slot of its own.
     let prefixByteCount: Int
     /// The chain's descriptor where its data begins: 1 if one leads for the prefix alone, else 0.
@@ -71,11 +71,11 @@ struct RxDriverState {
         netHeaderByteCount =
             NetHeaderLayout(hashReport: configuration.allFeatures.contains(.hashReport)).byteCount
         let method = configuration.method
-        hasSplitTail = method != .whole && method != .headerQueue(.usedElement)
+        hasSplitReport = method != .whole && method != .headerQueue(.usedElement)
         prefixByteCount =
-            netHeaderByteCount + (hasSplitTail ? NetHeaderLayout.splitReportByteCount : 0)
+            netHeaderByteCount + (hasSplitReport ? NetHeaderLayout.splitReportByteCount : 0)
         firstDataPosition = configuration.alignmentByteCount > 0 ? 1 : 0
-        headersLead = hasSplitTail && !method.needsHeaderQueue
+        headersLead = hasSplitReport && !method.needsHeaderQueue
         payloadSharesChain = method == .headerDescriptor
         headerQueue = configuration.headerQueue.map { Unmanaged.passRetained($0) }
         slotCount = configuration.headerQueue?.layout.slotCount ?? 0

@@ -1,6 +1,6 @@
 import CleaveHost
-import Glibc
 import CleaveVirtioNet
+import Glibc
 
 /// The profiles of another process, mapped: found through its descriptors, read and switched while
 /// it runs. It is neither stopped nor asked.

@@ -1,5 +1,5 @@
-import Glibc
 import CleaveHost
+import Glibc
 
 /// Why there are no packets to replay: one clear line.
 public enum PacketInputError: Error, Equatable, CustomStringConvertible {

@@ -1,5 +1,5 @@
-import Foundation
 import CleaveVirtioNet
+import Foundation
 import Testing
 
 @testable import CleaveBench

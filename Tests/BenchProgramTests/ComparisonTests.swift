@@ -1,7 +1,7 @@
 import CleaveBench
+import CleaveVirtioNet
 import Foundation
 import FoundationXML
-import CleaveVirtioNet
 import Testing
 
 @testable import cleave_bench

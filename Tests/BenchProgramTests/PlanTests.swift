@@ -1,5 +1,5 @@
-import CleaveVirtioNet
 import CleaveBench
+import CleaveVirtioNet
 import Testing
 
 @testable import cleave_bench

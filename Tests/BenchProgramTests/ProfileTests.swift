@@ -1,8 +1,8 @@
 // `cleave-bench profile` as a user meets it: here, in another process, and two runs compared.
-import Foundation
 import CleaveBench
 import CleaveProfiling
 import CleaveVirtioNet
+import Foundation
 import Testing
 
 @testable import cleave_bench

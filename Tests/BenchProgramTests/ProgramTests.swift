@@ -1,7 +1,7 @@
-import CleaveVirtioNet
 import CleaveBench
-import Foundation
 import CleaveTraffic
+import CleaveVirtioNet
+import Foundation
 import Testing
 
 @testable import cleave_bench

@@ -1,5 +1,5 @@
-import Foundation
 import CleaveHost
+import Foundation
 import Testing
 
 @testable import CleaveBench

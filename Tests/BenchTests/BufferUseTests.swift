@@ -1,6 +1,6 @@
 // What receiving takes of the driver's memory, against a recount by hand.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @testable import CleaveBench

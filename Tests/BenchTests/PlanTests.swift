@@ -1,6 +1,6 @@
 // What cannot be measured is said in one line that names what is wrong.
-import CleaveTestSupport
 import CleaveHost
+import CleaveTestSupport
 import CleaveVirtioNet
 import Testing
 

@@ -1,8 +1,8 @@
 // Small runs over all axes: what was carried is what was sent, and the counters add up.
-import CleaveTestSupport
-import Foundation
 import CleaveHost
+import CleaveTestSupport
 import CleaveVirtioNet
+import Foundation
 import Testing
 
 @testable import CleaveBench

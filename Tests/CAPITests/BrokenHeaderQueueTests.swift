@@ -1,7 +1,7 @@
 import CCleave
 import CleaveGuestDriver
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 extension CFunctions {

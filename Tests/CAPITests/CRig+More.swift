@@ -1,10 +1,10 @@
 // What single suites add to the rig: engines over its drivers, and a guest that sends.
 import CCleave
-import Glibc
 import CleaveGuestDriver
-import CleaveVirtioNet
-import Synchronization
 import CleaveTestSupport
+import CleaveVirtioNet
+import Glibc
+import Synchronization
 import Testing
 
 extension CRig {

@@ -1,9 +1,9 @@
 import CCleave
-import Glibc
 import CleaveGuestDriver
 import CleaveHost
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
+import Glibc
 import Testing
 
 /// All tests of the C functions: one after the other, since the table of handles is one.

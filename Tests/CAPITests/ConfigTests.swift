@@ -1,8 +1,8 @@
 import CCleave
-import Glibc
 import CleaveGuestDriver
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
+import Glibc
 import Testing
 
 extension CFunctions {

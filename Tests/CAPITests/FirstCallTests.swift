@@ -1,6 +1,6 @@
 import CCleave
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 extension CFunctions {

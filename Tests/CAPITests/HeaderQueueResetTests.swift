@@ -1,10 +1,10 @@
 import CCleave
-import Glibc
 import CleaveGuestDriver
 import CleaveHost
-import CleaveVirtioNet
-import Synchronization
 import CleaveTestSupport
+import CleaveVirtioNet
+import Glibc
+import Synchronization
 import Testing
 
 /// RQs on the caller's threads over `numbers` of the rig's drivers.

@@ -1,10 +1,10 @@
 import CCleave
-import Glibc
 import CleaveGuestDriver
 import CleaveHost
-import CleaveVirtioNet
-import Synchronization
 import CleaveTestSupport
+import CleaveVirtioNet
+import Glibc
+import Synchronization
 import Testing
 
 private func now() -> Double {

@@ -2,12 +2,12 @@
 // in the header, so that a new one is in it without anybody's help. `make test-tsan` runs it under
 // ThreadSanitizer.
 import CCleave
-import Foundation
 import CleaveGuestDriver
 import CleaveHost
-import CleaveVirtioNet
-import Synchronization
 import CleaveTestSupport
+import CleaveVirtioNet
+import Foundation
+import Synchronization
 import Testing
 
 /// A guest and one handle of each kind, all made from each other as far as that can be.

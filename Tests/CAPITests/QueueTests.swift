@@ -1,9 +1,9 @@
 import CCleave
-import Glibc
 import CleaveGuestDriver
 import CleaveHost
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
+import Glibc
 import Testing
 
 extension CFunctions {

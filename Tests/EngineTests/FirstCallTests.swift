@@ -3,8 +3,8 @@
 import CleaveEngine
 import CleaveGuestDriver
 import CleaveHost
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("The first call of an RQ that goes on")

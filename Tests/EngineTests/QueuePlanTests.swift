@@ -1,7 +1,7 @@
 // Which RQ runs where, which RQs share a header queue, and what an engine cannot do.
-import CleaveTestSupport
 import CleaveGuestDriver
 import CleaveHost
+import CleaveTestSupport
 import CleaveVirtioNet
 import Testing
 

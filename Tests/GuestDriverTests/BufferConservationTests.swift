@@ -1,7 +1,7 @@
 // Buffers are somewhere, and in one place only: posted, harvested, with the application, or spare.
 import CleaveGuestDriver
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Buffers that the application takes")

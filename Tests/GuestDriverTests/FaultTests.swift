@@ -1,9 +1,9 @@
 // A device that lies in its used ring, its net headers or its slots: the driver names what is
 // wrong, stops there, and hands out nothing that lies outside the buffers it posted.
-import CleaveHost
 import CleaveGuestDriver
-import CleaveVirtioNet
+import CleaveHost
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 /// One lie: what the device does with the chains that were posted, and what must come of it.

@@ -1,8 +1,8 @@
 // IN_ORDER: what one used entry says for several buffers, byte by byte, and who may not.
-import CleaveHost
 import CleaveGuestDriver
-import CleaveVirtioNet
+import CleaveHost
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("IN_ORDER")

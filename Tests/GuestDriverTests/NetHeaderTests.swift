@@ -1,7 +1,7 @@
 // What a driver reads of checksum, segmentation and hash, wherever its method puts the net header.
 import CleaveGuestDriver
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Net headers as the driver reads them")

@@ -1,8 +1,8 @@
 // The same packets through a split and a packed ring, driver and device: what comes out is what
 // went in, on both.
 import CleaveGuestDriver
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 /// A device and its driver over one ring format.

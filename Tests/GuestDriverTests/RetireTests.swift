@@ -1,8 +1,8 @@
 // Slots come back in any order, the tail moves by what is contiguous, and never too far.
 import CleaveGuestDriver
 import CleaveRings
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 /// A header queue's driver half beside a naive one: a set of retired slots.

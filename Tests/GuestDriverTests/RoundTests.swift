@@ -1,7 +1,7 @@
 // Rounds of refill, harvest and finish over every small ring and every shape of buffers.
 import CleaveGuestDriver
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 private let ringSizes = [1, 2, 4, 8, 16, 32, 64]

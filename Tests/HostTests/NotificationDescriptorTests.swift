@@ -1,7 +1,7 @@
 import CCleaveTestSupport
-import Glibc
 import CleaveHost
 import CleaveTestSupport
+import Glibc
 import Testing
 
 @Suite struct NotificationDescriptorTests {

@@ -4,11 +4,11 @@
 // matter.
 import CCleaveTestSupport
 import CleaveEngine
-import Foundation
 import CleaveGuestDriver
 import CleaveHost
 import CleaveTraffic
 import CleaveVirtioNet
+import Foundation
 
 /// Whose instructions are counted.
 enum CountedSide: String, CaseIterable { case device, driver }

@@ -2,8 +2,8 @@
 import CCleaveTestSupport
 import CleaveGuestDriver
 import CleaveHost
-import CleaveTraffic
 import CleaveRings
+import CleaveTraffic
 @_spi(Measure) import CleaveVirtioNet
 
 /// Counts `operation` on items of `kind`, `rounds` bursts of 32, under the name

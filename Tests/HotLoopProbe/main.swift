@@ -6,11 +6,11 @@
 //   hot-loop-probe count PACKETS PROFILE    for an instruction counter: Count.swift
 import CCleaveTestSupport
 import CleaveEngine
-import Foundation
 import CleaveGuestDriver
 import CleaveHost
 import CleaveTraffic
 import CleaveVirtioNet
+import Foundation
 
 struct Counts {
     let read = cleave_runtime_counts_read()

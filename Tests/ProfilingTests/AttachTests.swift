@@ -1,8 +1,8 @@
 // Attaching to this very process: the way is the same as to another one.
-import Glibc
 import CleaveProfiling
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
+import Glibc
 import Testing
 
 extension QueueProfiles {

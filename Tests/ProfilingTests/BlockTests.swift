@@ -1,8 +1,8 @@
 // The shared block: what a queue writes, what an observer makes of it, and what it refuses.
 import CleaveHost
 import CleaveProfiling
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 /// All tests that switch profiles: one after the other, since attaching finds every queue.

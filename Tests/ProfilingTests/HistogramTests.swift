@@ -1,6 +1,6 @@
 import CleaveProfiling
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Histograms")

@@ -1,11 +1,11 @@
 // A guest and a port around an engine: what the drivers harvest is compared with what the port
 // submitted, byte for byte.
 import CleaveEngine
-import Glibc
 import CleaveGuestDriver
 import CleaveHost
 import CleaveRings
 import CleaveVirtioNet
+import Glibc
 
 /// Frames in memory, TCP over IPv4 of many sizes; nothing changes after `init`.
 final class Frames: @unchecked Sendable {

@@ -2,8 +2,8 @@
 // byte by byte and translated here, by code that shares nothing with the device's.
 
 import CleaveHost
-import Glibc
 import CleaveVirtioNet
+import Glibc
 
 /// Plain memory of one or several guest regions, each between two bands of canary bytes in host
 /// memory: regions that are adjacent for the guest never are in this process.

@@ -1,7 +1,7 @@
 // The layout that the hot loop relies on, and what `load` makes of its text.
-import Foundation
 import CleaveHost
 import CleaveVirtioNet
+import Foundation
 import Testing
 
 @testable import CleaveTraffic

@@ -1,6 +1,6 @@
 // The committed recordings hold what configs/captures/README.md says they hold.
-import Foundation
 import CleaveTraffic
+import Foundation
 import Testing
 
 @Suite struct RecordingTests {

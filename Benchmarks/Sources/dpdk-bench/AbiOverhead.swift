@@ -1,8 +1,8 @@
 import CDpdkBench
 import CleaveGuestDriver
 import CleaveHost
-import Provenance
 import CleaveVirtioNet
+import Provenance
 
 /// What a burst costs through the C functions, beside the same burst through the Swift class: equal
 /// guests, 64-byte packets placed whole.

@@ -2,8 +2,8 @@
 // driver, the same packets, in turns. Cycles per packet are those of the device's call alone.
 import ArgumentParser
 import CDpdkBench
-import Foundation
 import CleaveHost
+import Foundation
 
 @main
 struct DpdkBench: ParsableCommand {

@@ -1,8 +1,8 @@
 import CDpdkBench
-import Glibc
 import CleaveGuestDriver
 import CleaveHost
 import CleaveVirtioNet
+import Glibc
 
 /// A guest with Cleave's own driver, and libcleave as its device: what method D is measured on,
 /// since no other driver knows header queues.

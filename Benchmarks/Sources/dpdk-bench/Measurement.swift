@@ -1,6 +1,6 @@
 import CDpdkBench
-import Provenance
 import CleaveVirtioNet
+import Provenance
 
 /// Both contenders in one case.
 struct Result: Encodable {

@@ -1,7 +1,7 @@
 import CDpdkBench
 import CleaveHost
-import Provenance
 import CleaveVirtioNet
+import Provenance
 
 /// Throughput of one ring with device and driver on a core each, both contenders in turns.
 struct ThreadsResult: Encodable {

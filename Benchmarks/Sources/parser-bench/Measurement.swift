@@ -3,8 +3,8 @@
 // order in which it is read.
 import CleaveHost
 import CleaveTraffic
-import Provenance
 @_spi(Measure) import CleaveVirtioNet
+import Provenance
 
 /// In which order frames come.
 enum Order: String, Encodable, CaseIterable {

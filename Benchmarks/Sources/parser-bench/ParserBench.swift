@@ -1,7 +1,7 @@
 // Cleave's header parser beside DPDK's on the same frames, in one process, in turns.
 import ArgumentParser
-import Foundation
 import CleaveHost
+import Foundation
 import Provenance
 
 @main

@@ -1,8 +1,8 @@
 import CleaveBench
-import Glibc
 import CleaveHost
 import CleaveProfiling
 import CleaveVirtioNet
+import Glibc
 
 /// Reads the RQs of another process for a while.
 struct ProfileAttach {

@@ -1,5 +1,5 @@
-import CleaveVirtioNet
 import CleaveBench
+import CleaveVirtioNet
 import Glibc
 
 /// A configuration that runs when none is named.

@@ -1,5 +1,5 @@
-import Glibc
 import CleaveTraffic
+import Glibc
 
 /// What the packet axis names: a traffic profile, or the path of a capture.
 enum PacketSpec {

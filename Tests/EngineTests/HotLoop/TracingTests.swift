@@ -1,9 +1,9 @@
 // What perf, bpftrace and gdb need of the program that users run, and what the scripts for bpftrace
 // say about it.
-import CleaveTestSupport
 import CCleaveHost
-import Foundation
+import CleaveTestSupport
 import CleaveVirtioNet
+import Foundation
 import Testing
 
 #if arch(x86_64)

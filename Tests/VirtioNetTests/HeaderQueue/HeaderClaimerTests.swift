@@ -1,8 +1,8 @@
 // Claims on cursors near every wrap, tails that lie, and threads that claim at the same time
 // (catalogue D01, D11, D12).
-import Foundation
 import CleaveRings
 import CleaveTestSupport
+import Foundation
 import Testing
 
 @testable import CleaveVirtioNet

@@ -1,7 +1,7 @@
 // Geometry of a header queue: what is refused, and with which words (catalogue D02).
 import CleaveHost
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Header queue geometry")

@@ -2,8 +2,8 @@
 // D10, D13, D14, D18).
 import CleaveHost
 import CleaveRings
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Hostile header queue")

@@ -1,7 +1,7 @@
 // Buffers in several regions of guest memory, in every order: runs of buffers end where the region
 // changes, and go on.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Buffers in several regions")

@@ -1,7 +1,7 @@
 // Hash to RQ: sizes, even and skewed tables, and tables that lie.
 import CleaveHost
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("RSS indirection table")

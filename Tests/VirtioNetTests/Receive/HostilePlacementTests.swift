@@ -1,8 +1,8 @@
 // Buffers that are valid but unsuitable, in rings of both formats (catalogue C01 to C08).
 import CleaveHost
-import CleaveVirtioNet
 import CleaveRings
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Unsuitable buffers")

@@ -1,6 +1,6 @@
 // The driver's side of a receive queue in the plainest terms: arrays, bytes, no shared code.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 
 /// One posted buffer: what names it and its writable pieces in order.
 struct PostedBuffer {

@@ -1,6 +1,6 @@
 // What the rules make of a packet's offloads, in the plainest terms; and offloads to draw from.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 
 enum NaiveOffload {
     /// Why a packet with these offloads is dropped, if it is.

@@ -1,6 +1,6 @@
 // Reads what the device delivered, from the used ring up, and says what is wrong with it.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 
 /// What is wrong, in words.
 struct Mismatch: Error, CustomStringConvertible {

@@ -1,7 +1,7 @@
 // Checksum, segmentation and hash on their way from a source to the virtio-net header (catalogue
 // B37: what lies is dropped and counted, what was not negotiated never reaches the guest).
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Offloads")

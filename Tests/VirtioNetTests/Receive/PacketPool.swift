@@ -1,6 +1,6 @@
 // Packets to draw from, with the naive parser's opinion on each.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 
 struct PacketPool {
     struct Packet {

@@ -1,7 +1,7 @@
 // One random queue, fed random packets for some rounds, read by the naive reader. Whatever the
 // device did must be what the naive plan says, and every byte must arrive.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 
 final class PlacementTrial {
     static let regions: [(base: UInt64, byteCount: Int)] = [

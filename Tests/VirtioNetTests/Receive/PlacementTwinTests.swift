@@ -1,7 +1,7 @@
 // Thousands of random queues of every method and ring: what the naive reader reassembles is what
 // was submitted, and what became of each packet is what the naive plan says.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Placement against a naive reader")

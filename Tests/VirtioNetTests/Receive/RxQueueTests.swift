@@ -1,7 +1,7 @@
 // Making an RQ, and what its counters say.
 import CleaveHost
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("RQ")

@@ -1,8 +1,8 @@
 // A worker between two rings: what is submitted comes back, in order, once done with.
 import CleaveHost
 import CleaveRings
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 private final class WorkerRig {

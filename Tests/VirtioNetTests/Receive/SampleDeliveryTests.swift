@@ -1,7 +1,7 @@
 // Every crafted frame of the catalogue's group E through a queue: split where the parser says so,
 // whole or dropped where not, and the same bytes at the other end.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Crafted frames through a queue")

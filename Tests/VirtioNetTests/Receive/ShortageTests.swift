@@ -1,6 +1,6 @@
 // Too few buffers: wait or drop, and never stand still once there are enough.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Buffer shortage")

@@ -1,6 +1,6 @@
 // What a source may submit: lengths, segments, runs.
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Packets at the limits")

@@ -1,5 +1,5 @@
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Hostile transmit queue")

@@ -1,5 +1,5 @@
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 
 /// A guest that sends, over either ring format, and the device's queue.
 ///

@@ -1,5 +1,5 @@
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 /// The queue breaks on its next packet, for this reason, having written nothing; from then on it

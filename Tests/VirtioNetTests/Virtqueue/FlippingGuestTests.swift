@@ -1,9 +1,9 @@
 // A second thread rewrites descriptors and ring entries while the device works on them (B22, B23).
 // What comes of it may be anything but a byte outside guest memory.
-import Foundation
 import CleaveRings
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
+import Foundation
 import Testing
 
 /// A thread that keeps calling `body` with growing numbers until told to stop.

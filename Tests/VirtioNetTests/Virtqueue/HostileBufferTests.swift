@@ -1,7 +1,7 @@
 // Descriptors that are no good as receive buffers, in rings of both formats (catalogue B05, B13,
 // B15 to B21).
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Hostile buffers")

@@ -1,6 +1,6 @@
 // Indirect tables (catalogue B07 to B12, B14, B31).
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Hostile indirect tables")

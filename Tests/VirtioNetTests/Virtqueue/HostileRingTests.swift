@@ -1,6 +1,6 @@
 // Split rings that lie: indices, heads and links (catalogue B01 to B04).
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Hostile split ring")

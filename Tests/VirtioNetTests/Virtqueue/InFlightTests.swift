@@ -1,7 +1,7 @@
 // Buffers that the device holds: named twice, or used and scribbled over (catalogue B06, B25, B29,
 // B35).
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Buffers in flight")

@@ -1,7 +1,7 @@
 // When the driver is called: flags or event index, by descriptor or through the owner.
 import CleaveHost
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 @Suite("Notification")

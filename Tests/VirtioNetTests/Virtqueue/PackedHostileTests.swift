@@ -1,7 +1,7 @@
 // Packed rings that lie (catalogue B24, B27 to B30, B33).
 import CleaveRings
-import CleaveVirtioNet
 import CleaveTestSupport
+import CleaveVirtioNet
 import Testing
 
 private let write = DescriptorFlags.write

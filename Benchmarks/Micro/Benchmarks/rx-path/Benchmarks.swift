@@ -4,12 +4,12 @@
 // too. Instructions have some: `make count`.
 import Benchmark
 import CRingBench
-import Glibc
 import CleaveGuestDriver
 import CleaveHost
-import CleaveTraffic
 import CleaveRings
+import CleaveTraffic
 @_spi(Measure) import CleaveVirtioNet
+import Glibc
 
 extension BenchmarkMetric {
     static var cyclesPerBurst: BenchmarkMetric {

@@ -1,5 +1,5 @@
-import Glibc
 import CleaveHost
+import Glibc
 
 /// Lets one of a few real threads run at a time, and decides who goes on at each access to a
 /// shared word.
