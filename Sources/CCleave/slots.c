@@ -7,8 +7,8 @@
 
 #include "cleave.h"
 
-// A slot is a cache line: two threads on two handles do not meet. Pages that no handle was made
-// in are never touched.
+// A cell is a cache line: two threads on two handles do not contend. Pages in which no handle was
+// made are never touched.
 __attribute__((aligned(64), visibility("hidden")))
 unsigned char cleave_slot_memory[CLEAVE_SLOT_COUNT * CLEAVE_SLOT_BYTES];
 
@@ -31,7 +31,7 @@ __attribute__((visibility("hidden"))) void cleave_slots_unlock(void) {
 // Under the mutex: threads inside calls, and forks that wait for them.
 static unsigned calling_threads, waiting_forks;
 static pthread_cond_t calls_changed = PTHREAD_COND_INITIALIZER;
-// Calls of this thread, one within the other: callbacks may call.
+// Calls of this thread, nested: callbacks may call.
 static __thread unsigned call_depth;
 
 __attribute__((visibility("hidden"))) void cleave_call_begin(void) {
@@ -58,7 +58,7 @@ __attribute__((visibility("hidden"))) void cleave_call_end(void) {
     pthread_mutex_unlock(&slots_mutex);
 }
 
-// Takes the mutex, which stays taken over the fork.
+// Takes the mutex and keeps it across the fork.
 static void before_fork(void) {
     const unsigned own = call_depth > 0;
     struct timespec limit;
@@ -77,11 +77,11 @@ static void after_fork_in_parent(void) {
     pthread_mutex_unlock(&slots_mutex);
 }
 
-// Offset of a slot's generation: the one thing that a child keeps, so that no handle of its
+// Offset of a cell's generation: the only thing that a child keeps, so that no handle of its
 // parent's is ever one of its own.
 enum { GENERATION_OFFSET = 24 };
 
-// The child has none of the other threads, so what was made is given up, with the memory it takes.
+// The child has none of the other threads, so it gives up all objects and the memory they take.
 static void after_fork_in_child(void) {
     for (uint64_t number = 0; number < supply.unused; number++) {
         unsigned char *slot = cleave_slot(number);

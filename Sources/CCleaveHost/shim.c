@@ -124,7 +124,7 @@ int cleave_memfd(const char *name, size_t byte_count, int page_shift) {
     if (fd < 0) {
         return -errno;
     }
-    // Sealed so that whoever receives the descriptor cannot shrink the memory under our feet.
+    // Sealed so that the receiver of the descriptor cannot shrink the memory under our feet.
     if (ftruncate(fd, (off_t)byte_count) != 0
         || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
         int error = errno;
@@ -155,7 +155,7 @@ int cleave_map_at(void *address, size_t byte_count, int fd, int page_shift) {
         return -errno;
     }
     if (got != address) {
-        // Kernels before 4.17 take the address for a hint.
+        // Kernels before 4.17 take the address as a hint.
         munmap(got, byte_count);
         return -EEXIST;
     }
@@ -242,7 +242,7 @@ int cleave_stop_signal_catch(unsigned grace_milliseconds) {
     if (sigaction(SIGTERM, &action, NULL) != 0 || sigaction(SIGINT, &action, NULL) != 0) {
         return -errno;
     }
-    // Whoever started the process may have blocked them.
+    // The process that started this one may have blocked them.
     sigset_t wanted;
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGTERM);
@@ -374,7 +374,7 @@ int cleave_notification_open(int fd, int writes, int *kind) {
     if (own < 0) {
         return -errno;
     }
-    // Sockets are told for each message.
+    // Sockets get the flag with each message.
     if (*kind != CLEAVE_NOTIFICATION_SOCKET && (flags & O_NONBLOCK) == 0 &&
         fcntl(own, F_SETFL, flags | O_NONBLOCK) != 0) {
         const int code = errno;
@@ -384,7 +384,7 @@ int cleave_notification_open(int fd, int writes, int *kind) {
     return own;
 }
 
-// A pipe has no flag against SIGPIPE: it is kept from this thread, and taken away if it came.
+// A pipe has no flag against SIGPIPE: it is blocked in this thread, and consumed if it was raised.
 static ssize_t write_to_pipe(int fd, const void *bytes, size_t byte_count) {
     sigset_t pipe_signal, before, pending;
     sigemptyset(&pipe_signal);
@@ -418,12 +418,12 @@ int cleave_notification_send(int fd, int kind) {
     do {
         sent = send_once(fd, kind);
     } while (sent < 0 && errno == EINTR);
-    // Full: notifications wait that nobody took, so this one is not lost.
+    // Full: notifications wait that the peer has not taken, so this one is not lost.
     return sent > 0 || errno == EAGAIN || errno == EWOULDBLOCK;
 }
 
 int cleave_notification_drain(int fd, int kind) {
-    // A peer that writes as fast as this reads is not followed for ever.
+    // A peer that writes as fast as this reads does not keep it here for ever.
     enum { MAXIMUM_READS = 256 };
     unsigned char bytes[512];
     int any = 0;
@@ -435,7 +435,7 @@ int cleave_notification_drain(int fd, int kind) {
             continue;
         }
         any |= got > 0;
-        // An eventfd gives 8 bytes, and with them everything.
+        // An eventfd gives 8 bytes, and one read clears it.
         if (got < (ssize_t)sizeof bytes) {
             break;
         }

@@ -55,10 +55,10 @@ public struct BenchCase: Sendable, Equatable {
     public var splitThreshold = 0
     /// Packets that fit a header slot go there entirely.
     public var tiny = false
-    /// Slots are zeroed behind the headers to the end of a cache line.
+    /// Slots are zeroed after the headers, to the end of a cache line.
     public var zeroPad = false
-    /// Method D with report `netHeader`: what precedes payload gets a descriptor of its own, so
-    /// that payload begins where its buffer begins.
+    /// Method D with report `netHeader`: the bytes before the payload get a descriptor of their
+    /// own, so that payload begins where its buffer begins.
     public var alignsPayload = false
     public var consumer = PayloadConsumer.none
     /// The application reads every byte: of its copy, or where the device put it.
@@ -69,13 +69,13 @@ public struct BenchCase: Sendable, Equatable {
     /// The report, or nil where nothing is reported.
     public var effectiveReport: HeaderReport? { method == .d ? report : nil }
 
-    /// All RQs claim from one header queue, or else each from its own.
+    /// All RQs claim from one header queue, or otherwise each from its own.
     public var sharedHeaderQueue: Bool {
         get { sharing == .all }
         set { sharing = newValue ? .all : .perRQ }
     }
 
-    /// Bytes of the place that one packet's headers get; 0 if they get none.
+    /// Bytes of memory for one packet's headers; 0 if they get none of their own.
     var headerPlaceByteCount: Int {
         switch method {
         case .whole: 0
@@ -99,7 +99,7 @@ public struct BenchCase: Sendable, Equatable {
         return packet.split(separator: "/").last.map(String.init) ?? packet
     }
 
-    /// The same without what a file's name ends with.
+    /// The same without a file name's extension.
     public var trafficName: String {
         guard let dot = packetName.lastIndex(of: "."), dot != packetName.startIndex else {
             return packetName
@@ -107,7 +107,7 @@ public struct BenchCase: Sendable, Equatable {
         return String(packetName[..<dot])
     }
 
-    /// Which of two axes rules the other out, whatever their sizes; nil if none does.
+    /// A sentence about two axes that rule each other out, whatever their sizes; nil if none do.
     public var contradiction: String? {
         guard buffers != .mergeable, method == .b || method == .c else { return nil }
         return "method \(method.rawValue) needs mergeable buffers, not \(buffers.rawValue)"

@@ -63,8 +63,8 @@ struct BenchMachine {
         }
     }
 
-    /// In `threads`, RQs get the CPUs that were named for them, or those behind the port's and that
-    /// one last; if they are more, they share those behind the port's.
+    /// In `threads`, RQs get the CPUs named for them, or those after the port's and that one last;
+    /// if there are more RQs than CPUs, they share those after the port's.
     func queuePlan(rqs: Int) throws(SetupError) -> QueuePlan {
         if mode != .turns {
             let plan = try threadPlan(rqs: rqs, mode)

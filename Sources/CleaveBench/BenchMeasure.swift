@@ -74,7 +74,7 @@ final class BenchMeasure {
         driversBefore = DriverCounts(testbed.drivers)
     }
 
-    /// One timed pass, and one in which turns are measured if that was asked for.
+    /// One timed pass, and one in which polls are measured if that was asked for.
     func measure() throws(SetupError) {
         let counters = events == nil ? nil : PerfCounters()
         counters?.start()
@@ -86,7 +86,7 @@ final class BenchMeasure {
         }
     }
 
-    /// Carries at least `packets` packets over all RQs, and everything in flight to its end.
+    /// Carries at least `packets` packets over all RQs, until nothing is in flight.
     private func pass(_ packets: Int) throws(SetupError) -> PassFigures {
         if mode == .threads { try testbed.engine.start() }
         defer { if mode == .threads { testbed.engine.stop() } }
@@ -108,7 +108,7 @@ final class BenchMeasure {
         (0..<testbed.engine.count).reduce(0) { $0 + testbed.engine.cycles($1).busy }
     }
 
-    /// Each lane on a thread of its own, all from the same moment on.
+    /// Runs each lane on a thread of its own, all from the same moment on.
     private func carryOnCores(_ packets: Int) throws(SetupError) {
         let active = lanes.indices.filter { lanes[$0].hasSource }
         let share = packets / max(1, active.count) + 1
@@ -187,7 +187,7 @@ final class BenchMeasure {
             idleRounds = progress == 0 ? idleRounds + 1 : 0
             if idleRounds & 1023 == 1023 { PinnedThread.yield() }
             if idleRounds > Self.maximumIdleRounds { throw stuck() }
-            // Whoever asks for the end gets it once everything in flight has arrived.
+            // A signal ends the pass once everything in flight has arrived.
             if StopSignal.received != nil { goal = 0 }
         } while returned < goal || inFlight > 0
         // The last packets may have come back before the driver looked.
@@ -252,7 +252,8 @@ final class BenchMeasure {
             events: events?.figures, profile: profiler?.result, notes: testbed.notes)
     }
 
-    /// Between the passes all buffers are posted, so what was posted in them is what packets took.
+    /// All buffers are posted between the passes, so what was posted during them is what packets
+    /// took.
     private func bufferUse(_ counters: RxCounters) -> BufferUse {
         let drivers = DriverCounts(testbed.drivers)
         let packets = Double(max(1, drivers.packets - driversBefore.packets))
@@ -301,7 +302,7 @@ private struct EventSamples {
     }
 }
 
-/// What all drivers of a testbed have done.
+/// Counts of all drivers of a testbed.
 private struct DriverCounts {
     var packets: UInt64 = 0
     var descriptors: UInt64 = 0

@@ -44,18 +44,18 @@ struct BenchLane {
     private let reaped: UnsafeMutablePointer<PacketRef>
     private let application: UnsafeMutableRawBufferPointer
     private var position = 0
-    /// Submitted and not reaped yet.
+    /// Packets submitted and not reaped yet.
     private(set) var inFlight = 0
-    /// Reaped since `resetFigures`.
+    /// Packets reaped since `resetFigures`.
     private(set) var returned = 0
     private(set) var figures = PassFigures()
-    /// What the application made of the bytes it read: the reason to read them.
+    /// Result of the bytes that the application read: without it the reads would have no use.
     private(set) var readSum: UInt64 = 0
     var verifier: BenchVerifier?
 
     /// An application buffer as large as this stays in the second-level cache.
     private static let applicationByteCount = 256 * 1024
-    /// Looks for a completion before a packet counts as never submitted.
+    /// Checks for a completion before a packet counts as never submitted.
     private static let maximumEmptyReaps = 1_000_000
 
     init(_ testbed: Testbed, rq: Int) {
@@ -125,7 +125,7 @@ struct BenchLane {
         let returned = CycleClock.now()
         driver.refill()
         let end = CycleClock.now()
-        // An empty look for packets is waiting, not work.
+        // A check that finds no packet is waiting, not work.
         if count > 0 {
             figures.harvestCycles &+= spent(start, harvested)
             figures.consumerCycles &+= consumed &- harvested
@@ -136,8 +136,8 @@ struct BenchLane {
         return count
     }
 
-    /// Cycles between two readings without the clock's own. A phase takes some cycles for each
-    /// packet and a reading some tens for each burst, so it would weigh as much as a small phase.
+    /// Cycles between two readings, less the clock's own. A phase takes a few cycles for each
+    /// packet and a reading a few tens for each burst, so it would weigh as much as a small phase.
     @inline(__always)
     private func spent(_ start: UInt64, _ end: UInt64) -> UInt64 {
         let cycles = end &- start
@@ -188,7 +188,7 @@ struct BenchLane {
         verifier!.check(driver)
     }
 
-    /// Takes completions back.
+    /// Reaps completions.
     @discardableResult
     mutating func reap() -> Int {
         let count = engine.reap(rq, into: reaped, count: burst)

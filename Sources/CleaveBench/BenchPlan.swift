@@ -29,24 +29,24 @@ public struct BenchPlan: Sendable {
     public var verifyPackets = 4096
     /// CPUs to use, the first for port and driver; empty = all that are allowed.
     public var cpus: [Int] = []
-    /// CPUs of the RQs' threads, RQ 0's first; empty = those of `cpus` behind the first, and that
+    /// CPUs of the RQs' threads, RQ 0's first; empty = those of `cpus` after the first, and that
     /// one last.
     public var rqCPUs: [Int] = []
-    /// More RQs than CPUs are wanted.
+    /// Allows more RQs than CPUs.
     public var oversubscribe = false
     /// NUMA node of all memory; nil = the node of the CPU that works on it.
     public var node: Int?
-    /// What the RQs' threads do while there is nothing to do.
+    /// What the RQs' threads do while there are no packets.
     public var idle = IdlePolicy.pause
-    /// One turn in so many is measured stage by stage, in passes of their own behind the timed
-    /// ones; 0 = none.
+    /// One poll in `profilePeriod` is measured stage by stage, in passes of their own after the
+    /// timed ones; 0 = none.
     public var profilePeriod: UInt32 = 0
     /// Entries of the indirection table that steers packets to RQs.
     public var indirectionSize = IndirectionTable.defaultSize
 
     /// Events of the processor are counted over each timed pass.
     public var countsEvents = false
-    /// Turns of which one is measured, at most.
+    /// Largest `profilePeriod`.
     public static let maximumProfilePeriod: UInt32 = 1 << 20
 
     public init() {}

@@ -2,19 +2,19 @@ import CleaveHost
 import CleaveProfiling
 import CleaveVirtioNet
 
-/// Where a case's cycles go, from passes in which turns were measured, each behind a plain one.
+/// A case's cycles by stage, from passes in which polls were measured, each after a plain one.
 public struct BenchProfile: Sendable {
-    /// One turn in so many was measured.
+    /// One poll in `period` was measured.
     public var period: UInt32
     /// What each pass measured, all RQs together.
     public var passes: [ProfileSnapshot]
     /// What each RQ measured in all passes.
     public var rqs: [ProfileSnapshot]
-    /// The last measured turns of each RQ.
+    /// The last measured polls of each RQ.
     public var traces: [[ProfileBlock.Trace]]
-    /// Cycles per packet of a device's turn, seen from outside: in plain passes.
+    /// Cycles per packet of a device's poll, timed from outside: in plain passes.
     public var plain: [Double]
-    /// The same in passes with measured turns among the others.
+    /// The same in passes with measured polls among the others.
     public var profiled: [Double]
     /// The bare copy of the same packets.
     public var copyLimit: CopyLimit?
@@ -74,8 +74,8 @@ final class BenchProfiler {
         testbed.engine.rqs.compactMap { testbed.engine.profile($0)?.block }
     }
 
-    /// One pass with measured turns, behind a plain one.
-    /// - Parameter plainPass: what that one gave.
+    /// One pass with measured polls, after a plain one.
+    /// - Parameter plainPass: the figures of that one.
     func measure(
         after plainPass: PassFigures, pass: () throws(SetupError) -> PassFigures
     ) throws(SetupError) {

@@ -48,27 +48,27 @@ public struct DriverCycles: Sendable, Codable, Equatable {
     }
 }
 
-/// What receiving took of the driver's memory, in the timed passes.
+/// The driver's memory that receiving took, in the timed passes.
 public struct BufferUse: Sendable, Equatable {
     /// Descriptors that the driver posted for each packet it harvested.
     public var descriptorsPerPacket = 0.0
     /// Bytes of buffers posted and header slots retired for each packet harvested: what a packet
     /// occupies while it is in flight, unused room included.
     public var bytesHeldPerPacket = 0.0
-    /// The part of those bytes that is not packet, 0 to 1.
+    /// The share of those bytes that holds no packet, 0 to 1.
     public var wastedShare = 0.0
 }
 
 /// Where payload lay, packet by packet, in the verification pass.
 public struct PayloadPlaces: Sendable, Equatable {
-    /// Packets with payload: bytes behind the headers that the parser finds, or any if it finds
+    /// Packets with payload: bytes after the headers that the parser finds, or any if it finds
     /// none.
     public var packets = 0
-    /// Of them, those in whose data buffers no byte of a virtio-net or packet header stood.
+    /// Of them, those whose data buffers held no byte of a virtio-net or packet header.
     public var alone = 0
     /// Of them, those whose first payload byte was at the start of a page of 4096 bytes.
     public var pageAligned = 0
-    /// Contiguous areas that all headers seen apart from payload came in; 0 if none did.
+    /// Contiguous areas that held all headers seen apart from payload; 0 if there were none.
     public var headerAreas = 0
 
     /// Contiguous areas that blocks of `byteCount` bytes form.
@@ -82,9 +82,9 @@ public struct PayloadPlaces: Sendable, Equatable {
         return areas
     }
 
-    /// `alone` as a part of 1.
+    /// `alone` as a share, 0 to 1.
     public var aloneShare: Double { Double(alone) / Double(max(1, packets)) }
-    /// `pageAligned` as a part of 1.
+    /// `pageAligned` as a share, 0 to 1.
     public var pageAlignedShare: Double { Double(pageAligned) / Double(max(1, packets)) }
 }
 
@@ -99,7 +99,7 @@ public struct BenchResult: Sendable {
     public var mpps: Spread
     /// Gigabits of packet bytes per second.
     public var gbps: Spread
-    /// Cycles per packet of the RQs' threads in turns that delivered.
+    /// Cycles per packet of the RQs' threads in polls that delivered.
     public var deviceCyclesPerPacket: Spread
     /// Cycles per packet of the driver, by phase.
     public var driverCycles: DriverCycles
@@ -125,10 +125,10 @@ public struct BenchResult: Sendable {
     public var memory: BenchMemory
     public var bufferUse = BufferUse()
     public var payload = PayloadPlaces()
-    /// What was counted over the timed passes, port, device and driver together; nil if nothing
-    /// was to be.
+    /// Processor events over the timed passes, port, device and driver together; nil if none were
+    /// to be counted.
     public var events: Named<RunRecord.Counter>?
-    /// Where the device's cycles go, if that was asked for.
+    /// The device's cycles by stage, if that was asked for.
     public var profile: BenchProfile?
     /// Things a reader should know about this case, such as what memory fell back to.
     public var notes: [String]
@@ -150,8 +150,8 @@ public struct BenchReport: Sendable {
     public var queuePlan: QueuePlan?
     /// Where the kernel says that the memory of that case lies.
     public var residence: [PageResidence] = []
-    /// Who ended the benchmark before its time, if anybody did; the results are then those of the
-    /// cases that were measured at least once.
+    /// The signal that ended the benchmark before its time, if one did; the results are then those
+    /// of the cases that were measured at least once.
     public var interruption: BenchInterruption?
 
     /// Whether every verification pass found every packet, whole and right.
@@ -167,6 +167,6 @@ public struct BenchProgress: Sendable {
     /// Steps done and steps in all, over the whole benchmark.
     public var done: Int
     public var total: Int
-    /// The case at hand.
+    /// The current case.
     public var name: String
 }

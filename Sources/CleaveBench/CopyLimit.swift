@@ -1,8 +1,8 @@
 import CleaveHost
 import CleaveVirtioNet
 
-/// What copying the same packets costs by itself: from the same sources, to memory of the size and
-/// spacing of the RQs' buffers, by the C library. A data path that copies cannot be faster.
+/// Cost of copying the same packets alone: from the same sources, to memory of the size and spacing
+/// of the RQs' buffers, by the C library. A data path that copies cannot be faster.
 public struct CopyLimit: Sendable, Equatable {
     /// Cycles per packet.
     public var cyclesPerPacket: Spread

@@ -65,10 +65,10 @@ struct GuestLayout {
     /// The memory table of the device.
     var memory: GuestMemory { spaces[0].space.memory }
 
-    /// Where the memory of an RQ on `node` is cut from.
+    /// The space that memory of an RQ on `node` is allocated from.
     func space(on node: Int?) -> GuestSpace { Self.space(on: node, of: spaces) }
 
-    /// What belongs to RQ `rq` of a list with one element for each header queue.
+    /// The element for RQ `rq` of a list with one element for each header queue.
     func pick<Queue>(_ queues: [Queue], _ rq: Int) -> Queue? {
         groups.isEmpty ? nil : queues[groups[rq]]
     }

@@ -1,5 +1,5 @@
-/// An application that looks at every byte it is given, as fast as a core can: eight words at a
-/// time, since a slower reader would hide what a copy costs.
+/// An application that reads every byte it is given, as fast as a core can: eight words at a time,
+/// since a slower reader would hide what a copy costs.
 enum PayloadReader {
     /// The sum of `byteCount` bytes taken as little-endian words of eight, the last ones filled
     /// with zeros.

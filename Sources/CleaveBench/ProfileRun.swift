@@ -2,15 +2,15 @@ import CleaveHost
 import CleaveProfiling
 import CleaveVirtioNet
 
-/// What was learnt of one case, or of one RQ of another process.
+/// The profile of one case, or of one RQ of another process.
 public struct ProfileRun: Sendable {
     public var name: String
     public var table: StageTable
-    /// One turn in so many was measured.
+    /// One poll in `period` was measured.
     public var period: UInt32
     /// Each RQ by itself.
     public var rqs: [ProfileSnapshot]
-    /// The last measured turns of each RQ.
+    /// The last measured polls of each RQ.
     public var traces: [[ProfileBlock.Trace]]
     public var counterHertz: Double
     /// The case's other figures; nil for another process.
@@ -25,7 +25,7 @@ public struct ProfileRun: Sendable {
         (self.counterHertz, self.bench) = (counterHertz, bench)
     }
 
-    /// The cases of a report that measured any turn.
+    /// The cases of a report in which any poll was measured.
     public static func all(_ report: BenchReport) -> [ProfileRun] {
         report.results.compactMap { result in
             guard let profile = result.profile,
@@ -38,7 +38,7 @@ public struct ProfileRun: Sendable {
         }
     }
 
-    /// Cycles per packet of a plain turn, seen from outside: with the way through the engine, and
+    /// Cycles per packet of a plain poll, timed from outside: with the way through the engine, and
     /// without reading the clock.
     public var plainTurn: Spread? {
         guard let bench, let profile = bench.profile else { return nil }
@@ -46,13 +46,13 @@ public struct ProfileRun: Sendable {
         return Spread(profile.plain.map { max(0, $0 - reading) })
     }
 
-    /// How much longer turns take in percent, pass by pass, when some are measured.
+    /// How much longer polls take in percent, pass by pass, when some are measured.
     public var overhead: Spread? {
         guard let profile = bench?.profile else { return nil }
         return Spread(zip(profile.plain, profile.profiled).map { 100 * ($1 / $0 - 1) })
     }
 
-    /// The same of the fastest passes: the figure that neighbours spoil least.
+    /// The same of the fastest passes: the figure that neighbours disturb least.
     public var leastOverhead: Double? {
         guard let profile = bench?.profile, let plain = profile.plain.min(),
             let profiled = profile.profiled.min()
@@ -60,7 +60,7 @@ public struct ProfileRun: Sendable {
         return 100 * (profiled / plain - 1)
     }
 
-    /// The bare copy's cycles as a part of the turn's.
+    /// The bare copy's cycles as a share of the poll's.
     public var shareOfCopyLimit: Double? {
         bench?.profile?.copyLimit.map {
             $0.cyclesPerPacket.median / max(0.01, table.turn.median)

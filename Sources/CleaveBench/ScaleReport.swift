@@ -22,8 +22,8 @@ public struct ScaleReport: Sendable {
         public let shared: BenchResult
         public let own: BenchResult
 
-        /// Device cycles per packet that sharing adds, in percent; by the least of the passes, as
-        /// neighbours only add.
+        /// Device cycles per packet that sharing adds, in percent; by the fastest passes, because
+        /// neighbours can only add cycles.
         public var overheadPercent: Double {
             let shared = shared.deviceCyclesPerPacket.min
             let own = own.deviceCyclesPerPacket.min
@@ -31,7 +31,7 @@ public struct ScaleReport: Sendable {
         }
     }
 
-    /// All pairs of a header queue for all and one for each.
+    /// All pairs of cases with one header queue for all RQs and with one for each.
     public var pairs: [Pair] {
         parts.flatMap { part in
             part.results.compactMap { shared in

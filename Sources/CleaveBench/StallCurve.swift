@@ -9,13 +9,13 @@ public struct StallPoint: Codable, Sendable {
     public var slotReturn: SlotReturn
     /// Slots of the header queue that all RQs share.
     public var slots: Int
-    /// Packets that the healthy RQs were offered while the other one stood still.
+    /// Packets that the healthy RQs were offered while the other one was stalled.
     public var offered: Int
     /// Of them, delivered.
     public var delivered: Int
     /// Of them, with headers in a slot.
     public var split: Int
-    /// What the model says of `split`: see `StallCurve.expectedSplit`.
+    /// `split` by the model: see `StallCurve.expectedSplit`.
     public var expectedSplit: Int
     /// Share of the healthy RQs' packets that were split.
     public var splitShare: Double
@@ -46,10 +46,10 @@ public struct StallCurve {
 
     /// Healthy packets that a stall of RQ 0 leaves split.
     ///
-    /// The stalled RQ goes on receiving until its ring is full, so it comes to hold as many slots
-    /// as its ring has buffers. With a return ring that is all it costs: the rest of the slots go
-    /// round, and every packet is split while a burst's slots are among them. With the tail, what
-    /// was claimed after its first slot cannot come back: all RQs together have what was free.
+    /// The stalled RQ goes on receiving until its ring is full, and then holds as many slots as its
+    /// ring has buffers. With a return ring that is all it costs: the other slots circulate, and
+    /// every packet is split as long as a burst's slots are among them. With the tail, slots that
+    /// were claimed after its first one cannot come back: all RQs together have what was free.
     /// - Parameters:
     ///   - held: slots that the stalled RQ took during the stall.
     ///   - offered: packets of the healthy RQs.
@@ -65,7 +65,7 @@ public struct StallCurve {
     }
 
     /// One stall: RQ 0 is offered a ring full of packets, its driver sleeps; meanwhile the others
-    /// are offered `packets` in all, in turn, and are harvested.
+    /// are offered `packets` in all, one RQ after the other, and are harvested.
     public func point(
         _ slotReturn: SlotReturn, slots: Int, packets: Int
     ) throws(SetupError) -> StallPoint {
@@ -112,7 +112,7 @@ private struct StallRun {
     mutating func point(packets: Int) throws(SetupError) -> StallPoint {
         defer { for lane in lanes { lane.free() } }
         let queue = testbed.guest.deviceQueues[0]
-        // Every RQ in motion, and as many rounds as bring all of them to the border of a group.
+        // Starts every RQ, with as many rounds as bring all of them to the border of a group.
         for _ in 0..<32 { for rq in lanes.indices { turn(rq, harvests: true) } }
         let freeBefore = queue.freeCount
         let before = lanes.indices.map { testbed.engine.counters($0) }

@@ -11,7 +11,7 @@ import CleaveVirtioNet
 final class Testbed {
     let benchCase: BenchCase
     let pool: PacketPool
-    /// Sources refer to the memory of every node's.
+    /// One for each node; `sources` refer to their memory.
     private let pools: [Int?: PacketPool]
     let engine: RxEngine
     let drivers: [RxDriver]
@@ -104,7 +104,7 @@ final class Testbed {
     }
 
     /// As many references as the driver can have buffers, so that the rings between port and RQ
-    /// take no more of the caches than they must.
+    /// take no more of the caches than necessary.
     private static func ringCapacity(_ benchCase: BenchCase) -> Int {
         let least = max(benchCase.ringSize, 2 * benchCase.burst)
         return 1 << (Int.bitWidth - (least - 1).leadingZeroBitCount)
@@ -128,7 +128,7 @@ final class Testbed {
 }
 
 extension BenchCase {
-    /// Those beyond what the buffers' shape asks for.
+    /// Features beyond those that the shape of the buffers needs.
     var features: VirtioFeatures {
         var features: VirtioFeatures = hashReport ? .hashReport : []
         if inOrder { features.insert(.inOrder) }

@@ -1,9 +1,9 @@
-// Structures that begin with their size: callers and libraries of different age understand each
-// other. What a caller lacks is 0; what a library does not know must be 0.
+// Structures that begin with their size let callers and libraries of different versions understand
+// each other. Members that a caller lacks are 0; members that a library does not know must be 0.
 
 import Glibc
 
-/// Reads a structure that says its own size.
+/// Reads a structure that states its own size.
 ///
 /// - Parameters:
 ///   - pointer: at any alignment.
@@ -41,7 +41,7 @@ func readSized<Value: BitwiseCopyable>(
     return value
 }
 
-/// Fills a structure that says how much of it the caller knows, and says how much was filled.
+/// Fills a structure up to the size that the caller knows, and states how much was filled.
 func writeSized<Value: BitwiseCopyable>(
     _ value: Value, to pointer: UnsafeMutablePointer<Value>?, _ name: String
 ) throws(Refusal) {

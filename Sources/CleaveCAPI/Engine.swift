@@ -10,15 +10,15 @@ import Glibc
 
 /// An engine and the handles of its lanes.
 final class EngineObject: HandleObject, @unchecked Sendable {
-    // SAFETY: `engine` is controlled by whoever holds the handle's slot, its lanes by whoever
-    // holds theirs, and each RQ is turned by whom its word in `turners` names; `lanes` is set
-    // before the handle is given out.
+    // SAFETY: the call that holds the handle's cell controls `engine`, one that holds a lane's cell
+    // uses the lane, and each RQ is polled by the one that its word in `turners` names; `lanes` is
+    // set before the handle is given out.
 
     let engine: RxEngine
     let context: ContextObject
     let headerQueues: [HeaderQueueObject?]
     fileprivate(set) var lanes: [OpaquePointer] = []
-    /// A line for each RQ: who turns it.
+    /// A cache line for each RQ: who polls it.
     private let turners: UnsafeMutableRawPointer
 
     private enum Turner {
@@ -61,7 +61,7 @@ final class EngineObject: HandleObject, @unchecked Sendable {
         SharedWord64(turners + index * CacheLine.byteCount)
     }
 
-    /// Starts the threads, unless a caller turns one of their RQs.
+    /// Starts the threads, unless a caller polls one of their RQs.
     func start() throws(Refusal) {
         if engine.isRunning { throw Refusal(Refusal.busy, "the engine is running") }
         for index in headerQueues.indices {
@@ -87,13 +87,13 @@ final class EngineObject: HandleObject, @unchecked Sendable {
         context.log(.info, "engine stopped")
     }
 
-    /// Lets callers turn the first `count` RQs.
+    /// Lets callers poll the first `count` RQs.
     private func release(_ count: Int) {
         // [C4 release -> a caller's first turn: what the thread did before it was joined]
         for index in 0..<count { turner(index).storeRelease(Turner.nobody) }
     }
 
-    /// Runs `body` while nobody else turns RQ `index`.
+    /// Runs `body` while nobody else polls RQ `index`.
     func alone<Value>(_ index: Int, _ body: () -> Value) throws(Refusal) -> Value {
         let word = turner(index)
         // [C4 acquire <- the thread, or another caller]
@@ -107,7 +107,7 @@ final class EngineObject: HandleObject, @unchecked Sendable {
 
 /// The submitting side of one RQ of an engine.
 final class LaneObject: HandleObject, @unchecked Sendable {
-    // SAFETY: used by whoever holds the handle's slot; counters may be read by anyone.
+    // SAFETY: used by the call that holds the handle's cell; counters may be read by any thread.
 
     private let owner: EngineObject
     private let engine: RxEngine
@@ -138,7 +138,7 @@ final class LaneObject: HandleObject, @unchecked Sendable {
 
     override class var type: HandleType? { .lane }
 
-    /// Submits packets whole, as many as the ring has room for.
+    /// Submits packets with all of their segments, as many as the ring has room for.
     func submit(_ packets: UnsafePointer<cleave_packet>, _ count: Int) throws(Refusal) -> Int32 {
         var done = 0
         while done < count {
@@ -161,7 +161,7 @@ final class LaneObject: HandleObject, @unchecked Sendable {
         return Int32(truncatingIfNeeded: done)
     }
 
-    /// Takes completions; the segments of a packet count as one.
+    /// Reaps completions; the segments of a packet count as one.
     func reap(_ target: UnsafeMutablePointer<cleave_completion>, _ count: Int) -> Int32 {
         var done = 0
         while done < count {
@@ -211,7 +211,7 @@ public func cleave_engine_create(
         guard let engine else { throw .null("engine") }
         let object = try makeEngine(config, parent)
         let lanes = (0..<object.engine.count).map { LaneObject(object, $0) }
-        // At one moment: who holds all that was made from something holds all lanes, or none.
+        // In one step: a hold on all that was made from an object gets all lanes, or none.
         let handles = try HandleTable.insert([object] + lanes)
         object.lanes = Array(handles.dropFirst())
         engine.pointee = handles[0]

@@ -1,8 +1,8 @@
 import CCleave
 import CleaveVirtioNet
 
-/// The feature bits that a queue is made with: what is obeyed, what concerns others, and what would
-/// be wrong to pass over (virtio 1.4, "Reserved Feature Bits", and "Feature bits" of the network
+/// The feature bits that a queue is made with: those obeyed, those that concern others, and those
+/// that must not be ignored (virtio 1.4, "Reserved Feature Bits", and "Feature bits" of the network
 /// device).
 enum FeatureWord {
     private static let logAll = 26

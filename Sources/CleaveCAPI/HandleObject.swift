@@ -23,7 +23,7 @@ struct Refusal: Error {
     static func null(_ name: String) -> Refusal { Refusal(invalid, "\(name) is NULL") }
     static func unsupported(_ text: String) -> Refusal { Refusal(unsupported, text) }
 
-    /// What went wrong below: the system's code where it had nothing left, else a value was wrong.
+    /// An error of a lower layer: the system's code for a shortage, otherwise `-EINVAL`.
     init(_ error: some ErrorWithCode, _ subject: String = "") {
         let shortages = [ENOMEM, EMFILE, ENFILE]
         let code = error.code.map { shortages.contains($0) ? -$0 : Self.invalid }
@@ -31,7 +31,7 @@ struct Refusal: Error {
     }
 }
 
-/// What a handle stands for.
+/// The object of a handle.
 ///
 /// Constant but for its error text, which has a lock, and `childCount`, `isLive` and `isHeld`,
 /// which the handle table's lock guards.
@@ -44,7 +44,7 @@ class HandleObject: @unchecked Sendable {
     var childCount = 0
     /// It has a handle.
     var isLive = false
-    /// Nothing is made from it: it is being destroyed, or all that was made from it is held.
+    /// Nothing may be made from it: it is being destroyed, or all that was made from it is held.
     var isHeld = false
     private let errorLock = Lock()
     private var error = ""
@@ -69,7 +69,8 @@ class HandleObject: @unchecked Sendable {
     }
 }
 
-/// A call that may run beside others on the same handle: finds the object, keeps what went wrong.
+/// A call that may run beside others on the same handle: finds the object, keeps a failure's
+/// sentence.
 func control<Object: HandleObject>(
     _ handle: OpaquePointer?, as type: Object.Type,
     _ body: (Object) throws(Refusal) -> Int32
@@ -85,8 +86,8 @@ func control<Object: HandleObject>(
 }
 
 extension HandleObject {
-    /// The object that a live handle stands for. It is kept, but not from being destroyed: what is
-    /// made from it is refused then (`HandleTable.insert`).
+    /// The object of a live handle. It is retained, but may be destroyed meanwhile: then what is
+    /// made from it is refused (`HandleTable.insert`).
     static func live(_ handle: OpaquePointer?) -> Self? {
         guard case .object(let object) = HandleTable.use(handle, type) else { return nil }
         defer { HandleTable.endUse(handle) }
@@ -99,7 +100,7 @@ extension HandleObject {
 private func call<Object: HandleObject>(
     _ object: Unmanaged<HandleObject>, _ body: (Object) throws(Refusal) -> Int32
 ) -> Int32 {
-    // SAFETY: the handle's type is the object's, and the caller sees to it that it stays.
+    // SAFETY: the handle's type is the object's, and the caller ensures that it stays.
     let object = Unmanaged<Object>.fromOpaque(object.toOpaque())
     return object._withUnsafeGuaranteedRef { object in
         do throws(Refusal) { return try body(object) } catch { return object.note(error) }
@@ -124,16 +125,16 @@ func exclusive<Object: HandleObject>(
         return entered
     }
     defer { slot.leave() }
-    // SAFETY: the key told type and liveness; a live slot has an object, and it stays while the
-    // slot is held.
+    // SAFETY: the key told type and liveness; a live cell has an object, and it stays while the
+    // cell is held.
     let object = Unmanaged<Object>.fromOpaque(slot.object.unsafelyUnwrapped)
     return object._withUnsafeGuaranteedRef { object in
         do throws(Refusal) { return try body(object) } catch { return object.note(error) }
     }
 }
 
-/// The same for a call that tells what happened besides (`cleave_events`): stored whatever comes of
-/// it, nothing if `events` is NULL.
+/// The same for a call that also tells what happened (`cleave_events`): stored whatever the result,
+/// but not if `events` is NULL.
 @inline(__always)
 func exclusive<Object: HandleObject>(
     _ handle: OpaquePointer?, as type: Object.Type, telling events: UnsafeMutablePointer<UInt32>?,
@@ -146,11 +147,11 @@ func exclusive<Object: HandleObject>(
     }
 }
 
-/// A create call: reads what the caller wants, and gives what is made of it a handle.
+/// A create call: reads the configuration, makes an object of it and gives that a handle.
 /// - Parameters:
 ///   - zero: a zeroed configuration.
 ///   - minimum: bytes that the configuration had at first.
-///   - target: where the handle goes; `name` is what its parameter is called.
+///   - target: where the handle goes; `name` is the name of its parameter.
 func create<Parent: HandleObject, Configuration: BitwiseCopyable>(
     under parent: OpaquePointer?, as _: Parent.Type, _ config: UnsafePointer<Configuration>?,
     _ zero: Configuration, minimum: Int = MemoryLayout<Configuration>.size,
@@ -180,7 +181,7 @@ func report<Object: HandleObject, Counters: BitwiseCopyable>(
 /// - Parameters:
 ///   - children: handles that end with it.
 ///   - check: refuses while something is out that would be lost.
-///   - finally: brings to rest what is not in the table.
+///   - finally: stops what is not in the table.
 func destroy<Object: HandleObject>(
     _ handle: OpaquePointer?, as type: Object.Type,
     children: (Object) -> [OpaquePointer] = { _ in [] },

@@ -10,8 +10,8 @@
 // slot.
 //
 // A call on a packet path takes `busy`, one compare-and-swap. Every other one counts itself among
-// the users, under one lock. Whoever destroys waits for both, a bounded time and outside the lock,
-// so that nobody uses an object, or what it was made from, once its destroy has returned 0.
+// the users, under one lock. A destroy waits for both, a bounded time and outside the lock, so that
+// nobody uses an object, or what it was made from, once its destroy has returned 0.
 
 import CCleave
 import CleaveHost
@@ -27,7 +27,7 @@ enum HandleType: UInt64 {
     static func bits(of handle: UInt64) -> UInt64 { handle >> UInt64(CLEAVE_SLOT_BITS) & 15 }
 }
 
-/// One slot of the table.
+/// One cell of the table.
 struct HandleCell {
     let memory: UnsafeMutableRawPointer
 
@@ -60,13 +60,13 @@ struct HandleCell {
         nonmutating set { memory.storeBytes(of: newValue, toByteOffset: 40, as: UInt64.self) }
     }
 
-    /// Under the table's lock: the number of the next free slot, plus 1.
+    /// Under the table's lock: the number of the next free cell, plus 1.
     var nextFree: UInt64 {
         get { memory.load(fromByteOffset: 48, as: UInt64.self) }
         nonmutating set { memory.storeBytes(of: newValue, toByteOffset: 48, as: UInt64.self) }
     }
 
-    /// Takes the slot for a call on `handle`.
+    /// Takes the cell for a call on `handle`.
     /// - Returns: 0, or why not, negated.
     @inline(__always)
     func enter(_ handle: UInt64) -> Int32 {
@@ -81,7 +81,7 @@ struct HandleCell {
         return Refusal.stale
     }
 
-    /// What `closing` says.
+    /// Values of `closing`.
     enum Closing {
         /// Nothing: calls may come.
         static let no: UInt64 = 0
@@ -91,7 +91,7 @@ struct HandleCell {
         static let ending: UInt64 = 2
     }
 
-    /// Takes the slot of a handle that is being closed, if no call is under way.
+    /// Takes the cell of a handle that is being closed, if no call is under way.
     func tryEnterToClose() -> Bool {
         // [C2 acquire <- leave]
         busy.compareExchange(expected: 0, desired: 1).exchanged
@@ -131,7 +131,7 @@ enum HandleTable {
         try insert([object])[0]
     }
 
-    /// Gives objects handles at one moment, all or none; parents come before their children.
+    /// Gives objects handles in one step, all or none; parents come before their children.
     static func insert(_ objects: [HandleObject]) throws(Refusal) -> [OpaquePointer] {
         try locked { () throws(Refusal) -> [OpaquePointer] in
             for parent in objects.flatMap(\.parents)
@@ -148,7 +148,7 @@ enum HandleTable {
         }
     }
 
-    /// Under the lock: whether so many slots may be given out.
+    /// Under the lock: whether so many cells may be given out.
     private static func hasSlots(_ wanted: Int) -> Bool {
         var count = Int(CLEAVE_SLOT_COUNT) - Int(supply.unused)
         var next = supply.free
@@ -159,7 +159,7 @@ enum HandleTable {
         return count >= wanted
     }
 
-    /// Under the lock, with a slot left.
+    /// Under the lock, with a cell left.
     private static func give(_ object: HandleObject) -> OpaquePointer? {
         let number: UInt64
         if supply.free != 0 {
@@ -185,9 +185,9 @@ enum HandleTable {
 
     // MARK: Using
 
-    /// What a call finds that is not alone on its handle.
+    /// What a call that is not alone on its handle finds.
     enum Use {
-        /// To be ended by `endUse`. The object stays until then, without a reference counted: one
+        /// Must be ended by `endUse`; the object stays until then. No reference is counted: one
         /// that outlived the call would be the last one of an object that is gone for its caller.
         case object(Unmanaged<HandleObject>)
         case refused(Int32)
@@ -226,20 +226,20 @@ enum HandleTable {
         }
     }
 
-    /// Under the lock, or with the slot taken.
+    /// Under the lock, or with the cell taken.
     private static func object(in slot: HandleCell) -> Unmanaged<HandleObject>? {
         slot.object.map { Unmanaged<HandleObject>.fromOpaque($0) }
     }
 
     // MARK: Ending
 
-    /// How long a destroyer or holder waits for the end of calls under way, in nanoseconds. Most
-    /// take far less; who meets one that does not is told to come again.
+    /// How long a destroy or hold waits for the end of calls under way, in nanoseconds. Most take
+    /// far less; if one takes longer, the caller is told to try again.
     private static let patience: UInt64 = 20_000_000
 
-    /// Runs `body` alone with all that was made from `object`, by whatever steps: calls under way
-    /// are waited for, later ones refused, and nothing more is made from it. The caller has taken
-    /// the slot of `object` itself.
+    /// Runs `body` alone with all that was made from `object`, directly or indirectly: calls under
+    /// way are waited for, later ones refused, and nothing more is made from it. The caller has
+    /// taken the cell of `object` itself.
     static func hold(
         allMadeFrom object: HandleObject, _ body: ([HandleObject]) -> Void
     ) throws(Refusal) {
@@ -268,7 +268,7 @@ enum HandleTable {
     /// caller is among the users of `handle`, and no longer so if this does not throw.
     /// - Parameters:
     ///   - check: runs alone with them, and may refuse.
-    ///   - finally: runs before they are gone: what is not in the table is at rest.
+    ///   - finally: runs before they are gone, and stops what is not in the table.
     static func remove<Object: HandleObject>(
         _ handle: OpaquePointer, _ object: Unmanaged<Object>, children: [OpaquePointer],
         check: (Object) throws(Refusal) -> Void, finally: (Object) -> Void
@@ -287,7 +287,7 @@ enum HandleTable {
         for object in ended { object.release() }
     }
 
-    /// Takes an object's slots to end it, if nothing was made from it and `check` agrees.
+    /// Takes an object's cells to end it, if nothing was made from it and `check` agrees.
     private static func rest<Object: HandleObject>(
         _ object: Object, _ slots: [HandleCell], _ check: (Object) throws(Refusal) -> Void
     ) throws(Refusal) {
@@ -314,7 +314,7 @@ enum HandleTable {
         }
     }
 
-    /// Under the lock: turns later calls on the slots away.
+    /// Under the lock: refuses later calls on the cells.
     private static func close(
         _ slots: [HandleCell], _ how: UInt64, _ whose: String
     ) throws(Refusal) {
@@ -324,8 +324,8 @@ enum HandleTable {
         for slot in slots { slot.closing.store(how) }
     }
 
-    /// Takes closed slots, all or none: waits for the end of calls under way, outside the lock,
-    /// which is everybody's.
+    /// Takes closed cells, all or none: waits for the end of calls under way, outside the lock,
+    /// which everybody needs.
     /// - Parameter users: how many of them may be left, the caller being one; nil if they do not
     ///   matter.
     private static func take(
@@ -343,10 +343,10 @@ enum HandleTable {
         throw Refusal(Refusal.busy, "another call on \(whose) is under way")
     }
 
-    /// Under the lock, with the slot taken.
+    /// Under the lock, with the cell taken.
     /// - Returns: the table's reference.
     private static func free(_ slot: HandleCell) -> Unmanaged<HandleObject> {
-        // A taken slot has an object.
+        // A taken cell has an object.
         let object = Unmanaged<HandleObject>.fromOpaque(slot.object.unsafelyUnwrapped)
         object._withUnsafeGuaranteedRef {
             $0.isLive = false
@@ -364,7 +364,7 @@ enum HandleTable {
     }
 }
 
-/// A bound on waiting: others run meanwhile, at first at once, then in short sleeps.
+/// Bounded waiting: yields to other threads, at first without a pause, then in short sleeps.
 private struct Deadline {
     private let end: UInt64
     private var waits = 0

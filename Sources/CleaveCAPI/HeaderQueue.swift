@@ -39,7 +39,7 @@ final class HeaderQueueObject: HandleObject, @unchecked Sendable {
 
     override class var type: HandleType? { .headerQueue }
 
-    /// Begins anew while nobody turns an RQ that is linked to it.
+    /// Resets the queue while nobody polls an RQ that is linked to it.
     func reset() throws(Refusal) {
         try HandleTable.hold(allMadeFrom: self) { users in
             RxEngine.reset(queue, ofRQsIn: users.compactMap { ($0 as? EngineObject)?.engine })
@@ -49,7 +49,7 @@ final class HeaderQueueObject: HandleObject, @unchecked Sendable {
 }
 
 extension cleave_header_queue_config {
-    /// Before `returns` came.
+    /// Size before `returns` was added.
     fileprivate static let firstByteCount = 32
 }
 

@@ -22,7 +22,7 @@ final class MemoryObject: HandleObject, @unchecked Sendable {
 
     override class var type: HandleType? { .memory }
 
-    /// The guest address of a host pointer inside a region: what ring areas are given by.
+    /// The guest address of a host pointer inside a region. Ring areas are given by such pointers.
     func guestAddress(_ pointer: UnsafeMutableRawPointer?, _ name: String) throws(Refusal)
         -> GuestAddress
     {

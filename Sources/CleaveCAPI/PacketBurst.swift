@@ -23,11 +23,11 @@ struct PacketBurst {
     /// more pieces.
     static func refCapacity(packets: Int) -> Int { packets + 4 * maximumSegments }
 
-    /// What came of converting.
+    /// Result of a conversion.
     struct Converted {
         var packetCount: Int
         var refCount: Int
-        /// What is wrong with the packet behind the last one.
+        /// What is wrong with the packet after the last one.
         var problem: Refusal?
     }
 

@@ -1,10 +1,10 @@
 import CCleave
 import CleaveVirtioNet
 
-/// What an RQ and a TXQ on its caller's threads have in common: it ends once, and says once that
+/// What an RQ and a TXQ on their callers' threads have in common: it ends once, and says once that
 /// the driver broke it.
 class QueueObject: HandleObject, @unchecked Sendable {
-    // SAFETY: the words behind `state` are used by whoever holds the handle's slot.
+    // SAFETY: the call that holds the handle's cell uses the words at `state`.
 
     private struct State {
         var isStopped = false

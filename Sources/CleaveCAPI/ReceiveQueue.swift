@@ -9,8 +9,8 @@ import Glibc
 
 /// An RQ on its caller's threads.
 final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
-    // SAFETY: `queue` and `burst` are used by whoever holds the handle's slot; counters may be read
-    // by anyone.
+    // SAFETY: the call that holds the handle's cell uses `queue` and `burst`; counters may be read
+    // by any thread.
 
     private let queue: RxQueue
     /// The same without a reference count: a retain and a release would cost more than the call.
@@ -46,7 +46,7 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
     override var fault: QueueFault { queue.fault }
     override func end() -> UInt16 { queue.base }
 
-    /// One burst after the other until `count` packets are placed, or one is not placed whole.
+    /// One burst after the other until `count` packets are placed, or some of a burst are not.
     @inline(__always)
     borrowing func enqueue(
         _ packets: UnsafeMutablePointer<cleave_packet>, _ count: Int, _ events: inout UInt32
@@ -56,7 +56,7 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
         while done < count {
             let converted = burst.convert(UnsafeRawPointer(packets + done), count &- done)
             if converted.packetCount == 0 {
-                // What came before it is done; the caller meets the problem at the next call.
+                // The packets before it are done; the caller gets the error at the next call.
                 if let problem = converted.problem, done == 0 { throw problem }
                 break
             }
@@ -76,7 +76,7 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
         return Int32(truncatingIfNeeded: done)
     }
 
-    /// The same for references, which are used where they lie.
+    /// The same for references, which are used in place.
     @inline(__always)
     borrowing func enqueue(
         refs: UnsafeMutablePointer<cleave_ref>, _ count: Int, _ events: inout UInt32
@@ -96,7 +96,7 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
             if result.delivered == wanted { continue }
             reportFault(&events)
             if result.consumed < wanted {
-                // What came before it is done; the caller meets the problem at the next call.
+                // The packets before it are done; the caller gets the error at the next call.
                 if done > 0 || refs[0].isPlain { break }
                 throw .invalid("refs[0].data is NULL, or its flags are not 0")
             }

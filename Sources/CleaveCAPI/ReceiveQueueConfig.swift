@@ -2,7 +2,7 @@ import CCleave
 import CleaveVirtioNet
 
 extension cleave_rq_config {
-    /// Before `features_high` came.
+    /// Size before `features_high` was added.
     static let firstByteCount = 88
 }
 
@@ -94,7 +94,7 @@ struct ReceiveQueuePlan {
             last: (config.last_avail, config.last_used), memory)
     }
 
-    /// Checks what every virtqueue is described by.
+    /// Checks the members that describe any virtqueue.
     static func virtqueue(
         features: UInt64, size: UInt32,
         areas: (UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?),

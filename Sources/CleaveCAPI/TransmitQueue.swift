@@ -8,7 +8,8 @@ import Glibc
 
 /// A transmit queue on its caller's threads.
 final class TransmitQueueObject: QueueObject, @unchecked Sendable {
-    // SAFETY: `queue` is used by whoever holds the handle's slot; counters may be read by anyone.
+    // SAFETY: the call that holds the handle's cell uses `queue`; counters may be read by any
+    // thread.
 
     private let queue: TxQueue
     /// As in `ReceiveQueueObject`.
@@ -34,7 +35,7 @@ final class TransmitQueueObject: QueueObject, @unchecked Sendable {
         return queue.base
     }
 
-    /// Packets that are out point into what ends with the queue.
+    /// Packets that are out point into memory that ends with the queue.
     func checkNothingIsOut() throws(Refusal) {
         if queue.heldCount > 0 {
             throw Refusal(Refusal.busy, "\(queue.heldCount) packets are out")
@@ -70,7 +71,7 @@ final class TransmitQueueObject: QueueObject, @unchecked Sendable {
 }
 
 extension cleave_txq_config {
-    /// Before `features_high` came.
+    /// Size before `features_high` was added.
     fileprivate static let firstByteCount = 64
 }
 

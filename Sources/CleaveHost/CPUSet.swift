@@ -6,7 +6,7 @@ public struct CPUSet: Sendable, Hashable, CustomStringConvertible {
     /// Members in ascending order.
     public let cpus: [Int]
 
-    /// Greatest CPU number that is taken for one; larger numbers are typing errors.
+    /// Largest CPU number that is accepted; larger numbers are typing errors.
     public static let maximumCPU = 8191
 
     /// The set of `cpus`; order and repetition do not matter.
@@ -23,8 +23,8 @@ public struct CPUSet: Sendable, Hashable, CustomStringConvertible {
         self.init(try parser.parse())
     }
 
-    /// The numbers of a CPU list in the order they are written, repetitions and all: `3,0-1` is 3,
-    /// 0, 1. For plans, where the order says who gets which.
+    /// The numbers of a CPU list in the order in which they are written, repetitions included:
+    /// `3,0-1` is 3, 0, 1. For plans, where the order decides which RQ gets which CPU.
     public static func numbers(parsing text: String) throws(HostError) -> [Int] {
         var parser = CPUListParser(text)
         return try parser.parse()
@@ -55,8 +55,8 @@ public struct CPUSet: Sendable, Hashable, CustomStringConvertible {
 
     /// CPUs this process may use: the affinity mask it was started with.
     ///
-    /// Taken once, at first use (pinning takes it too), because pinning the main thread narrows
-    /// the mask the kernel reports while every other CPU remains usable.
+    /// Read once, at first use (pinning reads it too), because pinning the main thread narrows the
+    /// mask that the kernel reports while every other CPU remains usable.
     public static func allowed() -> CPUSet { initiallyAllowed }
 
     /// CPUs that the kernel has online.

@@ -9,8 +9,8 @@ public enum CycleClock {
     @inline(__always)
     public static func now() -> UInt64 { cleave_cycles() }
 
-    /// What a reading adds to the interval it ends: the least distance of two readings back to
-    /// back. Measured once, at first use, in some microseconds.
+    /// Cycles that a reading adds to the interval that it ends: the least difference of two
+    /// readings back to back. Measured once, at first use, in a few microseconds.
     public static let readingCost: UInt64 = (0..<4096).reduce(UInt64.max) { least, _ in
         let start = now()
         return min(least, now() &- start)

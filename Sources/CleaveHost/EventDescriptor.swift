@@ -31,13 +31,13 @@ public struct EventDescriptor: ~Copyable, Sendable {
     /// - Parameters:
     ///   - other: a descriptor beside this one; negative for none.
     ///   - nanoseconds: how long at most; the kernel's timer slack comes on top.
-    /// - Returns: whether there is one.
+    /// - Returns: whether one is pending.
     @discardableResult
     public func wait(orAt other: Int32 = -1, nanoseconds: UInt64) -> Bool {
         cleave_event_wait(fileDescriptor, other, nanoseconds) != 0
     }
 
-    /// Takes all pending signals.
+    /// Clears all pending signals.
     /// - Returns: whether there was one.
     @discardableResult
     public func drain() -> Bool {

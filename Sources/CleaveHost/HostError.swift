@@ -1,12 +1,12 @@
 import CCleaveHost
 
-/// An error that may come of a call which the operating system refused.
+/// An error that may have been caused by a call that the operating system refused.
 public protocol ErrorWithCode: Error, CustomStringConvertible {
     /// `errno` of that call; nil if no call was refused.
     var code: Int32? { get }
 }
 
-/// What the operating system refused, or a value it cannot have: one sentence, nothing to decode.
+/// A refusal by the operating system, or an impossible value: one sentence, nothing to decode.
 public struct HostError: ErrorWithCode, Equatable {
     /// The call (`mmap`) or the matter (`CPU list`) that failed.
     public let topic: String

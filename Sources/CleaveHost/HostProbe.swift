@@ -1,5 +1,5 @@
-// Everything Host asks the machine that decides between paths goes through this value, so that a
-// test can stand in for a machine without huge pages, with two nodes or without NUMA calls.
+// Every question to the machine whose answer decides between paths goes through this value, so that
+// a test can imitate a machine without huge pages, with two nodes or without NUMA calls.
 import CCleaveHost
 import CCleaveNuma
 import Glibc

@@ -2,7 +2,7 @@ import Glibc
 
 /// A mutex for the control path.
 public final class Lock: @unchecked Sendable {
-    // SAFETY: a pthread mutex needs a stable address, which a heap cell of our own gives it.
+    // SAFETY: a pthread mutex needs a stable address, and memory allocated for it has one.
     private let cell = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
 
     public init() {

@@ -1,5 +1,5 @@
 extension MachineFacts {
-    /// What makes figures taken here move or mean less, one sentence each, worst first.
+    /// Reasons why figures of this machine vary or mean less, one sentence each, worst first.
     public var warnings: [String] {
         var sentences: [String] = []
         if !invariantTSC {

@@ -1,7 +1,7 @@
 import CCleaveHost
 import Glibc
 
-/// What a reader must know about the machine to compare a figure measured on it.
+/// Facts about the machine that a reader needs to compare a figure measured on it.
 public struct MachineFacts: Sendable {
     /// Data or unified cache sizes of CPU 0 in bytes, nil where unknown.
     public struct CacheSizes: Sendable, Equatable {
@@ -165,7 +165,7 @@ public struct MachineFacts: Sendable {
             let name = text.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }.trimmed
             return (true, name.isEmpty ? nil : name)
         }
-        // Where the processor has no such bit: device tree and Xen name it, firmware may.
+        // For processors without such a bit: device tree and Xen name it, firmware may.
         let paths = ["/proc/device-tree/hypervisor/compatible", "/sys/hypervisor/type"]
         for path in paths {
             if let name = probe.line(path), !name.isEmpty { return (true, name) }

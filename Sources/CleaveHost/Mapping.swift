@@ -11,7 +11,7 @@ struct Mapping: ~Copyable {
     let base: UnsafeMutableRawPointer
     let byteCount: Int
     let kind: PageKind
-    /// The memfd behind it when it is shared.
+    /// The memfd of a shared mapping.
     let fileDescriptor: Int32?
     private let reservation: UnsafeMutableRawPointer
     private let reservedByteCount: Int
@@ -72,7 +72,7 @@ struct Mapping: ~Copyable {
         let guardByteCount = PageKind.basePageByteCount
         let reservedByteCount = byteCount + kind.granularity + 2 * guardByteCount
         var result: Int32 = 0
-        // The gap is open for a moment, in which another thread's mapping may take it: try again.
+        // Another thread's mapping may take the gap while it is open: try again.
         for _ in 0..<8 {
             guard let start = cleave_reserve(reservedByteCount) else {
                 throw HostError(
@@ -97,8 +97,8 @@ struct Mapping: ~Copyable {
     ) throws(HostError) {
         let result = cleave_populate(base, byteCount)
         if result == 0 { return }
-        // Before Linux 5.14: touching instead. What mmap promised covers reserved pages unless
-        // they must lie on one node; then want of them would be a SIGBUS.
+        // Before Linux 5.14 the pages are touched instead. mmap has reserved huge pages, but not on
+        // one node: a bound mapping that lacked some there would get a SIGBUS.
         if (result == -EINVAL || result == -ENOSYS) && !(kind.isReserved && isBound) {
             cleave_touch(base, byteCount, kind.pageByteCount)
             return

@@ -1,5 +1,5 @@
-// Memory for rings, slots and buffers: mapped once, of the best pages there are, on one node,
-// pre-faulted, handed out in pieces that live as long as the arena. Nothing is allocated later.
+// Memory for rings, slots and buffers: mapped once, in the best pages available, on one node,
+// pre-faulted, and handed out in pieces that live as long as the arena. Nothing is allocated later.
 import CCleaveHost
 import CCleaveNuma
 import Glibc
@@ -10,15 +10,15 @@ import Glibc
 public final class MemoryArena: @unchecked Sendable {
     // SAFETY: everything but `used` is constant; `used` is guarded by `lock`.
 
-    /// First byte: aligned to 2 MiB (1 GiB) for huge and transparent pages, else to a page.
+    /// First byte: aligned to 2 MiB (1 GiB) for huge and transparent pages, otherwise to a page.
     public let base: UnsafeMutableRawPointer
-    /// Bytes that can be handed out: as asked for.
+    /// Bytes that can be handed out, as requested.
     public let byteCount: Int
     /// Bytes mapped from `base` on: `byteCount` rounded up to whole pages. The size of the memfd.
     public let mappedByteCount: Int
-    /// What backs it.
+    /// The pages that back it.
     public let pageKind: PageKind
-    /// One sentence naming what it fell back to and why; nil when it is all that was asked for.
+    /// One sentence that says what it fell back to and why; nil if it is as requested.
     public let fallback: String?
     /// The node that it is bound to, nil for none.
     public let node: Int?
@@ -35,10 +35,10 @@ public final class MemoryArena: @unchecked Sendable {
     ///   - byteCount: at least 1.
     ///   - node: NUMA node to place it on, strictly (MPOL_BIND): all of its pages lie there or
     ///     there is no arena.
-    ///   - pages: which pages to try; it never fails for want of huge pages.
+    ///   - pages: which pages to try; it never fails for lack of huge pages.
     ///   - shared: whether another process is to map it, by `fileDescriptor`.
     ///   - name: of the memfd, as in /proc/PID/maps.
-    /// - Throws: when the node does not exist or there is not that much memory.
+    /// - Throws: if the node does not exist or there is not that much memory.
     public convenience init(
         byteCount: Int, node: Int? = nil, pages: PagePreference = .automatic,
         shared: Bool = false, name: String = "cleave"
@@ -75,11 +75,11 @@ public final class MemoryArena: @unchecked Sendable {
         foreign = nil
     }
 
-    /// Hands out memory that somebody else provides; it is zeroed first.
+    /// Hands out memory that the caller provides, and zeroes it first.
     /// - Parameters:
     ///   - memory: aligned to 128 bytes, readable and writable until `release`.
     ///   - byteCount: at least 1.
-    ///   - release: takes `memory` back when the arena ends, on whatever thread that is.
+    ///   - release: takes `memory` back when the arena ends, on any thread.
     public init(
         memory: UnsafeMutableRawPointer, byteCount: Int,
         release: @escaping @Sendable (UnsafeMutableRawPointer) -> Void
@@ -102,8 +102,8 @@ public final class MemoryArena: @unchecked Sendable {
         foreign = ForeignMemory(memory: memory, release: release)
     }
 
-    /// Takes `byteCount` zeroed bytes; they live as long as the arena and are never given back
-    /// singly.
+    /// Hands out `byteCount` zeroed bytes, which live as long as the arena and are never freed one
+    /// by one.
     /// - Parameter alignment: a power of two.
     public func allocate(
         byteCount: Int, alignment: Int = 128
@@ -115,7 +115,7 @@ public final class MemoryArena: @unchecked Sendable {
             throw HostError("memory arena", "cannot allocate \(byteCount) bytes")
         }
         return try lock.withLock { () throws(HostError) -> UnsafeMutableRawPointer in
-            // In distances from here, so that no size or alignment can overflow.
+            // Computed as distances from here, so that no size or alignment can overflow.
             let misfit = (UInt(bitPattern: base) + UInt(used)) & UInt(alignment - 1)
             let padding = misfit == 0 ? 0 : alignment - Int(misfit)
             let left = self.byteCount - used
@@ -134,8 +134,8 @@ public final class MemoryArena: @unchecked Sendable {
     /// Bytes handed out, padding for alignment included.
     public var usedBytes: Int { lock.withLock { used } }
 
-    /// How many of its pages lie on which node, in pages of `residentPageByteCount`; empty where
-    /// the kernel does not tell. Not cheap.
+    /// Number of its pages on each node, in pages of `residentPageByteCount`; empty if the kernel
+    /// does not tell. Not cheap.
     public func residentNodes() -> [Int: Int] {
         PageResidence.ask(
             base, byteCount: mappedByteCount, pageByteCount: residentPageByteCount
@@ -173,7 +173,8 @@ public final class MemoryArena: @unchecked Sendable {
         let mapping = try Mapping(
             byteCount: byteCount, kind: kind, sharedAs: name, isBound: plan.node != nil
         ) { (base: UnsafeMutableRawPointer) throws(HostError) in
-            // Advice may be refused where the kernel has no such pages: what came is checked later.
+            // The kernel may refuse the advice if it has no such pages: the result is checked
+            // later.
             if !kind.isReserved { _ = cleave_advise_huge(base, byteCount, kind == .small ? 0 : 1) }
             guard let node = plan.node, plan.probe.isNUMAAvailable() else { return }
             refusal = plan.probe.bindToNode(base, byteCount, node)
@@ -185,7 +186,7 @@ public final class MemoryArena: @unchecked Sendable {
         return mapping
     }
 
-    /// Transparent pages are a request: says what the kernel made of it.
+    /// Transparent pages are a request: returns what the kernel granted.
     private static func actualKind(
         of mapping: borrowing Mapping, probe: HostProbe, log: inout FallbackLog
     ) -> PageKind {
@@ -205,7 +206,7 @@ public final class MemoryArena: @unchecked Sendable {
     }
 }
 
-/// Memory that goes back to whoever provided it.
+/// Memory that goes back to its provider.
 private struct ForeignMemory: ~Copyable {
     let memory: UnsafeMutableRawPointer
     let release: @Sendable (UnsafeMutableRawPointer) -> Void
@@ -223,14 +224,14 @@ public struct ArenaSource: Sendable {
         _ make: @escaping @Sendable (Int, Int?, String) throws(HostError) -> MemoryArena
     ) { self.make = make }
 
-    /// Anonymous memory of the best pages there are.
+    /// Anonymous memory in the best pages available.
     public static let system = ArenaSource {
         (byteCount, node, name) throws(HostError) in
         try MemoryArena(byteCount: byteCount, node: node, name: name)
     }
 }
 
-/// What stood in the way of the best kind of page.
+/// Obstacles to the best kind of page.
 private struct FallbackLog {
     let wanted: PageKind
     var obstacles: [String] = []

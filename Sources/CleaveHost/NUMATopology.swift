@@ -68,8 +68,7 @@ public struct NUMATopology: Sendable {
         return distances[row][column]
     }
 
-    /// - Throws: an error that lists the nodes there are, when memory cannot be had from `node`:
-    ///   it does not exist, or has none.
+    /// - Throws: an error that lists the nodes, if `node` does not exist or has no memory.
     public func validate(node: Int) throws(HostError) {
         func list(_ nodes: [NUMANode]) -> String {
             nodes.map { String($0.id) }.joined(separator: ", ")

@@ -1,17 +1,17 @@
 import CCleaveHost
 import Glibc
 
-/// A descriptor that a peer gave for notifications: one by which the driver is called, or one by
+/// A peer's descriptor for notifications: one through which the driver is called, or one through
 /// which it kicks.
 ///
 /// vhost-user peers pass eventfds, and some pass pipes or stream sockets (User-Mode Linux does).
-/// Values of 8 bytes go through it whose content says nothing. Whatever the peer does with its end,
+/// It carries values of 8 bytes whose content means nothing. Whatever the peer does with its end,
 /// `signal` and `drain` neither block nor raise a signal, as long as an eventfd or a pipe stays
 /// non-blocking, as it is made here.
 ///
 /// The descriptor is a duplicate: the one it was made from may be closed.
 public final class NotificationDescriptor: Sendable {
-    /// Which way notifications go through it.
+    /// The direction of notifications.
     public enum Direction: Sendable {
         /// From here to the driver.
         case call
@@ -47,12 +47,12 @@ public final class NotificationDescriptor: Sendable {
         }
     }
 
-    /// What the packet path keeps of it.
+    /// The sending end, as the packet path keeps it.
     public var sender: NotificationSender {
         NotificationSender(fileDescriptor: fileDescriptor, kind: kind)
     }
 
-    /// Takes all notifications that came.
+    /// Clears all notifications that have arrived.
     /// - Returns: whether there was one.
     @discardableResult
     public func drain() -> Bool { cleave_notification_drain(fileDescriptor, kind) != 0 }
@@ -68,13 +68,13 @@ public struct NotificationSender: BitwiseCopyable, Sendable {
         self.kind = kind
     }
 
-    /// Where there is no descriptor.
+    /// No descriptor.
     public static let none = NotificationSender(fileDescriptor: -1, kind: 0)
 
     public var isNone: Bool { fileDescriptor < 0 }
 
     /// Notifies the other side.
-    /// - Returns: whether it was told, now or by a notification that it did not take yet; false if
-    ///   there is nobody any more.
+    /// - Returns: whether it was notified, now or by a notification that it has not taken yet;
+    ///   false if nobody is there any more.
     public func send() -> Bool { cleave_notification_send(fileDescriptor, kind) != 0 }
 }

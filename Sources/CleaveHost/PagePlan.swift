@@ -1,4 +1,4 @@
-// Which kinds of page to try, in which order, and how to say why the best one was not had.
+// Which kinds of page to try, in which order, and how to say why the best one is not used.
 
 import Glibc
 
@@ -22,7 +22,7 @@ public enum PageKind: String, Sendable {
         }
     }
 
-    /// Logarithm of the page size that the mapping calls are told; 0 for base pages.
+    /// Logarithm of the page size, for the mapping calls; 0 for base pages.
     var pageShift: Int32 {
         switch self {
         case .huge1G: 30
@@ -98,8 +98,8 @@ struct PagePlan {
         (byteCount + kind.granularity - 1) / kind.granularity * kind.granularity
     }
 
-    /// Why the machine cannot give this much of its ordinary memory; nil when it can. Asked
-    /// beforehand because touching more than there is ends in the out-of-memory killer.
+    /// Why the machine cannot give this much of its ordinary memory; nil when it can. Checked
+    /// beforehand, because touching more than there is invokes the out-of-memory killer.
     func memoryObstacle(_ kind: PageKind) -> String? {
         let needed = mappedByteCount(kind)
         if let free = probe.kibibyteField("MemAvailable", in: "/proc/meminfo"), needed > free {
@@ -154,7 +154,7 @@ struct HugePagePool {
     var exists: Bool { count("nr_hugepages") != nil }
     /// Pages in the pool.
     var total: Int { count("nr_hugepages") ?? 0 }
-    /// Pages in the pool that hold nothing; some may be promised already.
+    /// Unused pages in the pool; some may be reserved already.
     var free: Int { count("free_hugepages") ?? 0 }
     /// Pages that the kernel would still make on demand.
     var overcommit: Int {
@@ -192,7 +192,7 @@ enum TransparentHugePages {
         return String(line[line.index(after: open)..<close])
     }
 
-    /// Bytes of the mapping that starts at `base` which huge pages back now; nil when unknown.
+    /// Bytes that huge pages back now, of the mapping that starts at `base`; nil when unknown.
     static func coveredByteCount(base: UInt, probe: HostProbe) -> Int? {
         guard let text = probe.readText("/proc/self/smaps"),
             let mapping = entry("\(String(base, radix: 16))-", of: text)
@@ -210,8 +210,8 @@ enum TransparentHugePages {
     }
 
     /// The lines from the one that starts with `start` to the one before VmFlags. Searched as
-    /// bytes: a process with thousands of mappings has a megabyte of text, and only some lines of
-    /// it are wanted.
+    /// bytes: a process with thousands of mappings has a megabyte of text, of which only a few
+    /// lines are wanted.
     private static func entry(_ start: String, of text: String) -> String? {
         text.withCString { whole -> String? in
             var first = UnsafePointer<CChar>?(whole)

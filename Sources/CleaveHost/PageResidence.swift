@@ -10,7 +10,7 @@ public struct PageResidence: Sendable, Equatable, CustomStringConvertible {
     public let node: Int?
     /// Pages on each node.
     public let pageCounts: [Int: Int]
-    /// Pages of which the kernel does not tell: not present, or NUMA calls forbidden.
+    /// Pages whose node the kernel does not tell: not present, or NUMA calls forbidden.
     public let unknownCount: Int
 
     public init(name: String, node: Int?, pageCounts: [Int: Int], unknownCount: Int) {

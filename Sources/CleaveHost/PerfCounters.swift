@@ -1,11 +1,11 @@
 import CCleaveHost
 import Glibc
 
-/// Counters over the calling thread and the threads that it starts from then on, outside the
-/// kernel. Whatever the machine refuses is known by its reason; nothing here throws.
+/// Counters for the calling thread and the threads that it starts later, without the kernel's part.
+/// A counter that the machine refuses reports the reason; nothing here throws.
 ///
-/// `start` and `stop` take a system call for each counter: around a pass, not around a burst. From
-/// the thread that made it; threads that are counted have ended before `stop`.
+/// `start` and `stop` make a system call per counter: use them around a pass, not around a burst.
+/// Call them on the thread that made the object, and `stop` after the counted threads have ended.
 public final class PerfCounters {
     private struct Counter {
         let event: PerfEvent
@@ -34,7 +34,7 @@ public final class PerfCounters {
         for counter in counters where counter.handle >= 0 { close(counter.handle) }
     }
 
-    /// Counts on, from 0.
+    /// Starts all counters from 0.
     public func start() {
         for counter in counters where counter.handle >= 0 { cleave_perf_start(counter.handle) }
     }

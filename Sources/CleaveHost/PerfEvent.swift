@@ -10,10 +10,10 @@ public enum PerfEvent: String, CaseIterable, Sendable {
     /// Loads whose page was in no data TLB.
     case dtlbMisses
     case branchMisses
-    /// Nanoseconds on a CPU. The kernel's own: there wherever perf is.
+    /// Nanoseconds on a CPU. The kernel counts it, so it exists wherever perf does.
     case taskClock
 
-    /// Whether it takes a counter of the processor.
+    /// Whether it needs a counter of the processor.
     public var isHardware: Bool { self != .taskClock }
 
     /// `type` and `config` of perf_event_attr.
@@ -30,7 +30,7 @@ public enum PerfEvent: String, CaseIterable, Sendable {
         }
     }
 
-    /// Why the kernel gave `code` in place of a counter.
+    /// Why the kernel returned `code` instead of a counter.
     static func reason(_ code: Int32, probe: HostProbe) -> String {
         switch code {
         case ENOENT, ENODEV, EOPNOTSUPP:

@@ -3,8 +3,8 @@ import Glibc
 
 /// A real thread with a name, kept on one CPU.
 ///
-/// Its affinity holds before the body runs. Ends by returning from the body; the owner joins it,
-/// and the last release joins it too.
+/// Its affinity is set before the body runs. It ends when the body returns; the owner joins it, and
+/// so does the last release.
 public final class PinnedThread: @unchecked Sendable {
     // SAFETY: `thread` is written once in init; `isFinished` is guarded by `lock`.
     private let thread: pthread_t
@@ -17,7 +17,7 @@ public final class PinnedThread: @unchecked Sendable {
     ///   - cpu: the only CPU the thread may use; nil lets it run wherever its creator may.
     ///   - body: runs once on the new thread.
     /// - Throws: when `cpu` does not exist, is offline or is not allowed, or when no thread can be
-    ///   made; then none is left behind.
+    ///   created; then none remains.
     public init(
         name: String, cpu: Int?, _ body: @escaping @Sendable () -> Void
     ) throws(HostError) {
@@ -44,8 +44,8 @@ public final class PinnedThread: @unchecked Sendable {
 
     deinit { join() }
 
-    /// Waits until the body has returned. Again is harmless; from any thread, but when the thread
-    /// itself lets go of the last reference it is detached instead.
+    /// Waits until the body has returned. May be called again, and from any thread. If the thread
+    /// itself releases the last reference, it is detached instead.
     public func join() {
         lock.withLock {
             if isFinished { return }

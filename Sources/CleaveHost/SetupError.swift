@@ -10,7 +10,7 @@ public struct SetupError: ErrorWithCode, Equatable, Sendable {
         self.code = code
     }
 
-    /// What went wrong below, with what it happened to in front (`RQ 3: `).
+    /// An error of a lower layer, prefixed with its subject (`RQ 3: `).
     public init(_ subject: String = "", _ error: any Error) {
         self.init(subject + "\(error)", code: (error as? any ErrorWithCode)?.code)
     }

@@ -1,12 +1,12 @@
 import CCleaveHost
 
-/// SIGTERM and SIGINT as a request that a program looks at between two steps of its work.
+/// SIGTERM and SIGINT as a request that a program checks between two steps of its work.
 package enum StopSignal {
-    /// Milliseconds in which the program has to end by itself once it was asked to.
+    /// Milliseconds that the program has to end by itself after the request.
     package static let graceMilliseconds: UInt32 = 1_800
 
     /// From now on the first SIGTERM or SIGINT is remembered. A second one ends the process at
-    /// once, and so does the kernel when the grace is over.
+    /// once, and so does the kernel when the grace period is over.
     package static func catchSignals() throws(HostError) {
         let result = cleave_stop_signal_catch(graceMilliseconds)
         if result != 0 {

@@ -1,6 +1,6 @@
 import CleaveVirtioNet
 
-/// Cycles by what they were spent on, as stacks: what flame graphs are drawn from.
+/// Cycles by the code that spent them, as stacks: the input of flame graphs.
 public struct FoldedStacks: Sendable {
     /// A stack, outermost frame first, and its cycles.
     public struct Stack: Sendable, Equatable {
@@ -14,11 +14,11 @@ public struct FoldedStacks: Sendable {
 
     /// Adds one RQ.
     /// - Parameters:
-    ///   - frames: frames around it.
-    ///   - period: one turn in so many was measured: each stands for so many. Waits were all
-    ///     seen.
+    ///   - frames: the outer frames.
+    ///   - period: one poll in `period` was measured, so each stands for `period` polls. Every wait
+    ///     was seen.
     public mutating func add(_ profile: ProfileSnapshot, under frames: [String], period: UInt32) {
-        // Turns measured as a whole stand for packets as well.
+        // Polls measured as a whole carried packets as well.
         let packets =
             Double(profile.packets &+ profile.count(.wholePackets)) * Double(max(1, period))
         for stage in RxStage.allCases {

@@ -3,7 +3,7 @@ import CleaveVirtioNet
 import Glibc
 
 /// The profiles of another process, mapped: found through its descriptors, read and switched while
-/// it runs. It is neither stopped nor asked.
+/// it runs. The process is neither stopped nor asked.
 public final class ProfileAttachment {
     /// One RQ's memory.
     final class Map {
@@ -24,7 +24,7 @@ public final class ProfileAttachment {
             guard status.st_size >= ProfileBlock.byteCount, status.st_size <= 1 << 30 else {
                 throw SetupError("\(status.st_size) bytes are no profile")
             }
-            // F_GET_SEALS, F_SEAL_SHRINK: else reading could fault.
+            // F_GET_SEALS, F_SEAL_SHRINK: without the seal, reading could fault.
             guard fcntl(descriptor, 1034, 0) & 2 != 0 else {
                 throw SetupError("its memory could shrink: no profile of Cleave")
             }
@@ -68,7 +68,7 @@ public final class ProfileAttachment {
     /// The RQs' profiles, those with a number first.
     public var blocks: [ProfileBlock] { maps.map(\.block) }
 
-    /// One turn in so many is measured from now on, unless somebody else had switched it on.
+    /// From now on one poll in `period` is measured, unless somebody else had switched it on.
     public func measure(period: UInt32) {
         for map in maps where map.periodBefore == 0 { map.block.period.store(period) }
     }
@@ -81,7 +81,7 @@ public final class ProfileAttachment {
     /// Whether the process still runs.
     public var isAlive: Bool { kill(processID, 0) == 0 || errno == EPERM }
 
-    /// Paths of the descriptors that are profiles by their name.
+    /// Paths of the descriptors whose name is that of a profile.
     private static func paths(_ processID: Int32) throws(SetupError) -> [String] {
         let folder = "/proc/\(processID)/fd"
         guard processID > 0, let directory = opendir(folder) else {

@@ -1,6 +1,6 @@
 /// Two runs of one case, stage by stage.
 public struct ProfileDiff: Sendable {
-    /// A stage's cycles per packet in a run, or a turn's.
+    /// Cycles per packet in a run, of a stage or of a whole poll.
     public struct Figure: Sendable, Equatable {
         public var name: String
         public var cyclesPerPacket: ProfileSpread
@@ -16,13 +16,13 @@ public struct ProfileDiff: Sendable {
         public var before: ProfileSpread
         public var after: ProfileSpread
         /// The passes of one run all lie on the same side of those of the other, and the medians
-        /// differ by more than `leastShare` of the turn.
+        /// differ by more than `leastShare` of the poll.
         public var isChange: Bool
 
         public var difference: Double { after.median - before.median }
     }
 
-    /// Less than this share of a turn is no change, however steady.
+    /// Less than this share of a poll is no change, however steady.
     public static let leastShare = 0.01
 
     /// Stages that both runs have, in the order of the second.
@@ -31,7 +31,7 @@ public struct ProfileDiff: Sendable {
 
     /// - Parameters:
     ///   - before, after: stages.
-    ///   - turns: the whole turn, in both.
+    ///   - turns: the whole poll, in both.
     public init(
         before: [Figure], after: [Figure], turns: (before: ProfileSpread, after: ProfileSpread)
     ) {

@@ -17,8 +17,8 @@ public struct ProfileHistogram: Sendable, Equatable {
 
     public var total: UInt64 { counts.reduce(0) { $0 + UInt64($1) } }
 
-    /// The least value that at least `share` of all values do not exceed, as far as buckets tell:
-    /// the middle of its bucket. 0 without values.
+    /// The least value that at least `share` of all values do not exceed, to the accuracy of the
+    /// buckets: the middle of its bucket. 0 without values.
     /// - Parameter share: above 0, up to 1.
     public func quantile(_ share: Double) -> Double {
         let total = total
@@ -32,7 +32,7 @@ public struct ProfileHistogram: Sendable, Equatable {
         return maximum
     }
 
-    /// The largest value's bucket by its upper end; 0 without values.
+    /// Upper end of the bucket of the largest value; 0 without values.
     public var maximum: Double {
         counts.lastIndex { $0 > 0 }.map { Double(ProfileBuckets.values($0).upperBound) } ?? 0
     }

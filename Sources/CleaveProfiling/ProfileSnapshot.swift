@@ -1,8 +1,8 @@
 import CleaveVirtioNet
 
-/// A copy of an RQ's profile, taken while its worker may be running, or a sum or difference of
-/// such copies. Words are read one after the other: a copy of a running RQ may be off by the turn
-/// at hand.
+/// A copy of an RQ's profile, taken while its worker may be running, or a sum or difference of such
+/// copies. Words are read one after the other: a copy of a running RQ may be off by the current
+/// poll.
 public struct ProfileSnapshot: Sendable, Equatable {
     /// The RQ's number; nil for none, or for several RQs.
     public var number: Int?
@@ -13,13 +13,13 @@ public struct ProfileSnapshot: Sendable, Equatable {
     public var claimsSlots = false
     /// Bytes of a virtio-net header.
     public var netHeaderByteCount = 12
-    /// By `ProfileBlock.Word`, waits in three words each.
+    /// Indexed by `ProfileBlock.Word`; waits have three words each.
     private var counts: [UInt64]
-    /// Cycles of each stage, then of the whole turn: of those measured turns that have them.
+    /// Cycles of each stage, then of the whole poll, over the measured polls that have them.
     public private(set) var cycles: [UInt64]
-    /// Of cycles per packet, in sixteenths.
+    /// Histograms of cycles per packet, in sixteenths.
     public private(set) var perPacket: [ProfileHistogram]
-    /// Of cycles per burst.
+    /// Histograms of cycles per burst.
     public private(set) var perBurst: [ProfileHistogram]
 
     private static let countCount = ProfileBlock.Word.interrupted.rawValue + 1
@@ -49,7 +49,7 @@ public struct ProfileSnapshot: Sendable, Equatable {
         perBurst = rows.map { ProfileHistogram(counts: block.readHistogram($0, perBurst: true)) }
     }
 
-    /// A counter, by number behind it for those that are several.
+    /// A counter; `index` selects one of several of its kind.
     public func count(_ word: ProfileBlock.Word, _ index: Int = 0) -> UInt64 {
         counts[word.rawValue + index]
     }
@@ -57,17 +57,17 @@ public struct ProfileSnapshot: Sendable, Equatable {
     public var bursts: UInt64 { count(.bursts) }
     public var packets: UInt64 { count(.packets) }
 
-    /// Cycles per packet of a row: a stage, or the sum of all, scaled to turns without marks
+    /// Cycles per packet of a row: a stage, or the sum of all, scaled to polls without marks
     /// (`scale`).
     public func cyclesPerPacket(_ row: Int) -> Double { rawCyclesPerPacket(row) * scale }
 
-    /// Whole turns as a part of the stages' sum. Turns measured as a whole run the same code but
-    /// for the marks, which end the overlap of what stands before and behind them: what that costs
-    /// is taken off all stages alike. 1 without such turns.
+    /// Cycles of polls measured as a whole, as a share of the stages' sum. They run the same code
+    /// without the marks. A mark ends the overlap of the instructions before and after it; this
+    /// factor takes that cost off all stages alike. 1 without such polls.
     public var scale: Double {
         let sum = rawCyclesPerPacket(ProfileBlock.turnRow)
         guard let whole = wholeCyclesPerPacket, sum > 0 else { return 1 }
-        // Beyond that the turns were not alike: too few, or disturbed.
+        // Beyond these bounds the polls were not alike: too few, or disturbed.
         return min(max(whole / sum, 0.75), 1.25)
     }
 
@@ -76,7 +76,7 @@ public struct ProfileSnapshot: Sendable, Equatable {
             .reduce(0.0) { $0 + Double(cycles[$1.rawValue]) }
     }
 
-    /// Cycles per packet of a row as measured, what a mark costs alone taken off.
+    /// Cycles per packet of a row as measured, less what a mark alone costs.
     ///
     /// The parts of place come from turns that made a pass for each; together they are what one
     /// pass for all takes in the other turns.
@@ -95,7 +95,7 @@ public struct ProfileSnapshot: Sendable, Equatable {
         return Double(cycles[row]) / parts * Double(count(.onePassCycles)) / Double(onePass)
     }
 
-    /// Cycles per packet of turns that were measured as a whole; nil if none was.
+    /// Cycles per packet of polls that were measured as a whole; nil if none was.
     public var wholeCyclesPerPacket: Double? {
         let packets = count(.wholePackets)
         return packets == 0 ? nil : Double(count(.wholeCycles)) / Double(packets)
@@ -106,7 +106,7 @@ public struct ProfileSnapshot: Sendable, Equatable {
         bursts == 0 ? 0 : cyclesPerPacket(row) * Double(packets) / Double(bursts)
     }
 
-    /// Cycles that the thread waited, whatever for.
+    /// Cycles that the thread waited, for any reason.
     public var idleCycles: UInt64 {
         RxWait.allCases.reduce(0) { $0 &+ count(.waitCycles, $1.rawValue) }
     }
@@ -123,7 +123,7 @@ public struct ProfileSnapshot: Sendable, Equatable {
         return result
     }
 
-    /// Both together; with the left one's facts about the queue.
+    /// Both together, with the left one's facts about the queue.
     public static func + (left: Self, right: Self) -> Self { left.combined(right, &+, +) }
     /// What was measured since `right` was taken.
     public static func - (left: Self, right: Self) -> Self { left.combined(right, &-, -) }
@@ -138,7 +138,7 @@ public struct ProfileSnapshot: Sendable, Equatable {
 }
 
 extension RxStage {
-    /// In tables and JSON.
+    /// Its name in tables and JSON.
     public var name: String {
         switch self {
         case .headers: "placeHeaders"
@@ -147,7 +147,7 @@ extension RxStage {
         }
     }
 
-    /// What it is, in a few words.
+    /// A short description.
     public var words: String {
         switch self {
         case .pull: "take references from the port's ring"
@@ -165,7 +165,7 @@ extension RxStage {
 }
 
 extension RxWait {
-    /// In tables.
+    /// Its name in tables.
     public var words: String {
         switch self {
         case .packets: "no packets"

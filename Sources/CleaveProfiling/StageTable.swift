@@ -31,7 +31,7 @@ public struct ProfileSpread: Sendable, Codable, Equatable {
     }
 }
 
-/// Where the cycles of a turn go.
+/// The cycles of a poll, by stage.
 public struct StageTable: Sendable {
     /// Median, 99th percentile and maximum.
     public struct Distribution: Codable, Sendable {
@@ -48,19 +48,19 @@ public struct StageTable: Sendable {
         public var cyclesPerPacket: ProfileSpread
         /// Mean over all passes.
         public var cyclesPerBurst: Double
-        /// Over all measured turns: cycles per packet.
+        /// Cycles per packet over all measured polls.
         public var distribution: Distribution
-        /// The same of cycles per burst.
+        /// The same for cycles per burst.
         public var burstDistribution: Distribution
         public var traffic: StageTraffic
     }
 
-    /// In the order of a turn.
+    /// In the order of a poll.
     public let stages: [Row]
     /// Their sum.
     public let sum: Row
-    /// Cycles per packet of whole turns that went through the code of every other turn and were
-    /// read at both ends only: what the sum is to be held against.
+    /// Cycles per packet of polls that ran the ordinary code and were timed at both ends only: the
+    /// reference for the sum.
     public let turn: ProfileSpread
     /// Everything measured.
     public let total: ProfileSnapshot
@@ -112,10 +112,10 @@ public struct StageTable: Sendable {
         stages.max { $0.cyclesPerPacket.median < $1.cyclesPerPacket.median } ?? sum
     }
 
-    /// The same before stages were scaled to turns without marks (`ProfileSnapshot.scale`).
+    /// `sumShare` before stages were scaled to polls without marks (`ProfileSnapshot.scale`).
     public let rawSumShare: Double
 
-    /// The stages' sum as a part of the whole turn, as medians.
+    /// The stages' sum as a share of the whole poll, by medians.
     public var sumShare: Double {
         turn.median == 0 ? 1 : sum.cyclesPerPacket.median / turn.median
     }

@@ -1,7 +1,7 @@
 import CleaveVirtioNet
 
-/// Bytes that a stage reads and writes for a packet: computed from what the turns carried and from
-/// what the code touches, not measured.
+/// Bytes that a stage reads and writes for a packet: computed from the packets of the polls and the
+/// memory that the code touches, not measured.
 public struct StageTraffic: Sendable, Equatable {
     public var read = 0.0
     public var written = 0.0
@@ -15,13 +15,13 @@ public struct StageTraffic: Sendable, Equatable {
 
     /// Bytes of a reference in a ring.
     private static let reference = 16.0
-    /// Bytes by which a plain packet is planned: what it needs.
+    /// Bytes of a plain packet's entry in the plan: the room that it needs.
     private static let plan = 8.0
     /// Bytes of a descriptor, and of a translated piece of buffer.
     private static let descriptor = 16.0
     private static let segment = 16.0
 
-    /// Of one stage, per packet of `profile`; 0 if it has none.
+    /// Traffic of one stage, per packet of `profile`; 0 if it has none.
     public init(_ stage: RxStage, _ profile: ProfileSnapshot) {
         let packets = Double(profile.packets)
         if packets == 0 {
@@ -38,7 +38,7 @@ public struct StageTraffic: Sendable, Equatable {
         let used = buffers * (profile.isPacked ? Self.descriptor : 8)
         switch stage {
         case .pull, .complete:
-            // Where bursts are handed over by call, nothing is pulled and nothing given back.
+            // A queue that is handed its bursts by call pulls nothing and completes nothing.
             let isWorker = profile.cycles[RxStage.pull.rawValue] > 0
             self.init(read: isWorker ? references : 0, written: isWorker ? references : 0)
         case .parse: self.init(read: references + headers, written: Self.plan)

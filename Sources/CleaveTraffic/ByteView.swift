@@ -5,8 +5,8 @@ enum ByteOrder: Sendable {
 
 /// Multi-byte reads from a capture, in the byte order of its writer.
 ///
-/// Readers check the extent of a record before they read its fields; the array's own bounds
-/// check stands behind that.
+/// Readers check the extent of a record before they read its fields; the array's own bounds check
+/// is the second guard.
 struct ByteView {
     let bytes: [UInt8]
     var order: ByteOrder

@@ -55,7 +55,7 @@ public struct CaptureFile: Sendable {
         try parse(try contents(path: path), name: path)
     }
 
-    /// Checks the bytes of a capture file; `name` stands for the file in errors.
+    /// Checks the bytes of a capture file; errors call the file `name`.
     public static func parse(_ bytes: [UInt8], name: String) throws(CaptureError) -> CaptureFile {
         let packets: [Packet]
         switch try Format(bytes, name: name) {

@@ -94,7 +94,7 @@ struct FrameBuilder {
         let start = transportOffset
         put16(start + 2, 5201, bytes.count - start)
         let checksum = Self.checksum(transportSum())
-        // Zero would say that there is no checksum (RFC 768).
+        // Zero would mean that there is no checksum (RFC 768).
         put16(start + 6, checksum == 0 ? 0xffff : checksum)
     }
 

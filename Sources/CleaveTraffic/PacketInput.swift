@@ -7,9 +7,9 @@ public enum PacketInputError: Error, Equatable, CustomStringConvertible {
     case capture(CaptureError)
     /// The text is no traffic profile.
     case profile(TrafficProfileError)
-    /// The memory cannot be had.
+    /// The memory is not available.
     case memory(HostError)
-    /// What was asked for makes no sense.
+    /// The request makes no sense.
     case request(String)
 
     public var description: String {
@@ -22,14 +22,14 @@ public enum PacketInputError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// What a run replays: the text of the option, understood.
+/// The packets that a run replays, as its option names them.
 public enum PacketInput: Equatable, Sendable {
     /// The path of a capture file.
     case capture(String)
     case profile(TrafficProfile)
 
-    /// Understands `spec`: a name that ends in .pcap, .pcapng or .cap is a capture, then a
-    /// traffic profile is tried, then the name of a file that exists.
+    /// Parses `spec`: a name that ends in .pcap, .pcapng or .cap is a capture; then a traffic
+    /// profile is tried, then the name of a file that exists.
     public init(_ spec: String) throws(PacketInputError) {
         let suffixes = [".pcap", ".pcapng", ".cap"]
         if suffixes.contains(where: spec.lowercased().hasSuffix) {

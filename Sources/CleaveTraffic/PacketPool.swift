@@ -13,7 +13,7 @@ import CleaveVirtioNet
 /// Nothing changes after `init`; any thread may read. References and hashes are valid as long
 /// as the pool lives.
 public final class PacketPool: @unchecked Sendable {
-    // SAFETY: all properties are constant, and the memory behind them is written in `init` only.
+    // SAFETY: all properties are constant, and the memory they refer to is written in `init` only.
 
     /// Bytes that may be read past the end of any packet: copies run in whole blocks.
     public static let readableTailByteCount = 64
@@ -39,7 +39,7 @@ public final class PacketPool: @unchecked Sendable {
 
     /// Copies `packets` into memory of `node`; those without bytes are counted and left out.
     /// - Parameters:
-    ///   - name: stands for the packets in errors and reports.
+    ///   - name: names the packets in errors and reports.
     ///   - truncatedCount: reported as given.
     ///   - node: NUMA node, nil for any.
     /// - Throws: when nothing is left, the node does not exist, or there is not that much memory.
@@ -75,7 +75,7 @@ public final class PacketPool: @unchecked Sendable {
         }
     }
 
-    /// The offset of each packet, and where the last one's lines end.
+    /// The offset of each packet, and the end of the last one's lines.
     private static func layout(_ byteCounts: [Int]) -> (offsets: [Int], byteCount: Int) {
         var end = 0
         let offsets = byteCounts.map { byteCount in

@@ -17,8 +17,8 @@ struct PcapngInterface {
         self.snapLength = snapLength
     }
 
-    /// Takes what it knows from the options (code, length, value padded to 4 bytes); false if
-    /// one runs past `range`. A known option of another length than its own is ignored.
+    /// Reads the options that it knows (code, length, value padded to 4 bytes); false if one runs
+    /// past `range`. A known option of the wrong length is ignored.
     mutating func readOptions(_ view: ByteView, _ range: Range<Int>) -> Bool {
         var offset = range.lowerBound
         while range.upperBound - offset >= 4 {

@@ -74,7 +74,7 @@ struct PcapngReader {
         return byteCount
     }
 
-    /// Takes the byte order of a new section from its magic, before any length is believed.
+    /// Reads the byte order of a new section from its magic, before any length is trusted.
     private mutating func readByteOrder() throws(CaptureError) {
         view.order = .little
         let magic = view.word32(offset + Self.blockHeadByteCount)

@@ -1,8 +1,8 @@
 extension TrafficProfile {
     /// `count` frames of `flows` flows (at least one), the same for the same arguments.
     ///
-    /// Flows take turns. Each has its own ports, so that receive-side scaling spreads them, and
-    /// its own TCP sequence numbers. Payloads are pseudo-random and differ from packet to packet.
+    /// Flows alternate. Each has its own ports, so that receive-side scaling spreads them, and its
+    /// own TCP sequence numbers. Payloads are pseudo-random and differ from packet to packet.
     public func packets(count: Int, flows: Int, seed: UInt64) -> [[UInt8]] {
         guard count > 0 else { return [] }
         let flowCount = max(flows, 1)
@@ -26,8 +26,8 @@ extension TrafficProfile {
         return packets
     }
 
-    /// The kind whose turn it is, or the next one that fits. Every size holds udp4, which is
-    /// among the mixed kinds, and `parse` checks a single kind: there always is one.
+    /// Kind number `turn` modulo their count, or the next one that fits. Every size holds udp4,
+    /// which is among the mixed kinds, and `parse` checks a single kind: there always is one.
     private func kind(turn: Int, size: Int) -> HeaderKind {
         let start = turn % kinds.count
         let ordered = kinds[start...] + kinds[..<start]

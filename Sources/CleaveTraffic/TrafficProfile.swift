@@ -43,7 +43,7 @@ public struct TrafficProfile: Sendable, Equatable {
     public let name: String
     /// Frame sizes in bytes; repeated in a shuffled order, so that the proportions are exact.
     public let byteCounts: [Int]
-    /// Header kinds, taken in turn; one that does not fit a size is passed over for that size.
+    /// Header kinds, used in order; a kind that does not fit a size is skipped for that size.
     public let kinds: [HeaderKind]
 
     /// The size of every frame, or nil for a mix of sizes.
@@ -93,7 +93,7 @@ public struct TrafficProfile: Sendable, Equatable {
         text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? Int(text) : nil
     }
 
-    /// Why frames of these sizes cannot carry these headers, if they cannot.
+    /// Why frames of these sizes cannot carry these headers; nil if they can.
     private static func misfit(_ kind: HeaderKind, _ byteCounts: [Int]) -> String? {
         if let small = byteCounts.min(), small < kind.byteCount {
             return "a frame of \(small) bytes is too small for \(kind), which needs "

@@ -1,4 +1,4 @@
-// The program's face: which command was meant, and how its end becomes an exit code.
+// Entry point: finds the command that was meant, and turns its end into an exit code.
 //
 //   0   done            1   failed while running, or a packet arrived wrong
 //   2   the command line, a configuration or an input file is wrong

@@ -1,10 +1,10 @@
-/// Why the program ends without having done its work: one line, and the exit code it stands for.
+/// Why the program ends without having done its work: one line, and its exit code.
 enum Failure: Error, Equatable, CustomStringConvertible {
     /// The command line, a configuration or an input file is wrong: exit code 2.
     case usage(String)
     /// Something went wrong while running: exit code 1.
     case run(String)
-    /// Whoever read standard output has gone: nothing to say, and nobody to say it to.
+    /// The reader of standard output has gone: nothing to say, and nobody to say it to.
     case outputClosed
 
     var exitCode: Int32 {

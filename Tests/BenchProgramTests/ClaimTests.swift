@@ -7,7 +7,7 @@ import Testing
 
 @Suite("Claims")
 struct ClaimTests {
-    /// Results by which every claim holds.
+    /// Results with which every claim holds.
     private func results(
         _ change: (inout BenchResult) -> Void = { _ in }
     ) -> [BenchResult] {

@@ -39,7 +39,7 @@ struct ComparisonTests {
         }
         let titles = Comparison(Samples.runs(results)).groups.map(\.title)
         #expect(titles == ["64 B, buffer 2048", "64 B, buffer 4096"])
-        // Nothing to tell twins by: they still get a column each.
+        // Equal cases under one name: they still get a column each.
         let twins = Comparison(Samples.runs([Samples.result(), Samples.result()]))
         #expect(twins.groups.map(\.title) == ["1500 B", "1500 B"])
         #expect(Comparison([]).groups.isEmpty)

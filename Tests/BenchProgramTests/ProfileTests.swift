@@ -1,4 +1,4 @@
-// `cleave-bench profile` as a user meets it: here, in another process, and two runs compared.
+// `cleave-bench profile` as a user runs it: here, on another process, and two runs compared.
 import CleaveBench
 import CleaveProfiling
 import CleaveVirtioNet
@@ -70,7 +70,7 @@ struct ProfileTests {
         }
     }
 
-    /// Stages lie inside their turns, one behind the other.
+    /// Stages lie inside their polls, one after the other.
     private func checkTrace(_ text: String) throws {
         let events = try #require(try object(text)["traceEvents"] as? [[String: Any]])
         var turns = 0

@@ -6,7 +6,7 @@ import Testing
 
 @testable import cleave_bench
 
-/// The built program as a user meets it.
+/// The built program as a user runs it.
 @Suite("Program", .serialized)
 struct ProgramTests {
     private static let small = [
@@ -155,7 +155,7 @@ struct ProgramTests {
             with: Data(contentsOf: URL(fileURLWithPath: json)))
         let claims = try #require((object as? [String: Any])?["claims"] as? [[String: Any]])
         #expect(claims.compactMap { $0["id"] as? Int } == Array(1...9))
-        // Those that depend on no clock hold on any machine, in any build.
+        // Claims that depend on no clock hold on any machine, in any build.
         for claim in claims where ![1, 3].contains(claim["id"] as? Int) {
             #expect(claim["holds"] as? Bool == true, "\(claim)")
         }

@@ -1,4 +1,4 @@
-// `cleave-bench report` as a user meets it, and its page as a browser does.
+// `cleave-bench report` as a user runs it, and its page in a browser.
 import Foundation
 import Testing
 
@@ -67,7 +67,7 @@ struct ReportProgramTests {
             .first { FileManager.default.isExecutableFile(atPath: $0) }
     }()
 
-    /// The document as it stands after its scripts have run.
+    /// The document after its scripts have run.
     private func dom(of page: String, in scratch: Scratch) throws -> String {
         let file = try scratch.file("page.html", page.utf8)
         let process = Process()

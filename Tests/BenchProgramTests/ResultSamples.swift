@@ -1,4 +1,4 @@
-/// Small files of each schema that `report` reads, with what a reader must not stumble over.
+/// Small files of each schema that `report` reads, with contents that could confuse a reader.
 enum ResultSamples {
     private static let machine = """
         "machine": {"cpuModel": "Test <CPU>", "kernel": "Linux 9", "architecture": "x86_64",
@@ -67,7 +67,7 @@ enum ResultSamples {
                "bytesWritten": 0}]}]}
         """
 
-    /// - Parameter packets: what older files do not say.
+    /// - Parameter packets: a key that older files lack.
     private static func dpdkRun(_ method: String, warm: Bool, packets: String? = nil) -> String {
         """
         {"op": "enqueue", "ring": "split", "buffers": "mergeable", "method": "\(method)",
@@ -116,7 +116,7 @@ enum ResultSamples {
         ("profile.json", profile), ("dpdk.json", dpdk()), ("ring.json", ring),
         ("parser.json", parser),
     ]
-    /// What the page of all of them draws: device, driver and memory; claims and device; device,
+    /// Charts on the page of all of them: device, driver and memory; claims and device; device,
     /// sharing and stall; stages; enqueue, threads and abi; rings; mixes.
     static let chartCount = 3 + 2 + 3 + 1 + 3 + 1 + 1
     /// Cases; claims and cases; cases, sharing and stall; turns and stages; threads, bars and

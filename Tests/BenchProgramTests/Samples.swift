@@ -3,7 +3,7 @@ import CleaveVirtioNet
 
 @testable import CleaveBench
 
-/// Results that no machine measured, for what is done with results.
+/// Results that no machine measured, for tests of what is done with results.
 enum Samples {
     static func spread(_ value: Double) -> Spread {
         Spread([value * 0.9, value, value * 1.2])!

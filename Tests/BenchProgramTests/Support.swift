@@ -2,7 +2,7 @@ import Foundation
 
 @testable import cleave_bench
 
-/// The root of the package, from where this file lies.
+/// The root of the package, relative to this file.
 let packageRoot: String = {
     var url = URL(fileURLWithPath: #filePath)
     for _ in 0..<3 { url.deleteLastPathComponent() }
@@ -29,21 +29,21 @@ final class Scratch {
     }
 }
 
-/// What a run of the program left.
+/// Result of a run of the program.
 struct Outcome {
     var exitCode: Int32
     var output: String
     var error: String
 }
 
-/// The built program, which lies beside the test bundle.
+/// The built program, which is beside the test bundle.
 enum Program {
     static let path: String = {
         let bundle = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         return bundle.deletingLastPathComponent().appendingPathComponent("cleave-bench").path
     }()
 
-    /// Runs it to its end, in `directory` (the package's root unless said otherwise).
+    /// Runs it to its end, in `directory` (by default the package's root).
     static func run(
         _ arguments: [String], directory: String = packageRoot, shell: String? = nil
     ) throws -> Outcome {

@@ -1,4 +1,4 @@
-// What receiving takes of the driver's memory, against a recount by hand.
+// The driver's memory that receiving takes, against a recount by hand.
 import CleaveTestSupport
 import CleaveVirtioNet
 import Testing
@@ -18,7 +18,7 @@ struct BufferUseTests {
     /// TCP over IPv4 without options.
     private static let headerByteCount = 54
 
-    /// What one packet takes of the driver, by the rules of each method.
+    /// Descriptors and bytes that one packet takes of the driver, by the rules of each method.
     private func recount(_ one: BenchCase, packet: Int) -> (descriptors: Int, held: Int) {
         let size = one.bufferByteCount
         let payload = packet - Self.headerByteCount
@@ -67,7 +67,7 @@ struct BufferUseTests {
             let isAlone = method != .whole && one.effectiveReport != .netHeader
             #expect(result.payload.packets == result.verify.packets, name)
             #expect(result.payload.aloneShare == (isAlone ? 1 : 0), name)
-            // Behind a header, payload lies across the start of no page.
+            // Payload after a header starts on no page border.
             #expect(isAlone || result.payload.pageAligned == 0, name)
             if method == .whole || method == .d {
                 #expect(result.payload.headerAreas == (method == .d ? 1 : 0), name)
@@ -116,7 +116,7 @@ struct BufferUseTests {
             let isSplit = result.split == result.packets
             #expect(isSplit == (result.benchCase.packet != capture), name)
             guard isSplit else {
-                // What is not split lies behind the same descriptor, headers first.
+                // A packet that is not split follows the same descriptor, headers first.
                 #expect(result.payload.aloneShare > 0.5 && result.payload.aloneShare < 1, name)
                 continue
             }

@@ -1,4 +1,4 @@
-// What cannot be measured is said in one line that names what is wrong.
+// A plan that cannot be measured gets one line that names what is wrong.
 import CleaveHost
 import CleaveTestSupport
 import CleaveVirtioNet
@@ -43,7 +43,7 @@ struct PlanTests {
         try one.validate()
         wrong.change(&one)
         #expect(message { try one.validate() }.contains(wrong.testDescription))
-        // The plan says which case it is.
+        // The message names the case.
         var plan = BenchPlan()
         plan.cases = [BenchCase(), one]
         let text = message { try plan.validate() }
@@ -98,7 +98,8 @@ struct PlanTests {
         let cpu = CPUSet.allowed().cpus[0]
         #expect(text { $0.cpus = [4095] }.contains("4095"))
         #expect(text { $0.node = 999 }.contains("999"))
-        // In turns one thread does the work of all RQs, so that only threads need CPUs.
+        // In mode `turns` one thread does the work of all RQs, so that only mode `threads` needs
+        // CPUs.
         let many = text {
             $0.mode = .threads
             $0.cpus = [cpu]

@@ -1,4 +1,4 @@
-// Small runs over all axes: what was carried is what was sent, and the counters add up.
+// Small runs over all axes: packets arrive as they were sent, and the counters add up.
 import CleaveHost
 import CleaveTestSupport
 import CleaveVirtioNet
@@ -88,7 +88,7 @@ struct RunTests {
             } else {
                 #expect(result.split + fallback == result.packets, name)
                 #expect(result.memory.headerBytes == 256 * 128, name)
-                // Two threads claim while one driver retires in turn: slots may run out.
+                // Two threads claim while one driver retires for both: slots may run out.
                 let suffices = report.mode == .turns || setting.rqs == 1
                 if suffices && !setting.isCapture { #expect(result.fallback == [:], name) }
                 if suffices { #expect(result.fallback.keys.allSatisfy { $0 == "notSplittable" }) }
@@ -127,7 +127,8 @@ struct RunTests {
         for (ringSize, packet) in [(1, "64"), (2, "1500"), (4, "9000")] {
             for method in RxMethod.Kind.allCases {
                 var one = BenchCase()
-                // Where headers lead, a packet takes twice the descriptors or more.
+                // With headers in a buffer of their own, a packet takes twice the descriptors or
+                // more.
                 let leads = [.a, .b, .c].contains(method)
                 one.ringSize = leads ? 2 * ringSize : ringSize
                 (one.packet, one.method, one.burst) = (packet, method, 32)

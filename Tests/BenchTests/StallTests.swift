@@ -1,5 +1,5 @@
-// An RQ whose driver stops harvesting: what that does to the others, with either way of giving
-// slots back, beside the model. Single-threaded, so every figure is exact.
+// The effect of an RQ whose driver stops harvesting on the others, with either way of giving slots
+// back, beside the model. Single-threaded, so every figure is exact.
 import CleaveTestSupport
 import CleaveVirtioNet
 import Testing

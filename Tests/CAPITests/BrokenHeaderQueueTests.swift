@@ -13,18 +13,18 @@ extension CFunctions {
         private static let line =
             "1 the driver broke its header queue: packets go whole until it is reset"
 
-        /// Makes the driver say what cannot be.
+        /// Makes the driver write an impossible value.
         private func lie(_ rig: CRig) throws {
             let layout = rig.slots.layout
             if let ring = layout.returnRing {
-                // A slot that there is not, in the first place of the first lap.
+                // A slot that does not exist, in the first entry of the first lap.
                 try #require(rig.host(ring)).storeBytes(of: 64 | 0x8000 << 16, as: UInt32.self)
             } else {
                 try #require(rig.host(layout.control)).storeBytes(of: 0x7000, as: UInt32.self)
             }
         }
 
-        /// What the driver reads in the control words.
+        /// The word that the driver reads in the control words.
         private func word(_ rig: CRig) throws -> UInt32 {
             try #require(rig.host(rig.slots.layout.control))
                 .load(fromByteOffset: HeaderQueueLayout.statusOffset, as: UInt32.self)
@@ -73,7 +73,7 @@ extension CFunctions {
                 #expect(cleave_rq_enqueue_burst(rqs[0], &packets, 1, &events) == 1)
                 #expect(events == 0)
                 for number in 0..<2 { _ = rig.takeSlots(number) }
-                // The next lie is one in any state of the queue.
+                // A value that is impossible in any state of the queue.
                 rig.slots.prepareReset()
                 #expect(cleave_header_queue_reset(rig.headerQueue) == 0)
             }
@@ -97,7 +97,7 @@ extension CFunctions {
                 #expect(cleave_lane_reap(lane, &completion, 1) == 1 && completion.flags == 0)
             }
             #expect(log.lines == [Self.line])
-            // The same of the virtqueue itself.
+            // The same for the virtqueue itself.
             rig.host(rig.driver.virtqueue.driverArea)?.storeBytes(
                 of: 0x7000, toByteOffset: 2, as: UInt16.self)
             for _ in 0..<200 {
@@ -123,7 +123,7 @@ extension CFunctions {
             #expect(enqueue(1, on: rig.rq!) == 1)
             #expect(rig.status.free == 3)
             for _ in 0..<10 { rig.slots.retire(first: 0, count: 4) }
-            // Slot 0 is with the driver; the others are here.
+            // Slot 0 is the driver's; the others are the device's.
             #expect(rig.status.free == 4)
             #expect(rig.status.free <= 64 && rig.status.broken == 0)
         }

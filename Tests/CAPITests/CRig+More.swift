@@ -1,4 +1,4 @@
-// What single suites add to the rig: engines over its drivers, and a guest that sends.
+// Additions to the rig for single suites: engines over its drivers, and a guest that sends.
 import CCleave
 import CleaveGuestDriver
 import CleaveTestSupport
@@ -24,7 +24,7 @@ extension CRig {
         return (result, handle)
     }
 
-    /// A transmit queue over the ring of the first driver, whose buffers are none to send.
+    /// A transmit queue over the ring of the first driver, whose buffers cannot be sent.
     var txqConfig: cleave_txq_config {
         var config = cleave_txq_config()
         config.struct_size = UInt32(MemoryLayout<cleave_txq_config>.size)

@@ -6,10 +6,10 @@ import CleaveVirtioNet
 import Glibc
 import Testing
 
-/// All tests of the C functions: one after the other, since the table of handles is one.
+/// All tests of the C functions: one after the other, since there is one table of handles.
 @Suite("C functions", .serialized) struct CFunctions {}
 
-/// Handles arrive typed as C has them.
+/// Handles come typed as in C.
 typealias Handle = OpaquePointer
 
 /// The sentence about the last failure on a handle.
@@ -84,7 +84,7 @@ final class CRig {
     }
 
     deinit {
-        // Twice is refused and harmless.
+        // The second destroy is refused and harmless.
         for handle in [rq] where handle != nil { cleave_rq_destroy(handle) }
         cleave_header_queue_destroy(headerQueue)
         cleave_memory_destroy(memory)
@@ -112,7 +112,7 @@ final class CRig {
         return try made { cleave_header_queue_create(memory, &config, $0) }
     }
 
-    /// What an RQ over driver `number` is made from.
+    /// Configuration of an RQ over driver `number`.
     func config(_ number: Int) -> cleave_rq_config {
         let queue = drivers[number].virtqueue
         let driver = drivers[number].configuration
@@ -156,7 +156,7 @@ final class CRig {
         return counters
     }
 
-    /// Takes what arrived at driver `number`, as bytes.
+    /// Takes the packets that arrived at driver `number`, as bytes.
     func harvest(_ number: Int = 0) -> [[UInt8]] {
         var packets: [[UInt8]] = []
         let driver = drivers[number]

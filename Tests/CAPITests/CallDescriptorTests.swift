@@ -7,11 +7,11 @@ import Glibc
 import Testing
 
 extension CFunctions {
-    /// What a front end may pass as call descriptor, in every place that takes one.
+    /// Everything that a front end may pass as call descriptor, in every place that takes one.
     @Suite("Call descriptors") struct CallDescriptorTests {
         private let peer = PeerDescriptors()
 
-        /// Creates what has a `call_fd`, and ends it again.
+        /// Creates an object that has a `call_fd`, and ends it again.
         /// - Returns: the result, and the sentence if it failed.
         private func create(_ place: String, _ descriptor: Int32) throws -> (Int32, String) {
             let rig = try CRig()
@@ -55,8 +55,8 @@ extension CFunctions {
             #expect(result == -EINVAL && text.hasSuffix("call_fd is -1"))
         }
 
-        /// Places one packet on a queue that calls through `descriptor`, on a thread whose end the
-        /// caller waits for: a test of what must not block.
+        /// Places one packet on a queue that calls through `descriptor`, on a thread that the
+        /// caller waits for: a test of calls that must not block.
         private func place(_ descriptor: Int32) throws -> (
             events: UInt32, counters: cleave_counters
         ) {

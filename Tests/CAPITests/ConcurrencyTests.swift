@@ -9,8 +9,8 @@ import Testing
 
 extension CFunctions {
     @Suite("Threads and re-entry") struct ConcurrencyTests {
-        /// What calls on a queue give while a call on it is under way: the log callback is where a
-        /// test can be sure of that.
+        /// Results of calls on a queue while a call on it is under way: a test can be sure of that
+        /// inside the log callback.
         private func duringCall(_ body: @escaping (Handle) -> Void) throws {
             let log = CallbackLog()
             let rig = try CRig(context: log.callbacks(level: CLEAVE_LOG_ERROR))

@@ -9,7 +9,7 @@ extension CFunctions {
     @Suite("Configurations") struct ConfigTests {
         private typealias Change = @Sendable (inout cleave_rq_config, CRig) -> Void
 
-        /// What may not be asked of an RQ, what it gives, and a part of the sentence.
+        /// Configurations that an RQ refuses, the result, and a part of the sentence.
         private static let refused: [(change: Change, result: Int32, words: String)] = [
             ({ config, _ in config.flags = 1 << 6 }, -EINVAL, "flags 0x40"),
             (
@@ -79,7 +79,7 @@ extension CFunctions {
                 #expect(cleave_rq_create(rig.memory, &rig.config, &rq) == result, "\(words)")
                 #expect(rq == nil)
                 #expect(lastError(rig.memory).contains(words), "\(lastError(rig.memory))")
-                // Nothing holds on to the memory.
+                // Nothing keeps the memory in use.
                 #expect(cleave_header_queue_destroy(rig.headerQueue) == 0)
                 #expect(cleave_memory_destroy(rig.memory) == 0)
             }

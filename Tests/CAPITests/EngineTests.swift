@@ -119,7 +119,7 @@ extension CFunctions {
             #expect(cleave_engine_drain(engine, 1) == -ETIMEDOUT)
             #expect(lastError(engine) == "packets were left after 1 ms")
             #expect(cleave_engine_stop(engine) == 0)
-            // The thread delivered as many as there are buffers, or had not begun.
+            // The thread filled all buffers, or had not begun.
             var received = rig.harvest().count
             #expect(received == 0 || received == 4)
             while cleave_lane_turn(lane) > 0 { received += rig.harvest().count }

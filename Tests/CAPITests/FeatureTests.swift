@@ -12,7 +12,7 @@ private func bits(_ features: VirtioFeatures) -> [VirtioFeatures] {
     (0..<64).map { VirtioFeatures(rawValue: 1 << UInt64($0)) }.filter { features.contains($0) }
 }
 
-/// With what virtio 1.4 says that a bit needs.
+/// With the bits that virtio 1.4 says that it needs.
 private func withNeeded(_ bit: VirtioFeatures) -> VirtioFeatures {
     var features = bit
     if bit == .guestECN { features.insert(.guestTSO4) }
@@ -47,7 +47,7 @@ private struct Asking: Sendable {
         ]
     }()
 
-    /// The packet in a set: checksum from behind the IP header on.
+    /// The packet in a set: checksum from the end of the IP header on.
     func packet(in set: PacketSet) -> cleave_packet {
         set.add(frame)
         var packet = set.packets[set.packets.count - 1]
@@ -64,7 +64,7 @@ private struct Asking: Sendable {
 
 extension CFunctions {
     @Suite("Features") struct FeatureTests {
-        /// What the header says of each bit alone.
+        /// How the header classes each bit alone.
         private enum Fate { case obeyed, ignored, refused }
 
         private static func fate(_ bit: Int) -> Fate {
@@ -218,7 +218,7 @@ extension CFunctions {
                 #expect(arrived.csumOffset == packet.csum_offset)
                 #expect(arrived.gsoType == packet.gso_type)
                 #expect(arrived.gsoSize == packet.gso_size)
-                // Without the bit, with everything that it needs.
+                // Without the bit, but with everything that it needs.
                 let without = try deliver(
                     asking, needed.subtracting(asking.needed), ring, byEngine: byEngine)
                 #expect(without.header == nil && without.dropped == 1, "\(asking.needed)")
@@ -228,7 +228,7 @@ extension CFunctions {
         @Test("A hash arrives where it was negotiated", arguments: [false, true])
         func hash(isNegotiated: Bool) throws {
             let rig = try CRig()
-            // The driver reads headers of 12 bytes: the 8 behind them are looked at as they are.
+            // The driver reads headers of 12 bytes: the 8 after them are read as they are.
             if isNegotiated { rig.config.features |= VirtioFeatures.hashReport.rawValue }
             let rq = try rig.attach()
             let set = PacketSet()

@@ -105,7 +105,7 @@ extension CFunctions {
             #expect(cleave_rq_stop(first, &rig.base) == 0)
             #expect(cleave_rq_destroy(first) == 0)
             #expect(rig.base & 0x7fff == 5)
-            // Whoever read those events died before it called.
+            // The caller that read those events died before it called the driver.
             rig.sleep()
             let second = try receiver(rig)
             #expect(enqueue(second, 0) == 0)

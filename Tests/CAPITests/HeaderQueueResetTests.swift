@@ -45,14 +45,14 @@ extension CFunctions {
             let rqs = try makeRQs(rig, [0, 1])
             enqueue(5, on: rqs[0])
             rig.slots.prepareReset()
-            // RQs run until they are held.
+            // RQs run until the reset pauses them.
             enqueue(2, on: rqs[1])
             let claimed = rig.status.claimed
             #expect(cleave_header_queue_reset(rig.headerQueue) == 0)
             #expect(rig.status.free == 0)
             #expect(rig.status.claimed == claimed)
             enqueue(3, on: rqs[1])
-            // What was reported before is there still.
+            // Packets that were reported before are still there.
             let first = rig.takeSlots(0)
             let second = rig.takeSlots(1)
             #expect(first == [0, 1, 2, 3, 4])
@@ -140,7 +140,7 @@ extension CFunctions {
             var result: Int32 = 0
             log.during = {
                 result = cleave_header_queue_reset(rig.headerQueue)
-                // Nothing is kept of what it had taken.
+                // Nothing remains of the slots that it had taken.
                 #expect(rig.status.free == 64)
             }
             rig.host(rig.driver.virtqueue.driverArea)?.storeBytes(
@@ -168,7 +168,7 @@ extension CFunctions {
             nonisolated(unsafe) let handle = engine
             let result = Atomic<Int32>(1)
             let thread = try PinnedThread(name: "drain", cpu: nil) {
-                // Refused while the test itself looks.
+                // Refused while the test itself reads.
                 var drained = -EBUSY
                 while drained == -EBUSY { drained = cleave_engine_drain(handle, 100_000) }
                 result.store(drained, ordering: .relaxed)
@@ -198,7 +198,7 @@ extension CFunctions {
             #expect(cleave_engine_start(engine) == 0)
             let placed = rqs.map { _ in PlacedCount() }
             let strange = PlacedCount()
-            // SAFETY: tokens, used while what they stand for is there.
+            // SAFETY: tokens, used while their objects exist.
             nonisolated(unsafe) let tokens = (rqs: rqs, queue: rig.headerQueue)
             let slots = rig.slots
             var threads = try (0..<2).map { number in
@@ -250,7 +250,7 @@ extension CFunctions {
             for rq in rqs { #expect(cleave_rq_destroy(rq) == 0) }
         }
 
-        /// An engine whose thread is kept within a turn: the call of its driver blocks.
+        /// An engine whose thread is kept within a poll: the call of its driver blocks.
         private final class StuckEngine {
             let rig: CRig
             let engine: Handle
@@ -272,7 +272,7 @@ extension CFunctions {
                 let set = PacketSet()
                 set.add(TestFrames.udp4([7]))
                 #expect(cleave_lane_submit(lane, set.packets, 1) == 1)
-                // Published: what is left of the turn is the call.
+                // Published: only the call is left of the poll.
                 while rig.driver.harvest() == 0 { PinnedThread.yield() }
                 rig.driver.finish()
             }
@@ -285,7 +285,7 @@ extension CFunctions {
                 let thread = try PinnedThread(name: "waiting", cpu: nil) {
                     result.store(call(), ordering: .relaxed)
                 }
-                // It has taken the lane, and once the table is free again all else.
+                // It has taken the lane and, once the table is free again, everything else.
                 var completion = cleave_completion()
                 while cleave_lane_reap(lane, &completion, 1) >= 0
                     && result.load(ordering: .relaxed) == 1
@@ -294,7 +294,7 @@ extension CFunctions {
                 }
                 _ = lastError(lane)
                 body()
-                // It waits for the end of the turn.
+                // It waits for the end of the poll.
                 #expect(result.load(ordering: .relaxed) == 1)
                 var count: UInt64 = 0
                 #expect(read(event.fileDescriptor, &count, 8) == 8)
@@ -311,7 +311,8 @@ extension CFunctions {
             let result = try stuck.during({ cleave_header_queue_reset(queue) }) {
                 let other = try? CRig(method: Self.method)
                 #expect(other?.status.free == 64)
-                // Calls on what it holds are refused, and nothing more is made over the queue.
+                // Calls on handles that it holds are refused, and nothing more is made over the
+                // queue.
                 #expect(cleave_lane_turn(stuck.lane) == -EBUSY)
                 #expect(cleave_engine_drain(stuck.engine, 0) == -EBUSY)
                 var rq: Handle?

@@ -125,7 +125,8 @@ extension CFunctions {
                 { $0.csum_start = 1 }, { $0.csum_offset = 1 }, { $0.hash_value = 1 },
                 { $0.hash_report = 1 },
             ] {
-                // Taken: what the driver did not agree to is left out, or drops the packet.
+                // Accepted: fields that the driver did not negotiate are left out, or drop the
+                // packet.
                 #expect(refused(change).0 == 1)
             }
             #expect(rig.counters.packets == 5)
@@ -202,7 +203,7 @@ extension CFunctions {
                 }
             }
             #expect(create(0) == -EINVAL)
-            // As many as the first published version had.
+            // The size of the first published version.
             let least = cleave_rq_config.firstByteCount
             #expect(create(least - 1) == -EINVAL)
             #expect(lastError(rig.memory).contains("struct_size is \(least - 1)"))

@@ -1,9 +1,9 @@
-// The binary interface as it is recorded: what programs built earlier rely on. The record is made
-// of the header, so a new structure, member or constant is in it without anybody's help.
+// The recorded binary interface, which programs built earlier rely on. The record is made from the
+// header, so that it has a new structure, member or constant by itself.
 import Foundation
 import Testing
 
-/// The public header, read as far as its layout needs.
+/// The public header, parsed as far as its layout needs.
 private struct Header {
     /// Structures and their members, in order.
     var structures: [(name: String, members: [String])] = []
@@ -22,7 +22,7 @@ private struct Header {
         constants += code.matches(of: /(?m)^#define (CLEAVE_\w+) +[\d(]/).map { String($0.1) }
     }
 
-    /// The name that a declaration gives: of a function pointer, an array, or anything else.
+    /// The name in a declaration of a function pointer, an array, or anything else.
     private static func member(_ declaration: Substring) -> String? {
         let name =
             declaration.firstMatch(of: /\(\*(\w+)\)/)?.1

@@ -1,5 +1,5 @@
-// The library as a user gets it: what it needs, what it shows, what compilers make of its header.
-// `make test` builds it before it runs the tests.
+// The library as a user gets it: its dependencies, its symbols, and its header under several
+// compilers. `make test` builds it before it runs the tests.
 import Foundation
 import Testing
 

@@ -14,11 +14,11 @@ private func now() -> Double {
 }
 
 extension CFunctions {
-    /// When things end, and what is left of them then.
+    /// When objects end, and what is left of them then.
     @Suite("Lifetimes") struct LifetimeTests {
         @Test("One limit of RQs holds for the header, the engine and what it says")
         func queueLimit() throws {
-            // Memory that the kernel need not be asked about, queue by queue.
+            // Memory without questions to the kernel, queue by queue.
             let allocator = WatchfulAllocator()
             let rig = try CRig(context: allocator.callbacks, pages: .small)
             let most = Int(CLEAVE_MAX_ENGINE_QUEUES)
@@ -76,7 +76,7 @@ extension CFunctions {
             }
             starter.join()
             turner.join()
-            // Whatever the threads left: a turn takes some of it, as long as there is any.
+            // A lane's poll takes some of what the threads left, as long as there is any.
             for _ in 0...sent where cookies.count < sent {
                 _ = cleave_lane_turn(lane)
                 collect()
@@ -165,7 +165,7 @@ extension CFunctions {
             for _ in 0..<60 {
                 let allocator = WatchfulAllocator()
                 let rig = try CRig(context: allocator.callbacks)
-                // SAFETY: tokens; calls on what is gone are refused.
+                // SAFETY: tokens; calls on destroyed objects are refused.
                 nonisolated(unsafe) let rq = try rig.attach()
                 let engine = try #require(rig.makeEngine([rig.config]).engine)
                 nonisolated(unsafe) let lane = try made { cleave_engine_get_lane(engine, 0, $0) }
@@ -211,7 +211,7 @@ extension CFunctions {
                 #expect(cleave_txq_destroy(txq) == -EBUSY)
                 #expect(lastError(txq) == "\(out) packets are out")
                 #expect(cleave_txq_stop(txq, nil) == -EBUSY)
-                // It is as it was: packets can be looked at and completed.
+                // The queue is unchanged: packets can be read and completed.
                 #expect(packets[2].data.load(as: UInt8.self) == TestFrames.udp4([2])[0])
                 #expect(cleave_txq_complete(txq, 1, nil) == 0)
             }

@@ -1,5 +1,5 @@
-// The man pages beside the header: every function has a page that says what the header says, and
-// the pages are in order.
+// The man pages beside the header: every function has a page that agrees with the header, and the
+// pages are in order.
 import CCleave
 import Foundation
 import Testing
@@ -25,7 +25,7 @@ struct ManualPage {
         }
     }
 
-    /// What the section NAME lists: `apropos` finds the page by it.
+    /// Names in the section NAME, by which `apropos` finds the page.
     var listed: [String] {
         let line = sections["NAME", default: []].joined(separator: " ")
         return line.split(separator: " \\-")[0].split(separator: ",")
@@ -48,7 +48,7 @@ struct ManualPage {
         return lines.map(Self.plain).joined(separator: "\n") + "\n"
     }
 
-    /// All words, whatever they look like.
+    /// All words, in any font.
     var words: Set<Substring> {
         Set(
             sections.values.joined().flatMap {
@@ -155,7 +155,7 @@ struct ManualTests {
     func rendering(path: String) throws {
         let (code, warnings) = try LibraryTests.run("groff -man -ww -z \(path)")
         #expect(code == 0 && warnings == "", "\(warnings)")
-        // As wide as `man` makes them there.
+        // The width that `man` uses for 80 columns.
         let (_, text) = try LibraryTests.run(
             "groff -man -Tascii -P-c -P-b -P-u -rLL=78n \(path)")
         let lines = text.split(separator: "\n")

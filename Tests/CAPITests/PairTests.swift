@@ -1,5 +1,5 @@
-// Every pair of public calls on related handles, from two threads. Made of the list of functions
-// in the header, so that a new one is in it without anybody's help. `make test-tsan` runs it under
+// Every pair of public calls on related handles, from two threads. Made from the list of functions
+// in the header, so that a new one takes part by itself. `make test-tsan` runs it under
 // ThreadSanitizer.
 import CCleave
 import CleaveGuestDriver
@@ -13,7 +13,7 @@ import Testing
 /// A guest and one handle of each kind, all made from each other as far as that can be.
 private final class World: @unchecked Sendable {
     // SAFETY: handles are tokens that any thread may use; the rest is set up before there are
-    // threads, and looked at after they have ended.
+    // threads, and read after they have ended.
 
     private let allocator = WatchfulAllocator()
     let rig: CRig
@@ -25,7 +25,7 @@ private final class World: @unchecked Sendable {
     private let frameByteCount: Int
 
     init() throws {
-        // Memory that the kernel need not be asked about: hundreds of these are made.
+        // Memory without questions to the kernel: hundreds of these are made.
         rig = try CRig(
             size: 32, method: .headerQueue(.usedElement), slotReturn: .ring, drivers: 3,
             context: allocator.callbacks, pages: .small)
@@ -33,7 +33,7 @@ private final class World: @unchecked Sendable {
         rq = try made { [rig] in cleave_rq_create(rig.memory, &first, $0) }
         engine = try #require(rig.makeEngine([rig.config(1)], capacity: 64).engine)
         lane = try made { [engine] in cleave_engine_get_lane(engine, 0, $0) }
-        // Over what the third driver posted: buffers that a transmit queue may not read.
+        // Over the buffers of the third driver, which a transmit queue may not read.
         var config = rig.txqConfig
         let third = rig.config(2)
         config.descriptor_area = third.descriptor_area
@@ -55,7 +55,7 @@ private final class World: @unchecked Sendable {
         return packet
     }
 
-    /// Ends everything, children first, whatever the calls left; each is gone afterwards.
+    /// Ends everything, children first, whatever the calls left; afterwards no handle is valid.
     func end() {
         let all: [(Handle?, (Handle?) -> Int32)] = [
             (txq, { cleave_txq_destroy($0) }), (rq, { cleave_rq_destroy($0) }),
@@ -76,7 +76,7 @@ extension CFunctions {
     @Suite("Every pair of calls") struct PairTests {
         private typealias Call = @Sendable (World) -> Int32
 
-        /// Creates something, and ends it if it came to be.
+        /// Creates something, and ends it if that succeeded.
         private static func passing(
             _ create: (UnsafeMutablePointer<Handle?>) -> Int32, _ destroy: (Handle?) -> Int32
         ) -> Int32 {
@@ -88,8 +88,8 @@ extension CFunctions {
             return ended
         }
 
-        /// What each function of the header is called with. Those without a handle have none of
-        /// their own to meet on, but may meet on what the library keeps.
+        /// The call of each function of the header. Functions without a handle have none of their
+        /// own to meet on, but may meet on the library's shared state.
         private static let calls: [String: Call] = [
             "cleave_abi_version": { _ in Int32(truncatingIfNeeded: cleave_abi_version()) },
             "cleave_version": { _ in cleave_version() == nil ? -1 : 0 },
@@ -239,11 +239,11 @@ extension CFunctions {
             #expect(exported == Self.earlierNames.union(Self.calls.keys))
         }
 
-        /// What calls that meet may give.
+        /// Results that calls may have when they meet.
         private static let allowed: Set = [-EBUSY, -EBADF, -ESHUTDOWN, -ETIMEDOUT]
         private static let roundCount = 8
 
-        /// Runs a call some times; gives the first result that may not be.
+        /// Runs a call several times; gives the first result that is not allowed.
         private static func run(
             _ call: Call, _ world: World, _ ready: borrowing Atomic<Int>
         ) -> Int32? {

@@ -178,7 +178,7 @@ extension CFunctions {
     }
 }
 
-/// What the log callback was given.
+/// The arguments of the log callback.
 final class CallbackLog: @unchecked Sendable {
     // SAFETY: used by one thread in each test.
     private(set) var lines: [String] = []

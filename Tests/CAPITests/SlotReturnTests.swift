@@ -16,8 +16,8 @@ extension CRig {
         return status
     }
 
-    /// Takes what arrived at driver `number` and keeps the slots.
-    /// - Returns: the slot of each packet; nil where it came whole.
+    /// Takes the packets that arrived at driver `number` and keeps their slots.
+    /// - Returns: the slot of each packet; nil if it came whole.
     func takeSlots(_ number: Int = 0) -> [Int?] {
         let driver = drivers[number]
         let layout = slots.layout
@@ -99,7 +99,7 @@ extension CFunctions {
         @Test("A slot that there is not breaks the queue")
         func noSuchSlot() throws {
             let rig = try rig(.ring)
-            // The first place of the second lap.
+            // The first entry of the second lap.
             rig.host(try #require(rig.slots.layout.returnRing))?
                 .storeBytes(of: 64 | 0x8001 << 16, as: UInt32.self)
             #expect(enqueue(1, on: rig.rq!) == 1)
@@ -132,7 +132,7 @@ extension CFunctions {
             }
             #expect(create(31) == -EINVAL)
             #expect(create(32) == 0)
-            // What is behind the members that the program knows is not looked at.
+            // Bytes after the members that the program knows are ignored.
             for cut in 33...size { #expect(create(cut) == -EINVAL) }
             #expect(lastError(rig.memory) == "config->returns is not inside a memory region")
             #expect(create(size + 1) == -E2BIG)

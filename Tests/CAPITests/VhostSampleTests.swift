@@ -1,5 +1,5 @@
 // The example backend on DPDK, as a process of its own: with DPDK's virtio-user as its guest, and
-// with a front end of ours that asks what virtio-user does not.
+// with our own front end, which sends requests that virtio-user does not.
 import Foundation
 import Testing
 

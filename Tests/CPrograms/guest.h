@@ -1,4 +1,4 @@
-/* What the C programs that try the library have in common: how they complain, and a guest's memory.
+/* Common parts of the C programs that try the library: how they complain, and a guest's memory.
  * Nothing of Cleave's but cleave.h is used; C99 and C++11. */
 #ifndef GUEST_H
 #define GUEST_H
@@ -33,7 +33,7 @@ struct guest {
     unsigned char buffers[RING][BUFFER];
 };
 
-/* Begins anew: all buffers are posted, `length` bytes of each, with the flags of a descriptor; all
+/* Starts over: all buffers are posted, `length` bytes of each, with the flags of a descriptor; all
  * slots are given. */
 static void post(struct guest *guest, uint32_t length, uint64_t flags) {
     int i;

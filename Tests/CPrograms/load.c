@@ -1,4 +1,4 @@
-/* Milliseconds that loading a shared library takes a process that has none of it yet. */
+/* Prints the milliseconds of loading a shared library into a process that has none of it yet. */
 #define _POSIX_C_SOURCE 200809L
 #include <dlfcn.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* What a program does to the process that libcleave lives in: it forks while other threads create
- * and destroy, it has no descriptor left, its threads have small stacks. */
+/* What a program may do to the process that libcleave is in: fork while other threads create and
+ * destroy, run out of descriptors, use small stacks. */
 #define _GNU_SOURCE
 #include <cleave.h>
 #include <errno.h>
@@ -42,7 +42,7 @@ static cleave_rq_config rq_config(struct guest *guest) {
     return config;
 }
 
-/* Everything once; 0, or the line of the first call that failed. */
+/* Calls everything once; 0, or the line of the first call that failed. */
 static int use_everything(void) {
 #define TRY(expression, wanted) do { if ((expression) != (wanted)) return __LINE__; } while (0)
     struct guest *guest = new_guest();
@@ -148,7 +148,7 @@ static void fork_among_threads(void) {
     for (int i = 0; i < FORKS; i++) {
         const pid_t child = fork();
         if (child == 0) {
-            /* The parent's handle is none here; the child makes its own. */
+            /* The parent's handle is stale here; the child makes its own. */
             alarm(20);
             if (cleave_context_destroy(context) != -EBADF) _exit(1);
             _exit(use_everything() == 0 ? 0 : 2);

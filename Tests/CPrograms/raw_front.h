@@ -104,7 +104,7 @@ static uint64_t set(struct front *f, uint32_t request, uint64_t value) {
     return ask(f, (struct message){.request = request, .size = 8, .u64 = value}, NULL, 0);
 }
 
-/* What the backend knows a ring of ours by. */
+/* The backend's number of a ring of ours. */
 static unsigned number_of(unsigned index) { return index < 2 ? index : second + index - 2; }
 
 static uint64_t set_ring(struct front *f, uint32_t request, unsigned index, unsigned number) {
@@ -116,7 +116,7 @@ static uint64_t set_ring(struct front *f, uint32_t request, unsigned index, unsi
     return 0;
 }
 
-/* The reply to a request comes before rings change: that to a second one comes after. */
+/* The reply to a request comes before rings change; the reply to a second one comes after. */
 static void enable(struct front *f, unsigned index, unsigned on) {
     set_ring(f, SET_ENABLE, index, on);
     get(f, GET_FEATURES);
@@ -214,7 +214,7 @@ static void send_packet(struct front *f, unsigned pair) {
     post(f, r, NET_HEADER + FRAME, false);
 }
 
-/* Whether the packet that was sent last comes back on a pair. */
+/* Whether the packet sent last comes back on a pair. */
 static bool comes_back(struct front *f, unsigned pair, int milliseconds) {
     struct ring *r = &f->ring[2 * pair];
     for (int i = 0; i < 10 * milliseconds; i++) {
@@ -265,7 +265,7 @@ static void open_socket(struct front *f) {
     CHECK(connect(f->socket, (struct sockaddr *)&address, sizeof address) == 0, "no backend");
 }
 
-/* Of a packed ring: place, and the number of the lap from its first bit. */
+/* A packed ring's position: offset, and the lap's number from its first bit. */
 static unsigned position(uint16_t count) {
     return packed ? count % SIZE | (count / SIZE % 2 == 0 ? 0x8000u : 0) : count;
 }
@@ -289,13 +289,14 @@ static void join(struct front *f) {
         set_call(f, i, r->call);
         set_ring(f, SET_NUM, i, SIZE);
         set_ring(f, SET_BASE, i, position(r->seen));
-        /* Nobody looks at the kick descriptor. */
+        /* Nobody reads the kick descriptor. */
         CHECK(ask(f, addresses, NULL, 0) == 0 && ask(f, kick, &r->call, 1) == 0, "ring %u", i);
         enable(f, i, 1);
     }
 }
 
-/* Every packet came back, and a backend completes what it took before that: all sent is used. */
+/* Every packet came back, and a backend completes what it took before that: every sent buffer is
+ * used. */
 static void reap(struct front *f) {
     for (unsigned i = 1; i < RINGS; i += 2) {
         while (take(f, &f->ring[i]) != NULL) continue;

@@ -18,7 +18,7 @@ static void check_offers(struct front *f) {
     CHECK(get(f, GET_QUEUE_NUM) == PAIRS_TOLD, "number of pairs");
 }
 
-/* A front end that begins to migrate hears a refusal. */
+/* A front end that begins to migrate gets a refusal. */
 static void check_log(struct front *f) {
     join(f);
     exchange(f, 3);
@@ -28,13 +28,13 @@ static void check_log(struct front *f) {
     exchange(f, 3);
 }
 
-/* Packets on both pairs, round the rings more than once. */
+/* Packets on both pairs, more than once around the rings. */
 static void check_pairs(struct front *f) {
     join(f);
     exchange(f, 5 * SIZE + 3);
 }
 
-/* The second pair is the last that the backend tells of. */
+/* The second pair is the last that the backend offers. */
 static void check_last_pair(struct front *f) {
     second = 2 * (PAIRS_TOLD - 1);
     check_pairs(f);
@@ -72,7 +72,7 @@ static void check_call(struct front *f) {
 static void check_memory(struct front *f) {
     join(f);
     exchange(f, SIZE + 3);
-    /* Buffers that wait are posted anew, in a region that the backend gets to know next. */
+    /* Waiting buffers are posted anew, in a region that the backend learns of next. */
     for (unsigned i = 0; i < RINGS; i += 2) f->ring[i].next = f->ring[i].seen;
     f->region_count = 2;
     fill(f);
@@ -80,7 +80,7 @@ static void check_memory(struct front *f) {
     exchange(f, 2 * SIZE + 3);
 }
 
-/* Leaves with the rings' positions, returns with them; then leaves without a word. */
+/* Leaves with the rings' positions and returns with them; then leaves without notice. */
 static void check_return(struct front *f) {
     join(f);
     exchange(f, SIZE + 3);

@@ -1,5 +1,6 @@
-/* Everything of cleave.h that can be seen from C: sizes, every function, every kind of refusal.
- * Includes nothing of Cleave but cleave.h; compiled as C and as C++, by every compiler there is. */
+/* Everything of cleave.h that can be tested from C: sizes, every function, every kind of refusal.
+ * Includes nothing of Cleave but cleave.h; compiled as C and as C++, by every compiler available.
+ * */
 #include <cleave.h>
 #include <errno.h>
 #include <stdio.h>
@@ -8,7 +9,7 @@
 
 #include "guest.h"
 
-/* A negative array size if the layout that was published drifts. */
+/* A negative array size if the layout changes from the published one. */
 #define SAME(name, left, right) typedef char name[(left) == (right) ? 1 : -1]
 SAME(packet_size, sizeof(cleave_packet), 40);
 SAME(packet_length, offsetof(cleave_packet, length), 8);
@@ -149,7 +150,7 @@ static void queue_level(cleave_memory *memory, struct guest *guest, cleave_heade
     EXPECT(cleave_rq_enqueue_burst(rq, packets, 1, &events), -EBADF);
 }
 
-/* The guest's buffers as readable ones: a packet behind its net header, then a broken one. */
+/* The guest's buffers as readable ones: a packet after its net header, then a broken one. */
 static void transmit(cleave_memory *memory, struct guest *guest) {
     cleave_txq_config config;
     cleave_txq_counters counters;

@@ -1,4 +1,4 @@
-// An RQ that goes on where another device, or the RQ itself, stopped: the driver may have missed a
+// An RQ that resumes where another device, or the RQ itself, stopped: the driver may have missed a
 // call.
 import CleaveEngine
 import CleaveGuestDriver
@@ -40,7 +40,7 @@ struct FirstCallTests {
         deliver(4, engine)
         #expect(driver.harvest() == 4)
         driver.finish()
-        // It sleeps until entry 4, and nobody hears the call for that.
+        // It sleeps until entry 4, and the call for that gets lost.
         driver.setInterrupts(true)
         deliver(1, engine)
         let isLost = event.drain()
@@ -62,7 +62,7 @@ struct FirstCallTests {
             let second = event.drain()
             #expect(!early && first && !second)
         }
-        // A pause is no start: the RQ knows what it called for.
+        // A pause is no start: the RQ knows for which entry it called last.
         try engine.pause(0)
         try engine.resume(0)
         deliver(1, engine)

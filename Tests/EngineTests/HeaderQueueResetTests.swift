@@ -1,5 +1,5 @@
-// A header queue is reset while its RQs run and its drivers have slots: nobody writes those before
-// they are done with, wherever the cursors stand, and then all slots are there again.
+// A header queue is reset while its RQs run and its drivers have slots: nobody writes those slots
+// before the drivers are done with them, whatever the cursors, and then all slots are there again.
 import CleaveTestSupport
 import Testing
 
@@ -7,7 +7,7 @@ import Testing
 @testable import CleaveGuestDriver
 @testable import CleaveVirtioNet
 
-/// A device with two RQs that share one header queue, turned by hand.
+/// A device with two RQs that share one header queue, polled by hand.
 private final class Device {
     static let slotCount = 8
     let driverQueue: DriverHeaderQueue
@@ -53,7 +53,7 @@ private final class Device {
         self.drivers = drivers
     }
 
-    /// What a further RQ is made from, with a header queue of its own.
+    /// Configuration of a further RQ, with a header queue of its own.
     func anotherQueue() throws -> RxQueueConfiguration {
         let driver = try RxDriver(drivers[0].configuration, in: space)
         driver.refill()
@@ -122,10 +122,10 @@ struct HeaderQueueResetTests {
             let free = device.deviceQueue.freeCount
             device.deliver(0, reported)
             device.driverQueue.prepareReset()
-            // RQs run until they are held.
+            // RQs run until the reset pauses them.
             device.deliver(1, 8)
             device.engine.reset(device.deviceQueue)
-            // And go on before the driver gives slots again.
+            // And resume before the driver gives slots again.
             device.deliver(1, 8)
             let slots = try device.harvest(0) + device.harvest(1)
             try #require(Set(slots).count == slots.count && slots.count >= min(reported, free))
@@ -202,7 +202,7 @@ struct HeaderQueueResetTests {
             device.claimer.report(&slot, 1)
             // Near the ends of 15 and 16 bits.
             if (lap + 2) & 0x7fff <= 4 {
-                // The slot is the driver's: were it to reset the queue now, nothing is free.
+                // The slot is the driver's: if it reset the queue now, nothing would be free.
                 let ring = try #require(
                     space.memory.translate(driver.layout.returnRing!, byteCount: 4))
                 let entry = ring.load(as: UInt32.self)

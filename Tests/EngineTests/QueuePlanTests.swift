@@ -1,4 +1,4 @@
-// Which RQ runs where, which RQs share a header queue, and what an engine cannot do.
+// Which RQ runs on which CPU, which RQs share a header queue, and what an engine cannot do.
 import CleaveGuestDriver
 import CleaveHost
 import CleaveTestSupport
@@ -151,7 +151,7 @@ struct QueuePlanTests {
         let place = QueuePlan.Place(cpu: nil, node: QueuePlan(unpinned: 1).places[0].node)
         #expect(try engine.add(queue, at: place) == 7)
         #expect(engine.place(7) == place)
-        // A queue that is none leaves the RQ reset.
+        // A reset with an invalid queue leaves the RQ reset.
         try engine.reset(7)
         var wrong = queue
         wrong.virtqueue.size = 3

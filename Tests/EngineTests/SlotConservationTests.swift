@@ -7,7 +7,7 @@ import Testing
 @testable import CleaveGuestDriver
 @testable import CleaveVirtioNet
 
-/// A device with RQs that share one header queue, turned by hand.
+/// A device with RQs that share one header queue, polled by hand.
 private final class Device {
     static let slotCount = 16
     let space: GuestSpace
@@ -22,7 +22,7 @@ private final class Device {
     private(set) var held: [Int: Int] = [:]
     /// Slots that drivers have retired.
     private(set) var retired = 0
-    /// Slots that were claimed by a thread that stands still: no RQ ever reports them.
+    /// Slots that were claimed by a thread that has stopped: no RQ ever reports them.
     private var standing: [Int] = []
     private let port = MockPort()
     private var refs: [PacketRef]
@@ -118,7 +118,7 @@ private final class Device {
         index.storeBytes(of: 0x7000, as: UInt16.self)
     }
 
-    /// Takes what the RQ had reported when it stopped, and puts another driver in its place.
+    /// Takes the packets that the RQ had reported when it stopped, and replaces its driver.
     private func renew(_ rq: Int) throws -> RxQueueConfiguration {
         while try harvest(rq) > 0 {}
         let driver = try Self.driver(space, driverQueue, report, format)
@@ -139,7 +139,7 @@ private final class Device {
         try #require(try engine.add(queue, at: .init(cpu: nil, node: nil)) == rq)
     }
 
-    /// Takes an RQ out and puts it back over the same virtqueue, which goes on where it stood.
+    /// Removes an RQ and adds it again over the same virtqueue, which resumes where it stopped.
     func reattach(_ rq: Int) throws {
         let driver = try #require(drivers[rq])
         let base = engine.base(rq)
@@ -149,7 +149,7 @@ private final class Device {
         try #require(try engine.add(queue, at: .init(cpu: nil, node: nil)) == rq)
     }
 
-    /// What a thread does that claims slots and then gets no time to publish its burst.
+    /// A thread that claims slots and then gets no time to publish its burst.
     func claimAndStandStill(_ count: Int) {
         let list = UnsafeMutablePointer<UInt16>.allocate(capacity: count)
         defer { list.deallocate() }
@@ -219,8 +219,7 @@ struct SlotConservationTests {
                 case 95: try device.reset(rq)
                 case 96: try device.replace(rq)
                 case 97:
-                    // Broken in the middle of things, with buffers posted; mended by a reset some
-                    // time later.
+                    // Broken in mid-work, with buffers posted; repaired by a reset some time later.
                     for _ in 0..<2 { _ = try device.harvest(rq) }
                     try device.breakQueue(rq)
                     for _ in 0..<3 { device.deliver(rq, 4) }
@@ -248,7 +247,7 @@ struct SlotConservationTests {
                 device.deliver(1, 4)
                 _ = try device.harvest(1)
                 try device.check()
-                // Nobody takes them away, whatever becomes of an RQ meanwhile.
+                // Nobody takes them away, whatever happens to an RQ meanwhile.
                 if round % 20 == 10 { try device.reset(0) }
             }
             let others = device.engine.counters(1)
@@ -290,7 +289,7 @@ struct SlotConservationTests {
             let device = try Device(rqs: 2, .usedElement, slotReturn)
             device.deliver(0, 4)
             try device.breakQueue(0)
-            // Four buffers are known and used; then the ring is looked at.
+            // Four buffers are known and used; then the device reads the ring.
             device.deliver(0, 4)
             device.deliver(0, 4)
             #expect(device.engine.counters(0).fault != .none)
@@ -303,7 +302,7 @@ struct SlotConservationTests {
             }
             let healthy = device.engine.counters(1)
             #expect(healthy.packets == 200 && healthy.droppedTotal == 0)
-            // By the tail, what was claimed after the broken RQ's slots never comes back.
+            // By the tail, slots that were claimed after the broken RQ's never come back.
             let expected: UInt64 = slotReturn == .ring ? 200 : UInt64(Device.slotCount - held)
             #expect(healthy.split == expected)
             // Its driver gives them back after all.

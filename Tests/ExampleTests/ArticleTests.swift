@@ -1,4 +1,4 @@
-// What the documentation prints of the examples, against their sources.
+// Excerpts of the examples in the documentation, against their sources.
 import CleaveTestSupport
 import Foundation
 import Testing

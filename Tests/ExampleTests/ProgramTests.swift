@@ -1,11 +1,11 @@
-// The examples as a user starts them: without arguments, to their end.
+// The examples as a user runs them: without arguments, to their end.
 import CleaveTestSupport
 import Foundation
 import Testing
 
 @Suite("Examples, run")
 struct ProgramTests {
-    /// What the program of this build prints; it lies beside the test bundle.
+    /// Output of the program of this build, which is beside the test bundle.
     private func lines(_ name: String) throws -> [String] {
         let bundle = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         let path = bundle.deletingLastPathComponent().appendingPathComponent(name).path

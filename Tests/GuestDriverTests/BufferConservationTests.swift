@@ -1,4 +1,4 @@
-// Buffers are somewhere, and in one place only: posted, harvested, with the application, or spare.
+// A buffer is in exactly one place: posted, harvested, with the application, or spare.
 import CleaveGuestDriver
 import CleaveTestSupport
 import CleaveVirtioNet
@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Buffers that the application takes")
 struct BufferConservationTests {
-    /// Where the hand-made device believes every buffer to be, by address.
+    /// Where the hand-made device expects every buffer to be, by address.
     private struct Ledger {
         var posted: [PostedChain] = []
         /// With the application, oldest first.
@@ -141,7 +141,7 @@ struct BufferConservationTests {
         target.withUnsafeMutableBytes {
             rig.driver.copyOut(to: $0.baseAddress!, byteCount: 30)
         }
-        // 1 and 2 side by side, 3 over 1 again, 4 larger than all and left out.
+        // 1 and 2 side by side, 3 over 1 again, 4 larger than the target and left out.
         #expect(target[..<12] == [UInt8](repeating: 3, count: 12)[...])
         #expect(target[12..<24] == [UInt8](repeating: 2, count: 12)[...])
         #expect(target[24...] == [UInt8](repeating: 0, count: 6)[...])

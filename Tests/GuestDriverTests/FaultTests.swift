@@ -6,13 +6,13 @@ import CleaveTestSupport
 import CleaveVirtioNet
 import Testing
 
-/// One lie: what the device does with the chains that were posted, and what must come of it.
+/// One lie: how the device uses the chains that were posted, and what must result.
 struct Lie: CustomTestStringConvertible, Sendable {
     let testDescription: String
     var method = RxMethod.whole
     var shape = BufferShape.mergeable(bufferByteCount: 64)
     var features: VirtioFeatures = []
-    /// Packets before the lie that are harvested still.
+    /// Packets before the lie that are still harvested.
     var harvested = 0
     let fault: DriverFault
     let tell: @Sendable (Rig, [PostedChain]) -> Void
@@ -176,7 +176,7 @@ struct FaultTests {
                 #expect(isInside)
             }
         }
-        // It stops there, and still lets go of what it holds.
+        // It stops there, and still releases what it holds.
         rig.driver.finish()
         #expect(rig.driver.harvest() == 0)
         #expect(rig.driver.fault == lie.fault)

@@ -1,4 +1,5 @@
-// IN_ORDER: what one used entry says for several buffers, byte by byte, and who may not.
+// IN_ORDER: the meaning of one used entry for several buffers, byte by byte, and which methods may
+// not use one.
 import CleaveGuestDriver
 import CleaveHost
 import CleaveTestSupport
@@ -45,7 +46,7 @@ struct InOrderTests {
             return space.memory.translate(base, byteCount: 8 * 16)! + offset
         }
 
-        /// What the device said of a buffer.
+        /// The device's report of a buffer.
         func used(_ index: Int) -> (id: Int, byteCount: Int) {
             let word = entry(index).loadUnaligned(as: UInt64.self)
             // Split: id, then length. Packed: length, then id and flags.
@@ -54,8 +55,8 @@ struct InOrderTests {
                 : (Int(word >> 32 & 0xffff), Int(word & 0xffff_ffff))
         }
 
-        /// Lets entry `first` stand for the buffers up to `last`, as IN_ORDER allows: with that
-        /// one's id and length.
+        /// Makes entry `first` report the buffers up to `last`, as IN_ORDER allows: with that one's
+        /// id and length.
         func join(_ first: Int, _ last: Int) {
             let count = driver.virtqueue.format == .split ? 8 : 6
             entry(first).copyMemory(from: entry(last), byteCount: count)
@@ -83,7 +84,7 @@ struct InOrderTests {
                 #expect(rig.driver.harvest() == 1 && rig.driver.packets[0].byteCount == 3000)
                 #expect(rig.driver.packets[0].bufferCount == 3 && rig.driver.fault == .none)
             } else {
-                // Without IN_ORDER it is not what it says.
+                // Without IN_ORDER the entry does not mean that.
                 #expect(rig.driver.harvest() == 0 || rig.driver.packets[0].byteCount != 3000)
             }
         }

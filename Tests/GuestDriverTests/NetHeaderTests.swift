@@ -1,4 +1,4 @@
-// What a driver reads of checksum, segmentation and hash, wherever its method puts the net header.
+// Checksum, segmentation and hash as a driver reads them, wherever its method puts the net header.
 import CleaveGuestDriver
 import CleaveTestSupport
 import CleaveVirtioNet

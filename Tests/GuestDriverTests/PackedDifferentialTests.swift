@@ -1,5 +1,5 @@
-// The same packets through a split and a packed ring, driver and device: what comes out is what
-// went in, on both.
+// The same packets through a split and a packed ring, driver and device: both deliver what was
+// sent.
 import CleaveGuestDriver
 import CleaveTestSupport
 import CleaveVirtioNet
@@ -98,7 +98,7 @@ struct PackedDifferentialTests {
             if random.chance(50) && isOrdered { features.insert(.inOrder) }
             let burst = random.int(1...40)
             let packets = (0..<150).map { _ in Self.packet(&random) }
-            // Small buffers that are skipped take places in the ring.
+            // Small buffers that are skipped take positions in the ring.
             let skips = method == .alternating(headerBufferByteCount: 128)
             let packedSize = random.int((skips ? 32 : 16)...90)
             for ring in RingFormat.allCases {

@@ -10,7 +10,7 @@ private final class TwinQueue {
     let queue: DriverHeaderQueue
     let start: UInt32
     private let tailWord: SharedWord32
-    /// Free-running numbers: everything below `claimed` was given to the device's user.
+    /// Free-running numbers: all slots below `claimed` were given to the device's user.
     private(set) var claimed = 0
     private(set) var outstanding: Set<Int> = []
 
@@ -60,7 +60,7 @@ struct RetireTests {
         for first in 0..<slotCount {
             for count in 0...slotCount {
                 let twin = try TwinQueue(slotCount: slotCount, start: UInt32.max - 5)
-                // Come to `first` one by one, then retire a range in one call.
+                // Advance to `first` one by one, then retire a range in one call.
                 for slot in 0..<first {
                     twin.claim(1)
                     twin.retire(slot..<slot + 1)
@@ -146,8 +146,8 @@ struct RetireTests {
     }
 
     /// A read-modify-write changes its word: it sets a bit that was clear, or completes the word,
-    /// which is then reset. So words that differ afterwards are the read-modify-writes of a burst
-    /// in order, which comes to no word twice.
+    /// which is then reset. So the words that differ afterwards count the read-modify-writes of a
+    /// burst in order, which never returns to a word.
     @Test("A burst of up to a group, in order, costs at most two read-modify-writes")
     func cost() throws {
         // One slot is one word, to which a burst comes back at once.

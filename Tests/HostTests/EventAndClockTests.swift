@@ -10,7 +10,7 @@ import Testing
         return poll(&entry, 1, 0) == 1
     }
 
-    // A noncopyable value cannot stand inside #expect, so answers are taken first.
+    // A noncopyable value cannot be inside #expect, so answers are taken first.
 
     @Test func signalsAddUpToOne() throws {
         let event = try EventDescriptor()

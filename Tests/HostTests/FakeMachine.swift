@@ -3,7 +3,7 @@ import Testing
 
 @testable import CleaveHost
 
-/// Builds probes that answer as machines which are not at hand.
+/// Builds probes that answer like machines that are not available.
 enum FakeMachine {
     /// The running machine with some files replaced; nil hides a file.
     static func with(_ files: [String: String?], numa: Bool = true) -> HostProbe {
@@ -17,7 +17,7 @@ enum FakeMachine {
         return probe
     }
 
-    /// A pool of huge pages as the kernel's files tell it.
+    /// A pool of huge pages as the kernel's files describe it.
     static func pool(_ size: String, total: Int, free: Int) -> [String: String?] {
         let directory = "/sys/kernel/mm/hugepages/hugepages-\(size)"
         return [

@@ -20,7 +20,7 @@ import Testing
 
     @Test(arguments: [PagePreference.automatic, .small, .huge2M, .huge1G], [false, true])
     func mapsWhateverThereIs(pages: PagePreference, shared: Bool) throws {
-        // Kept away from a real gibibyte page, which is too dear to zero in a test.
+        // Avoids a real gibibyte page, which is too expensive to zero in a test.
         let probe = FakeMachine.with(FakeMachine.pool("1048576kB", total: 0, free: 0))
         let arena = try Self.arena(3_000_000, pages: pages, shared: shared, probe)
         #expect(arena.byteCount == 3_000_000)
@@ -87,7 +87,7 @@ import Testing
     }
 
     @Test func believesTheKernelOverTheSetting() throws {
-        // A setting that promises, a kernel that gave none.
+        // The setting promises huge pages, and the kernel gave none.
         var files = FakeMachine.noHugePages
         files[FakeMachine.transparentPath] = "[always] madvise never\n"
         let live = FakeMachine.with(files)
@@ -179,7 +179,7 @@ import Testing
         #expect(other!.load(fromByteOffset: 9_992, as: UInt32.self) == 0x1234_5678)
         other!.storeBytes(of: 99, as: UInt8.self)
         #expect(arena.base.load(as: UInt8.self) == 99)
-        // Sealed: a peer cannot pull the memory away.
+        // Sealed: a peer cannot remove the memory.
         #expect(ftruncate(fd, 0) != 0)
     }
 

@@ -69,7 +69,7 @@ import Testing
         one.signal()
         let atOne = one.wait(nanoseconds: 60_000_000_000)
         #expect(!before && atOther && !alone && atOne)
-        // Waiting leaves the signal to whoever drains it.
+        // Waiting leaves the signal to the thread that drains it.
         let drained = one.drain()
         #expect(drained)
     }

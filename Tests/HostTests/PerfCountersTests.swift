@@ -24,7 +24,7 @@ struct PerfCountersTests {
         Self.spin(nanoseconds: 20e6)
         let first = counters.stop()
         guard let alone = first[0].value else {
-            // Where even this is refused, a reason stands in its place.
+            // If even this is refused, there is a reason instead.
             #expect(
                 first.allSatisfy {
                     if case .unavailable(let why) = $0 { !why.isEmpty } else { false }

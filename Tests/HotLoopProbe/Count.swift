@@ -1,7 +1,6 @@
 // Packets of every method and ring, on one thread, for an instruction counter:
-// Tests/Baselines/count runs this under callgrind. Counted are the device's turn and the driver's,
-// each by itself, from when both are warm; nothing else is, so that how many packets pass does not
-// matter.
+// Tests/Baselines/count runs this under callgrind. Only the device's poll and the driver's part are
+// counted, each by itself, once both are warm, so that the number of packets does not matter.
 import CCleaveTestSupport
 import CleaveEngine
 import CleaveGuestDriver
@@ -10,7 +9,7 @@ import CleaveTraffic
 import CleaveVirtioNet
 import Foundation
 
-/// Whose instructions are counted.
+/// The side whose instructions are counted.
 enum CountedSide: String, CaseIterable { case device, driver }
 
 /// Carries `packets` packets of `packet` for each method, ring and side, and dumps the counts after

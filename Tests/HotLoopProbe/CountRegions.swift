@@ -1,11 +1,11 @@
-// Buffers that lie in two regions of guest memory in turn, as those of a guest with memory on both
-// sides of its hole below 4 GiB do.
+// Buffers that alternate between two regions of guest memory, as those of a guest with memory on
+// both sides of its hole below 4 GiB do.
 import CCleaveTestSupport
 import CleaveHost
 import CleaveTraffic
 import CleaveVirtioNet
 
-/// A split ring whose buffers are posted again and again, in order: the least of drivers.
+/// A split ring whose buffers are posted again and again, in order: the simplest driver.
 private final class TwoRegions {
     private static let size = 256
     private static let bufferByteCount = 2048

@@ -1,5 +1,5 @@
-// Carries packets through an RQ's thread and prints what that thread asked of the allocator and
-// of reference counting meanwhile; then the same of a thread that does ask, to show that the
+// Carries packets through an RQ's thread and prints that thread's calls of the allocator and of
+// reference counting meanwhile; then those of a thread that does call them, to show that the
 // counters count. Built for release: a debug build retains where release code does not.
 //
 //   hot-loop-probe PACKETS     lines of words: "worker NAME KEY COUNT ...", "canary KEY COUNT ..."
@@ -48,7 +48,7 @@ final class Probe {
         driver.refill()
     }
 
-    /// Submits `packets` and takes all of them to their end.
+    /// Submits `packets` and carries all of them to their end.
     func carry(_ packets: Int) -> Int {
         var submitted = 0
         var reaped = 0
@@ -76,7 +76,7 @@ final class Probe {
 }
 
 final class Canary: @unchecked Sendable {
-    // SAFETY: the thread that appends is joined before anyone reads.
+    // SAFETY: the thread that appends is joined before the array is read.
     var kept: [Canary] = []
 }
 

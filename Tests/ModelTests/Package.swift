@@ -1,8 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// A package of its own: it builds the project with the trait ModelCheck, and of it only what the
-// modelled code needs.
+// A package of its own: it builds the project with the trait ModelCheck, and only those parts that
+// the modelled code needs.
 let package = Package(
     name: "model-tests",
     dependencies: [.package(name: "cleave", path: "../..", traits: ["ModelCheck"])],

@@ -1,4 +1,4 @@
-// Attaching to this very process: the way is the same as to another one.
+// Attaching to this very process works in the same way as attaching to another one.
 import CleaveProfiling
 import CleaveTestSupport
 import CleaveVirtioNet

@@ -1,4 +1,4 @@
-// The shared block: what a queue writes, what an observer makes of it, and what it refuses.
+// The shared block: what a queue writes, how an observer reads it, and what the reader refuses.
 import CleaveHost
 import CleaveProfiling
 import CleaveTestSupport
@@ -11,7 +11,7 @@ import Testing
 extension QueueProfiles {
     @Suite("Blocks")
     struct BlockTests {
-        /// A queue that carried packets while turns were measured.
+        /// A queue that carried packets while polls were measured.
         private func carry(
             _ method: RxMethod, period: UInt32, bursts: Int, size: Int = 64
         ) throws -> EvilRig {
@@ -48,7 +48,7 @@ extension QueueProfiles {
             defer { withExtendedLifetime(rig) {} }
             let profile = try #require(rig.queue.profile)
             let snapshot = ProfileSnapshot(profile.block)
-            // Of each row of 32 turns 8 warm up; of the others every second is measured as a whole.
+            // Of each row of 32 polls 8 warm up; of the others every second is measured as a whole.
             #expect(
                 snapshot.bursts + snapshot.count(.wholeTurns) + snapshot.count(.interrupted) == 240)
             #expect(snapshot.bursts > 60 && snapshot.count(.wholeTurns) > 60)
@@ -62,7 +62,7 @@ extension QueueProfiles {
             #expect(snapshot.count(.splitPackets) == (splits ? snapshot.packets : 0))
             #expect(snapshot.count(.headerBytes) == (splits ? snapshot.packets * 54 : 0))
             #expect(snapshot.label.hasSuffix(", split ring of 64, burst 16"))
-            // Every histogram has a value for each turn that has the stage.
+            // Every histogram has a value for each poll that has the stage.
             for stage in RxStage.allCases where !RxStage.isPlacing(stage.rawValue) {
                 #expect(snapshot.perPacket[stage.rawValue].total == snapshot.bursts, "\(stage)")
                 #expect(snapshot.perBurst[stage.rawValue].total == snapshot.bursts, "\(stage)")
@@ -73,7 +73,7 @@ extension QueueProfiles {
             let table = try #require(StageTable(passes: [snapshot]))
             let sum = table.stages.reduce(0) { $0 + $1.cyclesPerPacket.median }
             #expect(abs(sum - table.sum.cyclesPerPacket.median) < 1e-6 * sum)
-            // Nothing pulls here, and nobody else copies.
+            // Nothing pulls here, and nothing else copies.
             #expect(snapshot.cycles[RxStage.pull.rawValue] == 0)
             #expect(snapshot.cycles[RxStage.payload.rawValue] > 0)
         }
@@ -83,7 +83,7 @@ extension QueueProfiles {
             let rig = try carry(.whole, period: 8, bursts: 32 * 8 * 12)
             defer { withExtendedLifetime(rig) {} }
             let snapshot = ProfileSnapshot(try #require(rig.queue.profile).block)
-            // Rows come at random: 12 are expected, each with 24 turns that count.
+            // Rows come at random: 12 are expected, each with 24 polls that count.
             let rows = (snapshot.bursts + snapshot.count(.wholeTurns)) / 24
             #expect((4...30).contains(rows), "\(rows)")
         }

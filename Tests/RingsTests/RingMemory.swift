@@ -5,11 +5,11 @@ final class RingMemory<Element: BitwiseCopyable> {
     let memory: UnsafeMutableRawPointer
     let ring: SPSCRing<Element>
 
-    /// - Parameter start: where both free-running cursors stand.
+    /// - Parameter start: initial value of both free-running cursors.
     init(capacity: Int, start: UInt32 = 0) {
         let byteCount = SPSCRing<Element>.byteCount(capacity: capacity)
         memory = .allocate(byteCount: byteCount, alignment: CacheLine.byteCount)
-        // What was there before must not matter.
+        // Earlier contents must not matter.
         memory.initializeMemory(as: UInt8.self, repeating: 0xaa, count: byteCount)
         ring = SPSCRing(memory: memory, capacity: capacity)
         tail.store(start)

@@ -66,7 +66,7 @@ struct TwinRing<Element: NumberedSlot>: ~Copyable {
         return taken == expected
     }
 
-    /// Reserves `count`, writes as many as there are, commits `committed` of them.
+    /// Reserves `count`, writes as many as fit, commits `committed` of them.
     mutating func reserve(_ count: Int, commit committed: Int) -> Bool {
         let reserved = producer.reserve(count)
         guard reserved == min(count, free) else { return false }
@@ -100,7 +100,7 @@ struct TwinRing<Element: NumberedSlot>: ~Copyable {
         return true
     }
 
-    /// What is readable, one by one.
+    /// Checks the readable elements, one by one.
     mutating func peek(_ count: Int) -> Bool {
         let ready = consumer.peek(count)
         guard ready == min(count, naive.count) else { return false }

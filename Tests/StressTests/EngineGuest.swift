@@ -1,5 +1,5 @@
-// A guest and a port around an engine: what the drivers harvest is compared with what the port
-// submitted, byte for byte.
+// A guest and a port around an engine: packets that the drivers harvest are compared with those
+// that the port submitted, byte for byte.
 import CleaveEngine
 import CleaveGuestDriver
 import CleaveHost
@@ -61,7 +61,7 @@ final class EngineGuest: @unchecked Sendable {
     let frames = Frames.mixed
 
     /// - Parameters:
-    ///   - spares: drivers beyond one for each RQ, numbered behind those.
+    ///   - spares: drivers beyond one for each RQ, numbered after those.
     ///   - kick: the eventfd of the RQs' kicks.
     init(
         rqs: Int, ring: RingFormat = .split, method: RxMethod, slots: Int = 64,
@@ -102,7 +102,7 @@ final class EngineGuest: @unchecked Sendable {
             burst: 16)
     }
 
-    /// What an RQ over driver number `driver` is made from.
+    /// Configuration of an RQ over driver number `driver`.
     func configuration(driver: Int) -> RxQueueConfiguration {
         Self.configuration(drivers[driver], memory, deviceQueue)
     }
@@ -195,7 +195,7 @@ struct Port {
     private(set) var submitted: [Int]
     private(set) var reaped: [Int]
     private(set) var dropped = 0
-    /// Completions that came back in another order than they went out.
+    /// Completions that came back in another order than they were submitted.
     private(set) var misplaced = 0
 
     init(_ guest: EngineGuest) {
@@ -238,13 +238,13 @@ struct Port {
         return true
     }
 
-    /// RQ `rq` starts anew.
+    /// RQ `rq` starts over.
     mutating func forget(_ rq: Int) {
         submitted[rq] = 0
         reaped[rq] = 0
     }
 
-    /// Reaps what has come back already.
+    /// Reaps the completions that are already there.
     mutating func reapAll() {
         for rq in guest.engine.rqs { while reap(rq) > 0 {} }
     }

@@ -107,7 +107,8 @@ struct EngineLifeTests {
             #expect(throws: SetupError.self) {
                 try engine.enable(0, guest.configuration(driver: 0))
             }
-            // The driver of the old virtqueue takes what was reported before the reset, no more.
+            // The driver of the old virtqueue takes the packets that were reported before the
+            // reset, no more.
             driver.finish(at: Int(engine.counters(1).packets))
             harvested = driver.harvested
             #expect(UInt64(harvested) == engine.counters(1).packets)
@@ -222,7 +223,7 @@ struct EngineLifeTests {
         #expect(engine.counters.split > 1_000)
     }
 
-    /// Moves the tail where it cannot be, by whole groups.
+    /// Moves the tail to an impossible value, by whole groups.
     private func breakTail(_ guest: EngineGuest) throws {
         let control = try #require(
             guest.memory.translate(guest.headerQueue.layout.control, byteCount: 4))
@@ -231,7 +232,7 @@ struct EngineLifeTests {
 
     @Test("Parked threads wake for packets and orders", arguments: [1, 2])
     func park(_ rqs: Int) throws {
-        // So long a sleep ends by a wake-up alone, or shows as late.
+        // So long a sleep ends by a wake-up alone; a missed one shows as a late packet.
         let idle = IdlePolicy(.park, pollsBeforePark: 3, wakeMicroseconds: 60_000_000)
         let guest = try EngineGuest(rqs: rqs, method: .headerQueue(.usedElement), idle: idle)
         let engine = guest.engine

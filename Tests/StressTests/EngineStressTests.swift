@@ -77,7 +77,7 @@ struct EngineStressTests {
 
     /// Tells a thread to end.
     private final class SharedFlag: @unchecked Sendable {
-        // SAFETY: one shared word, freed when nobody refers to it any more.
+        // SAFETY: one shared word, freed with the last reference to it.
         private let word: SharedWord32
 
         init() {
@@ -152,7 +152,8 @@ struct EngineStressTests {
                 for rq in 0..<rqs { progress += port.submit(rq, upTo: limit) + port.reap(rq) }
                 guard patience.wait(after: progress) else { break }
             }
-            // All that is left fits into the completion rings, so nobody has to reap meanwhile.
+            // All packets that are left fit into the completion rings, so no reaping is needed
+            // meanwhile.
             #expect(guest.engine.drain(seconds: 600))
             guest.engine.stop()
             guest.engine.stop()
@@ -178,7 +179,7 @@ struct EngineStressTests {
                 for rq in 0..<rqs { _ = port.submit(rq, upTo: .max) + port.reap(rq) }
             }
             guest.engine.stop()
-            // What was delivered came back; the rest waits in the submission rings.
+            // Delivered packets came back; the rest waits in the submission rings.
             port.reapAll()
             for rq in 0..<rqs {
                 #expect(guest.engine.counters(rq).packets == UInt64(port.reaped[rq]))

@@ -13,7 +13,7 @@ import Testing
 
 @Suite("Header queue among threads")
 struct HeaderQueueStressTests {
-    /// What the threads of one run share.
+    /// Shared by the threads of one run.
     private final class Arena: Sendable {
         let space: GuestSpace
         let driverQueue: DriverHeaderQueue
@@ -100,7 +100,7 @@ struct HeaderQueueStressTests {
             #expect(arena.deviceQueue.freeCount == slotCount)
             return
         }
-        // Everything is retired: the tail stands behind the last whole group.
+        // Everything is retired: the tail is after the last whole group.
         let group = arena.driverQueue.groupSize
         #expect(Int(arena.driverQueue.currentTail) == slotCount + claimed / group * group)
         #expect(arena.deviceQueue.freeCount == slotCount - claimed % group)
@@ -159,7 +159,7 @@ struct HeaderQueueStressTests {
                 held += UnsafeBufferPointer(start: buffer, count: count)
                 got += count
             }
-            // Some are kept back, so that others overtake them; all go when nothing comes in.
+            // Some are kept back, so that others overtake them; all go when nothing more arrives.
             let keep = got == 0 ? 0 : random.int(0...held.count)
             while held.count > keep {
                 let one = held.remove(at: random.int(0...held.count - 1))

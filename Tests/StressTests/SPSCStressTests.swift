@@ -46,7 +46,7 @@ struct SPSCStressTests {
         #expect(ring.approximateCount == 0)
     }
 
-    /// Whole bursts in turn with single reserve and commit.
+    /// Whole bursts alternately with single reserve and commit.
     private static func produce(
         _ producer: inout SPSCProducer<Element>, _ total: UInt64, _ burst: Int
     ) {

@@ -2,9 +2,9 @@
 import CleaveHost
 import CleaveRings
 
-/// Something that one thread at a time uses although many can reach it.
+/// A value that one thread at a time uses although many can reach it.
 final class Held<Value: ~Copyable>: @unchecked Sendable {
-    // SAFETY: each test gives a holder to one thread, and looks again after joining it.
+    // SAFETY: each test gives a holder to one thread, and reads it after joining that thread.
     let pointer: UnsafeMutablePointer<Value>
 
     init(_ value: consuming Value) {
@@ -33,7 +33,7 @@ final class SharedWords: @unchecked Sendable {
     subscript(index: Int) -> SharedWord64 { SharedWord64(memory + 8 * index) }
 }
 
-/// Waiting that lets others run, and that ends although nothing ever comes.
+/// Waiting that lets others run, and that ends even if nothing ever comes.
 struct Patience {
     private var idleRounds = 0
     /// Far beyond any wait of a test that works.

@@ -1,5 +1,5 @@
-// Guest memory in the hands of somebody who writes whatever he likes wherever he likes. Access is
-// byte by byte and translated here, by code that shares nothing with the device's.
+// Guest memory that a hostile guest writes at will. Access is byte by byte and translated here, by
+// code that shares nothing with the device's.
 
 import CleaveHost
 import CleaveVirtioNet
@@ -10,7 +10,7 @@ import Glibc
 ///
 /// Not synchronised: threads that write at the same time use the atomic words of `CleaveRings`.
 public final class EvilGuest: @unchecked Sendable {
-    // SAFETY: constants; the bytes behind them are a guest's, which anybody may write.
+    // SAFETY: constants; the bytes they point to are a guest's, which anybody may write.
 
     public struct Region: Sendable {
         public let base: UInt64
@@ -18,7 +18,7 @@ public final class EvilGuest: @unchecked Sendable {
         let offset: Int
     }
 
-    /// Canary bytes before, between and behind the regions.
+    /// Canary bytes before, between and after the regions.
     public static let bandByteCount = 4096
     private static let band: UInt8 = 0xC7
 
@@ -30,7 +30,7 @@ public final class EvilGuest: @unchecked Sendable {
 
     /// - Parameters:
     ///   - layout: first guest address and bytes of each region; what lies between is a hole.
-    ///   - fill: what the regions hold at first.
+    ///   - fill: the initial byte of the regions.
     public init(
         _ layout: [(base: UInt64, byteCount: Int)] = [(0x1_0000, 1 << 18)], fill: UInt8 = 0
     ) throws(SetupError) {
@@ -131,7 +131,7 @@ public final class EvilGuest: @unchecked Sendable {
 
     // MARK: What changed
 
-    /// A copy of all regions, for telling later what changed since.
+    /// A copy of all regions, to find later what changed since.
     public final class Image {
         private let guest: EvilGuest
         private let copy: UnsafeMutableRawPointer

@@ -1,11 +1,11 @@
 import CleaveVirtioNet
 
-/// A header queue in an `EvilGuest`: slots and control words, written and read as they lie.
+/// A header queue in an `EvilGuest`: slots and control words, read and written directly.
 public struct EvilHeaderQueue {
     public let guest: EvilGuest
     public let layout: HeaderQueueLayout
 
-    /// Control words at `address` (a multiple of 128), slots 256 bytes behind them; the tail gives
+    /// Control words at `address` (a multiple of 128), slots 256 bytes after them; the tail gives
     /// `tail` slots to the device.
     public init(
         _ guest: EvilGuest, slotSize: Int = 128, slotCount: Int, at address: UInt64,

@@ -59,7 +59,7 @@ public struct EvilRing {
 
     // MARK: Available ring
 
-    /// Puts `head`, any number, into the available ring and shows it.
+    /// Puts `head`, any number, into the available ring and publishes it.
     public mutating func post(_ head: Int) {
         setAvailEntry(Int(posted) % size, UInt16(truncatingIfNeeded: head))
         posted &+= 1

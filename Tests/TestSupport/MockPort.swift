@@ -36,7 +36,7 @@ public struct SourcePacket: Sendable, Equatable {
 
 /// Hands arrays of bytes to an RQ, each segment in an allocation of its own of exactly its size.
 public final class MockPort {
-    /// What became of one call.
+    /// Result of one call.
     public struct Outcome {
         public let result: EnqueueResult
         /// The references after the call.

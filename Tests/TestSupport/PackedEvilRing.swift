@@ -2,8 +2,8 @@ import CleaveVirtioNet
 
 /// A packed virtqueue in an `EvilGuest`, written word by word. It posts what it is told to post.
 ///
-/// Places are counted without end from the ring's first lap on, whose wrap counter is 1: place n is
-/// descriptor n modulo size, in lap n / size.
+/// Positions ("places") are counted without end from the ring's first lap on, whose wrap counter is
+/// 1: place n is descriptor n modulo size, in lap n / size.
 public struct PackedEvilRing {
     public let guest: EvilGuest
     public let size: Int
@@ -27,7 +27,7 @@ public struct PackedEvilRing {
         driverEvent = address + UInt64(16 * size)
         deviceEvent = driverEvent + 16
         posted = start
-        // What earlier laps left behind: descriptors that are used.
+        // Left by earlier laps: descriptors that are used.
         for place in max(0, start - size)..<start {
             write(place, 0, 0, flags: wrap(place) ? 0x8080 : 0, id: 0)
         }
@@ -115,7 +115,7 @@ public struct PackedEvilRing {
         }
     }
 
-    /// What `place` holds, if the device has marked it used in that place's lap.
+    /// The used descriptor at `place`, if the device has marked it used in that place's lap.
     public func used(_ place: Int) -> Used? {
         let start = address(place)
         let flags = guest.number(start + 14, as: UInt16.self)
@@ -127,8 +127,8 @@ public struct PackedEvilRing {
             hasWrite: flags & DescriptorFlags.write != 0)
     }
 
-    /// How many of `lists` the device has used. Those that lie a lap behind were, or they could not
-    /// have been posted over.
+    /// How many of `lists` the device has used. Those that are a lap back were used, or they could
+    /// not have been posted over.
     public var usedCount: Int {
         var count = lists.lastIndex { $0 < posted - size }.map { $0 + 1 } ?? 0
         while count < lists.count, used(lists[count]) != nil { count += 1 }

@@ -1,4 +1,4 @@
-// Descriptors as a vhost-user peer may pass them: of every kind there is.
+// Descriptors as a vhost-user peer may pass them, of every kind.
 import CCleaveTestSupport
 import Glibc
 
@@ -43,7 +43,7 @@ public final class PeerDescriptors {
     /// An eventfd whose reader and writer block.
     public func event(_ value: UInt32 = 0) -> Int32 { keep(peer_eventfd(value)) }
 
-    /// A file that is memory alone.
+    /// A file that is only memory.
     public func memory() -> Int32 { keep(peer_memfd()) }
 
     /// Every kind that cannot notify, with its name.

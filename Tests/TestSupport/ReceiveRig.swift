@@ -1,4 +1,4 @@
-// What tests say to an RQ and its evil ring whatever the ring's format.
+// Operations on an RQ and its evil ring that do not depend on the ring's format.
 import CleaveVirtioNet
 
 /// One piece of a buffer as it is posted; everything may be anything.
@@ -51,7 +51,7 @@ public protocol ReceiveRig: AnyObject {
     /// it, or where it lies in a packed ring.
     func descriptorAddress(_ index: Int) -> UInt64
 
-    /// What was used, in order: all of at most one lap of the ring.
+    /// The used buffers, in order: those of at most one lap of the ring.
     var reports: [UsedReport] { get }
     /// Buffers that were ever used.
     var usedTotal: Int { get }

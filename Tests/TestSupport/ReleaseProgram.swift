@@ -1,5 +1,5 @@
-// Programs of the release build, which is what is judged here: a debug build retains, allocates
-// and calls through witnesses where release code does not.
+// Programs of the release build, which these tests judge: a debug build retains, allocates and
+// calls through witnesses where release code does not.
 import Foundation
 
 public struct ReleaseProgram {
@@ -31,12 +31,12 @@ public struct ReleaseProgram {
         }
     }
 
-    /// Whether it was built with static probes, which takes a header that may have been missing.
+    /// Whether it was built with static probes, which needs a header that may have been missing.
     public func hasProbes() throws -> Bool {
         try Self.output("readelf", ["-SW", path]).contains(".note.stapsdt")
     }
 
-    /// What a program on the search path, or at an absolute path, prints.
+    /// Output of a program on the search path, or at an absolute path.
     public static func output(_ command: String, _ arguments: [String]) throws -> String {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")

@@ -1,5 +1,5 @@
-// Every combination of a few small sets. The body throws (`try #require(...)`) where a property
-// does not hold; what is thrown on then names the combination.
+// Every combination of a few small sets. The body throws (`try #require(...)`) if a property does
+// not hold; the error that is passed on names the combination.
 
 /// An error inside `withEvery`, with the combination that led to it.
 public struct CombinationFailure: Error, CustomStringConvertible {

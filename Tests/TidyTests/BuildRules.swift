@@ -1,15 +1,16 @@
-// What a build takes from the machine is part of what it is built from: every build gets the same
-// flags, which say what the compiler finds there.
+// The headers and tools that a build finds on the machine are part of its input: every build gets
+// the same flags, which say what the compiler finds there.
 
 enum BuildRules {
-    /// What gives builds their flags.
+    /// The script that gives builds their flags.
     static let script = ".ci/with-headers"
 
-    /// Compiled anew each time that it is asked for, so that nothing of it is ever out of date.
+    /// Compiled anew on every request, so that nothing of it is ever out of date.
     private static let alwaysBuilt = "Benchmarks/Rivals/"
 
-    /// Builds that go another way, in Makefiles and scripts: flags of their own would make them and
-    /// the others undo each other's work, and what they find would not bring an object up to date.
+    /// Builds in Makefiles and scripts that bypass it: with flags of their own they and the others
+    /// would undo each other's work, and the headers they find would not bring an object up to
+    /// date.
     static func unaskedBuilds(_ file: SourceText) -> [Finding] {
         let isScript = file.lines.first?.contains(/^#!.*sh\b/) == true
         guard isScript || file.path.hasSuffix("Makefile") else { return [] }
@@ -25,8 +26,8 @@ enum BuildRules {
         }.map { file.finding($0, "unasked-build", "builds go by \(script)") }
     }
 
-    /// Headers that a machine may lack: each has a macro that builds are told, and what looks for
-    /// the header stands behind it.
+    /// Headers that a machine may lack: each has a macro that builds are told, and a search for the
+    /// header comes after it.
     static func untoldHeaders(_ file: SourceText, told script: SourceText) -> [Finding] {
         guard file.isC, !file.path.hasPrefix(alwaysBuilt) else { return [] }
         return file.codeLines(matching: /__has_include\s*\(/).compactMap { index in

@@ -1,4 +1,4 @@
-// The scripts that stand between make and its tools, run with stand-ins for what they call.
+// The scripts between make and its tools, run with stand-ins for what they call.
 import Foundation
 import Testing
 

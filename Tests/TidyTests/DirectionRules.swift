@@ -1,4 +1,4 @@
-// Which way the arrows point: between modules, and between the folders of CleaveVirtioNet.
+// Directions of dependencies: between modules, and between the folders of CleaveVirtioNet.
 
 enum DirectionRules {
     /// Floors of the building; a target names only targets of lower floors.
@@ -20,10 +20,11 @@ enum DirectionRules {
         module == examples || module.hasPrefix("example-") ? 7 : floors[module]
     }
 
-    /// Beyond the floors: what a module must not know of.
+    /// Beyond the floors: modules that a module must not know.
     static let unknownTo: [String: Set<String>] = [
         "CleaveRings": ["CCleaveNuma", "Glibc", "Musl"],
-        // RQs on threads, for whoever embeds them: no guest, no traffic, no reader of profiles.
+        // RQs on threads, for programs that embed them: no guest, no traffic, no reader of
+        // profiles.
         "CleaveEngine": ["CleaveGuestDriver", "CleaveTraffic", "CleaveProfiling"],
         "CleaveCAPI": ["CleaveGuestDriver", "CleaveTraffic", "CleaveProfiling"],
     ]
@@ -105,7 +106,7 @@ enum DirectionRules {
         "Receive": ["Memory", "Virtqueue", "HeaderQueue", "Packet", "Profile", "Receive"],
     ]
 
-    /// Files beside the folders are the module's face: anybody who uses it names their types.
+    /// Files beside the folders are the module's face: every user of the module names their types.
     /// Within the module each belongs to a folder, and is named by those that may name that.
     static let faceFolder: [String: String] = [
         "GuestMemory": "Memory",

@@ -2,7 +2,7 @@
 
 /// One case: an id that test names carry.
 struct HostileCase {
-    /// Which rings a case can be put to.
+    /// Rings that a case can be tried on.
     enum Rings {
         case both
         case split
@@ -113,7 +113,7 @@ enum HostileCatalogue {
     static let all = virtqueue + placement + headerQueue + parsing
 }
 
-/// What a test's name says it covers.
+/// The cases that a test's name says it covers.
 struct CoveredCases {
     var ids: Set<String> = []
     var split = false

@@ -1,9 +1,9 @@
-// What has no place where every packet passes: CleaveVirtioNet and CleaveRings.
+// Constructs that are not allowed on the path of every packet: CleaveVirtioNet and CleaveRings.
 
 enum HotPathRules {
-    /// What runs per queue, not per packet, may throw, and use arrays, strings and existentials.
-    /// This comment says so: in the header for a whole file, on a line of its own for the
-    /// declaration that follows, behind code for that line.
+    /// Code that runs per queue, not per packet, may throw, and use arrays, strings and
+    /// existentials. This comment marks it: in the header for a whole file, on a line of its own
+    /// for the declaration that follows, after code for that line.
     static let marker = "// control path"
 
     /// Modules of the data plane, and all that libcleave is linked from, do without Foundation.

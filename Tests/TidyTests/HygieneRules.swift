@@ -1,4 +1,4 @@
-// What does not belong into a repository that others clone.
+// Text that does not belong in a repository that others clone.
 
 enum HygieneRules {
     /// Directories that exist on one machine only. Each is written here in two parts, or this

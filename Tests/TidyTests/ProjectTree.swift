@@ -22,7 +22,7 @@ enum ProjectTree {
         return found.sorted()
     }()
 
-    /// What is committed or staged, or nil without a usable repository.
+    /// Committed or staged files, or nil without a usable repository.
     static let tracked: [String]? = git("ls-files", "-z", "--cached")
         .map { $0.split(separator: "\0").map(String.init) }
 

@@ -1,10 +1,10 @@
-// What Swift programs build on, as it is recorded: a change is made on purpose or not at all.
+// The recorded Swift interface that programs build on: it changes on purpose or not at all.
 
 enum PublicSurface {
     static let record = "Tests/public-interface.txt"
 
-    /// Whether the promise in PublicInterface.md covers the public declarations of a file: all of
-    /// what lies at a module's front door, and a few of the host.
+    /// Whether the promise in PublicInterface.md covers the public declarations of a file: all
+    /// files at a module's front door, and a few of the host.
     static func covers(_ file: SourceText) -> Bool {
         guard file.isSwift, file.folders.count == 2 else { return false }
         switch file.module {

@@ -1,17 +1,17 @@
-// No run of code stands twice.
+// No run of code appears twice.
 
 enum RepetitionRules {
     /// Lines of code that may not be the same, in the same order, in two places.
     static let runLength = 10
 
-    /// A line of code that says something: no comment, import or lone punctuation.
+    /// A line of code with content: no comment, import or lone punctuation.
     private struct Line {
         let number: Int
         /// Without its comment; white space folded.
         let text: String
     }
 
-    /// Each place where a run begins that stood before, in a file named earlier or further up.
+    /// Each place that begins a run that appeared before, in a file named earlier or further up.
     ///
     /// Examples are left out: each is read and copied by itself, so each sets up its own guest.
     static func runs(_ all: [SourceText]) -> [Finding] {
@@ -20,7 +20,7 @@ enum RepetitionRules {
         var seen: [[String]: (file: Int, line: Int)] = [:]
         var findings: [Finding] = []
         for file in files.indices {
-            // The end of the run that was reported last: what lies in it is no other run.
+            // The end of the run that was reported last: a place inside it begins no other run.
             var reported = 0
             for start in 0..<max(0, code[file].count - runLength + 1) {
                 let window = code[file][start..<start + runLength]

@@ -1,5 +1,5 @@
-// What threads and guests share: one seam for atomics, a label on every edge, a reason beside
-// every promise the compiler cannot check.
+// What threads and guests share: one seam for atomics, a label on every edge, and a reason beside
+// every promise that the compiler cannot check.
 
 enum SharingRules {
     static let seam = "Sources/CleaveRings/Primitives.swift"
@@ -45,7 +45,7 @@ enum SharingRules {
         return (edges, findings)
     }
 
-    /// Labels on the line itself, or else in the nearest comment of the three lines above it.
+    /// Labels on the line itself, or otherwise in the nearest comment of the three lines above it.
     private static func labels(_ file: SourceText, at index: Int) -> [String] {
         var found: [String] = []
         for near in stride(from: index, through: max(0, index - 3), by: -1) {
@@ -90,8 +90,8 @@ enum SharingRules {
         return findings
     }
 
-    /// Promises that only a person can check name who keeps them: `SAFETY:` on the line, on one
-    /// of the five above it or the three below, or in the header of the file.
+    /// Promises that only a person can check say what guarantees them: `SAFETY:` on the line, on
+    /// one of the five above it or the three below, or in the header of the file.
     static func unexplainedPromises(_ file: SourceText) -> [Finding] {
         guard file.isSwift else { return [] }
         if file.header.contains(where: { $0.contains("SAFETY:") }) { return [] }

@@ -1,5 +1,5 @@
-// Sizes of what a reader has to hold in mind at once. Files and functions are cut by idea: too long
-// a one is reported, and no test fails for it. A line that does not fit a screen is a failure.
+// Sizes that a reader has to keep in mind at once. Files and functions are cut by idea: one that is
+// too long is reported, and no test fails for it. A line that does not fit a screen is a failure.
 
 enum SizeRules {
     static let fileLines = 600

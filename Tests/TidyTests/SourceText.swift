@@ -120,7 +120,7 @@ enum SourceMask {
             } while depth > 0 && position < bytes.count
         }
 
-        /// How many `#` stand before the quote here, or nil when no string starts here.
+        /// How many `#` come before the quote here, or nil if no string starts here.
         func stringStart() -> Int? {
             var end = position
             while end < bytes.count, bytes[end] == UInt8(ascii: "#") { end += 1 }

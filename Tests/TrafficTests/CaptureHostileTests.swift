@@ -1,4 +1,4 @@
-// Files that lie: an error with its place, never a trap, never packets that are not there.
+// Files that lie cause an error with its place, never a trap, never packets that are not there.
 import Foundation
 import Testing
 

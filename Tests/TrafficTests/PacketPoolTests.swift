@@ -1,4 +1,4 @@
-// The layout that the hot loop relies on, and what `load` makes of its text.
+// The layout that the hot loop relies on, and how `load` reads its text.
 import CleaveHost
 import CleaveVirtioNet
 import Foundation
@@ -38,7 +38,7 @@ import Testing
             // The next packet starts in another set of a cache of 64 lines a way.
             #expect((next - ref.address) % 128 == 64)
         }
-        // The room behind the last packet is in the arena and holds no table.
+        // The room after the last packet is in the arena and holds no table.
         let last = try #require(pool.refs.last)
         let end = UInt(last.address) + UInt(last.byteCount) + 64
         let base = UInt(bitPattern: pool.arena.base)

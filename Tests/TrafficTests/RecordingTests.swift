@@ -1,4 +1,4 @@
-// The committed recordings hold what configs/captures/README.md says they hold.
+// The committed recordings agree with configs/captures/README.md.
 import CleaveTraffic
 import Foundation
 import Testing

@@ -59,7 +59,7 @@ import Testing
 
     @Test(arguments: HeaderKind.all, [0, 1, 2, 7, 1000, 1500, 9000, 65_535])
     func framesAreValid(_ kind: HeaderKind, _ wanted: Int) throws {
-        // Small numbers: bytes of payload behind the smallest headers.
+        // Small numbers: bytes of payload after the smallest headers.
         let size = wanted < 60 ? max(60, kind.byteCount + wanted) : wanted
         let profile = try TrafficProfile.parse("\(size)/\(kind)")
         for frame in profile.packets(count: 4, flows: 3, seed: 11) {
@@ -70,7 +70,7 @@ import Testing
             #expect(facts.transport == (kind.transport == .tcp ? 6 : 17))
             #expect(facts.tags == [[], [0x8100], [0x88a8, 0x8100]][kind.tags.rawValue])
             #expect(facts.headerByteCount == kind.byteCount)
-            // No padding behind the datagram: the frame is all headers and payload.
+            // No padding after the datagram: the frame is all headers and payload.
             #expect(facts.payload.count == size - kind.byteCount)
             #expect(facts.options.prefix(4) == (kind.hasTimestamp ? [1, 1, 8, 10] : []))
         }

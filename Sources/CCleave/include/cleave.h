@@ -6,9 +6,10 @@
  *   queue level    cleave_rq_create, cleave_rq_enqueue_burst: on the caller's own threads
  *   engine level   cleave_engine_create: libcleave's pinned threads, one per queue, fed by rings
  *
- * ERRORS. What returns int returns 0 or a count on success and a negated errno on failure; nothing
- * is written to errno, standard output or standard error. A sentence that says what was wrong stays
- * with the handle of the call (a create function's parent) until it fails again: cleave_last_error.
+ * ERRORS. Functions that return int return 0 or a count on success and a negated errno on failure;
+ * nothing is written to errno, standard output or standard error. A sentence that says what was
+ * wrong stays with the handle of the call (a create function's parent) until it fails again:
+ * cleave_last_error.
  *
  *   -EINVAL     NULL where a pointer is needed, or a value outside its range
  *   -EBADF      not a handle of this type, or one that was destroyed
@@ -99,7 +100,7 @@ typedef struct cleave_engine cleave_engine;
 typedef struct cleave_lane cleave_lane;
 
 /* Copies the sentence about the last failure on a handle, cut to `size` bytes with its final NUL;
- * empty if there was none. Returns the length that it has uncut. */
+ * empty if there was none. Returns its uncut length. */
 int cleave_last_error(const void *handle, char *text, size_t size);
 
 /* ---- Context: callbacks, and the parent of everything else ---------------------------------- */
@@ -115,14 +116,14 @@ typedef struct cleave_context_config {
     /* One line without a line break; valid during the call. NULL = nothing is logged. */
     void (*log)(void *user, int level, const char *message);
     /* Where the private memory of queues and engines comes from (huge pages, rte_malloc): `size`
-     * bytes on a multiple of `alignment`, on NUMA node `node` (-1 = any), or NULL. Without:
-     * anonymous memory, in huge pages if there are any. Both or none. */
+     * bytes on a multiple of `alignment`, on NUMA node `node` (-1 = any), or NULL. If it is not
+     * set: anonymous memory, in huge pages if there are any. Both or none. */
     void *(*allocate)(void *user, size_t size, size_t alignment, int node);
     void (*release)(void *user, void *memory, size_t size);
 } cleave_context_config;
 /* `config` may be NULL. */
 int cleave_context_create(const cleave_context_config *config, cleave_context **context);
-/* -EBUSY while anything that was created from it is left. */
+/* -EBUSY while anything that was created from it exists. */
 int cleave_context_destroy(cleave_context *context);
 
 /* ---- Guest memory --------------------------------------------------------------------------- */
@@ -188,7 +189,7 @@ int cleave_header_queue_get_status(cleave_header_queue *queue, cleave_header_que
 int cleave_header_queue_reset(cleave_header_queue *queue);
 
 /* ---- Receive queue (RQ): a virtqueue whose buffers the device fills ------------------------- */
-/* Where headers go. A, B and C report a split in 8 bytes behind the net header: le32 0, le16 bytes
+/* Where headers go. A, B and C report a split in 8 bytes after the net header: le32 0, le16 bytes
  * of headers, le16 1 (all 0 if the packet is whole). */
 enum cleave_method {
     CLEAVE_METHOD_WHOLE = 0, /* nowhere: headers and payload together */
@@ -204,8 +205,8 @@ enum cleave_report {
     CLEAVE_REPORT_NET_HEADER = 1    /* 8 bytes behind the net header in the data buffer */
 };
 
-/* Bits of virtio's feature word, as far as queues look at them (virtio 1.4; net device 5.1.3,
- * reserved feature bits 6). What a queue makes of a bit that its driver negotiated:
+/* Bits of virtio's feature word, as far as they concern queues (virtio 1.4; net device 5.1.3,
+ * reserved feature bits 6). How a queue treats a bit that its driver negotiated:
  *   needed    VERSION_1
  *   obeyed    those below. What virtio says of bits that need others holds: an RQ with GUEST_TSO*,
  *             UFO or USO needs GUEST_CSUM, one with GUEST_ECN a GUEST_TSO, or it is -EINVAL. A
@@ -245,8 +246,8 @@ enum cleave_rq_flags {
     CLEAVE_RQ_DROP = 1 << 2,    /* too few buffers: drop packets, do not leave them to the caller */
     CLEAVE_RQ_TINY = 1 << 3,    /* method D: packets that fit a slot go there entirely */
     CLEAVE_RQ_ZERO_PAD = 1 << 4, /* method D: zero a slot's last line after the headers */
-    /* ACCESS_PLATFORM was negotiated, and what stands in descriptors are guest physical addresses
-     * of the memory table all the same (no IOMMU, or one that maps each address to itself). */
+    /* ACCESS_PLATFORM was negotiated, but descriptors hold guest physical addresses of the memory
+     * table all the same (no IOMMU, or one that maps each address to itself). */
     CLEAVE_RQ_IOVA_IS_GUEST_PHYSICAL = 1 << 5
 };
 typedef struct cleave_rq_config {
@@ -262,11 +263,11 @@ typedef struct cleave_rq_config {
     void *driver_area;     /* available ring, or driver event suppression */
     void *device_area;     /* used ring, or device event suppression */
     /* Where the device goes on. Split: indices, 0 and 0 at first. Packed: offset in the lower 15
-     * bits, wrap counter above, 0x8000 at first. A queue is resumed without buffers in flight,
-     * so the two are equal (as rte_vhost_get_vring_base and GET_VRING_BASE tell them). With
-     * EVENT_IDX the first buffers that are given back after create call the driver, wherever it
-     * sleeps: whoever served the virtqueue before may have stopped before it called. The driver of
-     * a packed ring that has switched calls off is not called. */
+     * bits, wrap counter above, 0x8000 at first. A queue is resumed without buffers in flight, so
+     * the two are equal (as rte_vhost_get_vring_base and GET_VRING_BASE tell them). With EVENT_IDX
+     * the first buffers that are given back after create call the driver, wherever it sleeps: the
+     * device that served the virtqueue before may have stopped before it called. The driver of a
+     * packed ring that has switched calls off is not called. */
     uint16_t last_avail;
     uint16_t last_used;
     uint32_t split_threshold; /* packets of at most so many bytes stay whole; 0 = none */
@@ -352,14 +353,14 @@ enum cleave_events {
 int cleave_rq_enqueue_burst(
     cleave_rq *rq, cleave_packet *packets, uint32_t count, uint32_t *events);
 
-/* A packet in one piece that asks for nothing, in the fewest bytes. */
+/* A packet in one segment without offloads, in the fewest bytes. */
 typedef struct cleave_ref {
     const void *data;
     uint32_t length;
     uint16_t flags; /* set it to 0; on return 0 or cleave_packet_flags */
     uint16_t cookie;
 } cleave_ref;
-/* cleave_rq_enqueue_burst for such packets, which are used where they lie: nothing is converted.
+/* cleave_rq_enqueue_burst for such packets, which are used in place: nothing is converted.
  * Malformed: data NULL, flags not 0, `refs` not aligned to 8 bytes. */
 int cleave_rq_enqueue_refs(cleave_rq *rq, cleave_ref *refs, uint32_t count, uint32_t *events);
 
@@ -433,7 +434,7 @@ int cleave_txq_create(cleave_memory *memory, const cleave_txq_config *config, cl
  * little stays in the ring until others are completed. */
 int cleave_txq_dequeue_burst(
     cleave_txq *txq, cleave_packet *packets, uint32_t count, uint32_t *events);
-/* Gives the `count` packets that were taken longest ago back to the driver. */
+/* Gives the `count` oldest packets that are out back to the driver. */
 int cleave_txq_complete(cleave_txq *txq, uint32_t count, uint32_t *events);
 /* Ends the use of the virtqueue, for good; -EBUSY while packets are out. */
 int cleave_txq_stop(cleave_txq *txq, uint16_t *base);

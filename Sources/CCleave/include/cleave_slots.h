@@ -1,6 +1,6 @@
-// The table behind the handles of cleave.h, private to the library and not installed: zeroed
-// memory at a constant address, so that a call on a packet path finds its slot without asking
-// whether anything was set up yet.
+// The table behind the handles of cleave.h, private to the library and not installed: zeroed memory
+// at a constant address, so that a call on a packet path finds its cell without asking whether
+// anything was set up yet.
 #pragma once
 
 #include <stdint.h>
@@ -13,12 +13,12 @@ enum {
 
 extern unsigned char cleave_slot_memory[];
 
-/// The slot that the lower bits of a handle name; always there, whatever the handle is.
+/// The cell that the lower bits of a handle name; it always exists, whatever the handle is.
 static inline void *cleave_slot(uint64_t handle) {
     return cleave_slot_memory + (handle & (CLEAVE_SLOT_COUNT - 1)) * CLEAVE_SLOT_BYTES;
 }
 
-/// Which slots may be given out; under the lock.
+/// The cells that may be given out; under the lock.
 struct cleave_slot_supply {
     uint64_t unused; /* slots from this one on were never given out */
     uint64_t free;   /* the first slot that came back, plus 1; each names the next one */

@@ -36,7 +36,7 @@
 static inline int cleave_has_probes(void) { return CLEAVE_HAS_PROBES; }
 
 /// A burst was published; also one that delivered nothing.
-/// - rq: stands for the RQ: an address, the same for its whole life.
+/// - rq: identifies the RQ: an address, the same for its whole life.
 /// - refs: references done with; packets, buffers: delivered, and what they took.
 static inline void cleave_probe_burst(
     const void *rq, uint64_t refs, uint64_t packets, uint64_t buffers) {
@@ -59,7 +59,7 @@ static inline void cleave_probe_queue_broken(const void *rq, uint64_t fault) {
 }
 
 /// Slots of a header queue were claimed for a burst.
-/// - header_queue: stands for it: the address of its first slot.
+/// - header_queue: identifies it: the address of its first slot.
 /// - free: slots that were free just before.
 static inline void cleave_probe_claim(
     const void *header_queue, uint64_t wanted, uint64_t claimed, uint64_t free) {
@@ -71,8 +71,8 @@ static inline void cleave_probe_header_queue_empty(const void *header_queue, uin
     DTRACE_PROBE2(cleave, header_queue_empty, header_queue, wanted);
 }
 
-/// The driver moved the tail to where it cannot be, or returned a slot that does not exist.
-/// - position: the device's head, or the place of the slot in the return ring; free-running.
+/// The driver moved the tail to an impossible value, or returned a slot that does not exist.
+/// - position: the device's head, or the slot's position in the return ring; free-running.
 static inline void cleave_probe_header_queue_broken(const void *header_queue, uint64_t position) {
     DTRACE_PROBE2(cleave, header_queue_broken, header_queue, position);
 }

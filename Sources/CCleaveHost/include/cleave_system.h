@@ -53,8 +53,8 @@ int cleave_map_at(void *address, size_t byte_count, int fd, int page_shift);
 /// Asks for transparent huge pages in the range, or forbids them when `wanted` is 0.
 int cleave_advise_huge(void *address, size_t byte_count, int wanted);
 
-/// Faults every page in for writing; reports want of memory instead of raising SIGBUS.
-/// -EINVAL on kernels before 5.14.
+/// Faults every page in for writing; reports lack of memory instead of raising SIGBUS. -EINVAL on
+/// kernels before 5.14.
 int cleave_populate(void *address, size_t byte_count);
 
 /// Writes one zero byte per `page_byte_count`: pre-faults fresh, zeroed memory on old kernels.
@@ -89,8 +89,8 @@ int cleave_perf_read(int fd, struct cleave_perf_reading *reading);
 
 // MARK: signals
 
-/// From now on the first SIGTERM or SIGINT is remembered in place of ending the process, which then
-/// has `grace_milliseconds` to come to its end: after that SIGALRM ends it, and so does a second
+/// From now on the first SIGTERM or SIGINT is remembered instead of ending the process, which then
+/// has `grace_milliseconds` to end by itself: after that SIGALRM ends it, and so does a second
 /// signal. Call it before there are threads: they inherit that the signals are not blocked.
 int cleave_stop_signal_catch(unsigned grace_milliseconds);
 
@@ -130,10 +130,9 @@ enum cleave_notification_kind {
 /// open in that direction.
 int cleave_notification_open(int fd, int writes, int *kind);
 
-/// Whether the other side was notified, or has a notification that it did not take yet. Neither
+/// Whether the other side was notified, or has a notification that it has not taken yet. Neither
 /// blocks nor raises SIGPIPE.
 int cleave_notification_send(int fd, int kind);
 
-/// Takes what was sent; does not block.
-/// Returns whether there was something.
+/// Clears what was sent; does not block. Returns whether there was something.
 int cleave_notification_drain(int fd, int kind);

@@ -1,6 +1,6 @@
-/// One figure that a claim rests on, or that stands beside it for comparison.
+/// One figure that a claim rests on, or that is given beside it for comparison.
 public struct ClaimFigure: Codable, Sendable, Equatable {
-    /// How the figure measured must lie to the one claimed.
+    /// How the measured figure must compare with the claimed one.
     public enum Bound: String, Codable, Sendable {
         case equal, atMost, atLeast, moreThan
         /// At most, after digits beyond those that the claim gives are cut off.
@@ -15,7 +15,7 @@ public struct ClaimFigure: Codable, Sendable, Equatable {
     public var claimed: Double?
     public var measured: Double?
     public var holds: Bool?
-    /// It is about the same as the figure above it; not in files.
+    /// It is a part of the figure above it; not in files.
     public var isPart = false
 
     private enum CodingKeys: CodingKey { case name, unit, bound, claimed, measured, holds }
@@ -31,7 +31,7 @@ public struct ClaimFigure: Codable, Sendable, Equatable {
         holds = claim.map { Self.holds(measured, $0.bound, $0.value) }
     }
 
-    /// A figure that is no number holds nothing.
+    /// False if the figure is no number.
     private static func holds(_ measured: Double, _ bound: Bound, _ value: Double) -> Bool {
         guard measured.isFinite else { return false }
         switch bound {
@@ -44,13 +44,13 @@ public struct ClaimFigure: Codable, Sendable, Equatable {
     }
 }
 
-/// One of the nine things that a header queue promises, with what was measured of it.
+/// One of the nine promises of a header queue, with its measurements.
 public struct Claim: Codable, Sendable {
     /// 1 to 9.
     public let id: Int
     public let title: String
-    /// Of the figure to name if only one can be: the first that does not hold, or else the first
-    /// of which anything was claimed.
+    /// Of the figure to name if only one can be: the first that does not hold, or otherwise the
+    /// first of which anything was claimed.
     public let claimed: Double?
     public let measured: Double?
     public let unit: String?

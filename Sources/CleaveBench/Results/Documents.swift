@@ -16,7 +16,7 @@ public struct BenchDocument: Codable, Sendable, LeavesOutKeys {
     public var warnings: [String]?
     public var queuePlan: QueuePlanRecord?
     public var interrupted: String?
-    /// What was judged by the runs, if anything was.
+    /// The claims judged by the runs, if any.
     public var claims: [Claim]?
     public var runs: [RunRecord]
 
@@ -93,7 +93,7 @@ public struct ProfileDocument: Codable, Sendable, LeavesOutKeys {
     public var command: CommandRecord?
     public var processID: Int?
     public var warnings: [String]?
-    /// The first run's, which stand in the run as well.
+    /// The first run's, which are in the run as well.
     public var stages: [Stage]?
     public var turnCyclesPerPacket: Spread?
     public var runs: [Run]
@@ -152,15 +152,15 @@ public struct ProfileDocument: Codable, Sendable, LeavesOutKeys {
         }
     }
 
-    /// What copying the same packets takes by itself.
+    /// Cost of copying the same packets alone.
     public struct Copy: Codable, Sendable {
         public var cyclesPerPacket: Spread
         public var bytesPerCycle: Double?
-        /// Of the turn.
+        /// As a share of the poll.
         public var share: Double?
     }
 
-    /// A case, or an RQ of another process. Of that one the last six keys are left out.
+    /// A case, or an RQ of another process. The latter leaves out the last six keys.
     public struct Run: Codable, Sendable, LeavesOutKeys {
         public static let leftOut: Set<String> = [
             "plainTurnCyclesPerPacket", "overheadPercent", "leastOverheadPercent", "copyLimit",

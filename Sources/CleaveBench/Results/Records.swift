@@ -1,6 +1,6 @@
 // What all files of results have in common. The properties of a record are the keys of its object
 // in JSON, in their order, so a record is the schema. Nil is null there; keys that earlier versions
-// did not write are optional, and keys that a version does not know are passed over.
+// did not write are optional, and keys that a version does not know are ignored.
 import CleaveEngine
 import CleaveHost
 
@@ -88,7 +88,7 @@ public struct Named<Value: Codable & Sendable>: Codable, Sendable {
     public subscript(name: String) -> Value? { pairs.first { $0.name == name }?.value }
 }
 
-/// What a file says of its machine.
+/// A file's facts about its machine.
 public struct MachineRecord: Codable, Sendable {
     public struct Caches: Codable, Sendable {
         public var l1Data: Int?

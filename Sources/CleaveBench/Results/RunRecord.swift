@@ -57,10 +57,10 @@ public struct RunRecord: Codable, Sendable {
         public var headerPercent: Double?
     }
 
-    /// What the processor counted of one event, port, device and driver together.
+    /// The processor's count of one event, port, device and driver together.
     public enum Counter: Codable, Sendable {
         case perPacket(Spread)
-        /// And why.
+        /// With the reason.
         case unavailable(String)
 
         private enum CodingKeys: String, CodingKey { case unavailable }

@@ -21,7 +21,7 @@ enum ClaimCases {
 
     // MARK: Names
 
-    /// How a method is called in names: `A`, `D used`.
+    /// A method's part of a name: `A`, `D used`.
     static func how(_ method: RxMethod.Kind, _ report: HeaderReport = .usedElement) -> String {
         let report = method == .d ? report.rawValue : nil
         return Comparison.Column(ring: "", method: method.rawValue, report: report).label
@@ -126,7 +126,7 @@ enum ClaimCases {
         }
     }
 
-    /// Slots used otherwise, too few, and too small.
+    /// Slots used in other ways, too few, and too small.
     private static var slots: [BenchCase] {
         [
             one(tiny, "64") { $0.tiny = true }, one(untouched, "64"),

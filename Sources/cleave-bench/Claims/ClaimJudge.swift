@@ -3,7 +3,7 @@ import CleaveVirtioNet
 
 /// Judges the nine claims by the results of `ClaimCases.all`.
 ///
-/// Cycles are the least of the passes, phase by phase: what disturbs a phase can only add to it.
+/// Cycles are the least of the passes, phase by phase: a disturbance can only add to a phase.
 struct ClaimJudge {
     private let results: [String: BenchResult]
 

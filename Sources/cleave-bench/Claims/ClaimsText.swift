@@ -3,7 +3,7 @@ import CleaveBench
 /// Claims as a table for people: each with its verdict, under it the figures.
 struct ClaimsText {
     let style: Style
-    /// The table and what it cannot hold, without facts and legend.
+    /// Prints the table and what does not fit into it, without facts and legend.
     var isQuiet = false
 
     func text(_ claims: [Claim], _ report: BenchReport) -> String {

@@ -155,7 +155,7 @@ struct AxisOptions: ParsableArguments {
         return values
     }
 
-    /// What stood after an axis's flag. A switch, so that no axis can be forgotten.
+    /// The text after an axis's flag. A switch, so that no axis can be forgotten.
     private func given(_ axis: Axis) -> [String] {
         switch axis {
         case .packet: packet

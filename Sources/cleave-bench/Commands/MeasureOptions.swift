@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// How often, with how many packets, and where: what every command that measures understands.
+/// How often, with how many packets, and where: the options of every command that measures.
 struct MeasureOptions: ParsableArguments {
     @Option(
         help: .example(

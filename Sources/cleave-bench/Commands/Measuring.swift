@@ -4,7 +4,7 @@ import CleaveHost
 /// From a plan to its report.
 enum Measuring {
     /// Verifies and measures, with a progress line on a terminal.
-    /// - Parameter warnings: what making the plan had to say; they come first in the report.
+    /// - Parameter warnings: those of making the plan; they come first in the report.
     static func report(
         of plan: BenchPlan, warnings: [String], isQuiet: Bool
     ) throws(Failure) -> BenchReport {
@@ -23,7 +23,7 @@ enum Measuring {
         } catch { throw .run(error.description) }
     }
 
-    /// Which cases lost or spoilt packets, or who ended the run before its time.
+    /// Which cases lost or corrupted packets, or what ended the run before its time.
     static func failure(_ report: BenchReport) -> Failure? {
         guard !report.isVerified else { return report.interruption.map { .run("\($0)") } }
         let bad = report.results.filter { $0.verify.bad > 0 }

@@ -1,7 +1,7 @@
 import CleaveBench
 import Foundation
 
-/// This program and another one with the same plan, as processes in turns.
+/// This program and another one with the same plan, as processes that alternate.
 struct OverheadRival {
     /// Device cycles per packet, the fastest pass of each.
     struct Round {

@@ -16,7 +16,7 @@ struct ProfileAttach {
         guard seconds > 0, seconds <= 86400 else {
             throw .usage("--seconds: \(seconds) is not above 0 and up to 86400")
         }
-        // Whoever ends this program early still leaves the other one as it was.
+        // If this program is ended early, it still leaves the other one as it was.
         do { try StopSignal.catchSignals() } catch { throw .run(error.description) }
         let attachment: ProfileAttachment
         do { attachment = try ProfileAttachment(processID: processID) } catch {
@@ -76,7 +76,7 @@ struct ProfileAttach {
 
     private static let sliceCount = 7
 
-    /// Sleeps in parts, since a signal must end it.
+    /// Sleeps in parts, so that a signal can end it.
     private func pause(_ seconds: Double) {
         var left = seconds
         while left > 0 && StopSignal.received == nil {

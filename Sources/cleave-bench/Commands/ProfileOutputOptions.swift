@@ -34,7 +34,7 @@ struct ProfileOutputOptions: ParsableArguments {
             ["--json": json, "--svg": svg, "--trace": trace, "--folded": folded])
     }
 
-    /// The text for a flag of those; `json` for its own.
+    /// The text for one of these flags, or for `json`.
     static func text(
         _ flag: String, _ runs: [ProfileRun], json: () -> ProfileDocument
     ) -> String {

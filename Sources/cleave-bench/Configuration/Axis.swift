@@ -57,8 +57,8 @@ enum Axis: String, CaseIterable {
         }
     }
 
-    /// The key of its value in results. None is there for `privateHeaderQueues`, which is another
-    /// word for `sharing`.
+    /// The key of its value in results. Results have none for `privateHeaderQueues`, which is
+    /// another word for `sharing`.
     var key: String {
         switch self {
         case .packet: "packetBytes"
@@ -68,7 +68,7 @@ enum Axis: String, CaseIterable {
         }
     }
 
-    /// What a name says of this axis where cases differ in it; nil if it means nothing there.
+    /// This axis's part of a name where cases differ in it; nil if the axis means nothing there.
     func label(of one: BenchCase) -> String? {
         switch self {
         case .packet, .method, .report, .buffers: nil

@@ -73,7 +73,7 @@ enum CaseNames {
             let varying = differences(of: members)
             for (order, index) in group.enumerated() {
                 let said = varying.compactMap { $0(named[index]) }
-                // Nothing to tell them apart by: a user's twins.
+                // Nothing tells them apart: the user gave the same case twice.
                 let suffix = varying.isEmpty ? "#\(order + 1)" : said.joined(separator: " ")
                 if !suffix.isEmpty { named[index].name += " \(suffix)" }
             }
@@ -89,7 +89,7 @@ enum CaseNames {
         one.effectiveReport.map { "\(one.method.rawValue)/\($0.rawValue)" } ?? one.method.rawValue
     }
 
-    /// What to say of each case, for every axis in which `cases` differ.
+    /// Each case's part of a name, for every axis in which `cases` differ.
     private static func differences(of cases: [BenchCase]) -> [(BenchCase) -> String?] {
         let sayings: [(BenchCase) -> String?] =
             [\.packetName, { how($0) }, \.buffers.rawValue]

@@ -15,7 +15,7 @@ import Yams
 
 /// Reads a configuration, with the place of every mistake.
 struct ConfigurationReader {
-    /// Bytes of the largest file that is taken for a configuration.
+    /// Bytes of the largest file that is accepted as a configuration.
     static let maximumByteCount = 1 << 20
 
     /// The file as errors name it.

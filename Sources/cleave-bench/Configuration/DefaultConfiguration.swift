@@ -5,8 +5,8 @@ import Glibc
 /// A configuration that runs when none is named.
 struct DefaultConfiguration {
     let relativePath: String
-    /// What stands in when the file is nowhere to be found, as when the program was copied off
-    /// its build directory: the same without recorded traffic.
+    /// Used if the file is not found, as when the program was copied out of its build directory:
+    /// the same without recorded traffic.
     let builtIn: String
 
     /// What `run` runs.

@@ -3,7 +3,7 @@ import Glibc
 
 /// What the packet axis names: a traffic profile, or the path of a capture.
 enum PacketSpec {
-    /// `text` if it is a profile, else the path of the capture it names.
+    /// `text` if it is a profile, otherwise the path of the capture that it names.
     /// - Parameter directory: where relative paths start; empty for the current directory.
     /// - Throws: a sentence if it is neither.
     static func resolve(_ text: String, directory: String) throws(SettingError) -> String {
@@ -22,7 +22,7 @@ enum PacketSpec {
             return path
         }
         let code = errno
-        // Whoever wrote a size first meant a profile.
+        // A text that begins with a size was meant as a profile.
         let looksLikePath =
             text.contains(".pcap") || text.contains(".cap")
             || (text.contains("/") && text.first?.isNumber != true && !text.hasPrefix("imix"))

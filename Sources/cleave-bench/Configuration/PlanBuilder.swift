@@ -55,7 +55,7 @@ enum PlanBuilder {
         return (try settle(plan, request), warnings)
     }
 
-    /// Takes out the cases that cannot be, if any can.
+    /// Removes impossible cases, unless all are impossible.
     /// - Returns: a sentence for each reason.
     private static func leaveOut(from cases: inout [BenchCase]) -> [String] {
         let reasons = cases.compactMap(\.contradiction)
@@ -67,7 +67,7 @@ enum PlanBuilder {
         }
     }
 
-    /// The plan of cases that are given, with the request's settings.
+    /// The plan of given cases, with the request's settings.
     static func plan(
         cases: [BenchCase], _ request: PlanRequest
     ) throws(Failure) -> BenchPlan {
@@ -96,7 +96,7 @@ enum PlanBuilder {
 
     private static func flagProduct(_ axes: [Axis: [String]]) throws(Failure) -> CaseProduct {
         var product = CaseProduct()
-        // In a fixed order, so that of two mistakes the same one is always told.
+        // In a fixed order, so that of two mistakes the same one is always reported.
         for axis in Axis.allCases {
             guard let texts = axes[axis], !texts.isEmpty else { continue }
             var entries: [CaseProduct.Entry] = []

@@ -21,7 +21,7 @@ struct Comparison {
             }
         }
 
-        /// The page's class; what this version has no colour for is drawn in ink.
+        /// Style class of the page; a method that this version has no colour for is drawn in ink.
         var colour: String {
             guard RxMethod.Kind(rawValue: method) != nil else { return "ink" }
             return "m-\(method)" + (report == HeaderReport.netHeader.rawValue ? "-net" : "")
@@ -58,7 +58,8 @@ struct Comparison {
             let traffic = Int(one.trafficName) == nil ? one.trafficName : "\(one.trafficName) B"
             let title = ([traffic] + conditions(one)).joined(separator: ", ")
             let column = run.column
-            // Twins that a user named apart go to a group of their own.
+            // Cases that differ only in the name that the user gave them go to a group of their
+            // own.
             let index = groups.firstIndex { $0.title == title && $0.runs[column] == nil }
             if index == nil { groups.append(Group(title: title)) }
             groups[index ?? groups.count - 1].runs[column] = run
@@ -80,7 +81,7 @@ struct Comparison {
         return labels.count > 1 && Set(titles).count == titles.count ? comparison : nil
     }
 
-    /// What to say of a case beside its traffic: the axes in which the cases differ.
+    /// A case's description beside its traffic: the axes in which the cases differ.
     private static func conditions(_ cases: [BenchCase]) -> (BenchCase) -> [String] {
         var sayings: [(BenchCase) -> String?] = [{ $0.buffers.rawValue }]
         for axis in Axis.allCases where ![.packet, .method, .report, .ring].contains(axis) {
@@ -105,7 +106,7 @@ struct ComparisonFigure {
     let text: (RunRecord) -> String
     /// Least and largest, where there are some.
     var range: (RunRecord) -> Spread? = { _ in nil }
-    /// What is a part of 1 and the better the larger it is, for shading.
+    /// A share from 0 to 1 of which more is better, for shading.
     var share: (RunRecord) -> Double? = { _ in nil }
 
     static func all(_ document: BenchDocument) -> [ComparisonFigure] {

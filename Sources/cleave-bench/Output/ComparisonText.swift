@@ -4,7 +4,7 @@ import CleaveBench
 /// method.
 struct ComparisonText {
     let style: Style
-    /// The table and what it cannot hold, without facts and legend.
+    /// Prints the table and what does not fit into it, without facts and legend.
     var isQuiet = false
 
     func text(_ report: BenchReport) -> String {

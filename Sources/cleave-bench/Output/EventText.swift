@@ -1,7 +1,7 @@
 import CleaveBench
 import CleaveHost
 
-/// What the processor counted, in lines.
+/// The processor's counts, in lines.
 enum EventText {
     /// One line for each case with its figures, and one for what this machine does not count.
     static func lines(_ runs: [RunRecord]) -> [String] {
@@ -19,7 +19,7 @@ enum EventText {
         return lines + missing(runs.compactMap(\.counters))
     }
 
-    /// Counters that gave nothing in any case, by reason.
+    /// Counters that have a value in no case, by reason.
     private static func missing(_ counters: [Named<RunRecord.Counter>]) -> [String] {
         var events: [String: [PerfEvent]] = [:]
         for event in PerfEvent.allCases {

@@ -7,7 +7,7 @@ enum MachineText {
         Self.facts(MachineRecord(facts)).map { TextTable.pad($0, to: 9, .left) + $1 }
     }
 
-    /// What is recorded of a machine, by what it is about.
+    /// The recorded facts of a machine, by topic.
     static func facts(_ machine: MachineRecord) -> [(name: String, text: String)] {
         [
             ("cpu", processor(machine)), ("memory", memory(machine)), ("system", system(machine)),

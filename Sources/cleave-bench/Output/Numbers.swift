@@ -3,7 +3,7 @@ import Foundation
 
 /// Numbers for people.
 enum Numbers {
-    /// With so many decimals; `-` for what is no number.
+    /// With `decimals` decimals; `-` for a value that is no number.
     static func fixed(_ value: Double, _ decimals: Int) -> String {
         value.isFinite ? String(format: "%.\(decimals)f", value) : "-"
     }
@@ -22,7 +22,7 @@ enum Numbers {
         return "\(cycles(spread.median)) (\(cycles(spread.min))-\(cycles(spread.max)))"
     }
 
-    /// With a sign; `-` for what is no number.
+    /// With a sign; `-` for a value that is no number.
     static func signed(_ value: Double) -> String {
         (value >= 0 && value.isFinite ? "+" : "") + fixed(value, 1)
     }
@@ -42,7 +42,7 @@ enum Numbers {
         return share < 0.05 ? "<0.1" : share > 99.95 ? "99.9" : fixed(share, 1)
     }
 
-    /// A part of 1 in percent, with the rules of the other.
+    /// A share from 0 to 1 in percent, by the same rules.
     static func percent(_ share: Double) -> String {
         share.isFinite ? percent(UInt64(max(0, min(1, share)) * 1e9), of: 1_000_000_000) : "-"
     }

@@ -24,7 +24,7 @@ struct Remarks {
         return lines
     }
 
-    /// What cases have to say about themselves; what several say stands once.
+    /// The notes of cases; a note that several have appears once.
     private func notes(_ runs: [RunRecord]) -> [String] {
         var order: [String] = []
         var names: [String: [String]] = [:]

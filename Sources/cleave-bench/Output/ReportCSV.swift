@@ -55,7 +55,7 @@ enum ReportCSV {
             } + last.map { field(values[$0]) }
     }
 
-    /// Empty for no value, and for what is no number.
+    /// Empty for no value, and for a value that is no number.
     private static func field(_ value: Any?) -> String {
         switch value {
         case nil: ""
@@ -77,7 +77,7 @@ enum ReportCSV {
 }
 
 extension RunRecord {
-    /// What it says, by the keys of JSON; nothing for nil.
+    /// Its values by the keys of JSON; nothing for nil.
     var values: [String: Any] {
         var values: [String: Any] = [:]
         for case (let key?, let value) in Mirror(reflecting: self).children {

@@ -3,14 +3,15 @@ import CleaveBench
 /// A report as a table for people: machine above, legend below.
 struct ReportText {
     let style: Style
-    /// The table and what it cannot hold, without facts and legend.
+    /// Prints the table and what does not fit into it, without facts and legend.
     var isQuiet = false
 
     func text(_ report: BenchReport) -> String {
         frame(report, table: table(report), legend: legend(report))
     }
 
-    /// A table with what belongs above and below it; the legend not if the table stands alone.
+    /// A table with what belongs above and below it; without the legend if the table is printed
+    /// alone.
     func frame(_ report: BenchReport, table: String, legend: String) -> String {
         var sections: [String] = []
         if !isQuiet {

@@ -17,7 +17,7 @@ struct ResultFiles {
     }
 
     /// Fills each file with its flag's text, and prints `table` unless one of them is standard
-    /// output. A reader of standard output that has gone takes nothing away from the files.
+    /// output. The files are complete even if the reader of standard output has gone.
     func fill(
         _ text: (_ flag: String) -> String, table: @autoclosure () -> String
     ) throws(Failure) {

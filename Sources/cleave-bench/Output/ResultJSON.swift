@@ -2,8 +2,8 @@ import CleaveBench
 import Foundation
 
 /// Results as JSON, both ways. Foundation reads it. Its own writer keeps no order of keys and
-/// leaves out what is nil; here keys come in the order in which a type declares them, nil is null
-/// and so is what is no number, and short objects are on one line.
+/// leaves out what is nil; here keys come in the order in which a type declares them, nil and
+/// values that are no number are null, and short objects are on one line.
 enum ResultJSON {
     /// Indented by two blanks, objects and arrays of plain values on one line; and a newline.
     static func text(_ value: some Encodable) -> String { tree(value).text(indentation: 0) + "\n" }
@@ -12,7 +12,7 @@ enum ResultJSON {
     static func line(_ value: some Encodable) -> String { tree(value).text(indentation: nil) }
 
     private static func tree(_ value: some Encodable) -> JSONTree {
-        // What is no number is written as null, so there is no value that JSON cannot hold.
+        // A value that is no number is written as null, so there is no value that JSON cannot hold.
         do { return try JSONTree(value) } catch { preconditionFailure("\(error)") }
     }
 

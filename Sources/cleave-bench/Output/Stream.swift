@@ -19,7 +19,7 @@ struct Stream {
     }
 
     /// Writes all of `text`.
-    /// - Throws: `outputClosed` when the reader has gone, else the system's words.
+    /// - Throws: `outputClosed` if the reader has gone, otherwise the system's words.
     func write(_ text: String) throws(Failure) {
         var text = text
         let code = text.withUTF8 { bytes -> Int32 in

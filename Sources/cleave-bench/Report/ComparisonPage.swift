@@ -1,6 +1,6 @@
 import CleaveBench
 
-/// A comparison of methods as one page that stands alone: charts drawn in the page, tables, the
+/// A comparison of methods as one self-contained page: charts drawn in the page, tables, the
 /// machine and the command. No script, no file beside it, no network.
 enum ComparisonPage {
     static func text(_ document: BenchDocument) -> String {

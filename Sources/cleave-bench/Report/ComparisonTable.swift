@@ -41,7 +41,7 @@ struct ComparisonTable {
                 let ends = "\(Numbers.cycles(range.min))–\(Numbers.cycles(range.max))"
                 cell += Markup.text("small", [:], ends)
             }
-            // As deep in colour as the share is large.
+            // The larger the share, the deeper the colour.
             guard let share = figure.share(run), share.isFinite else {
                 return Markup.element("td", [:], cell)
             }

@@ -15,7 +15,7 @@ struct DpdkResults: ResultSection {
         var ring: String
         var buffers: String
         var method: String
-        /// Plain, or what they ask for.
+        /// Plain, or the offloads that they ask for.
         var packets: String?
         var packetBytes: Int
         var ringSize: Int

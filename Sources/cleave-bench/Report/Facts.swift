@@ -26,6 +26,6 @@ extension CommandRecord {
 }
 
 extension MachineRecord {
-    /// What tells one machine from another.
+    /// The facts that tell one machine from another.
     var identity: String { "\(cpuModel ?? "unknown CPU"), \(kernel ?? "unknown kernel")" }
 }

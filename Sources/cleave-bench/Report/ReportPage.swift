@@ -1,5 +1,5 @@
-/// Files of results as one page that stands alone: a section for each, with its figures, the
-/// machine they were measured on and the command that gave them.
+/// Files of results as one self-contained page: a section for each, with its figures, the machine
+/// they were measured on and the command that gave them.
 struct ReportPage {
     let documents: [ResultDocument]
 

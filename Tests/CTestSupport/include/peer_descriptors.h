@@ -7,5 +7,5 @@ int peer_memfd(void);
 int peer_timerfd(void);
 int peer_epoll(void);
 int peer_signalfd(void);
-/// One that only names a file.
+/// A descriptor that only names a file.
 int peer_path(void);

@@ -16,7 +16,7 @@ struct cleave_runtime_counts {
     uint64_t releases;
 };
 
-/// The calling thread is not counted from now on, or is again.
+/// Stops or resumes counting for the calling thread.
 void cleave_runtime_counts_exempt(bool exempt);
 
 struct cleave_runtime_counts cleave_runtime_counts_read(void);

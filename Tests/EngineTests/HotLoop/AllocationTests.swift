@@ -1,5 +1,5 @@
-// Counts what an RQ's thread asks of the allocator and of reference counting while it carries a
-// million packets. The counting happens in a release program of its own, hot-loop-probe.
+// Counts the calls of the allocator and of reference counting by an RQ's thread while it carries a
+// million packets. A release program of its own, hot-loop-probe, does the counting.
 import CleaveTestSupport
 import Testing
 

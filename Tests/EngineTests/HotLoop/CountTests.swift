@@ -1,4 +1,4 @@
-// What `make count` makes of instruction counts; the counting itself needs valgrind.
+// How `make count` judges instruction counts; the counting itself needs valgrind.
 import CleaveTestSupport
 import Foundation
 import Testing
@@ -62,7 +62,7 @@ struct CountTests {
         let unknown = try compare(
             "a split device 5.00\na packed device 5.00\nb split device 1.00\n", with: two)
         #expect(unknown.1 == 1)
-        // Nothing recorded at all must not pass for agreement.
+        // An empty record must not pass for agreement.
         #expect(try compare("a split device 5.00\n", with: "{}\n").1 == 1)
     }
 

@@ -1,11 +1,12 @@
-// What the compiler made of the hot loop, read from the program that users run.
+// The machine code of the hot loop, read from the program that users run.
 import CleaveTestSupport
 import Testing
 
 #if arch(x86_64)
 @Suite("Machine code of the hot loop")
 struct MachineCodeTests {
-    /// What may be called: copies, the one notification per burst, and what never returns.
+    /// Functions that may be called: copies, the one notification per burst, and those that never
+    /// return.
     static let allowed: Set<String> = [
         "memcpy", "memmove", "memset", "__errno_location", "__stack_chk_fail",
         // The notification: to an eventfd, a socket, or a pipe without SIGPIPE.
@@ -13,7 +14,7 @@ struct MachineCodeTests {
         "pthread_sigmask",
     ]
 
-    /// What a function must not contain, however deep in what it calls.
+    /// Calls that a function must not contain, nor anything that it reaches.
     static func offences(_ reached: [String: [Branch]]) -> [String] {
         reached.flatMap { symbol, branches in
             branches.compactMap { branch -> String? in
@@ -93,7 +94,7 @@ struct MachineCodeTests {
         let symbol = try #require(found["CleaveVirtioNet.RxWorker.poll() -> Swift.Int"])
         let reached = try code.reachable(from: symbol)
         let offences = Self.offences(reached)
-        // Measured turns have one for the plain burst and one for the measured one.
+        // Measured polls have one for the plain burst and one for the measured one.
         let plain = offences.filter { $0.contains("RxWorker.poll() -> Swift.Int: call") }
         let measured = offences.filter { $0.contains("pollMeasured") && $0.contains(": call") }
         #expect(plain.count == 1 && measured.count == 2, "\(offences)")
@@ -102,7 +103,7 @@ struct MachineCodeTests {
 
     @Test("Canary: code that allocates is found out")
     func canary() throws {
-        // A worker's making, as every class instance's, allocates.
+        // Creating a worker allocates, as creating any class instance does.
         let found = code.functions(mangled: "8RxWorkerC")
         let symbol = try #require(
             found.first { $0.key.hasPrefix("CleaveVirtioNet.RxWorker.__allocating_init(") }?.value)

@@ -1,5 +1,5 @@
-// What profiling left in the hot loop: in a build with it as little as one test, in a build without
-// it nothing. `make plain-probe` makes the other build; `make test` does so.
+// Traces of profiling in the hot loop: no more than one test in a build with it, nothing in a build
+// without it. `make plain-probe` makes the other build; `make test` does so.
 import CleaveTestSupport
 import Testing
 
@@ -21,7 +21,7 @@ struct ProfilingCodeTests {
         plain = try MachineCode(other)
     }
 
-    /// Instructions without what depends on where code and data lie.
+    /// Instructions without the parts that depend on where code and data lie.
     private static func shape(_ instructions: [String]) -> [String] {
         instructions.map { instruction in
             // Calls by symbol, jumps inside a function by distance, data by register alone.
@@ -86,7 +86,7 @@ struct ProfilingCodeTests {
         let own = try turn(code)
         let other = try turn(plain)
         #expect(!Self.reads(own))
-        // The test, the call behind it, and the reasons of empty turns.
+        // The test, the call after it, and the reasons of empty polls.
         #expect(own.count - other.count <= 48, "\(own.count) and \(other.count)")
     }
 }

@@ -1,4 +1,4 @@
-// What perf, bpftrace and gdb need of the program that users run, and what the scripts for bpftrace
+// What perf, bpftrace and gdb need in the program that users run, and what the scripts for bpftrace
 // say about it.
 import CCleaveHost
 import CleaveTestSupport
@@ -84,7 +84,7 @@ struct TracingTests {
     func probesInProgram() throws {
         let notes = try notes()
         #expect(Set(notes.keys) == Set(Self.probes.keys))
-        // gdb looks for no probes without it.
+        // Without it gdb looks for no probes.
         let sections = try ReleaseProgram.output("readelf", ["-SW", program.path])
         #expect(sections.contains(".stapsdt.base"))
         for (name, places) in notes {

@@ -1,6 +1,6 @@
 import CleaveRings
 
-/// What a worker reported, in order: stands for a used ring and its edge V2.
+/// Reports of a worker, in order: models a used ring and its edge V2.
 final class Channel {
     private let run: ModelRun
     private let index: SharedWord32

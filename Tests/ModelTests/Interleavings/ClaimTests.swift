@@ -6,7 +6,7 @@ extension Interleavings {
     /// Workers claim and write slots, a driver thread reads and retires them and so moves the tail.
     @Suite("Claim")
     struct ClaimTests {
-        /// `claims`: for each worker, what it asks for, burst by burst.
+        /// `claims` has, for each worker, the numbers of slots that it asks for, burst by burst.
         private func setUp(
             _ run: ModelRun, slotCount: Int, claims: [[Int]], retires: Bool = true
         ) throws {

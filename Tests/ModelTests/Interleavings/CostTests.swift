@@ -5,14 +5,14 @@ import Testing
 @testable import CleaveVirtioNet
 
 extension Interleavings {
-    /// What a burst costs in read-modify-writes, counted where every shared word passes.
+    /// Read-modify-writes of a burst, counted in the seam that every shared word passes.
     @Suite("Cost of a burst")
     struct CostTests {
         private let space: GuestSpace
 
         init() throws { space = try GuestSpace(byteCount: 1 << 24) }
 
-        /// One thread that claims and retires `bursts` in turn.
+        /// One thread that claims and retires `bursts` alternately.
         /// - Parameter judge: gets the burst's size and its read-modify-writes of either side.
         private func count(
             _ slotReturn: SlotReturn, slotCount: Int, bursts: [Int],

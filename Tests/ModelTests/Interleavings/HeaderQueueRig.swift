@@ -4,7 +4,7 @@ import CleaveRings
 @testable import CleaveVirtioNet
 
 /// A header queue, both halves, made anew for every run; and who owns which slot, as a naive table
-/// that only one thread at a time looks at.
+/// that only one thread at a time reads.
 final class HeaderQueueRig {
     enum Owner: Equatable { case device, claimed(String), reported, retired }
 
@@ -55,7 +55,7 @@ final class HeaderQueueRig {
         }
     }
 
-    /// What a worker does between claiming and reporting.
+    /// A worker's steps between claiming and reporting.
     func claim(_ wanted: Int, as name: String) -> HeaderClaimer.Claim {
         let claim = device.claimer.claim(wanted)
         for slot in slots(claim) {
@@ -76,7 +76,7 @@ final class HeaderQueueRig {
         for slot in slots { owners[slot] = .reported }
     }
 
-    /// What a consumer does with slots it harvested.
+    /// A consumer's steps with slots that it harvested.
     func consume(first: Int, count: Int) {
         for offset in 0..<count {
             let slot = (first + offset) & (slotCount - 1)
@@ -105,7 +105,7 @@ final class HeaderQueueRig {
         passed += Int(new &- old)
     }
 
-    /// After all threads: every slot is accounted for, and nothing waits that need not.
+    /// After all threads: every slot is accounted for, and nothing waits without need.
     func checkAccounts() {
         let free = owners.count { $0 == .device }
         run.check(device.freeCount == free, "\(device.freeCount) slots free, \(free) not owned")

@@ -5,8 +5,8 @@ import Testing
 @testable import CleaveVirtioNet
 
 extension Interleavings {
-    /// A driver that goes to sleep asks for a call and looks once more; the worker publishes and
-    /// looks whether a call is wanted. One of them must see the other [V3].
+    /// A driver that goes to sleep asks for a call and checks once more; the worker publishes and
+    /// checks whether a call is wanted. One of them must see the other [V3].
     @Suite("Notification")
     struct NotificationTests {
         private static let size = 4
@@ -40,10 +40,10 @@ extension Interleavings {
                     ? SplitLayout.usedEventOffset(size: Self.size) : SplitLayout.flagsOffset)
             let index = areas[2].pointer + SplitLayout.indexOffset
             let event = SharedWord16(asked)
-            // The first publish after a start calls whatever the driver says: it is made before.
+            // The first publish after a start calls whatever the driver says, so it is done before.
             queue.addUsed(60)
             queue.publish()
-            // Not now: the event farthest away, or the flag that says so.
+            // No call now: the event farthest away, or the flag that says so.
             event.store(usesEventIndex ? 0 : availNoInterrupt)
             run.word("used.idx", index)
             run.word("event", asked)

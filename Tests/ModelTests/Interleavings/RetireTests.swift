@@ -7,8 +7,8 @@ extension Interleavings {
     /// Consumers retire slots in any order; a worker writes them again as soon as it gets them.
     @Suite("Retire")
     struct RetireTests {
-        /// `ranges`: for each consumer, first slot and number of slots, one after the other. Every
-        /// slot was claimed and reported before.
+        /// `ranges` has, for each consumer, first slot and number of slots, one after the other.
+        /// Every slot was claimed and reported before.
         private func setUp(
             _ run: ModelRun, slotCount: Int, ranges: [[(first: Int, count: Int)]],
             again wanted: Int = 0
@@ -32,7 +32,7 @@ extension Interleavings {
                     rig.report(rig.slots(claim))
                     channel.send(first: rig.slots(claim)[0], count: claim.count)
                 }
-                // Whoever comes last in the first lap begins the second.
+                // The consumer that comes last in the first lap begins the second.
                 run.thread("next lap") {
                     guard run.wait(until: { !channel.isEmpty }) else { return }
                     for burst in channel.receive() {

@@ -14,7 +14,7 @@ extension Interleavings {
         init() throws { space = try GuestSpace(byteCount: 1 << 28) }
 
         /// - Parameters:
-        ///   - claims: for each worker, what it asks for, burst by burst.
+        ///   - claims: for each worker, the numbers of slots that it asks for, burst by burst.
         ///   - early: the driver posts a slot while its worker still writes it, once.
         private func setUp(
             _ run: ModelRun, slotCount: Int, claims: [[Int]], early: Bool = false
@@ -80,7 +80,7 @@ extension Interleavings {
 
         @Test("No slot has two owners, and none is lost")
         func owners() throws {
-            // A worker that finds another at the intake looks again: many schedules.
+            // A worker that finds another at the intake checks again: many schedules.
             for bounds in [
                 Bounds(preemptions: 1, staleReads: 1), Bounds(preemptions: 2, staleReads: 0),
             ] {

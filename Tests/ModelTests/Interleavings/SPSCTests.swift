@@ -4,7 +4,7 @@ import Testing
 
 extension Interleavings {
     /// One thread pushes, one pops; whatever either sees of the other's cursor, elements arrive
-    /// once, in order, and no slot is written while it may be read.
+    /// once, in order, and no element is written while it may be read.
     @Suite("SPSC ring")
     struct SPSCTests {
         /// A ring, its ends, and what was pushed and popped.
@@ -40,7 +40,7 @@ extension Interleavings {
             func slots(_ old: UInt64, _ new: UInt64) -> [Int] {
                 (old..<new).map { Int($0) % capacity }
             }
-            // An end has done with the slots that its store of the cursor hands over.
+            // An end is done with the elements that its store of the cursor hands over.
             run.word("tail", rig.memory) { old, new in
                 for slot in slots(old, new) { run.writes("slot", slot) }
             }

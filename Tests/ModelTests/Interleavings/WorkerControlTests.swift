@@ -4,7 +4,7 @@ import Testing
 @testable import CleaveRings
 
 extension Interleavings {
-    /// A control thread pauses an RQ's thread, puts another queue in place, and lets it go on.
+    /// A control thread pauses an RQ's thread, replaces its queue, and resumes it.
     @Suite("Commands between bursts")
     struct WorkerControlTests {
         private func setUp(_ run: ModelRun, rounds: Int) {

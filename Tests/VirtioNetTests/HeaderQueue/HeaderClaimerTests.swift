@@ -25,7 +25,7 @@ struct HeaderClaimerTests {
         }
     }
 
-    /// Around 0, 2^16, 2^32 and a later turn of the 32-bit tail.
+    /// Around 0, 2^16, 2^32 and a later lap of the 32-bit tail.
     private static let heads: [UInt64] = [
         0, 1, 65535, 65536, 0x7fff_ffff, 0xffff_fff9, 0xffff_fffe, 0xffff_ffff, 0x1_0000_0000,
         0x5_ffff_fffd,
@@ -67,7 +67,7 @@ struct HeaderClaimerTests {
                 try #require(fixture.queue.freeCount == 0)
                 try #require(fixture.queue.claimer.claim(1).count == 0)
                 try #require(fixture.queue.isBroken && fixture.queue.claimedCount == head)
-                // A tail put right again changes nothing.
+                // Correcting the tail changes nothing.
                 fixture.slots.setTail(UInt32(truncatingIfNeeded: head) &+ 1)
                 try #require(fixture.queue.claimer.claim(1).count == 0)
                 try #require(fixture.queue.isBroken)

@@ -1,4 +1,4 @@
-// Geometry of a header queue: what is refused, and with which words (catalogue D02).
+// Geometry of a header queue: what is refused, and the words of the refusal (catalogue D02).
 import CleaveHost
 import CleaveTestSupport
 import CleaveVirtioNet

@@ -17,7 +17,7 @@ struct HostileHeaderQueueTests {
         let guest = try EvilGuest()
         let first = try format.rig(
             size: 16, method: .headerQueue(report), slots: (128, Self.slotCount), guest: guest)
-        // The second RQ has its ring behind the first one's, and shares its header queue.
+        // The second RQ has its ring after the first one's, and shares its header queue.
         var configuration = first.queue.configuration
         let arenas = ArenaSupply(chunk: 1 << 18)
         var split = EvilRing(guest, size: 16, at: EvilRig.ringAddress + 0x1000)
@@ -42,7 +42,7 @@ struct HostileHeaderQueueTests {
         #expect(port.enqueue(Array(repeating: packet, count: 5), to: second).result.delivered == 5)
         #expect(second.counters.split == 0 && second.counters.fallback == [.noSlot: 5])
         #expect(second.counters.droppedTotal == 0)
-        // What comes back serves both again.
+        // Slots that come back serve both again.
         first.headers?.setTail(UInt32(Self.slotCount + 3))
         for id in 5..<7 { post(id) }
         #expect(port.enqueue([packet, packet], to: second).result.delivered == 2)
@@ -66,7 +66,7 @@ struct HostileHeaderQueueTests {
         for round in 0..<400 {
             for id in 0..<4 { rig.post((4 * round + id) % 32) }
             #expect(rig.enqueue(Array(repeating: packet, count: 4)).result.delivered == 4)
-            // Payload and reports are none of the slots'.
+            // Payload and reports are not the slots' memory.
             let start: UInt64 = report == .netHeader ? 20 : 0
             for used in rig.reports.suffix(4) {
                 #expect(used.length == 300 + Int(start))
@@ -88,7 +88,7 @@ struct HostileHeaderQueueTests {
         let packet = TestFrames.tcp4(TestFrames.payload(40))
         var broken = 0
         var guests = 0
-        // Until a lie was caught; the other thread may be given little time to run.
+        // Until a lie is caught; the other thread may get little time to run.
         while guests < 40 || (broken == 0 && guests < 3000) {
             guests += 1
             let guest = try EvilGuest()
@@ -173,7 +173,7 @@ struct HostileHeaderQueueTests {
     }
 }
 
-/// One RQ with a ring of its own in shared guest memory, run to its end by one thread.
+/// One RQ with a ring of its own in shared guest memory, run by one thread to its end.
 private final class OneCPUDriver: @unchecked Sendable {
     // SAFETY: one thread uses it, from its start to its end.
     private let format: RingFormat

@@ -1,4 +1,4 @@
-// Slots that come back out of order: what is claimed beside a naive twin, whatever the driver posts
+// Slots that come back out of order: claims beside a naive twin, whatever the driver posts
 // (catalogue D03, D04, D08, D11, D12).
 import CleaveHost
 import CleaveRings
@@ -14,7 +14,7 @@ private final class RingRig {
     let queue: HeaderQueue
     let slotCount: Int
     private let memory: UnsafeMutablePointer<UInt16>
-    /// Places written since creation.
+    /// Entries written since creation.
     private(set) var posted: UInt64
 
     /// - Parameter start: entries that were posted and taken before.
@@ -29,7 +29,7 @@ private final class RingRig {
         memory = .allocate(capacity: 256)
         posted = start
         queue.claimer.returns.taken.store(start)
-        // What the entries before have left.
+        // Left by the earlier entries.
         for place in start - min(start, UInt64(slotCount))..<start {
             guest.put(Self.lap(place, slotCount) << 16, at: address(place))
         }
@@ -51,7 +51,7 @@ private final class RingRig {
         posted += 1
     }
 
-    /// Writes an entry as it comes, at the place that is next.
+    /// Writes any entry at the next position.
     func put(raw entry: UInt32) { guest.put(entry, at: address(posted)) }
 
     func claim(_ wanted: Int) -> [Int] {
@@ -59,7 +59,7 @@ private final class RingRig {
         return (0..<claim.count).map { Int(memory[$0]) }
     }
 
-    /// Says that slots are written.
+    /// Reports that slots are written.
     func report(_ slots: [Int]) {
         var list = slots.map { UInt16($0) }
         queue.claimer.report(&list, list.count)
@@ -68,7 +68,7 @@ private final class RingRig {
 
 @Suite("Out-of-order return of header slots")
 struct ReturnRingTests {
-    /// Around the wrap of a lap's 15 bits and of 32 bits of places.
+    /// Around the wrap of a lap's 15 bits and of 32 bits of positions.
     private static func starts(_ slotCount: Int) -> [UInt64] {
         let n = UInt64(slotCount)
         return [0, n, 32767 * n, 32768 * n - 1, 65536 * n - 1, 1 << 32, (1 << 33) - 1]
@@ -82,7 +82,7 @@ struct ReturnRingTests {
         ) { slotCount, start, lies in
             let rig = try RingRig(slotCount: slotCount, start: Self.starts(slotCount)[start])
             var random = SeededRandom(seed: UInt64(slotCount * 100 + start))
-            // What the device must think: stock in order, and owned slots.
+            // The device's expected state: stock in order, and owned slots.
             var stock: [Int] = []
             var isDevices = [Bool](repeating: false, count: slotCount)
             var unseen: [Int] = []
@@ -99,7 +99,8 @@ struct ReturnRingTests {
                     unseen.append(slot)
                 }
                 let wanted = random.int(0...slotCount + 1)
-                // Of what is posted twice, or is here already, nothing more can be claimed.
+                // Slots that are posted twice, or that the device has already, add nothing to
+                // claim.
                 let fresh = Set(unseen.filter { !isDevices[$0] })
                 try #require(rig.queue.freeCount == stock.count + fresh.count)
                 if stock.count < max(wanted, slotCount / 2) && wanted > 0 {
@@ -113,7 +114,7 @@ struct ReturnRingTests {
                 try #require(rig.claim(wanted) == expected)
                 stock.removeFirst(expected.count)
                 written += expected
-                // No slot is with two workers, nor in stock as well.
+                // No slot is with two workers, nor with one and in stock.
                 let devices = stock + written
                 try #require(Set(devices).count == devices.count)
                 let done = written.prefix(random.int(0...written.count))
@@ -156,13 +157,13 @@ struct ReturnRingTests {
             rig.put(raw: 3 | lap << 16)
             #expect(rig.claim(1) == [] && !rig.queue.isBroken)
         }
-        // An index is not looked at before its lap is right.
+        // An index is not read before its lap is right.
         rig.put(raw: 0xffff | 7 << 16)
         #expect(rig.claim(1) == [] && !rig.queue.isBroken)
         rig.post(3)
         #expect(rig.claim(4) == [3])
         rig.report([3])
-        // The device has taken one entry and finds three of no lap behind it.
+        // The device has taken one entry and finds three of no lap after it.
         #expect(rig.queue.freeCount == 0)
     }
 

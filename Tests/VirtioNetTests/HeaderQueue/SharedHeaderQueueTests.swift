@@ -1,5 +1,5 @@
-// One header queue, two RQs: who owns which slot is written down by a naive table, and nothing is
-// lost or owned twice (catalogue D01, D17).
+// One header queue, two RQs: a naive table records who owns which slot, and nothing is lost or
+// owned twice (catalogue D01, D17).
 import CleaveTestSupport
 import Testing
 

@@ -10,7 +10,7 @@ struct RegionSwitchTests {
     /// Where buffers of each region begin; the rings lie in the first.
     private static let bases: [UInt64] = [0x1_8000, 0x10_0000, 0x20_0000]
 
-    /// Places eight packets in buffers of the regions named, and looks for every byte.
+    /// Places eight packets in buffers of the regions named, and checks every byte.
     private func place(
         _ format: RingFormat, _ regions: [Int], _ arenas: ArenaSupply
     ) throws {

@@ -25,7 +25,7 @@ enum Frames {
             + [UInt8](repeating: 1, count: optionWords * 4) + rest
     }
 
-    /// IPv6 with extension headers given as (type, units of 8 bytes behind the first).
+    /// IPv6 with extension headers given as (type, units of 8 bytes after the first).
     static func ipv6(
         _ transport: UInt8, extensions: [(type: UInt8, units: Int)] = [], version: Int = 6,
         payloadLength: Int? = nil, _ rest: [UInt8]

@@ -1,5 +1,5 @@
-// Memory whose last byte is followed by a page that must not be touched: a read behind a frame
-// placed at its end kills the test process.
+// Memory whose last byte is followed by a page that must not be touched: a read past a frame at its
+// end kills the test process.
 import Glibc
 
 final class GuardedMemory {
@@ -24,7 +24,7 @@ final class GuardedMemory {
         precondition(mprotect(end, page, PROT_NONE) == 0, "mprotect: errno \(errno)")
     }
 
-    /// Whether a write to the bytes is let through; another ends the process.
+    /// Whether a write to the bytes is allowed; otherwise it ends the process.
     var isWritable = true {
         didSet {
             let access = isWritable ? PROT_READ | PROT_WRITE : PROT_READ

@@ -55,7 +55,7 @@ import Testing
         let scratch = GuardedMemory(byteCount: 1)
         let start = memory.place(sample.frame)
         for pieceByteCount in [1, 7, 14, 54, 65, 513, 1 << 20] {
-            // Empty segments without an address in front, between and behind.
+            // Empty segments without an address before, between and after the others.
             var segments = [PacketRef(address: 0, byteCount: 0, flags: .more)]
             var offset = 0
             while offset < sample.frame.count {
@@ -70,7 +70,7 @@ import Testing
                         segments: $0.baseAddress! + skipped, segmentCount: $0.count - skipped,
                         scratch: scratch.end - HeaderParser.scratchByteCount)
                 }
-                // The first segment alone if that is enough, else 512 bytes gathered.
+                // The first segment alone if that is enough, otherwise 512 bytes gathered.
                 var twin = NaiveParser.parse(
                     sample.frame, windowByteCount: Int(segments[skipped].byteCount))
                 if twin.reason == .headersTooLong {

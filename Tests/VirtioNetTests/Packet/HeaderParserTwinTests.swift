@@ -21,7 +21,7 @@ import Testing
 
     @Test("every sample truncated at every length", arguments: Sample.all)
     func truncated(_ sample: Sample) {
-        // Behind the headers a cut changes nothing but the length.
+        // After the headers a cut changes nothing but the length.
         for byteCount in 0...min(sample.frame.count, 640) {
             let frame = Array(sample.frame.prefix(byteCount))
             let fault = fault(

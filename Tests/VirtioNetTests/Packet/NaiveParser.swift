@@ -8,7 +8,7 @@ struct NaiveParser {
     let frame: [UInt8]
     let windowByteCount: Int
     var position = 0
-    /// What a walk to the end has found.
+    /// Results of a walk to the end.
     private(set) var isIPv6 = false
     private(set) var isTCP = false
     private(set) var transportStart = 0

@@ -24,7 +24,7 @@ import Testing
         #expect(bytes == expected)
     }
 
-    /// Whatever lies there before, at every place in a cache line: as `store`.
+    /// Whatever the earlier contents, at every place in a cache line: the same result as `store`.
     @Test(arguments: [12, 20])
     func storesUnlessThereAsStoreDoes(byteCount: Int) {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 192, alignment: 64)

@@ -100,7 +100,7 @@ struct HostilePlacementTests {
         arguments: RingFormat.allCases)
     func allBuffers(format: RingFormat) throws {
         let guest = try EvilGuest([(0x1_0000, 2 << 20)], fill: 0xA5)
-        // The net header alone, and two bytes per buffer far behind it.
+        // The net header alone, and two bytes per buffer far after it.
         let front: UInt64 = 0x10_0000
         let rest: UInt64 = 0x12_0000
         let addresses = try Self.largest(
@@ -301,7 +301,7 @@ struct HostilePlacementTests {
             for part in 0..<12 { rig.post(part, byteCount: 100) }
             round.storeRelease(UInt64(number))
             #expect(rig.enqueue(Array(repeating: packet, count: 4)).result.delivered == 4)
-            // Now and then the watcher has a look at a finished burst, however rarely it runs.
+            // The watcher checks a finished burst now and then, however rarely it runs.
             let looks = lookCount.load()
             while number % 50 == 0 && lookCount.load() < looks + 2 { PinnedThread.yield() }
             round.storeRelease(0)

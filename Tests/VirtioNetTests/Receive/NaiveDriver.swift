@@ -1,13 +1,13 @@
-// The driver's side of a receive queue in the plainest terms: arrays, bytes, no shared code.
+// The driver's side of a receive queue in the simplest form: arrays, bytes, no shared code.
 import CleaveTestSupport
 import CleaveVirtioNet
 
-/// One posted buffer: what names it and its writable pieces in order.
+/// One posted buffer: its name, and its writable pieces in order.
 struct PostedBuffer {
     var id: Int
     /// Its descriptors in a split ring's table; in a packed ring, how many there are.
     var descriptors: [Int]
-    /// Where a packed ring's list begins.
+    /// Position where a packed ring's list begins.
     var place = 0
     var pieces: [(address: UInt64, count: Int)]
     var capacity: Int { pieces.reduce(0) { $0 + $1.count } }
@@ -38,7 +38,8 @@ struct NaiveDriver {
     private(set) var batchedCount = 0
     /// Typical bytes of the pieces of one buffer.
     let lengths: (inout SeededRandom) -> [Int]
-    /// Where buffers and indirect tables are cut from; adjacent regions may meet inside it.
+    /// Range that buffers and indirect tables are allocated from; adjacent regions may meet inside
+    /// it.
     let data: Range<UInt64>
 
     private(set) var outstanding: [PostedBuffer] = []
@@ -184,8 +185,9 @@ struct NaiveDriver {
         return table
     }
 
-    /// What the device has used since the last call, each with the buffer posted longest ago; the
-    /// bytes that the device may have written into the ring for it are accepted in `image`.
+    /// The buffers that the device has used since the last call, each with the buffer posted
+    /// longest ago; the bytes that the device may have written into the ring for it are accepted in
+    /// `image`.
     mutating func takeUsed(
         since count: Int, _ image: EvilGuest.Image
     ) throws -> [(used: UsedReport, buffer: PostedBuffer)] {
@@ -212,7 +214,7 @@ struct NaiveDriver {
                 let slot = used.address == 0 ? nil : Int(clamping: used.address) - 1
                 let batch = try takeBatch(
                     UsedReport(id: used.id, length: used.length, slot: slot))
-                // Of a batch it may say that something was written before the last buffer.
+                // One WRITE flag for a batch says that some buffer of it was written.
                 let isWritten = batch.contains { $0.used.length > 0 }
                 try check(
                     used.hasWrite ? isWritten : used.length == 0, "WRITE of \(used)")
@@ -228,8 +230,8 @@ struct NaiveDriver {
         return found
     }
 
-    /// The buffers that one used entry stands for: with IN_ORDER all up to the one it names, which
-    /// are full but for that; else one.
+    /// The buffers that one used entry reports: with IN_ORDER all up to the one it names, which are
+    /// full but for that; otherwise one.
     private mutating func takeBatch(
         _ report: UsedReport
     ) throws -> [(used: UsedReport, buffer: PostedBuffer)] {

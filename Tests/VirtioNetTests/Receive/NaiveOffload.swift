@@ -1,4 +1,4 @@
-// What the rules make of a packet's offloads, in the plainest terms; and offloads to draw from.
+// The rules for a packet's offloads in the simplest form, and offloads to draw from.
 import CleaveTestSupport
 import CleaveVirtioNet
 
@@ -39,10 +39,10 @@ enum NaiveOffload {
         }
     }
 
-    /// What the net header of a delivered packet says, `num_buffers` apart.
+    /// The expected net header of a delivered packet, `num_buffers` apart.
     /// - Parameters:
     ///   - split: headers that lie apart; 0 = whole.
-    ///   - headerLength: where the packet could be split; 0 = nowhere.
+    ///   - headerLength: where the packet could be split; 0 = not at all.
     static func netHeader(
         _ offloads: PacketOffloads?, _ features: VirtioFeatures, split: Int, headerLength: Int
     ) -> NetHeader {

@@ -1,8 +1,8 @@
-// What the rules of each method make of a burst, worked out packet by packet on arrays: the used
-// length of every buffer, and what becomes of every packet.
+// The result of each method's rules for a burst, worked out packet by packet on arrays: the used
+// length of every buffer, and the outcome of every packet.
 import CleaveVirtioNet
 
-/// What the rules know of a queue.
+/// The queue's properties that the rules depend on.
 struct NaiveRules {
     let method: RxMethod
     let netHeaderByteCount: Int
@@ -31,7 +31,7 @@ struct NaiveRules {
         }
     }
 
-    /// What the packet alone decides.
+    /// The part of the outcome that the packet alone decides.
     func intent(_ packet: PacketPool.Packet) -> NaiveIntent {
         let count = packet.bytes.count
         if let offloads = packet.source.offloads,
@@ -59,7 +59,7 @@ enum NaiveIntent: Equatable {
     case tiny
 }
 
-/// What becomes of one packet.
+/// Outcome of one packet.
 struct NaiveFate {
     var drop: DropReason?
     var fallback: FallbackReason?
@@ -197,7 +197,7 @@ struct NaivePlan {
 
     private func further(_ capacity: Int, _ left: Int, _ fate: inout NaiveFate) -> Int {
         guard case .alternating(let small) = rules.method else { return capacity }
-        // What is empty is skipped by whole packets too.
+        // Empty buffers are skipped by whole packets too.
         let isSkipped = capacity == 0 || fate.isSplit && capacity <= small && capacity < left
         fate.skipped += isSkipped ? 1 : 0
         return isSkipped ? 0 : capacity

@@ -1,4 +1,5 @@
-// Reads what the device delivered, from the used ring up, and says what is wrong with it.
+// Reads the packets that the device delivered, from the used ring up, and says what is wrong with
+// them.
 import CleaveTestSupport
 import CleaveVirtioNet
 
@@ -15,7 +16,7 @@ func check(_ holds: Bool, _ otherwise: @autoclosure () -> String) throws {
 /// One packet as a driver finds it.
 struct ReadPacket {
     var bytes: [UInt8] = []
-    /// As it stands in memory.
+    /// The bytes in memory.
     var netHeader: [UInt8] = []
     var slot: Int?
     /// Headers that lie apart; 0 = not split.
@@ -23,20 +24,20 @@ struct ReadPacket {
     var hdrLen = 0
     /// Used lengths of its buffers.
     var lengths: [Int] = []
-    /// Some buffers but the last are not full, which only B and C may do.
+    /// Some buffers before the last are not full, which only B and C may do.
     var isRelaxed = false
 }
 
-/// What the driver knows of the queue it reads.
+/// The driver's knowledge of the queue that it reads.
 struct ReaderLayout {
     let method: RxMethod
     let netHeaderByteCount: Int
     let mergeable: Bool
     let headers: EvilHeaderQueue?
-    /// Slots are zeroed behind the headers, up to the next multiple of 64.
+    /// Slots are zeroed after the headers, up to the next multiple of 64.
     let zeroPads: Bool
 
-    /// Net header, with the split tail where the method has one.
+    /// Net header, with the split report if the method has one.
     var prefixByteCount: Int {
         switch method {
         case .whole, .headerQueue(.usedElement): netHeaderByteCount
@@ -109,7 +110,7 @@ struct NaiveReader {
         packet.bytes = try takeSlot(slot, layout.netHeaderByteCount, packet.headerLength, image)
     }
 
-    /// Net header, and split tail if there is one, from the start of a buffer.
+    /// Net header, and split report if there is one, from the start of a buffer.
     private func readPrefix(
         _ buffer: PostedBuffer, _ packet: inout ReadPacket, _ image: EvilGuest.Image
     ) throws {
@@ -148,7 +149,7 @@ struct NaiveReader {
         return Array(bytes[front..<used])
     }
 
-    /// What was written of a buffer that headers lead: up to the border, and behind it.
+    /// The written bytes of a buffer that begins with headers: up to the border, and after it.
     private func cutLead(
         _ entry: (used: UsedReport, buffer: PostedBuffer), _ headerLength: Int
     ) throws -> [(address: UInt64, count: Int)] {

@@ -1,5 +1,6 @@
 // Checksum, segmentation and hash on their way from a source to the virtio-net header (catalogue
-// B37: what lies is dropped and counted, what was not negotiated never reaches the guest).
+// B37: offloads that lie are dropped and counted, those that were not negotiated never reach the
+// guest).
 import CleaveTestSupport
 import CleaveVirtioNet
 import Testing
@@ -46,7 +47,7 @@ struct OffloadTests {
     }
 
     /// Posts buffers that suit every method: chains of a small and a large piece, or small and
-    /// large buffers in turn.
+    /// large buffers alternately.
     private static func post(_ rig: any ReceiveRig, _ method: RxMethod) {
         for id in 0..<4 {
             let small = PostedPiece(EvilRig.page(2 * id), 128)
@@ -149,11 +150,11 @@ struct OffloadTests {
             Self.segmented(1, start: 14), Self.segmented(1, start: 35),
             PacketOffloads(hashReport: 10),
         ]
-        // What is no type, and what this packet is not.
+        // Invalid types, and types that do not match this packet.
         for type in UInt8.min...UInt8.max where ![0, 1, 0x81].contains(type) {
             wrong.append(Self.segmented(type))
         }
-        // Flags that belong to features that there are not.
+        // Flags of features that do not exist.
         for bit in 2..<8 { wrong.append(PacketOffloads(flags: 1 << UInt8(bit))) }
         for offloads in wrong {
             try Self.expectDropped(format, Self.tcp4, offloads, .badOffload)
@@ -184,7 +185,7 @@ struct OffloadTests {
             try Self.expectDropped(
                 format, frame, offloads, .offloadNotNegotiated, features: features)
         }
-        // That somebody has looked, and a hash: the packet is good without.
+        // DATA_VALID, and a hash: the packet is good without them.
         for method in Self.methods {
             let rig = try format.rig(features: none, method: method, slots: (128, 8))
             Self.post(rig, method)
@@ -193,7 +194,7 @@ struct OffloadTests {
             #expect(rig.port.enqueue([packet], to: rig.queue).fates == [true])
             let found = Self.netHeader(rig, method)
             #expect(found.flags == 0 && found.gsoType == 0 && found.csumStart == 0)
-            // Behind 12 bytes there is no hash, but the split tail, headers or the packet.
+            // After 12 bytes there is no hash, but the split report, headers or the packet.
             #expect(rig.queue.counters.droppedTotal == 0)
         }
     }

@@ -6,7 +6,7 @@ struct PacketPool {
     struct Packet {
         var source: SourcePacket
         var bytes: [UInt8]
-        /// Where it splits; 0 = not.
+        /// Length of its headers; 0 = it does not split.
         var headerLength: Int
 
         /// The same packet with offloads.
@@ -31,7 +31,7 @@ struct PacketPool {
         }
     }
 
-    /// The first segment alone if that is enough, else 512 bytes.
+    /// The first segment alone if that is enough, otherwise 512 bytes.
     private static func split(_ source: SourcePacket, _ bytes: [UInt8]) -> Int {
         let first = source.segments.first?.count ?? 0
         let split = NaiveParser.parse(bytes, windowByteCount: first)

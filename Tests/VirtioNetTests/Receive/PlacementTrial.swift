@@ -1,5 +1,5 @@
-// One random queue, fed random packets for some rounds, read by the naive reader. Whatever the
-// device did must be what the naive plan says, and every byte must arrive.
+// One random queue, fed random packets for some rounds, read by the naive reader. The device must
+// have done what the naive plan says, and every byte must arrive.
 import CleaveTestSupport
 import CleaveVirtioNet
 
@@ -9,7 +9,7 @@ final class PlacementTrial {
     ]
     private static let data: Range<UInt64> = 0x10_0000..<0x13_0123
 
-    /// What kind of queue to draw.
+    /// The kind of queue to draw.
     struct Kind: Sendable, CustomStringConvertible {
         let format: RingFormat
         let method: String
@@ -83,7 +83,7 @@ final class PlacementTrial {
                 method: method,
                 headerQueue: try headers.map { try HeaderQueue($0.layout, memory: guest.memory) },
                 splitPolicy: policy, burst: burst, shortage: shortage))
-        // Measured or not, a turn does the same.
+        // Measured or not, a poll does the same.
         queue.profile?.period = seed & 1 == 0 ? 0 : 1
         layout = ReaderLayout(
             method: method, netHeaderByteCount: features.contains(.hashReport) ? 20 : 12,
@@ -112,7 +112,7 @@ final class PlacementTrial {
         }
     }
 
-    /// Lengths of the pieces of one buffer: what suits the method, or anything.
+    /// Lengths of the pieces of one buffer: suitable for the method, or any.
     private static func lengths(
         _ method: RxMethod, _ mergeable: Bool, _ random: inout SeededRandom
     ) -> (inout SeededRandom) -> [Int] {
@@ -159,7 +159,7 @@ final class PlacementTrial {
             let outcome = port.enqueue(pending.map(\.source), to: queue)
             try judge(outcome, packets, plan)
             pending.removeFirst(outcome.fates.count)
-            // A port may lose patience with a packet that cannot be delivered.
+            // A port may give up on a packet that cannot be delivered.
             if outcome.fates.isEmpty && !pending.isEmpty { pending.removeFirst() }
         }
     }
@@ -232,7 +232,7 @@ final class PlacementTrial {
 
     /// Used buffers that had no entry of their own.
     var batchedCount: Int { driver.batchedCount }
-    /// Net headers that said more than nothing.
+    /// Net headers that reported anything.
     private(set) var offloadCount = 0
 
     /// Field by field, as virtio lists them.
@@ -252,7 +252,7 @@ final class PlacementTrial {
 
     private func judgeCounters() throws {
         var found = queue.counters
-        // What a packet's fate does not decide.
+        // Counters that do not depend on a packet's outcome.
         (found.bursts, found.emptyPolls, found.calls, found.emptyDescriptors) = (0, 0, 0, 0)
         try check(found == expected, "\(found), not \(expected)")
         let whole = rules.method == .whole ? found.packets : found.fallbackTotal

@@ -1,5 +1,5 @@
-// Thousands of random queues of every method and ring: what the naive reader reassembles is what
-// was submitted, and what became of each packet is what the naive plan says.
+// Thousands of random queues of every method and ring: the naive reader reassembles the packets
+// that were submitted, and the outcome of each is that of the naive plan.
 import CleaveTestSupport
 import CleaveVirtioNet
 import Testing

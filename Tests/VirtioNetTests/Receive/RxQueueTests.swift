@@ -1,4 +1,4 @@
-// Making an RQ, and what its counters say.
+// Creation of an RQ, and its counters.
 import CleaveHost
 import CleaveTestSupport
 import CleaveVirtioNet

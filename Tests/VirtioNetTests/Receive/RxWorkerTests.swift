@@ -1,4 +1,4 @@
-// A worker between two rings: what is submitted comes back, in order, once done with.
+// A worker between two rings: submitted packets come back, in order, once done with.
 import CleaveHost
 import CleaveRings
 import CleaveTestSupport

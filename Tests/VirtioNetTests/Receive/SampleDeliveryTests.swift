@@ -1,5 +1,5 @@
 // Every crafted frame of the catalogue's group E through a queue: split where the parser says so,
-// whole or dropped where not, and the same bytes at the other end.
+// otherwise whole or dropped, and the same bytes at the other end.
 import CleaveTestSupport
 import CleaveVirtioNet
 import Testing
@@ -15,7 +15,7 @@ struct SampleDeliveryTests {
         method == .whole ? 0 : Int(sample.expected.byteCount)
     }
 
-    /// What a driver makes of the one packet that was delivered.
+    /// The bytes that a driver reassembles of the one packet that was delivered.
     private static func reassemble(_ rig: any ReceiveRig, _ method: RxMethod) -> [UInt8] {
         let reports = rig.reports
         var data = reports.flatMap { rig.guest.read(EvilRig.page($0.id), $0.length) }
@@ -66,7 +66,7 @@ struct SampleDeliveryTests {
             let found = reassemble(rig, method)
             let isSame = found == sample.frame
             #expect(isSame, "\(comment)")
-            // Headers leave the data stream to the last byte.
+            // No header byte of a split packet is in the data stream.
             let prefix = method == .headerQueue(.netHeader) ? 20 : isSplit ? 0 : 12
             #expect(
                 rig.reports.reduce(0) { $0 + $1.length } == count + prefix - (isSplit ? header : 0),

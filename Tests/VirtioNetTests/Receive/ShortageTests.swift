@@ -1,4 +1,4 @@
-// Too few buffers: wait or drop, and never stand still once there are enough.
+// Too few buffers: wait or drop, and always resume once there are enough.
 import CleaveTestSupport
 import CleaveVirtioNet
 import Testing

@@ -170,7 +170,7 @@ struct TxHostileTests {
             rig.send(
                 [txHeader() + TestFrames.udp4([1])], table: isTable, flags: DescriptorFlags.write)
             if isTable && format == .packed {
-                // What DPDK's driver does.
+                // DPDK's driver does this.
                 #expect(rig.dequeue().count == 1)
             } else {
                 expectBroken(rig, .direction)
@@ -200,14 +200,14 @@ struct TxHostileTests {
             rig.setAvailIndex(jump)
             expectBroken(rig, .availJump)
         }
-        // What is out is not the driver's to post again.
+        // The driver may not post again what is out.
         let rig = try TxRig(.split, size: 4)
         for _ in 0..<4 { rig.send([txHeader() + TestFrames.udp4([1])]) }
         #expect(rig.dequeue(4).count == 4)
         rig.setAvailIndex(5)
         #expect(rig.dequeue().count == 0)
         #expect(rig.queue.fault == .availJump)
-        // What is out still goes back.
+        // Packets that are out still go back.
         #expect(rig.queue.complete(4) != nil)
         #expect(rig.takeUsed().count == 4)
     }

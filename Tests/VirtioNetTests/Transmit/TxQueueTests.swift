@@ -62,7 +62,7 @@ struct TxQueueTests {
         let rig = try TxRig(
             format, features: [.indirectDescriptors, .checksum, .hostTSO4, .hostTSO6, .hostECN],
             firstIndex: start.firstIndex, regionCount: start.regionCount)
-        /// Sent and not taken; taken or dropped and not back.
+        /// Sent and not taken; taken or dropped and not returned.
         var waiting: [Sent] = []
         var out: [Sent] = []
         var held: [(TxPacket, TxRig.Out)] = []
@@ -87,7 +87,7 @@ struct TxQueueTests {
                 held.append((packet, try #require(sent.out)))
             }
             if packets.count < wanted {
-                // It saw everything: what is left was dropped.
+                // The queue has read everything: what is left was dropped.
                 #expect(waiting.allSatisfy { $0.out == nil })
                 droppedCount += waiting.count
                 out += waiting

@@ -5,8 +5,8 @@ import CleaveVirtioNet
 ///
 ///     0x10000  ring      0x20000  indirect tables      0x30000 ... 0x4ffff  data
 ///
-/// With two regions the second half of the data is one of its own, and what is sent lies in either
-/// in turn.
+/// With two regions the second half of the data is one of its own, and packets alternate between
+/// them.
 final class TxRig {
     let guest: EvilGuest
     private(set) var queue: TxQueue
@@ -113,7 +113,7 @@ final class TxRig {
         if !isPacked { split.post(first) }
     }
 
-    /// What came back since the last look: ids (packed) or heads (split).
+    /// The chains that came back since the last call: ids (packed) or heads (split).
     func takeUsed() -> [Int] {
         var ids: [Int] = []
         while !outLengths.isEmpty {
@@ -136,10 +136,10 @@ final class TxRig {
 
     /// Descriptors that the driver may still post.
     var freeCount: Int { size - outLengths.reduce(0, +) }
-    /// What `send` will name the next chain by.
+    /// The name that `send` will give the next chain.
     func name(_ id: Int) -> Int { isPacked ? id : nextDescriptor }
 
-    /// The driver's wish: call, or do not.
+    /// The driver's request: call, or do not.
     func setInterrupts(_ enabled: Bool) {
         split.setAvailFlags(enabled ? 0 : 1)
         packed.setDriverEvent(0, flags: enabled ? 0 : 1)
@@ -151,7 +151,7 @@ final class TxRig {
         packed.setDriverEvent(packed.base(packed.start + number), flags: 2)
     }
 
-    /// Another device goes on where this one stood; nothing is out.
+    /// Another device resumes where this one stopped; nothing is out.
     func restart() throws {
         var addresses = isPacked ? packed.addresses : split.addresses
         addresses.base = queue.base
@@ -183,7 +183,7 @@ final class TxRig {
         return Array(UnsafeBufferPointer(start: packets, count: result.count))
     }
 
-    /// Reads a packet where it lies.
+    /// Reads a packet in place.
     func read(_ packet: TxPacket) -> Out {
         var bytes = [UInt8](
             UnsafeRawBufferPointer(start: packet.pointer, count: Int(packet.byteCount)))

@@ -1,4 +1,4 @@
-// What is checked once, when a split virtqueue is activated.
+// Checks that are made once, when a split virtqueue is activated.
 import CleaveHost
 import CleaveTestSupport
 import Testing

@@ -2,8 +2,8 @@ import CleaveTestSupport
 import CleaveVirtioNet
 import Testing
 
-/// The queue breaks on its next packet, for this reason, having written nothing; from then on it
-/// takes and drops everything.
+/// The queue breaks on its next packet, for this reason, without having written anything; from then
+/// on it takes and drops everything.
 func expectBroken(
     _ rig: any ReceiveRig, _ fault: QueueFault, _ comment: Comment? = nil,
     sourceLocation: SourceLocation = #_sourceLocation

@@ -1,5 +1,6 @@
-// The call that a queue owes its driver after a start: for what the driver was called last is not
-// known, as whoever served the queue before may have published and died before it called.
+// The call that a queue owes its driver after a start: it does not know for which entry the driver
+// was called last, as the device that served the queue before may have published and died before it
+// called.
 import CleaveTestSupport
 import Testing
 
@@ -10,14 +11,14 @@ struct FirstCallTests {
     private static let packet = TestFrames.tcp4([1])
     private static let features: VirtioFeatures = [.mergeableBuffers, .eventIndex]
     /// Split: indices around every border of 16 bits and of 15. A packed ring takes those that are
-    /// places of its two laps.
+    /// positions of its two laps.
     private static let indices = [0, 1, 5, 0x7ffb, 0x7fff, 0x8000, 0x8001, 0xfffb, 0xfffe, 0xffff]
 
     private static func starts(_ format: RingFormat, size: Int) -> [Int] {
         format == .split ? indices : Array(0..<2 * size)
     }
 
-    /// A device that goes on at `base`, knowing nothing of the one before.
+    /// A device that resumes at `base`, knowing nothing of the one before.
     private static func device(
         _ rig: any ReceiveRig, at base: UInt16, _ arenas: ArenaSupply,
         features: VirtioFeatures = features
@@ -34,8 +35,8 @@ struct FirstCallTests {
                 burst: 8))
     }
 
-    /// The driver asks for a call at `place`, an index or a place as the rig counts them, with the
-    /// flags of a packed ring.
+    /// The driver asks for a call at `place`, an index or a position as the rig counts them, with
+    /// the flags of a packed ring.
     private static func ask(_ rig: any ReceiveRig, at place: Int, flags: UInt16 = 2) {
         if let split = rig as? EvilRig {
             split.ring.setUsedEvent(UInt16(truncatingIfNeeded: place))
@@ -62,7 +63,7 @@ struct FirstCallTests {
                     let packets = Array(repeating: Self.packet, count: count)
                     return rig.port.enqueue(packets, to: queue).result.wantsCall
                 }
-                // Nothing is published, so nothing is owed yet: no packet, or no buffer.
+                // Nothing is published, so no call is owed yet: no packet, or no buffer.
                 try #require(!enqueue(0) && !enqueue(1), "from \(start)")
                 rig.post(5)
                 try #require(enqueue(1), "from \(start)")
@@ -99,14 +100,14 @@ struct FirstCallTests {
             rig.post(1)
             #expect(!rig.enqueue([Self.packet]).result.wantsCall)
         }
-        // Without EVENT_IDX the split ring's flag says as much as ever.
+        // Without EVENT_IDX the split ring's flag decides, as ever.
         let rig = try EvilRig()
         rig.ring.setAvailFlags(availNoInterrupt)
         rig.post(0)
         #expect(!rig.enqueue([Self.packet]).result.wantsCall)
     }
 
-    /// What a device that keeps the number signalled last says, as QEMU does: nil is unknown.
+    /// A device that stores the number it signalled last, as QEMU does: nil is unknown.
     private struct NaiveDevice {
         let format: RingFormat
         let usesEventIndex: Bool

@@ -1,5 +1,5 @@
 // A second thread rewrites descriptors and ring entries while the device works on them (B22, B23).
-// What comes of it may be anything but a byte outside guest memory.
+// The result may be anything but an access outside guest memory.
 import CleaveRings
 import CleaveTestSupport
 import CleaveVirtioNet
@@ -65,7 +65,7 @@ struct FlippingGuestTests {
             let place = UnsafeMutableRawPointer(bitPattern: table + index * 16)
             guard let place, let entry = UnsafeMutableRawPointer(bitPattern: avail + 4 + index * 2)
             else { return }
-            // Mostly what works, or no queue would live long enough to be changed under.
+            // Mostly values that work, or no queue would live long enough to be changed under.
             let isHarmless = !random.chance(8)
             switch bits >> 3 & 3 {
             case 0: SharedWord64(place).store(isHarmless ? addresses[0] : random.pick(addresses))
@@ -94,7 +94,7 @@ struct FlippingGuestTests {
         var faults: Set<QueueFault> = []
         var delivered: UInt64 = 0
         var queues = 0
-        // Until the other thread has hit in several ways; it may be given little time to run.
+        // Until the other thread has hit in several ways; it may get little time to run.
         while queues < 150 || (faults.count < 4 && queues < 5000) {
             queues += 1
             let rig = try EvilRig(

@@ -1,4 +1,4 @@
-// Descriptors that are no good as receive buffers, in rings of both formats (catalogue B05, B13,
+// Descriptors that are unsuitable as receive buffers, in rings of both formats (catalogue B05, B13,
 // B15 to B21).
 import CleaveTestSupport
 import CleaveVirtioNet

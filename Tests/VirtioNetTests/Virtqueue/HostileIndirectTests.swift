@@ -49,7 +49,7 @@ struct HostileIndirectTests {
                     0, of: Self.table, EvilRig.page(0), 20, flags: Self.link, next: 1)
                 rig.describeEntry(1, of: Self.table, Self.table, 16, flags: flags, next: 0)
                 rig.postTable(Self.table, length: 32)
-                // What is left of the flags is a readable descriptor, or a writable one of 16.
+                // The rest of the flags is a readable descriptor, or a writable one of 16.
                 switch (format, flags) {
                 case (.split, _): expectBroken(rig, .indirect)
                 case (.packed, Self.indirect): expectBroken(rig, .direction)

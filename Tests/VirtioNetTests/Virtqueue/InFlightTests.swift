@@ -1,4 +1,4 @@
-// Buffers that the device holds: named twice, or used and scribbled over (catalogue B06, B25, B29,
+// Buffers that the device holds: named twice, or used and overwritten (catalogue B06, B25, B29,
 // B35).
 import CleaveTestSupport
 import CleaveVirtioNet
@@ -74,7 +74,7 @@ struct InFlightTests {
         "B06, B29: a buffer that was given back untaken is not held",
         arguments: RingFormat.allCases)
     func rewound(format: RingFormat) throws {
-        // A packet that finds too few buffers gives back what it took, and comes again.
+        // A packet that finds too few buffers gives back those it took, and is tried again.
         for shortage in [BufferShortage.wait, .drop] {
             let rig = try format.rig(shortage: shortage)
             for id in 0..<3 { rig.post(id, byteCount: 500) }
@@ -122,7 +122,7 @@ struct InFlightTests {
             rig.post(place % 5)
             #expect(rig.enqueue([TestFrames.tcp4([1])]).fates == [true])
             #expect(rig.ring.used(place) == .init(id: place % 5, length: 67))
-            // Anything but what would be available in the next lap.
+            // Any flags but those that would be available in the next lap.
             let owner = rig.ring.available(place)
             rig.ring.write(place, UInt64.max, -1, flags: 0x7f7f | owner, id: 0xffff)
             #expect(rig.enqueue([TestFrames.tcp4([1])]).result.consumed == 0)

@@ -27,8 +27,8 @@ struct NotificationTests {
         for start: UInt16 in [0, 65530] {
             let rig = try EvilRig(features: [.mergeableBuffers, .eventIndex], firstIndex: start)
             var random = SeededRandom(seed: UInt64(start))
-            // After a start the first used entry calls whatever used_event holds, since nobody
-            // knows for what the driver was called last: see FirstCallTests.
+            // After a start the first used entry calls whatever used_event holds, since the device
+            // does not know for which entry the driver was called last: see FirstCallTests.
             rig.post(0)
             #expect(rig.enqueue([Self.packet]).result.wantsCall)
             var next = start &+ 1

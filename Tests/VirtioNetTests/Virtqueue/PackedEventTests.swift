@@ -1,4 +1,4 @@
-// Event suppression of the packed ring, beside a twin that goes through the places one by one.
+// Event suppression of the packed ring, beside a twin that goes through the positions one by one.
 import CleaveTestSupport
 import Testing
 
@@ -10,7 +10,7 @@ struct PackedEventTests {
     func twin() throws {
         let guest = try EvilGuest()
         let area = guest.pointer(EvilRig.ringAddress)
-        // Up to one lap, two laps, and more than there are places.
+        // Up to one lap, two laps, and more than there are positions.
         let counts = Array(1...6) + [12, 65536, 65541]
         try withEvery(Axis("size", 1...6), Axis("end", 0..<12), Axis("count", counts)) {
             size, end, count in
@@ -53,12 +53,12 @@ struct PackedEventTests {
         #expect(wantsCall())
         rig.ring.setDriverEvent(0, flags: 1)
         #expect(!wantsCall())
-        // Place 6 is offset 1 in the second lap.
+        // Position 6 is offset 1 in the second lap.
         rig.ring.setDriverEvent(1, flags: 2)
         #expect(!wantsCall())
         #expect(wantsCall())
         #expect(!wantsCall())
-        // Nothing used, nothing to call for.
+        // Nothing is used, so there is nothing to call for.
         rig.ring.setDriverEvent(0, flags: 0)
         #expect(!wantsCall())
     }

@@ -1,5 +1,5 @@
-// The packed ring's places, wrap counters, used descriptors and notifications, each beside a twin
-// that counts places without end.
+// The packed ring's positions, wrap counters, used descriptors and notifications, each beside a
+// twin that counts positions without end.
 import CleaveTestSupport
 import Testing
 
@@ -27,7 +27,7 @@ struct PackedRingTests {
         }
     }
 
-    /// A list that was posted, and where.
+    /// A list that was posted, and its position.
     private struct List {
         let place: Int
         let id: Int

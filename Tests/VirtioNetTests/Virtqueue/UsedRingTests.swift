@@ -52,7 +52,7 @@ struct UsedRingTests {
                     try #require(fetch.isBuffer && fetch.byteCount == 100 + head)
                     queue.addUsed(round * 10 + position)
                 }
-                // Some are taken back and taken again.
+                // Some are rewound and used again.
                 queue.rewind(toUsed: kept)
                 for position in kept..<burst {
                     try #require(queue.pop(10, &segments).isBuffer)

@@ -1,5 +1,5 @@
-/// The frame that every page has: what a browser must know, the style sheet, a heading. Nothing of
-/// a page lies beside it or in the network.
+/// The frame that every page has: what a browser must know, the style sheet, a heading. A page
+/// needs no other file and no network.
 enum Page {
     /// - Parameters:
     ///   - sections: markup, below the heading.

@@ -1,10 +1,10 @@
 import CleaveBench
 
-/// A table that is complete as it stands; a script lets readers sort it by any column.
+/// A table that is complete without a script; the script lets readers sort it by any column.
 struct SortableTable {
     struct Column {
         var name: String
-        /// What the figures are counted in.
+        /// The unit of the figures.
         var unit = ""
         var isWords = false
 
@@ -13,7 +13,7 @@ struct SortableTable {
 
     struct Cell {
         var text: String
-        /// What to sort by; nil for words, and where there is no figure.
+        /// The sort key; nil for words, and where there is no figure.
         var value: Double?
         var isBad = false
 
@@ -21,7 +21,7 @@ struct SortableTable {
             Cell(text: text, isBad: isBad)
         }
 
-        /// `format` gives `-` for what is no number.
+        /// `format` gives `-` for a value that is no number.
         static func figure(_ value: Double?, _ format: (Double) -> String) -> Cell {
             guard let value, value.isFinite else { return Cell(text: "-") }
             return Cell(text: format(value), value: value)

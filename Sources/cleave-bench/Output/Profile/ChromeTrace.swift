@@ -2,11 +2,11 @@ import CleaveBench
 import CleaveProfiling
 import CleaveVirtioNet
 
-/// The last measured turns of each RQ as trace events: what Perfetto and Chrome's tracing page
-/// read. A row for each RQ, stages inside turns.
+/// The last measured polls of each RQ as trace events, for Perfetto and Chrome's tracing page. A
+/// row for each RQ, stages inside polls.
 ///
-/// A stage that comes twice in a turn stands there once, so a turn's stages touch one another and
-/// its length is their sum.
+/// A stage that runs twice in a poll appears once, so a poll's stages touch one another and its
+/// length is their sum.
 enum ChromeTrace {
     static func text(_ runs: [ProfileRun]) -> String {
         var events: [Event] = []

@@ -1,7 +1,7 @@
 import CleaveProfiling
 
-/// Folded stacks as a picture of its own: the wider, the more cycles. What a frame is and takes
-/// shows when it is pointed at.
+/// Folded stacks as a picture of its own: the wider, the more cycles. Pointing at a frame shows
+/// what it is and takes.
 struct FlameGraph {
     /// A frame with what lies on it.
     private final class Frame {

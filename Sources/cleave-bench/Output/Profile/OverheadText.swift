@@ -5,7 +5,7 @@ struct OverheadFigures {
     let run: ProfileRun
     let rounds: [OverheadRival.Round]
 
-    /// Percent that passes with measured turns take more, the fastest of each kind.
+    /// Percent that passes with measured polls take more, the fastest of each kind.
     var on: Double { run.leastOverhead ?? .nan }
 
     /// Percent that this program, profiling off, takes more than one without it: fastest rounds.

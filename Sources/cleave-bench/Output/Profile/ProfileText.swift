@@ -60,7 +60,7 @@ struct ProfileText {
             ]
             table.append(cells)
         }
-        // Measured by itself, so it has no more than this.
+        // Measured by itself, so it has no other figures.
         table.append(
             ["turn", Numbers.cycles(run.table.turn)] + Array(repeating: "", count: 8))
         return table.text(style: style)
@@ -118,7 +118,7 @@ struct ProfileText {
         return caches.l3 == nil ? "" : "; beyond L3"
     }
 
-    /// What the threads waited for; nothing where there are no threads.
+    /// What the threads waited for; nothing if there are no threads.
     private func waits(_ run: ProfileRun) -> [String] {
         run.rqs.enumerated().compactMap { index, rq in
             if rq.idleCycles == 0 { return nil }

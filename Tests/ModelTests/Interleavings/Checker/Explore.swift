@@ -1,7 +1,7 @@
 import CleaveRings
 import Testing
 
-/// All tests of interleavings, one after the other: the seam has room for one memory.
+/// All tests of interleavings, one after the other: there is one modelled memory at a time.
 @Suite("Interleavings", .serialized)
 struct Interleavings {}
 
@@ -13,7 +13,7 @@ struct Bounds {
     var staleReads: Int
 }
 
-/// What a search found.
+/// Result of a search.
 struct Exploration {
     let runCount: Int
     let finding: ModelRun.Finding?

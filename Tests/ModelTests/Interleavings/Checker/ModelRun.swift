@@ -1,6 +1,7 @@
 import CleaveRings
 
-/// One run of modelled threads over shared words: the memory they see, and what they must not do.
+/// One run of modelled threads over shared words: the memory they see, and the accesses they must
+/// not make.
 ///
 /// Set up by the body given to `explore`, then run. Not to be kept beyond it.
 final class ModelRun: ModelMemory {
@@ -46,7 +47,7 @@ final class ModelRun: ModelMemory {
     /// Adds a thread.
     func thread(_ name: String, _ body: @escaping () -> Void) { bodies.append((name, body)) }
 
-    /// What is checked when all threads have ended.
+    /// Checks that run when all threads have ended.
     func finally(_ body: @escaping () -> Void) { ending = body }
 
     /// Names the word at `address`; `watcher` sees each store to it.
@@ -57,11 +58,11 @@ final class ModelRun: ModelMemory {
         watchers[address] = watcher
     }
 
-    /// Plain stores to this word must be ordered with every other access to it, as if it were
-    /// plain memory: their place among the other stores is not left to chance.
+    /// Plain stores to this word must be ordered with every other access to it, as if it were plain
+    /// memory: their place among the other stores may not be left to chance.
     func requireOrdered(_ address: UnsafeMutableRawPointer) { handedOver.insert(address) }
 
-    /// Nobody decides anything by this word: no other thread comes first at its accesses, and the
+    /// No decision depends on this word: no other thread comes first at its accesses, and the
     /// newest value is seen.
     func quiet(_ address: UnsafeMutableRawPointer) { quiet.insert(address) }
 
@@ -96,8 +97,8 @@ final class ModelRun: ModelMemory {
 
     private func fail(_ what: String) { failure = failure ?? what }
 
-    /// Lets others run until the newest state makes `condition` true; what is read there must be
-    /// read again through shared words, which may still see older values.
+    /// Lets others run until the newest state makes `condition` true; the thread must read the
+    /// values again through shared words, which may still see older ones.
     /// - Returns: false when it never will.
     func wait(until condition: @escaping () -> Bool) -> Bool { scheduler.wait(until: condition) }
 

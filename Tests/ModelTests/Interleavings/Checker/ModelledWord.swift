@@ -14,8 +14,8 @@ final class ModelledWord {
         let value: UInt64
         let thread: Int
         let epoch: UInt32
-        /// What an acquiring reader learns: the storing thread's past if it released, and that of
-        /// the releases that read-modify-writes carried on.
+        /// The past that an acquiring reader learns: the storing thread's if it released, and that
+        /// of the releases that read-modify-writes carried on.
         let handedOn: ViewClock
         let isSequential: Bool
     }
@@ -23,7 +23,7 @@ final class ModelledWord {
     let name: String
     let bits: Int
     private(set) var stores: [Store]
-    /// Which store was seen by whom and when: nobody who knows of it sees an older one.
+    /// Which store was seen by which thread and when: a thread that knows of it sees no older one.
     private var sightings: [(thread: Int, epoch: UInt32, index: Int)] = []
 
     init(name: String, bits: Int, value: UInt64) {
@@ -57,8 +57,8 @@ final class ModelledWord {
     func append(_ store: Store) { stores.append(store) }
 }
 
-/// Plain memory that two threads use in turn, for the detection of races: the last write and the
-/// reads since then.
+/// Plain memory that two threads use alternately, for the detection of races: the last write and
+/// the reads since then.
 struct PlainCell {
     private var write: (thread: Int, epoch: UInt32) = (0, 0)
     private var reads = ViewClock.zero
@@ -79,7 +79,7 @@ struct PlainCell {
     }
 }
 
-/// An order that is taken away from every access to one word, to see what needs it.
+/// An order that is removed from every access to one word, to find the code that needs it.
 struct Weakening: CustomStringConvertible {
     enum Part: String { case release, acquire, sequential }
     let part: Part
@@ -95,7 +95,7 @@ struct Weakening: CustomStringConvertible {
         }
     }
 
-    /// What is left of an order that is sequential: the release or acquire in it.
+    /// The rest of an order that is sequential: the release or acquire in it.
     func applyToSequential(isStore: Bool) -> ModelOrder {
         if part == .sequential { return isStore ? .release : .acquire }
         return (part == .release) == isStore ? .relaxed : .sequential

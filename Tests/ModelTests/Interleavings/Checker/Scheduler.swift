@@ -7,7 +7,7 @@ import Glibc
 /// A thread that is switched away from although it could go on was preempted; a run has a budget
 /// of preemptions. Switches where a thread ends or waits are free, and all are tried.
 final class Scheduler: @unchecked Sendable {
-    // SAFETY: whoever holds the turn is the only one to touch this; semaphores pass the turn on.
+    // SAFETY: only the thread that holds the turn touches this; semaphores pass the turn on.
 
     /// More than this in one run means that it does not end.
     private static let stepLimit = 20_000
@@ -16,7 +16,7 @@ final class Scheduler: @unchecked Sendable {
     private struct Task {
         let body: () -> Void
         var isDone = false
-        /// What the thread waits for, nil when it can go on.
+        /// The condition that the thread waits for, nil when it can go on.
         var condition: (() -> Bool)?
         var isReady: Bool { !isDone && (condition == nil || condition?() == true) }
     }
@@ -31,7 +31,7 @@ final class Scheduler: @unchecked Sendable {
     private(set) var current = 0
     private var preemptionsLeft = 0
     private var stepsLeft = 0
-    /// Nobody can go on: those who wait are told that it is in vain.
+    /// No thread can go on: those that wait are told that it is in vain.
     private var isStuck = false
 
     /// - Throws: when threads cannot be made.
@@ -81,7 +81,7 @@ final class Scheduler: @unchecked Sendable {
         while sem_wait(ended) != 0 {}
     }
 
-    /// The running thread cannot go on: someone else does, at no cost.
+    /// The running thread cannot go on: another one does, at no cost.
     private func passOn() {
         var ready = tasks.indices.filter { tasks[$0].isReady }
         if ready.isEmpty {
