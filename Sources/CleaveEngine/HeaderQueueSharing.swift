@@ -22,7 +22,7 @@ public enum HeaderQueueSharing: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// Understands what `description` gives.
+    /// Parses the forms that `description` gives.
     /// - Throws: what was expected, with the part that is wrong.
     public init(parsing text: String) throws(SetupError) {
         switch text {
@@ -50,7 +50,7 @@ public enum HeaderQueueSharing: Sendable, Equatable, CustomStringConvertible {
     }
 
     /// The group of each RQ, numbered from 0 in the order of their first RQs or as listed.
-    /// - Throws: the first RQ that is in no group or in two, or that there is not.
+    /// - Throws: an error that names an RQ that is in no group, is in two, or does not exist.
     public func groupNumbers(of places: [QueuePlan.Place]) throws(SetupError) -> [Int] {
         switch self {
         case .all: return places.map { _ in 0 }

@@ -3,16 +3,16 @@ import CleaveHost
 /// What an RQ's thread does while there is nothing to do.
 public struct IdlePolicy: Sendable, Equatable {
     public enum Kind: String, Sendable, CaseIterable, Codable {
-        /// Looks again at once: the shortest latency, a CPU of its own needed.
+        /// Polls again at once: the shortest latency, but it needs a CPU of its own.
         case busy
         /// Tells the core that it spins, and lets other threads run now and then.
         case pause
-        /// Sleeps on the RQ's kick eventfd after `pollsBeforePark` empty turns.
+        /// Sleeps on the RQ's kick eventfd after `pollsBeforePark` empty polls.
         case park
     }
 
     public var kind: Kind
-    /// Empty turns before a thread sleeps.
+    /// Empty polls before a thread sleeps.
     public var pollsBeforePark: Int
     /// Longest sleep in microseconds, a bound on what a kick that never comes can cost.
     public var wakeMicroseconds: Int

@@ -3,7 +3,7 @@ import CleaveVirtioNet
 
 /// Which CPU and which NUMA node each RQ gets.
 public struct QueuePlan: Sendable, Equatable, CustomStringConvertible {
-    /// One RQ's place.
+    /// CPU and node of one RQ.
     public struct Place: Sendable, Equatable, CustomStringConvertible {
         /// CPU that the RQ's thread is pinned to; nil = not pinned.
         public var cpu: Int?
@@ -22,11 +22,11 @@ public struct QueuePlan: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// Most RQs of one engine: those of the 128 queue pairs that vhost-user peers go up to.
+    /// Most RQs of one engine: vhost-user peers go up to 128 queue pairs.
     public static let maximumRQs = 128
 
     public var places: [Place]
-    /// What makes figures of this plan mean less, one sentence each.
+    /// Why figures measured under this plan mean less, one sentence each.
     public private(set) var warnings: [String] = []
 
     /// Pins RQ i to the i-th of `cpus`, its memory to that CPU's node.
@@ -34,8 +34,8 @@ public struct QueuePlan: Sendable, Equatable, CustomStringConvertible {
     ///   - rqs: how many.
     ///   - cpus: in the order in which they are given out; a number may come again only with
     ///     `oversubscribe`.
-    ///   - oversubscribe: more RQs than CPUs are wanted: they share them in turn, with a warning.
-    ///   - topology: where nodes and their CPUs are known from.
+    ///   - oversubscribe: allows more RQs than CPUs: they share the CPUs, with a warning.
+    ///   - topology: the nodes and their CPUs.
     /// - Throws: if a CPU does not exist or may not be used, its node has no memory, or there are
     ///   fewer CPUs than RQs.
     public init(
@@ -75,13 +75,13 @@ public struct QueuePlan: Sendable, Equatable, CustomStringConvertible {
         }
     }
 
-    /// All RQs take turns on the caller's thread; memory on the node of the CPU it runs on.
+    /// All RQs are polled on the caller's thread; memory on the node of the CPU it runs on.
     public init(unpinned rqs: Int, topology: NUMATopology = .current()) {
         let node = topology.node(ofCPU: PinnedThread.currentCPU())
         places = Array(repeating: Place(cpu: nil, node: node), count: max(0, rqs))
     }
 
-    /// The places as given, unchecked: for whoever knows them.
+    /// The places as given, unchecked.
     public init(places: [Place]) { self.places = places }
 
     /// Checks a number of RQs alone: what a configuration file or a command line can get wrong.

@@ -4,7 +4,7 @@ import CleaveVirtioNet
 
 /// The RQs of one device, each with its rings to a port, and on `start` with its pinned thread.
 ///
-/// Life: made, started, paused, resumed, drained, stopped; or never started, and turned by its
+/// Life: made, started, paused, resumed, drained, stopped; or never started, and polled by its
 /// owner through `poll`. RQs come and go at any time. One control thread calls everything but
 /// `submit` and `reap`, which for one RQ are for one thread at a time: the owner sees to it that
 /// nobody submits to or reaps from an RQ that it is removing.
@@ -56,11 +56,11 @@ public final class RxEngine: @unchecked Sendable {
 
     // MARK: RQs
 
-    /// RQs there are.
+    /// Number of RQs.
     public var count: Int { rqs.count }
-    /// Their numbers.
+    /// Numbers of the RQs.
     public var rqs: [Int] { (0..<QueuePlan.maximumRQs).filter { table[$0] != nil } }
-    /// Where RQ `rq` runs and lies.
+    /// CPU and node of RQ `rq`.
     public func place(_ rq: Int) -> QueuePlan.Place { lane(rq).place }
 
     /// Adds an RQ under the lowest number that is free, and starts its thread if the engine runs.
@@ -83,7 +83,7 @@ public final class RxEngine: @unchecked Sendable {
         return rq
     }
 
-    /// Takes an RQ out after its current turn; the others go on. Its counts stay in `counters`.
+    /// Removes an RQ after its current poll; the others go on. Its counts stay in `counters`.
     /// - Returns: every reference that the port has not reaped; those of packets that were not
     ///   delivered are marked as dropped.
     public func remove(_ rq: Int) throws(SetupError) -> [PacketRef] {
@@ -98,9 +98,9 @@ public final class RxEngine: @unchecked Sendable {
         return lane.empty()
     }
 
-    /// Virtio's RING_RESET: stops RQ `rq` at a turn boundary, so that nothing of its virtqueue is
+    /// Virtio's RING_RESET: stops RQ `rq` at a poll boundary, so that nothing of its virtqueue is
     /// touched any more and every slot that it claimed is reported. Its packets wait.
-    /// - Returns: where the virtqueue stood (`VirtqueueAddresses.base`).
+    /// - Returns: the position of the virtqueue (`VirtqueueAddresses.base`).
     @discardableResult
     public func reset(_ rq: Int) throws(SetupError) -> UInt16 {
         let lane = try present(rq)
@@ -108,8 +108,8 @@ public final class RxEngine: @unchecked Sendable {
         return lane.worker.queue.base
     }
 
-    /// Sets RQ `rq` going again after `reset`, over another virtqueue or the same one anew.
-    /// - Throws: if the RQ was not reset, or the configuration does not hold; it stays reset then.
+    /// Restarts RQ `rq` after `reset`, over another virtqueue or the same one anew.
+    /// - Throws: if the RQ was not reset, or the configuration is invalid; the RQ then stays reset.
     public func enable(_ rq: Int, _ queue: RxQueueConfiguration) throws(SetupError) {
         let lane = try present(rq)
         guard lane.pauseReasons.contains(.reset) else {
@@ -124,13 +124,13 @@ public final class RxEngine: @unchecked Sendable {
         lane.resume(.reset)
     }
 
-    /// Lets a header queue begin anew, broken or not: its RQs are paused at a turn boundary
-    /// meanwhile. All its slots are the driver's then, which gives them when it has done with those
-    /// that were reported.
+    /// Resets a header queue, broken or not; its RQs are paused at a poll boundary meanwhile. All
+    /// its slots then belong to the driver, which gives them when it is done with those that were
+    /// reported.
     public func reset(_ headerQueue: HeaderQueue) { Self.reset(headerQueue, ofRQsIn: [self]) }
 
-    /// The same where several engines have RQs that claim from it, or none has. Whoever turns RQs
-    /// of his own over it stands at a turn boundary.
+    /// The same if RQs of several engines claim from it, or of none. A caller that polls RQs of its
+    /// own over it must be at a poll boundary.
     package static func reset(_ headerQueue: HeaderQueue, ofRQsIn engines: [RxEngine]) {
         let linked = engines.flatMap(\.lanes).filter { $0.headerQueue === headerQueue }
         for lane in linked { lane.pause(.headerQueue) }
@@ -139,7 +139,7 @@ public final class RxEngine: @unchecked Sendable {
     }
 
     /// Slots of `headerQueue` that RQs of this engine claimed and have not reported: those of
-    /// bursts in the making. 0 whenever its RQs stand at turn boundaries.
+    /// bursts in progress. 0 whenever its RQs are at poll boundaries.
     public func unreportedSlots(of headerQueue: HeaderQueue) -> Int {
         // Reports before claims: a burst between the two readings shows as unreported.
         var reported = headerQueue.reportedByOthers
@@ -169,7 +169,7 @@ public final class RxEngine: @unchecked Sendable {
         }
     }
 
-    /// Keeps RQ `rq` from taking packets, from its next turn boundary on, where this returns.
+    /// Pauses RQ `rq` at its next poll boundary, and returns there: it takes no more packets.
     public func pause(_ rq: Int) throws(SetupError) { try present(rq).pause(.owner) }
     /// Lets RQ `rq` take packets again.
     public func resume(_ rq: Int) throws(SetupError) { try present(rq).resume(.owner) }
@@ -194,14 +194,14 @@ public final class RxEngine: @unchecked Sendable {
         return true
     }
 
-    /// Ends the threads after their current turn. Packets that were not delivered stay in the
+    /// Ends the threads after their current poll. Packets that were not delivered stay in the
     /// submission rings. May be called again.
     public func stop() {
         for lane in lanes { lane.stop() }
         isStarted = false
     }
 
-    /// One turn of RQ `rq` on the caller's thread; only while the engine is not started.
+    /// One poll of RQ `rq` on the caller's thread; only while the engine is not started.
     /// - Returns: references returned; 0 for an RQ that is paused.
     public func poll(_ rq: Int) -> Int {
         withLane(rq) { $0.pauseReasons.isEmpty ? $0.worker.poll() : 0 }
@@ -230,7 +230,7 @@ public final class RxEngine: @unchecked Sendable {
 
     /// Whether threads run.
     public var isRunning: Bool { isStarted }
-    /// Where the virtqueue of RQ `rq` can be resumed; only while nobody turns it.
+    /// Where the virtqueue of RQ `rq` can be resumed; only while nobody polls it.
     public func base(_ rq: Int) -> UInt16 { lane(rq).worker.queue.base }
 
     /// Why the driver's virtqueue of RQ `rq` is broken, or `.none`: one word.
@@ -240,15 +240,15 @@ public final class RxEngine: @unchecked Sendable {
     public func counters(_ rq: Int) -> RxCounters { lane(rq).counters }
     /// A snapshot of all RQs' counters, added up; those that were removed included.
     public var counters: RxCounters { lanes.reduce(removed) { $0 + $1.counters } }
-    /// Cycles that RQ `rq`'s thread spent in turns that did something, and in turns that did not.
+    /// Cycles that RQ `rq`'s thread spent in polls that did something, and in polls that did not.
     public func cycles(_ rq: Int) -> (busy: UInt64, idle: UInt64) { lane(rq).cycles }
     /// How often RQ `rq`'s thread went to sleep, and how often there were packets or buffers when
     /// only the time limit had woken it.
     public func parks(_ rq: Int) -> (count: UInt64, late: UInt64) { lane(rq).parks }
-    /// Where the cycles of RQ `rq`'s turns go; nil in a build without the trait Profiling. Another
-    /// one after `enable`.
+    /// Where the cycles of RQ `rq`'s polls go; nil in a build without the trait Profiling. `enable`
+    /// replaces it.
     public func profile(_ rq: Int) -> RxProfile? { lane(rq).profile }
-    /// What the memory of the RQs fell back to, if anything.
+    /// Fallbacks that the RQs' memory had to take, if any.
     public var memoryFallbacks: [String] { lanes.flatMap(\.fallbacks) }
 
     /// Asks the kernel where the memory of each RQ lies: rings, counters, plans, port ends. Not
@@ -273,7 +273,7 @@ public final class RxEngine: @unchecked Sendable {
 
     private func lane(_ rq: Int) -> RxLane { withLane(rq) { $0 } }
 
-    /// Without a reference counted up and down: what a port calls for every few packets.
+    /// Counts no reference up and down, since a port calls this for every few packets.
     @inline(__always)
     private func withLane<Result>(_ rq: Int, _ body: (RxLane) -> Result) -> Result {
         guard (0..<QueuePlan.maximumRQs).contains(rq), let lane = table[rq] else {

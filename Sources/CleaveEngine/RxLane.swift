@@ -44,9 +44,9 @@ final class RxLane: @unchecked Sendable {
         static let headerQueue = PauseReasons(rawValue: 4)
     }
 
-    /// Empty turns after which a thread lets others run: on a shared core, whoever feeds it.
+    /// Empty polls after which a thread lets others run: on a shared core, the one that feeds it.
     private static let turnsBeforeYield = 256
-    /// A paused thread looks for commands that often, in nanoseconds, should a wake-up get lost.
+    /// How often a paused thread checks for commands, in nanoseconds, in case a wake-up gets lost.
     private static let pauseNanoseconds: UInt64 = 100_000_000
 
     init(
@@ -129,7 +129,7 @@ final class RxLane: @unchecked Sendable {
         }
     }
 
-    /// Between two turns of which the first was empty.
+    /// Between two polls, after the first was empty.
     @inline(__always)
     private func rest(
         _ worker: RxWorker, _ order: WorkerControl.Order, _ emptyPolls: inout Int
@@ -144,7 +144,7 @@ final class RxLane: @unchecked Sendable {
             }
         case .park:
             cleave_pause()
-            // After a sleep that nobody ended one turn is enough to sleep again.
+            // After a sleep that timed out, one empty poll is enough to sleep again.
             if emptyPolls >= idle.pollsBeforePark && park(worker, order) { emptyPolls = 0 }
         }
     }
@@ -176,7 +176,7 @@ final class RxLane: @unchecked Sendable {
         return wasWoken
     }
 
-    /// Between two turns: waits while the lane is paused.
+    /// Between two polls: waits while the lane is paused.
     /// - Returns: the command to run; nil if the thread ends.
     private func obey() -> WorkerControl.Order? {
         while true {
@@ -199,7 +199,7 @@ final class RxLane: @unchecked Sendable {
         thread = try PinnedThread(name: name, cpu: place.cpu) { self.run() }
     }
 
-    /// Ends the thread after its current turn.
+    /// Ends the thread after its current poll.
     func stop() {
         guard let thread else { return }
         send(.stop)
@@ -207,16 +207,16 @@ final class RxLane: @unchecked Sendable {
         self.thread = nil
     }
 
-    /// Keeps the lane from turning; returns at a turn boundary.
+    /// Pauses the lane; returns at a poll boundary.
     func pause(_ reason: PauseReasons) {
         pauseReasons.insert(reason)
         guard thread != nil else { return }
         if words.control.last.command != .pause { send(.pause) }
-        // Bounded: a turn is, and the thread looks for commands between turns.
+        // Bounded: a poll is, and the thread checks for commands between polls.
         while !words.control.isAcknowledged { PinnedThread.yield() }
     }
 
-    /// Lets the lane turn again, unless it is paused for another reason.
+    /// Lets the lane run again, unless it is paused for another reason.
     func resume(_ reason: PauseReasons) {
         pauseReasons.remove(reason)
         if pauseReasons.isEmpty && thread != nil { send(.run) }
@@ -227,8 +227,8 @@ final class RxLane: @unchecked Sendable {
         wake.signal()
     }
 
-    /// Puts another queue in the place of the present one, whose packets wait in the submission
-    /// ring. The lane must be paused.
+    /// Replaces the present queue by another; its packets wait in the submission ring. The lane
+    /// must be paused.
     func replace(_ queue: RxQueueConfiguration) throws(SetupError) {
         do {
             let arena = try arenas.make(Self.queueByteCount(queue), place.node, "rq")

@@ -36,7 +36,7 @@ struct WorkerControl: Sendable {
 
     // MARK: The control thread
 
-    /// The last command, for whoever sends them.
+    /// The last command, for the control thread.
     var last: Order { Order(word: request.load()) }
 
     func send(_ command: Command) {

@@ -10,7 +10,7 @@ public enum BufferShape: Sendable, Equatable {
     /// One descriptor that holds the largest packet; no MRG_RXBUF.
     case single(packetByteCount: Int)
 
-    /// Room for what may stand before the packet in a data buffer.
+    /// Room for what may precede the packet in a data buffer.
     static let prefixByteCount = 28
 
     /// Bytes of one data buffer; a multiple of 64.

@@ -5,16 +5,16 @@ import CleaveVirtioNet
 /// The driver's half of a header queue: gives slots to the device by moving the tail.
 ///
 /// Slots come back from consumers in any order, since the RQs that share the queue are harvested
-/// independently, but a tail can only say "all below". So slots are cut into groups of
-/// `groupSize`; each group has a word with a bit per slot, and one bit more, `passed`: the tail has
-/// reached this group. Retiring sets bits. Whoever completes a word (all slots and `passed`) is the
-/// one mover: it resets the word, moves the tail past the group, and passes on to the next word,
-/// where it may complete that too. So there is one mover at a time and the tail never goes back.
+/// independently, but a tail can only say "all below". So slots are cut into groups of `groupSize`;
+/// each group has a word with a bit per slot, and one bit more, `passed`: the tail has reached this
+/// group. Retiring sets bits. The thread that completes a word (all slots and `passed`) is the one
+/// mover: it resets the word, moves the tail past the group, and sets `passed` in the next word,
+/// which it may complete by that too. So there is one mover at a time and the tail never goes back.
 ///
-/// With an out-of-order return none of this is needed: retiring a burst takes tickets for as many
-/// places in the return ring, by one operation, and writes the slots there.
+/// With a return ring none of this is needed: retiring a burst reserves as many ring entries by one
+/// operation, and writes the slots there.
 ///
-/// Any number of threads may retire at the same time; no slot twice.
+/// Any number of threads may retire at the same time, but a slot must not be retired twice.
 public final class DriverHeaderQueue: @unchecked Sendable {
     // SAFETY: constants, and words reached through explicit orderings.
 
@@ -31,7 +31,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     private let groupCount: Int
     private let full: UInt64
     private let doubleRetires: SharedWord64
-    /// The return ring, if slots come back by one, and the places given out in it.
+    /// The return ring, if slots come back by one, and how many of its entries were reserved.
     private let ring: UnsafeMutableRawPointer?
     private let tickets: SharedWord64
 
@@ -75,26 +75,26 @@ public final class DriverHeaderQueue: @unchecked Sendable {
 
     deinit { words.deallocate() }
 
-    /// Before the device is asked to reset the queue, with nobody retiring; nobody may until
+    /// Call before the device is asked to reset the queue, with nobody retiring; nobody may until
     /// `finishReset`.
     public func prepareReset() {
         if let ring {
             for place in 0..<layout.slotCount { entry(ring, place).store(0) }
             return
         }
-        // The tail stays, as RQs run until they are held. One that something else moved into a
-        // group goes to a group's start so far back that it gives nothing.
+        // The tail stays, as RQs run until they are paused. If something else moved it into a
+        // group, it goes back to a group's start, so far that it gives no slot.
         let start = tail.load()
         let excess = start & UInt32(groupSize &- 1)
         if excess != 0 { tail.storeRelease(start &- excess &- UInt32(layout.slotCount)) }  // [H1]
     }
 
-    /// After the device has reset the queue: gives all slots again. The caller has harvested what
-    /// was reported before the reset, has done with those slots, and retires none of them
+    /// Call after the device has reset the queue: gives all slots again. The caller has harvested
+    /// what was reported before the reset, is done with those slots, and retires none of them
     /// (`RxDriver.forgetSlots`).
     public func finishReset() { giveAll() }
 
-    /// With the device's head where the tail stands.
+    /// Gives all slots to the device, whose head equals the tail here.
     private func giveAll() {
         if ring != nil {
             tickets.store(0)
@@ -114,8 +114,8 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         UnsafeRawPointer(slots + index &* layout.slotSize)
     }
 
-    /// Gives `count` slots from `first` on (modulo slotCount) back to the device. The caller has
-    /// read what it wants of them.
+    /// Gives `count` slots from `first` on (modulo slotCount) back to the device. The caller is
+    /// done reading them.
     ///
     /// At most two read-modify-writes for a burst of up to `groupSize` slots in order.
     public func retire(first: Int, count: Int) {
@@ -138,13 +138,13 @@ public final class DriverHeaderQueue: @unchecked Sendable {
             passes = isOldest(found | bits | (passes ? Self.passed : 0))
             if passes { moveTail(past: group) }
             left &-= here
-            // The next group's first slot: where the range goes on, if it does, and where the
-            // tail arrives, if it moved.
+            // The first slot of the next group: there the range continues, if it does, and there
+            // the tail arrives, if it moved.
             slot = group &+ 1 == groupCount ? 0 : (group &+ 1) &* groupSize
         }
     }
 
-    /// Gives ranges back that were retired together: with a return ring by one read-modify-write.
+    /// Gives back ranges that were retired together: with a return ring by one read-modify-write.
     func retire(_ ranges: UnsafePointer<SlotRange>, count: Int) {
         guard let ring else {
             for index in 0..<count {
@@ -162,7 +162,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         }
     }
 
-    /// - Returns: the first of `count` places in the return ring, free-running.
+    /// - Returns: the first of `count` reserved entries of the return ring, free-running.
     @inline(__always)
     private func takePlaces(_ count: Int) -> UInt64 {
         // [H7 both ways: whoever takes a place knows that its last entry was taken in: the slots
@@ -178,7 +178,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         let shift = UInt64(layout.slotCount.trailingZeroBitCount)
         var offset = 0
         while offset < count {
-            // With bit 15 set: zeroes are an entry in no lap.
+            // Bit 15 is set in every lap, so zeroes are never an entry.
             let lap = UInt32(truncatingIfNeeded: place &>> shift) | 0x8000
             let slot = UInt32(truncatingIfNeeded: (first &+ offset) & mask)
             // [H1 release -> acquire in HeaderClaimer's intake: the slot is done with]
@@ -209,8 +209,8 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         SharedWord64(words + group &* Self.wordStride).fetchOr(bits)
     }
 
-    /// Only the thread that completed the group's word gets here, and the next one can only after
-    /// this one has passed on.
+    /// Only the thread that completed the group's word gets here. The next one can only after this
+    /// one has set `passed` in the next word.
     @inline(__always)
     private func moveTail(past group: Int) {
         #if ModelCheck

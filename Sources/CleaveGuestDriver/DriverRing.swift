@@ -15,7 +15,7 @@ struct DriverRingGeometry {
     let features: VirtioFeatures
     /// Used entries name header slots (`usedElement`).
     let namesSlots: Bool
-    /// Each that many descriptors, the first is for a header buffer; 0 = none is.
+    /// The first of every so many descriptors is for a header buffer; 0 = none is.
     private let headerStride: Int
 
     init(_ configuration: RxDriverConfiguration) {
@@ -30,7 +30,7 @@ struct DriverRingGeometry {
             headerStride = chainLength
         case .alternating:
             chainLength = dataLength
-            // A pair for a pair, also where the ring comes round.
+            // An even number, so that small and large buffers alternate across the ring's end too.
             chainCount = max(0, size) / chainLength & ~1
             headerStride = 2
         case .whole, .headerDescriptor, .headerPage, .headerQueue:
@@ -66,7 +66,7 @@ struct DriverRingGeometry {
 
 /// One used entry as the device wrote it; none of it is checked.
 struct UsedBuffer: BitwiseCopyable {
-    /// What names the chain: chain number x chain length.
+    /// Names the chain: chain number x chain length.
     var head: Int
     /// Bytes written.
     var byteCount: Int
@@ -76,7 +76,7 @@ struct UsedBuffer: BitwiseCopyable {
     var isFull = false
 }
 
-/// With IN_ORDER one used entry may stand for several chains, up to the one it names; all but that
+/// With IN_ORDER one used entry may complete several chains, up to the one it names; all but that
 /// are full. This gives them one by one.
 struct UsedBatch: BitwiseCopyable {
     private let chainCount: Int
@@ -102,14 +102,14 @@ struct UsedBatch: BitwiseCopyable {
         left = chain < chainCount ? (chain - next + chainCount) % chainCount + 1 : 1
     }
 
-    /// The next chain; there is one.
+    /// The next chain; the batch must not be empty.
     mutating func take() -> UsedBuffer {
         left -= 1
         var used = last
         if left > 0 {
             used.head = next * chainLength
             used.isFull = true
-            // The slot is that of the packet that begins here.
+            // The slot belongs to the packet that begins with this chain.
             last.slot = -1
         }
         next = next + 1 == chainCount ? 0 : next + 1
@@ -142,19 +142,19 @@ protocol DriverRing: BitwiseCopyable {
     /// - Returns: whether the device wants to be kicked.
     mutating func publish() -> Bool
 
-    /// Learns what the device has used; once per burst.
+    /// Reads how much the device has used; once per burst.
     mutating func refresh()
 
     /// Used entry `offset` of those not released yet, or nil if there are no more. The caller asks
     /// in order, for no more entries than there are chains.
     mutating func used(_ offset: Int) -> UsedBuffer?
-    /// The same as the device wrote it, in whatever order it is asked for.
+    /// The same as the device wrote it, in any order.
     func usedEntry(_ offset: Int) -> UsedBuffer?
-    /// IN_ORDER was agreed on, and what is left of its last batch.
+    /// Whether IN_ORDER was negotiated, and what is left of the last batch.
     var isInOrder: Bool { get }
     var batch: UsedBatch { get set }
 
-    /// The first `count` used entries are done with.
+    /// Releases the first `count` used entries.
     mutating func release(_ count: Int)
 
     /// Asks the device to call, or not to.

@@ -41,7 +41,7 @@ public final class GuestSpace: Sendable {
     }
 
     /// One guest whose memory lies on several nodes: a space for each, all with the same table.
-    /// - Parameter parts: the bytes on each node; nil stands for no node in particular.
+    /// - Parameter parts: the bytes on each node; nil is no node in particular.
     public static func spread(
         over parts: [(node: Int?, byteCount: Int)], pages: PagePreference = .automatic
     ) throws(SetupError) -> [GuestSpace] {

@@ -4,7 +4,7 @@ import CleaveVirtioNet
 
 /// The driver side of a packed virtqueue that receives.
 ///
-/// All chains have the same length, so used entry n lies n chain lengths behind the first, whatever
+/// All chains have the same length, so used entry n lies n chain lengths after the first, whichever
 /// chains the device used. Header slots come in the used descriptor's address.
 struct PackedDriverRing: DriverRing {
     private let size: Int
@@ -69,7 +69,7 @@ struct PackedDriverRing: DriverRing {
             | UInt64(UInt16(truncatingIfNeeded: chain &* chainLength)) &<< 32
             | UInt64(flags) &<< 48
         SharedWord64(slot(place)).store(address.rawValue)
-        // The device looks at none of the others before the head.
+        // The device reads none of the others before the head.
         if position == 0 { head = word } else { rest(place).store(word) }
     }
 
@@ -93,7 +93,7 @@ struct PackedDriverRing: DriverRing {
             deviceArea, upTo: nextAvail, count: count, size: size, usesEventIndex: usesEventIndex)
     }
 
-    /// Descriptors themselves say whether they are used.
+    /// There is no index to read: descriptors themselves say whether they are used.
     @inline(__always)
     mutating func refresh() {}
 
@@ -107,7 +107,7 @@ struct PackedDriverRing: DriverRing {
         if UInt16(truncatingIfNeeded: word &>> 48) & PackedLayout.ownerFlags != place.usedFlags {
             return nil
         }
-        // Slot + 1; an impossible one stays impossible.
+        // Slot + 1; an impossible value stays impossible.
         let slot = namesSlots ? Int(clamping: SharedWord64(slot(place)).load()) &- 1 : -1
         return UsedBuffer(
             head: Int(UInt16(truncatingIfNeeded: word &>> 32)),

@@ -34,7 +34,7 @@ public struct ReceivedPacket: BitwiseCopyable, Sendable {
     @inlinable public var byteCount: Int { Int(headerLength) &+ Int(dataByteCount) }
 }
 
-/// What a driver found wrong in what the device told it. All 0 with a device that works.
+/// What a driver found wrong in what the device told it; `none` with a device that works.
 @frozen
 public enum DriverFault: UInt8, Sendable, CaseIterable {
     case none

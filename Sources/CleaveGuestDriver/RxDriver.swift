@@ -23,8 +23,8 @@ public struct RxDriverConfiguration: Sendable {
     /// every other buffer (method C). A multiple of 64.
     public var headerBufferByteCount: Int
     /// Method D with report `netHeader`: a descriptor of just the bytes that precede a packet's
-    /// data, the virtio-net header and the split tail, leads each chain, so that payload begins
-    /// where its buffer begins. Nothing to the other methods.
+    /// data, the virtio-net header and the split report, leads each chain, so that payload begins
+    /// where its buffer begins. Ignored by the other methods.
     public var alignsPayload: Bool
 
     public init(
@@ -109,7 +109,7 @@ public final class RxDriver: @unchecked Sendable {
     let state: UnsafeMutablePointer<RxDriverState>
 
     /// Cuts ring and buffers from `space`; nothing is posted yet.
-    /// - Throws: `SetupError` if the geometry does not hold or memory runs out.
+    /// - Throws: `SetupError` if the geometry is invalid or memory runs out.
     public init(_ configuration: RxDriverConfiguration, in space: GuestSpace) throws(SetupError) {
         try configuration.check()
         let geometry = DriverRingGeometry(configuration)
@@ -161,13 +161,13 @@ public final class RxDriver: @unchecked Sendable {
     /// Retires the harvested packets' slots.
     public func retire() { state.pointee.retire() }
 
-    /// Has done with the harvested packets' slots and retires none of them: while the header queue
-    /// is reset, by which all go back at once.
+    /// Forgets the harvested packets' slots without retiring them: a reset of the header queue
+    /// gives all slots back at once.
     public func forgetSlots() { state.pointee.slotRangeCount = 0 }
 
     /// Ends the burst: chains are free again, and so are their buffers unless `taking`.
-    /// - Parameter taking: the application keeps the buffers, oldest first out of `giveBack`;
-    ///   spare ones take their place, as far as there are any.
+    /// - Parameter taking: the application keeps the buffers, and `giveBack` returns the oldest
+    ///   first; spare ones replace them, as far as there are any.
     public func finish(taking: Bool = false) { state.pointee.finish(taking: taking) }
 
     /// Returns the `count` buffers that were taken longest ago.
@@ -210,7 +210,7 @@ public final class RxDriver: @unchecked Sendable {
 // nothing for it.
 extension RxDriver {
     /// The virtio-net header of one of `packets`: checksum state, segmentation, hash. Its fields
-    /// are the device's word; `hdrLen` is a hint but for a packet that is split.
+    /// are unchecked; `hdrLen` is a hint, except for a packet that is split.
     public func netHeader(of packet: ReceivedPacket) -> NetHeader {
         NetHeader(load: packet.netHeader, byteCount: state.pointee.netHeaderByteCount)
     }

@@ -1,4 +1,4 @@
-// Finding packets: what the device used, checked before it is believed.
+// Finding packets: what the device used, checked before it is trusted.
 
 import CCleaveHost
 import CleaveVirtioNet
@@ -11,7 +11,7 @@ extension RxDriverState {
         burstChainCount = 0
         if fault != .none { return 0 }
         ring.pointee.refresh()
-        // One entry for several packets does not say where they are.
+        // An entry that completes several packets does not say where they are.
         if !isInOrder { prefetchHeaders(ring) }
         var entry = 0
         while packetCount < burst, let used = ring.pointee.used(entry) {
@@ -24,10 +24,10 @@ extension RxDriverState {
         return packetCount
     }
 
-    /// Starts loading what says how each packet lies. As a rule another core wrote it last: over
-    /// two cores, 64 bytes, 10 to 15 million packets per second.
+    /// Prefetches the start of each packet's buffer or slot, which another core usually wrote last:
+    /// over two cores, 64 bytes, 10 to 15 million packets per second.
     ///
-    /// Not inlined: with it `harvest` outgrows what the compiler joins.
+    /// Not inlined: with it `harvest` outgrows what the compiler inlines.
     @inline(never)
     private func prefetchHeaders<Ring: DriverRing>(_ shared: UnsafeMutablePointer<Ring>) {
         let ring = shared.pointee
@@ -140,7 +140,8 @@ extension RxDriverState {
         return true
     }
 
-    /// Net header, and the tail that names a slot (`netHeader`), at the start of a data buffer.
+    /// Net header, and the split report that names a slot (`netHeader`), at the start of a data
+    /// buffer.
     @inline(__always)
     private mutating func readDataHeader(
         _ start: UnsafeRawPointer, _ packet: inout ReceivedPacket
@@ -166,8 +167,8 @@ extension RxDriverState {
         return true
     }
 
-    /// Adds the payload of a first buffer that begins with prefix and headers: what lies in the
-    /// chain's further descriptors, if payload shares it; otherwise there is none.
+    /// Adds the payload of a first buffer that begins with prefix and headers: the chain's further
+    /// descriptors hold it, if payload shares the chain; otherwise there is none.
     @inline(__always)
     private mutating func appendBehindHeaders(
         _ head: Int, _ byteCount: Int, _ packet: inout ReceivedPacket

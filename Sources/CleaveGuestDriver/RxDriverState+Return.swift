@@ -24,7 +24,7 @@ struct BufferFIFO: BitwiseCopyable {
     private var head = 0
     private(set) var count = 0
 
-    /// - Parameter capacity: as many as there are buffers, so that `push` always has the room.
+    /// - Parameter capacity: as many as there are buffers, so that `push` always has room.
     init(capacity: Int) {
         storage = .allocate(capacity: max(1, capacity))
         self.capacity = max(1, capacity)

@@ -1,8 +1,8 @@
 import CleaveVirtioNet
 
 /// The mutable state of a driver and its per-packet loops, reached by pointer. The loops that touch
-/// the ring are generic over it and reach it by pointer too: a copy of it was handed to the rare
-/// cases for every packet, 6 cycles.
+/// the ring are generic over it and reach it by pointer too: passing a copy of it to the rare cases
+/// cost every packet 6 cycles.
 struct RxDriverState {
     let chainLength: Int
     let chainCount: Int
@@ -26,11 +26,11 @@ struct RxDriverState {
     let hasSplitReport: Bool
     /// What precedes a packet in its data buffers, if it has no slot of its own.
     let prefixByteCount: Int
-    /// The chain's descriptor where its data begins: 1 if one leads for the prefix alone, else 0.
+    /// Descriptor of a chain where its data begins: 1 if the first is for the prefix alone, else 0.
     let firstDataPosition: Int
-    /// Headers lie behind the prefix (methods A, B, C), not in a slot.
+    /// Headers follow the prefix in the data buffer (methods A, B, C) and are not in a slot.
     let headersLead: Bool
-    /// They have the chain's first descriptor to themselves (A), not the whole buffer.
+    /// Headers have the chain's first descriptor to themselves (A), not the whole buffer.
     let payloadSharesChain: Bool
     let headerQueue: Unmanaged<DriverHeaderQueue>?
     let slotCount: Int
@@ -149,8 +149,7 @@ struct RxDriverState {
         UnsafeRawPointer(buffers.pointer + buffer.offset)
     }
 
-    /// Bytes from the start of the buffer in which `pointer` lies, of data and header buffers that
-    /// large.
+    /// Offset of `pointer` in its buffer, given the sizes of data and header buffers.
     func bufferOffset(
         of pointer: UnsafeRawPointer, dataBuffer: Int, headerBuffer: Int
     ) -> Int {
@@ -167,7 +166,7 @@ struct RxDriverState {
     ) -> (posted: Int, wantsKick: Bool) {
         var posted = 0
         var byteCount = 0
-        // Chains without buffers stay, in order.
+        // Chains without buffers stay in the list, in order.
         var kept = 0
         var index = 0
         while index < freeChainCount {

@@ -21,7 +21,7 @@ struct SplitDriverRing: DriverRing {
     private var availIndex: UInt16 = 0
     private var publishedAvail: UInt16 = 0
     private var lastUsed: UInt16 = 0
-    /// Used entries known of, from `lastUsed` on.
+    /// Used entries known, from `lastUsed` on.
     private var pendingCount = 0
 
     init(_ geometry: DriverRingGeometry, in space: GuestSpace) throws(SetupError) {

@@ -1,9 +1,9 @@
 // control path
 //
 // The other side of the seam: shared words of a build that checks interleavings (package trait
-// ModelCheck). Each access asks a `ModelMemory`, which may let other threads run first and
-// chooses what a load sees; so the production code above is explored as it stands. Nothing of
-// this is in any other build.
+// ModelCheck). Each access asks a `ModelMemory`, which may let other threads run first and chooses
+// what a load sees, so the production code above is explored unchanged. No other build contains any
+// of this.
 //
 // SAFETY: with a `ModelMemory` set, it lets one thread run at a time; without one, one thread
 // uses the words (set-up and inspection).
@@ -14,7 +14,7 @@ public enum ModelOrder: Sendable {
     case relaxed, acquire, release, acquireRelease, sequential
 }
 
-/// Who decides what accesses to shared words do. One thread at a time calls it.
+/// Decides what accesses to shared words do. One thread at a time calls it.
 public protocol ModelMemory: AnyObject {
     /// A load of the word at `address`.
     /// - Returns: what it sees: the newest value, or an older one that the order allows.
@@ -31,7 +31,7 @@ public protocol ModelMemory: AnyObject {
     ) -> UInt64
 }
 
-/// Where the scheduler of interleavings is put.
+/// Where the scheduler of interleavings is installed.
 public enum ModelSeam {
     /// Set while modelled threads run.
     nonisolated(unsafe) public static var memory: (any ModelMemory)?
@@ -47,7 +47,7 @@ public enum SeededBug: Sendable, CaseIterable {
     case retireOutOfOrder
     /// The tail moves before the group's word is reset.
     case tailBeforeReset
-    /// An answer to any order to hold counts as one to the last.
+    /// An acknowledgement of any earlier pause counts as one of the last.
     case acknowledgeWithoutNumber
 
     public var isOn: Bool { ModelSeam.bugs.contains(self) }

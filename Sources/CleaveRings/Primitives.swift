@@ -1,7 +1,7 @@
 // The one seam for atomics: every word that two threads (or a guest and this process) share is
 // reached through one of these types. It is the only file that imports Synchronization, so a
-// scheduler of interleavings can stand in for the real thing here and nowhere else: ModelWord.swift
-// does, in a build with the trait ModelCheck.
+// scheduler of interleavings can replace the words here and nowhere else: ModelWord.swift does, in
+// a build with the trait ModelCheck.
 //
 // Each type is a pointer to a naturally aligned word that somebody else owns: a ring's index
 // line, or guest memory. The names say the ordering on the access; there are no fences, which
@@ -12,7 +12,7 @@
 // The caller guarantees that the word outlives the value and is aligned to its size.
 //
 // Three types and not one generic: Synchronization has a `load` and a `store` for each width and no
-// protocol over them, so a generic would need a witness of each operation per width: these lines.
+// protocol over them, so a generic would need a witness of each operation for each width.
 #if !ModelCheck
 import Synchronization
 

@@ -14,7 +14,7 @@ public final class HeaderQueue: @unchecked Sendable {
     // words with explicit ordering.
 
     public let layout: HeaderQueueLayout
-    /// The table that addresses were translated with: it stands for the device.
+    /// The table that addresses were translated with: it identifies the device.
     let memory: GuestMemory
     private let privateWords: PrivateWords
     let claimer: HeaderClaimer
@@ -60,16 +60,16 @@ public final class HeaderQueue: @unchecked Sendable {
         claimer.publicStatus.store(0)
     }
 
-    /// Begins anew: nothing is free, nothing broken. The driver stopped retiring, and zeroed its
-    /// return ring, before it asked for this, and gives all slots when it is done. Only while every
-    /// RQ that is linked to the queue stands at a turn boundary.
+    /// Resets the queue: no slot is free, nothing is broken. The driver stopped retiring, and
+    /// zeroed its return ring, before it asked for this, and gives all slots when it is done. Only
+    /// while every RQ that is linked to the queue is at a poll boundary.
     public func reset() {
         claimedEarlier.store(claimedCount)
         cleave_probe_reset(claimer.slots, claimedEarlier.load())
-        // The head meets the tail, wherever that stands: RQs that are not held yet would see one
-        // that was stored for this, and it could give them slots. [H1 acquire <- the driver]
+        // The head goes to the tail, not the tail to the head: RQs that are not paused yet would
+        // see a tail stored here, and it could give them slots. [H1 acquire <- the driver]
         let tail = layout.slotReturn == .tail ? claimer.tail.loadAcquire() : 0
-        // Onward to the next number with these low bits: no cursor value ever comes again.
+        // Up to the next number with these low bits: no cursor value ever comes again.
         let start = ((claimer.head.load() | 0xffff_ffff) &+ 1) | UInt64(tail)
         origin.store(start)
         claimer.publicHead.store(tail)
@@ -105,22 +105,22 @@ public final class HeaderQueue: @unchecked Sendable {
         claimedEarlier.load() &+ (claimer.head.load() &- origin.load())
     }
 
-    /// Slots that were reported by RQs which are gone: beside the claims, so that a queue in this
-    /// one's place owes nothing.
+    /// Slots that were reported by RQs which are gone. Kept beside the claims, so that a queue that
+    /// replaces this one owes nothing.
     package var reportedByOthers: UInt64 { reportedEarlier.load() }
-    /// An RQ is gone, or was reset, that had reported so many.
+    /// Adds what an RQ had reported that is gone, or was reset.
     package func noteReported(_ count: UInt64) { reportedEarlier.fetchAdd(count) }
 
-    /// Whether the driver moved the tail to where it cannot be; the queue's RQs go on unsplit.
+    /// Whether the driver moved the tail to where it cannot be; packets go whole until a reset.
     public var isBroken: Bool { claimer.isBroken }
     /// Slots the device may claim now: a snapshot that other threads may change at once.
     public var freeCount: Int {
         if layout.slotReturn == .ring {
-            // The head first, or claims between the two readings make it less than none.
+            // The head first: claims between the two reads would make the difference negative.
             let head = claimer.head.loadAcquire()  // [H2]
             let ready = claimer.returns.ready.loadAcquire()  // [H4]
             let stocked = Int(truncatingIfNeeded: ready &- head)
-            // What other threads do between the readings may be counted twice.
+            // Slots that other threads move between the reads may be counted twice.
             return min(stocked + claimer.postedCount(), layout.slotCount)
         }
         // [H1 acquire <- the driver's release of tail]
@@ -138,7 +138,7 @@ private final class PrivateWords: Sendable {
 
     init(byteCount: Int, node: Int?) throws(SetupError) {
         guard let node else {
-            // Without a wish malloc does: an arena is whole pages, and there may be many queues.
+            // Without a node malloc does: an arena is whole pages, and there may be many queues.
             base = .allocate(byteCount: byteCount, alignment: CacheLine.byteCount)
             base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
             arena = nil

@@ -6,7 +6,7 @@
 public enum NetHeaderFlags {
     /// VIRTIO_NET_HDR_F_NEEDS_CSUM: the checksum field holds the pseudo-header's sum only.
     @inlinable public static var needsChecksum: UInt8 { 1 }
-    /// VIRTIO_NET_HDR_F_DATA_VALID: somebody has checked the checksum.
+    /// VIRTIO_NET_HDR_F_DATA_VALID: the checksum was verified.
     @inlinable public static var dataValid: UInt8 { 2 }
 }
 
@@ -19,7 +19,7 @@ public enum SegmentationType {
     @inlinable public static var udpFragments: UInt8 { 3 }
     /// VIRTIO_NET_HDR_GSO_TCPV6.
     @inlinable public static var tcp6: UInt8 { 4 }
-    /// VIRTIO_NET_HDR_GSO_UDP_L4: datagrams of equal size behind one header.
+    /// VIRTIO_NET_HDR_GSO_UDP_L4: datagrams of equal size under one header.
     @inlinable public static var udpDatagrams: UInt8 { 5 }
     /// VIRTIO_NET_HDR_GSO_ECN, ORed with a TCP type.
     @inlinable public static var ecn: UInt8 { 0x80 }

@@ -51,7 +51,7 @@ public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
             flags: flags, cookie: cookie)
     }
 
-    /// Length, and the flags above it: more than any length if there is one.
+    /// Length, and the flags above it: larger than any length if a flag is set.
     @inline(__always)
     static func extent(of ref: UnsafePointer<PacketRef>) -> UInt64 {
         UnsafeRawPointer(ref).load(fromByteOffset: 8, as: UInt64.self) & 0xffff_ffff_ffff
@@ -61,7 +61,7 @@ public struct PacketRef: BitwiseCopyable, Sendable, Equatable {
     @inline(__always)
     package var isPlain: Bool { flags.rawValue == 0 && hasAddress }
 
-    /// Of a user's memory.
+    /// The address is not 0 and lies in user space.
     @inline(__always)
     var hasAddress: Bool { Int64(bitPattern: address) > 0 }
 

@@ -1,8 +1,7 @@
-// What leaves a queue beside its packets: calls, and what its owner has to know.
+// Output of a queue besides its packets: calls, and events for its owner.
 import CleaveHost
 
-/// What its owner has to know of a queue beside its packets; bit by bit the events of the C
-/// interface.
+/// Events of a queue that its owner has to know; bit by bit the events of the C interface.
 @frozen
 public struct QueueEvents: OptionSet, BitwiseCopyable, Sendable {
     public let rawValue: UInt32

@@ -1,7 +1,7 @@
 // control path
 
-/// The lie by which a driver broke its virtqueue. A broken queue stays stopped until it is set
-/// up again: once the ring has lied, its position means nothing.
+/// How a driver broke its virtqueue. A broken queue stays stopped until it is set up again: once
+/// the ring was wrong, its position means nothing.
 @frozen
 public enum QueueFault: UInt8, Sendable, CaseIterable {
     case none
@@ -33,7 +33,7 @@ public enum QueueFault: UInt8, Sendable, CaseIterable {
     /// A chain holds more than 2^32 bytes.
     case overflow
 
-    /// The name in reports; what they say is older than the case's name.
+    /// The name in reports; some are older than the case's name.
     public var name: String {
         self == .undersizedBuffers ? "tinyBuffers" : String(describing: self)
     }

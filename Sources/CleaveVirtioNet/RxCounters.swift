@@ -17,7 +17,7 @@ public struct RxCounters: Sendable, Equatable {
     public var slots: UInt64 = 0
     /// Bursts that delivered or dropped at least one packet.
     public var bursts: UInt64 = 0
-    /// Turns that found nothing to do.
+    /// Polls that found nothing to do.
     public var emptyPolls: UInt64 = 0
     /// Times the driver had asked to be called.
     public var calls: UInt64 = 0
@@ -33,7 +33,7 @@ public struct RxCounters: Sendable, Equatable {
     /// Small buffers that method C gave back empty within a packet, since they did not hold the
     /// rest of its payload.
     public var skippedBuffers: UInt64 = 0
-    /// Packets of method C whose headers went to a large buffer, there being no small one in turn.
+    /// Packets of method C whose headers went to a large buffer, as the next one was not small.
     public var misfits: UInt64 = 0
     /// Why the driver's virtqueue is broken, or `.none`.
     public var fault = QueueFault.none

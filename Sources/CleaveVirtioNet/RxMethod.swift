@@ -1,9 +1,9 @@
 // control path
 
-/// Where headers go. A, B and C report a split, or that there is none, in the 8 bytes behind the
+/// Where headers go. A, B and C report a split, or that there is none, in the 8 bytes after the
 /// virtio-net header (`SplitReport`, slot 0).
 public enum RxMethod: Sendable, Equatable {
-    /// Nowhere else: packets are placed whole.
+    /// No split: packets are placed whole.
     case whole
     /// Method A: into the first descriptor of a chain, whose rest stays unused; payload from the
     /// second on. `used.len` counts the bytes written, not the unused rest.
@@ -11,8 +11,8 @@ public enum RxMethod: Sendable, Equatable {
     /// Method B: into the first of a packet's buffers, whose rest stays unused; payload from the
     /// second on. Needs MRG_RXBUF, and relaxes its rule that all buffers but the last are full.
     case headerPage
-    /// Method C: as B, over small and large buffers that the driver posts in turn. Small ones that
-    /// do not hold the rest of a payload are given back within the packet, with length 0.
+    /// Method C: as B, over small and large buffers that the driver posts alternately. Small ones
+    /// that do not hold the rest of a payload are given back within the packet, with length 0.
     /// `headerBufferByteCount`: the size up to which a buffer is a small one.
     case alternating(headerBufferByteCount: Int)
     /// Method D: into the header queue, reported in one of two ways.
@@ -56,7 +56,7 @@ public enum RxMethod: Sendable, Equatable {
         }
     }
 
-    /// Bytes up to which a buffer is one for headers; 0 where there is no such thing.
+    /// Bytes up to which a buffer is one for headers; 0 for other methods.
     var smallBufferByteCount: Int {
         if case .alternating(let byteCount) = self { return byteCount }
         return 0

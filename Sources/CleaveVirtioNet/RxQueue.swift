@@ -9,11 +9,11 @@ import CleaveRings
 /// What one call of `enqueue` did.
 @frozen
 public struct EnqueueResult: Sendable, BitwiseCopyable {
-    /// References done with: delivered, or dropped and marked so. The rest is the caller's still.
+    /// References consumed: delivered, or dropped and marked so. The caller keeps the rest.
     public let consumed: Int
     /// Packets delivered.
     public let delivered: Int
-    /// What happened besides.
+    /// Events for the owner.
     public let events: QueueEvents
 
     /// The driver asked to be called and no `callDescriptor` was given: the caller must do it.
@@ -23,7 +23,7 @@ public struct EnqueueResult: Sendable, BitwiseCopyable {
 
 /// One receive queue. Feed it from one thread at a time; read its counters from any.
 ///
-/// A call of `enqueue` is the one dynamic call of a burst; behind it everything is specialised.
+/// A call of `enqueue` is the one dynamic call of a burst; everything below it is specialised.
 public final class RxQueue: @unchecked Sendable {
     // SAFETY: `enqueue` is documented to be called from one thread at a time; everything else is
     // constant, or counter words with one writer.
@@ -34,9 +34,9 @@ public final class RxQueue: @unchecked Sendable {
     public static let maximumRefsPerPacket = BurstLimit.refsPerPacket
 
     public let configuration: RxQueueConfiguration
-    /// Where the cycles of its turns go; nil in a build without the trait Profiling.
+    /// Where the cycles of its polls go; nil in a build without the trait Profiling.
     public let profile: RxProfile?
-    /// By which the driver kicks, if a descriptor was given.
+    /// Carries the driver's kicks, if a descriptor was given.
     public let kick: NotificationDescriptor?
     private let call: NotificationDescriptor?
     private let block: RxCounterBlock
@@ -48,7 +48,7 @@ public final class RxQueue: @unchecked Sendable {
     /// Checks a configuration and makes the queue.
     /// - Parameter arena: where the queue's private memory comes from; on the worker's NUMA node,
     ///   with `configuration.arenaByteCount` bytes left. It must outlive the queue.
-    /// - Throws: `SetupError` if geometry or addresses do not hold, the header queue is another
+    /// - Throws: `SetupError` if geometry or addresses are invalid, the header queue is another
     ///   guest's, or the arena is too small.
     public init(_ configuration: RxQueueConfiguration, in arena: MemoryArena) throws(SetupError) {
         guard (1...Self.maximumBurst).contains(configuration.burst) else {
@@ -102,9 +102,9 @@ public final class RxQueue: @unchecked Sendable {
         enqueue(refs, count, plainOnly: false)
     }
 
-    /// The same for references that nobody has looked at: it ends in front of the first that is not
-    /// of a packet in one piece (`PacketRef.isPlain`). The scan looks anyway: a look before it cost
-    /// a burst of 32 another 40 cycles.
+    /// The same for unchecked references: it ends before the first that is not a packet in one
+    /// piece (`PacketRef.isPlain`). The scan checks that anyway; a check before it cost a burst of
+    /// 32 another 40 cycles.
     @inline(__always)
     package func enqueue(
         plain refs: UnsafeMutablePointer<PacketRef>, count: Int
@@ -155,8 +155,8 @@ public final class RxQueue: @unchecked Sendable {
     }
     #endif
 
-    /// Asks the driver to kick when it posts buffers, or not to: before and after a sleep, by
-    /// whoever calls `enqueue`. After asking, the next `enqueue` sees what was posted before.
+    /// Asks the driver to kick when it posts buffers, or not to: before and after a sleep of the
+    /// thread that calls `enqueue`. The next `enqueue` then sees what was posted before.
     public func setKicks(enabled: Bool) { operations.setKicks(enabled) }
 
     /// Where a stopped queue is resumed (`VirtqueueAddresses.base`).

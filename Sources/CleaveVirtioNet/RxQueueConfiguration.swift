@@ -26,8 +26,8 @@ public struct RxQueueConfiguration: Sendable {
     /// Calls the driver: an eventfd, pipe or stream socket, which is duplicated; or -1: then the
     /// owner is only told.
     public var callDescriptor: Int32
-    /// By which the driver kicks, of the same kinds, or -1. Needed only by owners that sleep. It is
-    /// duplicated.
+    /// Carries the driver's kicks: a descriptor of the same kinds, which is duplicated, or -1.
+    /// Needed only by owners that sleep.
     public var kickDescriptor: Int32
 
     public init(

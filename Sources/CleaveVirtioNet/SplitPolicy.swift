@@ -11,7 +11,7 @@ public struct SplitPolicy: Sendable, Equatable {
     /// their data buffer is used with no payload. Precedes `threshold`. Off by default, since
     /// consumers such as io_uring zero-copy receive want payload in data buffers always.
     public var placesTinyPackets: Bool
-    /// Bytes behind the headers are zeroed up to the next 64-byte boundary of the slot, so that a
+    /// Bytes after the headers are zeroed up to the next 64-byte boundary of the slot, so that a
     /// driver may read whole cache lines without meeting an earlier packet's bytes.
     public var zeroPads: Bool
 

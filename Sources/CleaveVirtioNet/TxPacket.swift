@@ -28,10 +28,10 @@ public struct TxPacket: BitwiseCopyable, Sendable {
     /// The first of them; 0 if there is none. Valid until the packet is completed.
     var more: UInt64 = 0
 
-    /// The largest packet: as the largest that a device may deliver.
+    /// The largest packet, as large as a device may deliver.
     @inline(__always) static var maximumByteCount: Int { 65589 }
 
-    /// A packet of one segment that lies behind `netHeaderByteCount` bytes of net header.
+    /// A packet of one segment that follows `netHeaderByteCount` bytes of net header.
     @inline(__always)
     init(_ segment: Segment, behind netHeaderByteCount: Int = 0, offload request: TxOffload) {
         address = UInt64(UInt(bitPattern: segment.pointer + netHeaderByteCount))

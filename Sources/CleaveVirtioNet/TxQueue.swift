@@ -26,7 +26,7 @@ public struct TxQueueConfiguration: Sendable {
         self.callDescriptor = callDescriptor
     }
 
-    /// Places for segments behind the first of packets that are out.
+    /// Room for the segments after the first of packets that are out.
     var segmentCapacity: Int { max(1024, 2 * virtqueue.size) }
     var chainCapacity: Int {
         1 << (Int.bitWidth - max(0, virtqueue.size - 1).leadingZeroBitCount)
@@ -46,7 +46,7 @@ public struct TxQueueConfiguration: Sendable {
 public struct DequeueResult: Sendable, BitwiseCopyable {
     /// Packets handed out.
     public let count: Int
-    /// What happened besides.
+    /// Events for the owner.
     public let events: QueueEvents
 
     /// The driver asked to be called and no `callDescriptor` was given: the caller must do it.

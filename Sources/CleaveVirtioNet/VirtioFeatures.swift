@@ -1,6 +1,6 @@
 // control path
 //
-// What driver and device negotiated.
+// Features that driver and device negotiated.
 
 import CleaveHost
 
@@ -12,7 +12,7 @@ public enum RingFormat: String, BitwiseCopyable, Sendable, CaseIterable, Codable
     case packed
 }
 
-/// What driver and device agreed on, as far as the receive path cares.
+/// Features that driver and device agreed on, as far as queues depend on them.
 public struct VirtioFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
     public let rawValue: UInt64
     public init(rawValue: UInt64) { self.rawValue = rawValue }
@@ -34,8 +34,8 @@ public struct VirtioFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
     /// VIRTIO_F_EVENT_IDX: notification thresholds in place of flags.
     public static let eventIndex = VirtioFeatures(rawValue: 1 << 29)
     /// VIRTIO_F_IN_ORDER: buffers are used in the order in which they were offered, which they
-    /// always are. One used entry may stand for several; a queue here gives each its own, since
-    /// drivers exist that take the length of every entry as it lies (virtio-user of DPDK 22.11).
+    /// always are. One used entry may complete several; a queue here writes one for each, since
+    /// some drivers take the length of every entry as written (virtio-user of DPDK 22.11).
     public static let inOrder = VirtioFeatures(rawValue: 1 << 35)
     /// VIRTIO_NET_F_GUEST_USO4: it takes UDP over IPv4 that is not cut into datagrams yet.
     public static let guestUSO4 = VirtioFeatures(rawValue: 1 << 54)
@@ -44,16 +44,16 @@ public struct VirtioFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
     /// VIRTIO_NET_F_HASH_REPORT: 20-byte virtio-net header.
     public static let hashReport = VirtioFeatures(rawValue: 1 << 57)
 
-    /// What both directions obey.
+    /// Features of both directions.
     public static let ring: VirtioFeatures = [
         .indirectDescriptors, .eventIndex, .inOrder, .hashReport,
     ]
-    /// What a receive queue obeys.
+    /// Features of a receive queue.
     public static let receive: VirtioFeatures = [
         .ring, .mergeableBuffers, .guestChecksum, .guestTSO4, .guestTSO6, .guestECN, .guestUFO,
         .guestUSO4, .guestUSO6,
     ]
-    /// What a transmit queue obeys.
+    /// Features of a transmit queue.
     public static let transmit: VirtioFeatures = [
         .ring, .checksum, .hostTSO4, .hostTSO6, .hostECN, .hostUFO, .hostUSO,
     ]

@@ -17,7 +17,7 @@ public struct VirtqueueAddresses: BitwiseCopyable, Sendable {
     public var driverArea: GuestAddress
     /// Used ring, or the packed ring's device event suppression structure.
     public var deviceArea: GuestAddress
-    /// Where the device goes on, in the driver's ring and in its own: a queue is resumed without
+    /// Where the device continues, in the driver's ring and in its own: a queue is resumed without
     /// buffers in flight, so the two are the same. `freshBase` for a queue that was never used.
     ///
     /// Split: the next index, free-running. Packed: the next offset in the lower 15 bits, the wrap

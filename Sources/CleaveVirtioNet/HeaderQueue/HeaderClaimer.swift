@@ -6,7 +6,7 @@ import CleaveRings
 /// A value of constants, free to copy; the `HeaderQueue` it came from must outlive it.
 ///
 /// Claimed ranges are disjoint because they are cut from one 64-bit cursor in host memory (which
-/// does not come round). Slots of a burst are contiguous modulo slotCount.
+/// never wraps). Slots of a burst are contiguous modulo slotCount.
 struct HeaderClaimer: BitwiseCopyable {
     let slots: UnsafeMutableRawPointer
     /// Guest word, written by the driver.
@@ -53,7 +53,7 @@ struct HeaderClaimer: BitwiseCopyable {
     @inline(__always)
     func claim(_ wanted: Int) -> Claim {
         if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
-        // [H2 acquire <- another claimer] Behind it the tail is no older than what that one saw.
+        // [H2 acquire <- another claimer] After it the tail is no older than what that one saw.
         var start = head.loadAcquire()
         var retries = 0
         while retries < Self.maximumTries {
@@ -92,7 +92,7 @@ struct HeaderClaimer: BitwiseCopyable {
         return Claim(first: 0, count: 0, retries: retries)
     }
 
-    /// Nothing is claimed from here on until a reset; the driver can read so.
+    /// Breaks the queue: nothing is claimed until a reset, and the driver can read that.
     @inline(never)
     func markBroken(at position: UInt64) {
         brokenWord.store(1)

@@ -32,7 +32,7 @@ struct ReturnRing: BitwiseCopyable {
     /// Host word: entries that named a slot which the device had already.
     let duplicates: SharedWord64
 
-    /// Ring entries that one intake looks at: a bound on what one turn can cost.
+    /// Ring entries that one intake reads at most: a bound on the cost of a poll.
     static let maximumIntake = 256
 
     /// Host bytes for a queue of `slotCount` slots: words, stock and marks.
@@ -85,7 +85,7 @@ extension HeaderClaimer {
     @inline(__always)
     func claim(_ wanted: Int, into list: UnsafeMutablePointer<UInt16>) -> Claim {
         if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
-        // Filled from the half on, so that others find stock while this worker is at it.
+        // Refilled from half on, so that others find stock while this worker refills.
         let least = wanted < Int(slotCount &>> 1) ? Int(slotCount &>> 1) : wanted
         var start = head.loadAcquire()  // [H2 acquire <- another claimer]
         var intake = Intake.wanted
@@ -97,7 +97,7 @@ extension HeaderClaimer {
                 free = stockCount(from: start)
             }
             if free < wanted && intake == .busy {
-                // The one who is at it will have some in a moment.
+                // The worker that refills will have some in a moment.
                 cleave_pause()
                 intake = .wanted
                 retries &+= 1
@@ -108,9 +108,9 @@ extension HeaderClaimer {
                 cleave_probe_header_queue_empty(slots, UInt64(truncatingIfNeeded: wanted))
                 break
             }
-            // Before the exchange: while the head stands at `start`, intake cannot come round to
-            // these places, as the stock never holds more than there are slots. If it has moved,
-            // what was read here is void.
+            // Before the exchange: while the head is at `start`, intake cannot come round to these
+            // places, as the stock never holds more than there are slots. If it has moved, what was
+            // read here is void.
             readStock(from: start, count, into: list)
             // [H2 both ways: claims are ordered among workers]
             let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
@@ -145,10 +145,10 @@ extension HeaderClaimer {
     /// How far a claim has come with filling the stock.
     private enum Intake { case wanted, done, busy }
 
-    /// Moves what the driver has posted into stock, unless another worker is at it.
+    /// Moves what the driver has posted into stock, unless another worker is doing so.
     @inline(never)
     private func takeIn() -> Intake {
-        // A look costs no read-modify-write; whoever is at it moves on from here.
+        // This check costs no read-modify-write; a worker that refills moves `taken` on.
         if posted(returns.taken.load()) == nil { return .done }
         // [H5 both ways: intakes one after the other]
         if !returns.lock.compareExchange(expected: 0, desired: 1).exchanged { return .busy }
@@ -158,7 +158,7 @@ extension HeaderClaimer {
         while position < end, let slot = posted(position) {
             position &+= 1
             if keep(slot, at: ready) { ready &+= 1 }
-            // In portions, for those who wait.
+            // In portions, for the workers that wait.
             if position & 31 == 0 { returns.ready.storeRelease(ready) }  // [H4]
         }
         returns.taken.store(position)
@@ -181,7 +181,7 @@ extension HeaderClaimer {
         return true
     }
 
-    /// The slot that the driver posted at `position`; nil if it has not, or lies.
+    /// The slot that the driver posted at `position`; nil if it posted none, or an invalid index.
     @inline(__always)
     private func posted(_ position: UInt64) -> UInt32? {
         guard let slot = entry(position) else { return nil }
@@ -190,7 +190,7 @@ extension HeaderClaimer {
         return nil
     }
 
-    /// What the driver wrote at `position` for a slot; nil if nothing is there yet.
+    /// The slot in the entry at `position`, unchecked; nil if the driver has not written it yet.
     @inline(__always)
     private func entry(_ position: UInt64) -> UInt32? {
         let place = Int(position & UInt64(slotCount &- 1))
@@ -214,8 +214,8 @@ extension HeaderClaimer {
 
     // control path
     /// Slots that the driver has posted and the next intakes will keep: a snapshot. Entries that
-    /// name a slot which is here already, or again, are not counted; one that names no slot ends
-    /// the look, and breaks nothing.
+    /// name a slot which the device has already, or that was counted, do not count; one that names
+    /// no slot ends the count, and breaks nothing.
     func postedCount() -> Int {
         let start = returns.taken.load()
         var seen = Set<UInt32>()

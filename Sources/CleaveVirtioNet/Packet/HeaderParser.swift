@@ -12,10 +12,10 @@
 /// Finds where the headers of a frame end. Pure functions, callable from any thread.
 ///
 /// Splittable: Ethernet with up to two VLAN tags; IPv4 with options, or IPv6 with hop-by-hop,
-/// routing and destination options; TCP with options, or UDP. Tunnels over UDP are split behind
-/// the outer UDP header. The split point rests on header fields and on the bytes present:
-/// checksums, the UDP length and the IPv6 payload length have no say, an IPv4 total length that
-/// does not hold makes the frame whole, and padding behind it counts as payload.
+/// routing and destination options; TCP with options, or UDP. Tunnels over UDP are split after the
+/// outer UDP header. The split point depends on header fields and on the bytes present: checksums,
+/// the UDP length and the IPv6 payload length are ignored, an invalid IPv4 total length makes the
+/// frame whole, and padding after it counts as payload.
 public enum HeaderParser {
     /// Room that `parse(segments:segmentCount:scratch:)` needs in its scratch window, in bytes.
     public static var scratchByteCount: Int { 512 }
@@ -23,8 +23,8 @@ public enum HeaderParser {
     /// Parses a frame that lies in one piece.
     /// - Parameters:
     ///   - frame: the first byte of the Ethernet header; any alignment.
-    ///   - byteCount: bytes in the frame, without the frame check sequence. Nothing behind them
-    ///     is read.
+    ///   - byteCount: bytes in the frame, without the frame check sequence. Nothing after them is
+    ///     read.
     @inline(__always)
     public static func parse(_ frame: UnsafeRawPointer, byteCount: Int) -> HeaderSplit {
         parse(window: frame, windowByteCount: byteCount, frameByteCount: byteCount)
@@ -50,9 +50,8 @@ public enum HeaderParser {
         return walk(window, windowByteCount, frameByteCount)
     }
 
-    /// `fastLength` of a frame that may have one or two VLAN tags, and options if it is IPv4. How
-    /// many tags there are is worked out by selects: behind them it is as any other frame, begun
-    /// that much later.
+    /// `fastLength` of a frame that may have one or two VLAN tags, and options if it is IPv4.
+    /// Selects count the tags: after them it is as any other frame that begins that much later.
     @inline(__always)
     private static func taggedLength(_ frame: UnsafeRawPointer, byteCount: Int) -> Int {
         let first = EtherType.isTag(frame.networkWord(at: 12)) ? 4 : 0
@@ -67,8 +66,8 @@ public enum HeaderParser {
     /// IPv6 without extension headers, TCP or UDP.
     /// - Parameters:
     ///   - frame: the first byte of the Ethernet header; any alignment.
-    ///   - byteCount: bytes in the frame, at least `fastByteCount`. Nothing behind them is read.
-    /// - Returns: 0 if the frame is of another kind, or its headers do not hold: ask `parse`.
+    ///   - byteCount: bytes in the frame, at least `fastByteCount`. Nothing after them is read.
+    /// - Returns: 0 if the frame is of another kind, or its headers are invalid: ask `parse`.
     @inline(__always)
     static func fastLength(_ frame: UnsafeRawPointer, byteCount: Int) -> Int {
         length(frame, byteCount: byteCount, hasOptions: false)

@@ -8,8 +8,8 @@
 //   | Ethernet, tags | IPv4 or IPv6 ... | TCP or UDP, options | payload
 //                    ^ networkStart
 //
-// Invariants: offsets only grow; no byte at or behind `limit` is read; a loop runs over at most
-// two tags or eight extension headers.
+// Invariants: offsets only grow; no byte at or after `limit` is read; a loop runs over at most two
+// tags or eight extension headers.
 
 /// A walk over the headers of one frame, and what it found.
 struct HeaderWalk {
@@ -41,7 +41,7 @@ struct HeaderWalk {
         self.split = walkEthernet()
     }
 
-    /// Why bytes up to `end` cannot be had.
+    /// Why bytes up to `end` cannot be read.
     @inline(__always)
     private func shortfall(_ end: Int) -> HeaderSplit {
         HeaderSplit(notSplit: end > frameByteCount ? .truncated : .headersTooLong)
@@ -63,7 +63,7 @@ struct HeaderWalk {
         return HeaderSplit(notSplit: .notIP)
     }
 
-    /// RFC 791, section 3.1. Whatever the total length says must hold for this frame.
+    /// RFC 791, section 3.1. The total length must fit this frame.
     @inline(__always)
     private mutating func walkIPv4(at start: Int) -> HeaderSplit {
         guard limit >= start &+ 20 else { return shortfall(start &+ 20) }
@@ -83,7 +83,7 @@ struct HeaderWalk {
             ipEnd: start &+ totalLength)
     }
 
-    /// RFC 8200, sections 3 and 4. The payload length has no say (0 in a jumbogram).
+    /// RFC 8200, sections 3 and 4. The payload length is ignored (0 in a jumbogram).
     @inline(__always)
     private mutating func walkIPv6(at start: Int) -> HeaderSplit {
         guard limit >= start &+ 40 else { return shortfall(start &+ 40) }

@@ -14,12 +14,12 @@ public struct IndirectionTable: Sendable, Equatable {
     /// RQs: every entry is below it.
     public let rqCount: Int
 
-    /// Entries in turn over all RQs.
+    /// Entries name all RQs, round-robin.
     public init(rqs: Int, size: Int = Self.defaultSize) throws(SetupError) {
         try self.init(rqs: rqs, size: size, imbalance: 0)
     }
 
-    /// Entries in turn over all RQs, but for a share that goes to RQ 0 in their place.
+    /// Entries name all RQs, round-robin, but for a share that goes to RQ 0 in their place.
     /// - Parameters:
     ///   - size: a power of two, 1 to 32768.
     ///   - imbalance: percent of the other RQs' entries that RQ 0 gets as well: 0 is even, 100
@@ -49,7 +49,7 @@ public struct IndirectionTable: Sendable, Equatable {
     }
 
     /// A table as a driver gives it.
-    /// - Throws: an error that names the size that is none, or the first entry that names no RQ.
+    /// - Throws: an error that names a size that is invalid, or the first entry that names no RQ.
     public init(entries: [UInt16], rqs: Int) throws(SetupError) {
         try Self.check(size: entries.count)
         if let index = entries.firstIndex(where: { Int($0) >= rqs }) {

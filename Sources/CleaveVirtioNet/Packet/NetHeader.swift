@@ -36,7 +36,7 @@ public struct NetHeaderLayout: BitwiseCopyable, Sendable, Equatable {
 
     /// Whether the header ends with the hash fields.
     @inlinable public var hasHashReport: Bool { byteCount >= Self.hashReportByteCount }
-    /// Bytes of the header with the split tail behind it.
+    /// Bytes of the header and the split report after it.
     @inlinable public var byteCountWithSplitReport: Int { byteCount &+ Self.splitReportByteCount }
 
     /// Header of a modern device without further features.
@@ -144,7 +144,7 @@ public struct NetHeader: BitwiseCopyable, Sendable, Equatable {
     }
 
     /// `store`, left out where a header of 12 bytes is there already and no byte of the packet
-    /// behind it shares its cache line: drivers that keep room in front of a packet place it so
+    /// after it shares its cache line: drivers that keep room in front of a packet place it so
     /// (DPDK's do), and most packets have the header of the packet before. The line then stays in
     /// the driver's cache: over two cores with virtio-user 12.3 to 15.6 Mpps, split, and 12.3 to
     /// 17.4, packed.
@@ -153,7 +153,7 @@ public struct NetHeader: BitwiseCopyable, Sendable, Equatable {
     @inlinable
     func store(unlessThere pointer: UnsafeMutableRawPointer, byteCount: Int) {
         if UInt(bitPattern: pointer + byteCount) & 63 == 0 {
-            // Without a branch: the loop that this is part of is as large as is still joined.
+            // No branch: the loop that this is part of is as large as the compiler still inlines.
             let (low, middle, _) = words
             let difference =
                 (pointer.loadUnaligned(as: UInt64.self) ^ low)
@@ -165,7 +165,7 @@ public struct NetHeader: BitwiseCopyable, Sendable, Equatable {
     }
 }
 
-/// The split report behind the virtio-net header of a queue that reports by `netHeader`.
+/// The split report after the virtio-net header of a queue that reports by `netHeader`.
 ///
 /// The device writes it for every packet, split or not, so that a driver never reads a stale one.
 @frozen

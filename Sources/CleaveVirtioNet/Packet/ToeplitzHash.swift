@@ -3,9 +3,9 @@
 // The RSS hash that steers packets to receive queues: the Toeplitz hash over addresses and ports.
 //
 // Each set bit of the input xors in the 32 key bits that start at that bit's position. A table
-// indexed by position and value of four input bits at a time replaces the walk over bits:
-// 72 x 16 words, 4.5 KiB, small enough to stay in the first cache level. Packets are hashed where
-// they enter (once per packet at load time), not in a worker's turn.
+// indexed by position and value of four input bits at a time replaces the walk over bits: 72 x 16
+// words, 4.5 KiB, small enough to stay in the first cache level. Packets are hashed where they
+// enter (once per packet at load time), not in a worker's poll.
 //
 // Source: virtio 1.4, "Hash calculation for incoming packets"; key and known answers from
 // Microsoft, "Verifying the RSS Hash Calculation".
@@ -80,7 +80,7 @@ public struct ToeplitzHash: Sendable {
     /// extension headers are skipped.
     /// - Parameters:
     ///   - frame: the first byte of the Ethernet header.
-    ///   - byteCount: bytes in the frame; nothing behind them is read.
+    ///   - byteCount: bytes in the frame; nothing after them is read.
     /// - Returns: the hash and virtio's `hash_report` (1 IPv4, 2 TCPv4, 3 UDPv4, 4 IPv6, 5 TCPv6,
     ///   6 UDPv6), or nil for a frame that is not IP.
     public func hash(frame: UnsafeRawPointer, byteCount: Int) -> Report? {

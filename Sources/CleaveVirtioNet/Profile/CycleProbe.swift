@@ -1,15 +1,15 @@
-// The probe of the few turns that are measured, and the test that picks them.
+// The probe of the few polls that are measured, and the test that picks them.
 #if Profiling
 import CCleaveHost
 import CleaveHost
 import CleaveRings
 
-/// Measures a turn, into a block that others may read meanwhile.
+/// Measures a poll, into a block that others may read meanwhile.
 ///
-/// Each mark takes the cycles since the last one, less what a mark costs by itself. One thread at
-/// a time: the one that turns the RQ.
+/// Each mark takes the cycles since the last one, less what a mark costs by itself. One thread at a
+/// time: the one that polls the RQ.
 struct CycleProbe: StageProbe {
-    /// What is kept in private memory, in words: a block may be written by other processes.
+    /// State in private memory, in words: other processes may write a block.
     private enum Word {
         static let countdown = 0
         static let random = 1
@@ -19,9 +19,9 @@ struct CycleProbe: StageProbe {
         static let packets = 5
         static let bytes = 6
         static let readingCost = 7
-        /// Turns left in the row that is being measured.
+        /// Polls left in the row that is being measured.
         static let row = 8
-        /// Sixteenths of cycles per packet of the last measured turns.
+        /// Sixteenths of cycles per packet of the last measured polls.
         static let mean = 9
         static let references = 10
         static let buffers = 11
@@ -48,21 +48,21 @@ struct CycleProbe: StageProbe {
         words[Word.readingCost] = CycleClock.readingCost
     }
 
-    /// Whether to measure the turn that begins: with profiling switched off one test.
+    /// Whether to measure the poll that begins: one test while profiling is off.
     @inline(__always)
     func isDue() -> Bool {
         let period = period.load()
         return period != 0 && isNext(UInt64(period))
     }
 
-    /// Turns are measured in a row: alone in between others, a turn would find the code for it
-    /// neither in caches nor foreseen, and take a tenth longer.
+    /// Polls are measured in rows: one alone among others would find its code neither in caches nor
+    /// predicted, and take a tenth longer.
     private static let rowLength: UInt64 = 32
-    /// So many at a row's beginning are not recorded.
+    /// This many at a row's beginning are not recorded.
     private static let warmUp: UInt64 = 8
 
-    /// Counts down over a row, then over a random number of turns, on average so many that one in
-    /// `period` is measured: traffic that repeats itself must not meet the same turns each time.
+    /// Counts down over a row, then over a random number of polls, on average so many that one in
+    /// `period` is measured: traffic that repeats itself must not meet the same polls each time.
     @inline(never)
     private func isNext(_ period: UInt64) -> Bool {
         if words[Word.row] > 0 {
@@ -98,15 +98,15 @@ struct CycleProbe: StageProbe {
         words[Word.last] = now
     }
 
-    /// Whether the measured turn that begins is to be measured as a whole: every other one is, to
-    /// hold the stages' sum against.
+    /// Whether the measured poll that begins is measured as a whole: every other one is, as a check
+    /// on the sum of the stages.
     @inline(__always) func isWhole() -> Bool { words[Word.row] & 1 == 0 }
 
     @inline(__always) private var isWarm: Bool {
         words[Word.row] < Self.rowLength &- Self.warmUp
     }
 
-    /// Puts a turn on record that went through no marks since `begin`.
+    /// Records a poll that went through no marks since `begin`.
     @inline(__always)
     func endWhole(packets: UInt64) {
         let cycles = cleave_cycles() &- words[Word.start]
@@ -117,12 +117,12 @@ struct CycleProbe: StageProbe {
         block.counter(.wholeCycles).addSingleWriter(cycles > cost ? cycles &- cost : 0)
     }
 
-    /// Whether a turn took far too long for its packets.
+    /// Whether a poll took far too long for its packets.
     private func isInterrupted(_ cycles: UInt64, _ packets: UInt64) -> Bool {
         let mean = words[Word.mean]
         let perPacket = cycles &* 16 / packets
         if mean != 0 && perPacket > 8 &* mean {
-            // Slowly up, should turns have become long for good.
+            // Rises slowly, in case polls have become longer for good.
             words[Word.mean] = mean &+ mean / 8 &+ 1
             block.counter(.interrupted).addSingleWriter(1)
             return true
@@ -136,7 +136,7 @@ struct CycleProbe: StageProbe {
     @inline(__always)
     func mark(_ stage: RxStage) { mark(row: stage.rawValue) }
 
-    /// Every other turn by stages: passes cost some overlap, which the table takes off again.
+    /// Every other poll by stages: passes cost some overlap, which the table subtracts again.
     @inline(__always) var isApart: Bool { words[Word.row] & 2 == 0 }
 
     @inline(__always)
@@ -174,7 +174,7 @@ struct CycleProbe: StageProbe {
         block.counter(.shortOfSlots).addSingleWriter(words[Word.isShort])
     }
 
-    /// Puts a turn that delivered packets on record.
+    /// Records a poll that delivered packets.
     @inline(never)
     func end() {
         let packets = words[Word.packets]
@@ -235,7 +235,7 @@ struct CycleProbe: StageProbe {
         block.counter(.waitCycles, wait).addSingleWriter(cycles)
     }
 
-    /// The least distance of two marks back to back.
+    /// The least cycles between two marks in a row.
     private func leastMarkCost() -> UInt64 {
         var least = UInt64.max
         var round = 0

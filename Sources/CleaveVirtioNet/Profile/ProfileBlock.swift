@@ -3,12 +3,12 @@
 //     0  header      magic 64, version 32, stages 32, bytes 64, buckets 32, traces 32,
 //                    reserved 64, RQ number 32 (all ones: none), ring size 32,
 //                    net header bytes 32, flags 32
-//    64  label       64 bytes of UTF-8, zeroes behind
-//   128  period      32: one turn in so many is measured, 0 = none. Written by observers
+//    64  label       64 bytes of UTF-8, zero-padded
+//   128  period      32: one poll in this many is measured, 0 = none. Written by observers
 //   256  counters    32 words of 64 bits (`Word`)
-//   512  cycles      16 words: each stage's; then the whole turn's
+//   512  cycles      16 words: each stage's; then the whole poll's
 //   640  histograms  of cycles per packet in sixteenths, then of cycles per burst: for each stage
-//                    and the whole turn `bucketCount` words of 32 bits
+//                    and the whole poll `bucketCount` words of 32 bits
 //        traces      on a cache line: 64, how many were written; on the next one the last
 //                    `traceCount`, 64 bytes each (`TraceWord`)
 //
@@ -16,18 +16,18 @@
 
 import CleaveRings
 
-/// A view of one RQ's profile. Whoever maps it checks it first (`problem`).
+/// A view of one RQ's profile. A process that maps one checks it first (`problem`).
 public struct ProfileBlock: BitwiseCopyable, @unchecked Sendable {
     // SAFETY: words that are accessed as shared ones; the memory outlives the view, as `init` asks.
 
     public static let magic: UInt64 = 0x5250_4556_4145_4c43  // "CLEAVEPR"
     public static let version: UInt32 = 1
-    /// What memory for a profile is called: `/proc/PID/fd` shows it as `/memfd:cleave-profile`.
+    /// Name of a profile's memory: `/proc/PID/fd` shows it as `/memfd:cleave-profile`.
     public static let memoryName = "cleave-profile"
 
-    /// Rows of cycles and histograms: the stages and the turn.
+    /// Rows of cycles and histograms: the stages and the poll.
     public static let rowCount = RxStage.count + 1
-    /// The row of the whole turn.
+    /// The row of the whole poll.
     public static let turnRow = RxStage.count
     public static let traceCount = 256
     static let labelByteCount = 64
@@ -54,30 +54,30 @@ public struct ProfileBlock: BitwiseCopyable, @unchecked Sendable {
         static let period = 128
     }
 
-    /// Counters: of turns measured stage by stage, but for the waits and whole turns.
+    /// Counters of polls measured stage by stage, except waits and whole polls.
     public enum Word: Int, CaseIterable {
         case bursts, packets, bytes, references, buffers
         /// Packets with headers in a place of their own, and the bytes of those headers.
         case splitPackets, headerBytes
         /// Bursts with packets that found no header slot and went whole; nothing waits for slots.
         case shortOfSlots
-        /// The first of `RxWait.count`: empty turns; then cycles until the next turn, by reason.
+        /// The first of `RxWait.count`: empty polls; then cycles until the next poll, by reason.
         case waits
         case waitCycles = 11
-        /// Turns measured as a whole, as every other turn goes: their number, packets and cycles.
+        /// Polls measured as a whole, as every other one is: their number, packets and cycles.
         case wholeTurns = 14
         case wholePackets, wholeCycles
-        /// Of the turns measured stage by stage, those in which a burst was placed in one pass:
+        /// Of the polls measured stage by stage, those in which a burst was placed in one pass:
         /// their packets, and the cycles of that pass. The others have its parts.
         case onePassPackets, onePassCycles
-        /// Turns left out of all else, since somebody else had the CPU in between: those that took
-        /// eight times the mean.
+        /// Polls excluded from all other counters, since something else had the CPU in between:
+        /// those that took more than eight times the mean.
         case interrupted
     }
 
     /// Words of one trace.
     public enum TraceWord: Int {
-        /// The counter when the turn began.
+        /// The counter when the poll began.
         case start
         /// Packets, 32 bits, and bytes.
         case sizes
@@ -93,7 +93,7 @@ public struct ProfileBlock: BitwiseCopyable, @unchecked Sendable {
     @inline(__always) func word(_ offset: Int) -> SharedWord64 { SharedWord64(base + offset) }
     @inline(__always) func half(_ offset: Int) -> SharedWord32 { SharedWord32(base + offset) }
 
-    /// One turn in so many is measured; 0 for none.
+    /// One poll in this many is measured; 0 for none.
     @inline(__always) public var period: SharedWord32 { half(Offset.period) }
 
     @inline(__always)

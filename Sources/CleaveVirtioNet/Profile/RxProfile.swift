@@ -6,17 +6,17 @@ import CleaveRings
 ///
 /// Off to begin with. Any thread, and any process that maps the memory, may switch it and read.
 public final class RxProfile: @unchecked Sendable {
-    // SAFETY: constants; the words behind `block` are shared ones.
+    // SAFETY: constants; the words that `block` refers to are shared ones.
 
-    /// One turn in so many is measured unless said otherwise. Measured turns of small packets take
-    /// about a third longer than others.
+    /// One poll in this many is measured by default. Measured polls of small packets take about a
+    /// third longer than others.
     public static let defaultPeriod: UInt32 = 64
 
-    /// What others see; valid as long as the queue is.
+    /// The memory that others see; valid as long as the queue is.
     public let block: ProfileBlock
     private let arena: MemoryArena
 
-    /// What is profiled, as observers are told.
+    /// The profiled queue, as observers see it.
     struct Subject {
         /// Method, ring and burst, for people.
         let label: String
@@ -50,7 +50,7 @@ public final class RxProfile: @unchecked Sendable {
     /// Whether other processes can attach.
     public var isShared: Bool { arena.fileDescriptor != nil }
 
-    /// One turn in so many is measured, on average; 0 for none.
+    /// One poll in this many is measured, on average; 0 for none.
     public var period: UInt32 {
         get { block.period.load() }
         set { block.period.store(newValue) }
@@ -99,7 +99,7 @@ extension ProfileBlock {
         word(0).loadAcquire() == 0  // [P1 acquire <- the queue's making]
     }
 
-    /// What makes `byteCount` bytes at `base` no profile that this version reads, or nil.
+    /// Why `byteCount` bytes at `base` are no profile that this version reads, or nil.
     public func problem(byteCount: Int) -> String? {
         guard byteCount >= Self.byteCount else {
             return "\(byteCount) bytes are too few for a profile"
@@ -137,7 +137,7 @@ extension ProfileBlock {
         let bytes = (0..<Self.labelByteCount).map {
             (base + Offset.label + $0).load(as: UInt8.self)
         }
-        // Another process may have written it: nothing that a terminal would obey.
+        // Another process may have written it: nothing that a terminal would interpret.
         return String(
             decoding: bytes.prefix { $0 != 0 }.map { (32..<127).contains($0) ? $0 : 63 },
             as: UTF8.self)
@@ -151,7 +151,7 @@ extension ProfileBlock {
         (0..<ProfileBuckets.count).map { bucket(row, perBurst: perBurst, $0).load() }
     }
 
-    /// One measured turn.
+    /// One measured poll.
     public struct Trace: Sendable, Equatable {
         public var number: UInt64
         /// The cycle counter when it began.

@@ -1,10 +1,10 @@
-/// What a turn spends its cycles on, in the order in which it does.
+/// The stages on which a poll spends its cycles, in order.
 public enum RxStage: Int, Sendable, CaseIterable {
     /// References are taken from the submission ring.
     case pull
     /// Packets are found among them, and the end of their headers.
     case parse
-    /// Buffers are taken from the virtqueue, checked and translated; their used entries shadowed.
+    /// Buffers are popped from the virtqueue, checked and translated; their used entries shadowed.
     case reserve
     /// Header slots are claimed.
     case claim
@@ -23,14 +23,14 @@ public enum RxStage: Int, Sendable, CaseIterable {
 
     public static var count: Int { 10 }
 
-    /// Whether stage number `stage` is a part of place: all three are one pass of an ordinary turn.
+    /// Whether stage number `stage` is a part of place: all three are one pass of an ordinary poll.
     @inline(__always)
     public static func isPlacing(_ stage: Int) -> Bool {
         stage >= shadow.rawValue && stage <= payload.rawValue
     }
 }
 
-/// Why a turn did nothing.
+/// Why a poll did nothing.
 public enum RxWait: Int, Sendable, CaseIterable {
     /// No packet was submitted.
     case packets
@@ -42,21 +42,21 @@ public enum RxWait: Int, Sendable, CaseIterable {
     public static var count: Int { 3 }
 }
 
-/// Told where a turn stands: the compile-time policy that turns and bursts are specialised for.
+/// Observes how far a poll is: the compile-time policy that polls and bursts are specialised for.
 protocol StageProbe: BitwiseCopyable {
     /// Stages are measured.
     static var isOn: Bool { get }
-    /// What was done since the last mark was `stage`.
+    /// The work since the last mark was `stage`.
     func mark(_ stage: RxStage)
     /// A burst is to be placed in passes, one for each of `shadow`, `headers` and `payload`.
     var isApart: Bool { get }
-    /// What was done since the last mark was those three in one pass.
+    /// The work since the last mark was those three in one pass.
     func markPlace()
-    /// Notes what a burst amounted to; counts as no stage.
+    /// Records the sizes of a burst; belongs to no stage.
     func note(_ burst: MeasuredBurst)
 }
 
-/// What a measured burst amounted to.
+/// Sizes of a measured burst.
 struct MeasuredBurst {
     let packets: Int
     let bytes: Int
@@ -68,7 +68,7 @@ struct MeasuredBurst {
     var isShortOfSlots = false
 }
 
-/// Nothing: what nearly all turns are specialised for.
+/// Observes nothing: nearly all polls are specialised for this.
 struct NoProbe: StageProbe {
     @inline(__always) static var isOn: Bool { false }
     @inline(__always) func mark(_ stage: RxStage) {}

@@ -55,8 +55,8 @@ extension BurstPlan {
             ? nil : .offloadNotNegotiated
     }
 
-    /// The net header of a packet that does not go the simple way: with what its context says, as
-    /// far as the features let it reach the driver.
+    /// The net header of a packet off the fast path: with what its context says, as far as the
+    /// features let it reach the driver.
     /// - Parameter refs: those of the burst.
     @inline(never)
     func netHeader(_ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>) -> NetHeader {

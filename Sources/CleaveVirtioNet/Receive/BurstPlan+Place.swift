@@ -2,7 +2,7 @@
 
 import CCleaveHost
 
-/// What placing a burst amounted to, for the counters.
+/// Totals of placing a burst, for the counters.
 struct PlacedBurst: BitwiseCopyable {
     var packets = 0
     var bytes = 0
@@ -10,8 +10,8 @@ struct PlacedBurst: BitwiseCopyable {
     var refs = 0
 }
 
-/// What the loops of `place` need on every packet, read once: behind the plan's address each would
-/// be loaded anew after every store.
+/// Values that the loops of `place` need on every packet, read once: through the plan's address
+/// each would be loaded anew after every store.
 private struct PlaceConstants<
     Report: UsedSlotReport, Method: PlacementMethod, Part: PlacePart
 >: BitwiseCopyable {
@@ -24,7 +24,7 @@ private struct PlaceConstants<
     let slotList: UnsafePointer<UInt16>
     let report: Report
 
-    /// The slot of the claim's number `number`, which counts from `Claim.first`.
+    /// The slot at number `number` of the claim, which counts from `Claim.first`.
     @inline(__always)
     func slot(_ number: UInt32) -> UInt32 {
         Method.listsSlots
@@ -48,9 +48,9 @@ private struct PlaceConstants<
         }
     }
 
-    /// Starts loading the slot some packets behind the one at `slot`, of packet `index` of `count`,
-    /// but none behind the last of its span: that may be another RQ's, which writes it just now;
-    /// two RQs on two cores, 64 bytes: 98 to 70 cycles. The stores into slots miss the first-level
+    /// Starts loading the slot some packets after the one at `slot`, of packet `index` of `count`,
+    /// but none after the last of its span: that may be another RQ's, which writes it just now; two
+    /// RQs on two cores, 64 bytes: 98 to 70 cycles. The stores into slots miss the first-level
     /// cache on every packet and fill the store buffer: 45 to 40 cycles at 64 bytes. Data buffers
     /// gain nothing by it: page-aligned ones push each other out of their cache set again.
     @inline(__always)
@@ -78,7 +78,7 @@ private struct PlaceConstants<
     /// buffers come from the last-level cache, and none lost where they come from the second;
     /// loading the source as well was slower.
     ///
-    /// Behind the burst's last packet it is some older pointer, or none: nothing is touched by it.
+    /// After the burst's last packet it is some older pointer, or none: a prefetch harms neither.
     @inline(__always)
     func prefetchPayload(
         after place: PlainTarget, _ byteCount: UInt32
@@ -93,8 +93,7 @@ private struct PlaceConstants<
         }
     }
 
-    /// How many of the claim's slots from number `number` on, at most `count`, lie one after the
-    /// other.
+    /// How many of the claim's slots from number `number` on are contiguous, at most `count`.
     @inline(__always)
     func span(
         _ number: UInt32, _ count: Int
@@ -104,14 +103,14 @@ private struct PlaceConstants<
     }
 }
 
-/// Where a packet of one source segment goes whose buffers are as in a run.
+/// Target of a packet of one source segment whose buffers are as in a run.
 private struct PlainTarget: BitwiseCopyable {
     let headerLength: UInt16
     let bufferCount: UInt16
     let usedIndex: Int
     let segmentIndex: Int
 
-    /// Number `index` of a uniform burst.
+    /// Packet `index` of a uniform burst.
     @inline(__always)
     init<Method: PlacementMethod>(
         headerLength: UInt16, uniform index: Int, _ method: Method.Type
@@ -132,8 +131,8 @@ private struct PlainTarget: BitwiseCopyable {
 }
 
 extension BurstPlan {
-    /// Writes every planned packet to where it belongs, or those parts of it that the method
-    /// names. The packets that split take the claim's slots in order, all of them.
+    /// Writes every planned packet, or those parts of it that `Part` names. The packets that split
+    /// take the claim's slots in order, all of them.
     @inline(__always)
     func place<Queue: Virtqueue, Part: PlacePart>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ queue: Queue, _ claimer: HeaderClaimer,
@@ -152,8 +151,8 @@ extension BurstPlan {
         return listed.placeMixed(refs, claim.first, constants, counters)
     }
 
-    /// A uniform burst in which every packet splits, or none: a loop of its own without a rare
-    /// case in it, as `popRun`; and without a slot's address to work out, span by span.
+    /// Fast path: all packets of a uniform burst split, or none does. No rare case in the loop, as
+    /// in `popRun`, and slot addresses advance by addition within a contiguous span.
     @inline(__always)
     private func placeUniform<Report: UsedSlotReport, Part: PlacePart>(
         _ refs: UnsafePointer<PacketRef>, _ firstSlot: UInt32,
@@ -196,7 +195,7 @@ extension BurstPlan {
         return placed
     }
 
-    /// Any burst. Not inlined: with it a burst's code outgrows what the compiler joins, and other
+    /// Any burst. Not inlined: with it a burst's code outgrows what the compiler inlines, and other
     /// parts of it would become calls.
     @inline(never)
     private func placeMixed<Report: UsedSlotReport, Part: PlacePart>(
@@ -297,7 +296,7 @@ extension BurstPlan {
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
         let netHeader = netHeader(packet, refs)
         let tail = SplitReport(slot: slot, headerLength: headerLength)
-        // Where headers lead, reserve has cut the gap behind them out of the segments.
+        // Where headers lead, reserve has cut the gap after them out of the segments.
         let headers =
             Method.claimsSlots
             ? writeSlotPrefix(

@@ -2,11 +2,11 @@
 // header slots, exactly as many as the packets with buffers need, in one claim.
 
 extension BurstPlan {
-    /// Gives buffers to the packets from number `first` on, until they or the buffers run out, or
-    /// one is offered twice.
+    /// Reserves buffers for the packets from number `first` on, until packets or buffers run out,
+    /// or a buffer is offered twice.
     ///
-    /// Transparent, since the compiler leaves some specialisations a call in spite of
-    /// `@inline(__always)`, and then copies the queue to memory and back for every burst.
+    /// `@_transparent`, since in spite of `@inline(__always)` the compiler leaves a call in some
+    /// specialisations, and then copies the queue to memory and back for every burst.
     @_transparent
     mutating func reserve<Queue: Virtqueue>(
         from first: Int, _ refs: UnsafePointer<PacketRef>, _ queue: inout Queue
@@ -36,7 +36,7 @@ extension BurstPlan {
         }
     }
 
-    /// From the first packet on that fits no run: one by one, and in runs between.
+    /// Continues with the first packet that fits no run: one by one, with runs between.
     @inline(never)
     private mutating func reserveRest<Queue: Virtqueue>(
         _ queue: inout Queue
@@ -56,7 +56,7 @@ extension BurstPlan {
         plannedCount = index
     }
 
-    /// Gives buffers to the packets in a row that take them as nearly all do.
+    /// Reserves buffers for the longest run of packets that each need only plain descriptors.
     /// - Returns: how many.
     @inline(__always)
     private mutating func popRun<Queue: Virtqueue>(
@@ -68,7 +68,7 @@ extension BurstPlan {
         var taken = queue.popRun(
             needs + first &* Method.partCount, left, &list, Method.Buffer.self)
         if Method.bufferCount == 2 && taken & 1 != 0 {
-            // Half a packet: for `reserveOne` to judge, both of it.
+            // Half a packet: both halves are left to `reserveOne`.
             taken &-= 1
             queue.rewind(toUsed: firstUsed &+ taken)
             list.count &-= 1
@@ -106,7 +106,7 @@ extension BurstPlan {
         return count
     }
 
-    /// Plans again, whole, from the packet on that would take slot number `slotCount` of the burst.
+    /// Plans again, whole, the packets from the one on that would take slot number `slotCount`.
     @inline(never)
     private mutating func replan<Queue: Virtqueue>(
         whole slotCount: Int, _ claimer: HeaderClaimer, _ refs: UnsafePointer<PacketRef>,
@@ -235,7 +235,7 @@ extension BurstPlan {
                 && segments.count &- firstSegment <= 1)
     }
 
-    /// A buffer that is of no use at the start of a packet, since what precedes it does not fit.
+    /// Whether a buffer is too small to start a packet: the prefix does not fit.
     private func isUndersized(
         _ fetch: BufferFetch, _ packet: PlannedPacket
     ) -> Bool {
@@ -244,7 +244,7 @@ extension BurstPlan {
         return fetch.byteCount < max(1, prefix)
     }
 
-    /// Takes the next buffer for a packet of which `left` bytes have no place yet.
+    /// Pops the next buffer for a packet of which `left` bytes have no place yet.
     /// - Returns: the buffer, and how many bytes of the packet it takes; 0 to skip it.
     private mutating func popPart<Queue: Virtqueue>(
         _ packet: UnsafeMutablePointer<PlannedPacket>, _ left: Int, isFirst: Bool,
@@ -259,7 +259,7 @@ extension BurstPlan {
         return (fetch, skips ? 0 : fetch.byteCount)
     }
 
-    /// Takes the first buffer of a packet whose headers go to its start, and cuts out what is to
+    /// Pops the first buffer of a packet whose headers go to its start, and cuts out what is to
     /// stay unused between headers and payload. The packet goes whole if they do not fit apart.
     private mutating func popLead<Queue: Virtqueue>(
         _ packet: UnsafeMutablePointer<PlannedPacket>, _ left: Int, _ queue: inout Queue
@@ -284,7 +284,7 @@ extension BurstPlan {
         return (fetch, fetch.byteCount &- gap)
     }
 
-    /// The ring ran dry, lied, or offered more pieces than a burst has room for.
+    /// The ring ran dry, broke, or offered more pieces than a burst has room for.
     private mutating func fallShort<Queue: Virtqueue>(
         _ packet: UnsafeMutablePointer<PlannedPacket>, _ fetch: BufferFetch, _ firstUsed: Int,
         _ firstSegment: Int, _ isFresh: Bool, _ queue: inout Queue
@@ -292,7 +292,7 @@ extension BurstPlan {
         if fetch.isEmpty && settings.dropsOnShortage {
             return drop(.noBuffer, packet, firstUsed, firstSegment, &queue)
         }
-        // With a burst's whole budget to itself it will not fit next time either.
+        // It had a burst's whole budget to itself, so it will not fit next time either.
         if fetch.isFull && isFresh && firstUsed == 0 {
             return drop(.tooManyBuffers, packet, firstUsed, firstSegment, &queue)
         }
@@ -301,7 +301,7 @@ extension BurstPlan {
         return false
     }
 
-    /// The packet is dropped, the ring is as if it had never been.
+    /// Drops the packet, and restores the ring to what it was before it.
     private mutating func drop<Queue: Virtqueue>(
         _ reason: DropReason, _ packet: UnsafeMutablePointer<PlannedPacket>, _ firstUsed: Int,
         _ firstSegment: Int, _ queue: inout Queue

@@ -7,7 +7,7 @@ extension BurstPlan {
     /// Finds the packets of `count` references, at most `burst` of them.
     ///
     /// A run whose end has not been submitted yet ends the scan.
-    /// - Parameter plainOnly: so does a reference that is none of a packet in one piece.
+    /// - Parameter plainOnly: so does a reference that is not a packet in one piece.
     @inline(__always)
     mutating func scan(
         _ refs: UnsafePointer<PacketRef>, _ count: Int, plainOnly: Bool, slotSize: Int
@@ -19,7 +19,7 @@ extension BurstPlan {
         }
     }
 
-    /// From the first packet on that is not plain: one by one, and in runs between.
+    /// Continues with the first packet that is not plain: one by one, with runs between.
     @inline(never)
     private mutating func scanRest(
         _ refs: UnsafePointer<PacketRef>, _ count: Int, _ plainOnly: Bool, _ slotSize: Int
@@ -46,14 +46,14 @@ extension BurstPlan {
         (0..<count).first { !refs[$0].isPlain } ?? count
     }
 
-    /// The packets in a row that lie in one piece and, if the method splits, do so by the parser's
-    /// fast path: nearly all. A loop of its own without a call in it, as `popRun`.
+    /// Fast path of scan: packets in a row that lie in one piece and, if the method splits, do so
+    /// by the parser's fast path. A loop of its own without a call in it, as `popRun`.
     ///
     /// Headers are loaded some packets ahead: 159 to 105 cycles at 64 bytes from sources that no
     /// cache holds, 208 to 195 at 1500 bytes.
     ///
-    /// It notes their needs alone, from which `list` can tell the rest should it be asked for:
-    /// without a word of `packets` to write a packet took 8 instructions less.
+    /// It writes their needs alone, from which `list` can recover the rest if asked: without a word
+    /// of `packets` to write a packet took 8 instructions less.
     /// - Returns: how many references, and packets.
     @inline(__always)
     private func scanPlain(
@@ -67,7 +67,7 @@ extension BurstPlan {
         let prefix = Method.prefixByteCount(split: Method.splits, netHeader: netHeaderByteCount)
         var found = 0
         while found < limit {
-            // One comparison for the length and for flags, none of which is plain.
+            // One comparison for the length and for flags, of which a plain packet has none.
             let extent = PacketRef.extent(of: refs + found)
             if extent &- least > span || !refs[found].hasAddress { break }
             let byteCount = Int(truncatingIfNeeded: extent)
@@ -78,7 +78,7 @@ extension BurstPlan {
                 if length == 0 || Method.claimsSlots && length > room { break }
             }
             let payload = byteCount &- length
-            // A second buffer for nothing.
+            // Without payload a second buffer would be wasted.
             if Method.partsAreBuffers && payload == 0 { break }
             if Method.leadsWithHeaders {
                 needsOut[2 &* found] = prefix &+ length
@@ -136,7 +136,7 @@ extension BurstPlan {
         return prefix &+ byteCount &- (Method.claimsSlots ? headerLength : 0)
     }
 
-    /// Notes the bytes of a packet that no run of two parts may take.
+    /// Records the bytes of a packet that no run of two parts may take.
     @inline(__always)
     func setNeed(_ index: Int, _ need: Int) {
         if Method.partCount == 2 { needs[2 &* index] = .max }
@@ -151,7 +151,7 @@ extension BurstPlan {
         return needs[2 &* index] &+ last
     }
 
-    /// What becomes of a packet as far as the packet alone decides.
+    /// Outcome of a packet, as far as the packet alone decides.
     private mutating func judge(
         _ refs: UnsafePointer<PacketRef>, _ count: Int, _ byteCount: UInt32, _ hasContext: Bool,
         _ slotSize: Int

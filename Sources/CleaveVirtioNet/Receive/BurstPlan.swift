@@ -1,4 +1,4 @@
-// The plan of one burst, and what of it is written down.
+// The plan of one burst, and how much of it is written down.
 //
 //   needs    every packet is plain, and number i is reference i: only `needs` is written, from
 //     |      which `plainHeaderLength` decodes the rest
@@ -29,13 +29,13 @@ enum BurstLimit {
     static let undersizedStreak = 64
 }
 
-/// What a queue is set to; constant.
+/// Settings of a queue; constant.
 struct PlanSettings: BitwiseCopyable {
     /// Most packets to take at once.
     let burst: Int
     /// VIRTIO_NET_F_MRG_RXBUF was negotiated.
     let isMergeable: Bool
-    /// What was negotiated.
+    /// The negotiated features.
     let features: VirtioFeatures
     /// Packets for which there are too few buffers are dropped instead of left to the source.
     let dropsOnShortage: Bool
@@ -43,7 +43,8 @@ struct PlanSettings: BitwiseCopyable {
     let netHeaderByteCount: Int
     /// Packets up to this many bytes go to a slot entirely; 0 = none.
     let tinyLimit: UInt32
-    /// Packets up to this many bytes need a closer look: `tinyLimit` or the split threshold.
+    /// Packets up to this many bytes are off the fast path: `tinyLimit` or, if larger, the split
+    /// threshold.
     let closerLimit: UInt32
     /// 63 to zero a slot's last line after the headers, or 0.
     let padMask: Int
@@ -114,8 +115,8 @@ struct PlanMemory: BitwiseCopyable {
 
 /// The plan of one burst, which scan, reserve, claim and place fill one after the other.
 ///
-/// A local value, so that its counts live in registers. What lasts beyond a burst is
-/// `undersizedStreak` alone. One thread at a time.
+/// A local value, so that its counts live in registers. Only `undersizedStreak` lasts beyond a
+/// burst. One thread at a time.
 struct BurstPlan<Method: PlacementMethod>: BitwiseCopyable {
     /// How much of the plan is written down: the picture above.
     enum Form: UInt8 {
@@ -170,8 +171,8 @@ struct BurstPlan<Method: PlacementMethod>: BitwiseCopyable {
 
     // MARK: What scan and reserve left unwritten
 
-    /// Headers that plain packet `index` of `byteCount` bytes puts into a place of their own, by
-    /// what it needs: prefix + packet - need.
+    /// Header length of plain packet `index` of `byteCount` bytes, recovered from what it needs:
+    /// prefix + packet - need.
     @inline(__always)
     func plainHeaderLength(_ index: Int, _ byteCount: UInt32) -> UInt16 {
         if !Method.splits { return 0 }
@@ -236,7 +237,7 @@ struct BurstPlan<Method: PlacementMethod>: BitwiseCopyable {
         return packet
     }
 
-    /// What holds after each pass, in debug builds.
+    /// Checks what holds after each pass, in debug builds.
     @inline(__always)
     func checkInvariants(usedCount: Int) {
         #if DEBUG
@@ -260,7 +261,7 @@ struct BurstPlan<Method: PlacementMethod>: BitwiseCopyable {
 }
 
 /// Runs a rare part of a pass on a copy. A local whose address is given to a call lives in memory
-/// from its beginning on, in the fast loops as well; the copy does instead.
+/// from its beginning on, in the fast loops as well; the copy takes its place.
 @inline(__always)
 func onCopy<Value>(_ value: inout Value, _ body: (inout Value) -> Void) {
     var copy = value

@@ -1,5 +1,5 @@
 // Copies of the packet path. Never a byte beyond either range: over-reading would carry a
-// neighbour's bytes into a guest, over-writing would leave bytes behind `used.len`.
+// neighbour's bytes into a guest, over-writing would leave bytes beyond `used.len`.
 
 /// Copies `byteCount` bytes between ranges that do not overlap.
 ///

@@ -9,7 +9,7 @@ import CleaveHost
 extension HeaderParser {
     /// Parses frames of one segment each, which is what a burst of a port's packets mostly is.
     /// - Parameters:
-    ///   - refs: the frames; neither flags nor cookies have a say.
+    ///   - refs: the frames; flags and cookies are ignored.
     ///   - count: how many.
     ///   - splits: room for as many answers.
     @_spi(Measure)
@@ -62,18 +62,18 @@ extension HeaderQueue {
 }
 
 /// The device side of a virtqueue by itself: takes buffers and publishes them, with nothing placed
-/// in between. What fetching and flushing cost; a device uses `RxQueue`.
+/// in between, to measure fetching and flushing. A device uses `RxQueue`.
 ///
 /// One thread at a time.
 @_spi(Measure)
 public final class BareVirtqueue {
-    /// Takes, uses and publishes buffers, specialised for a ring format.
+    /// Pops, uses and publishes buffers, specialised for a ring format.
     private let pollRing: (Int, UInt32) -> Int
 
     /// - Parameters:
     ///   - burst: most buffers of one poll, 1 to the size of the ring.
     ///   - arena: `Self.arenaByteCount(size:burst:)` bytes of it; it must outlive the queue.
-    /// - Throws: if the addresses do not hold.
+    /// - Throws: if the addresses are invalid.
     public init(
         _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory, burst: Int,
         in arena: MemoryArena

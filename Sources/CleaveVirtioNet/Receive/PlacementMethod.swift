@@ -9,11 +9,11 @@ protocol PlacementMethod {
     static var claimsSlots: Bool { get }
     /// A burst's slots are listed by index instead of lying one after the other.
     static var listsSlots: Bool { get }
-    /// Headers go to the start of the packet's first buffer, and payload behind a border: the end
-    /// of that buffer's first descriptor, or of the buffer.
+    /// Headers go to the start of the packet's first buffer, and payload after a border: the end of
+    /// that buffer's first descriptor, or of the buffer.
     static var leadsWithHeaders: Bool { get }
-    /// The border is the end of the first buffer, not of its first descriptor; with it go as many
-    /// used entries per split packet as there are parts.
+    /// The border is the end of the first buffer, not of its first descriptor; a split packet then
+    /// has as many used entries as there are parts.
     static var partsAreBuffers: Bool { get }
     /// Buffers of up to `smallLimit` bytes that do not hold the rest of a payload are given back
     /// empty within the packet.
@@ -50,7 +50,7 @@ extension PlacementMethod {
     @inline(__always)
     static func slotByteCount(headerLength: Int, netHeader: Int) -> Int { 0 }
 
-    /// With the tail that says whether the packet is split, and how long its headers are.
+    /// With the split report, which says whether the packet is split and how long its headers are.
     @inline(__always)
     static func prefixByteCount(split: Bool, netHeader: Int) -> Int {
         netHeader &+ NetHeaderLayout.splitReportByteCount
@@ -79,7 +79,7 @@ enum HeaderPagePlacement: PlacementMethod {
     @inline(__always) static var partsAreBuffers: Bool { true }
 }
 
-/// Method C: as B, over small and large buffers in turn; small ones in the way of payload are
+/// Method C: as B, over small and large buffers alternately; small ones in the way of payload are
 /// skipped.
 enum AlternatingPlacement: PlacementMethod {
     typealias Buffer = OneDescriptor
@@ -129,8 +129,8 @@ enum OutOfOrder<Base: PlacementMethod>: PlacementMethod {
 
 // MARK: Passes
 //
-// What one pass over a placed burst writes. A burst is placed in one pass, or in one for each kind
-// of write, so that a profile can tell them apart: the same code, specialised for less.
+// The writes of one pass over a placed burst. A burst is placed in one pass, or in one for each
+// kind of write, so that a profile can tell them apart: the same code, specialised for less.
 
 /// The writes of a pass.
 protocol PlacePart {
@@ -138,7 +138,7 @@ protocol PlacePart {
     static var namesSlots: Bool { get }
     /// Net headers, and packet headers that lie apart.
     static var writesHeaders: Bool { get }
-    /// What is left of the packets; and counts what became of them.
+    /// The rest of the packets; and counts their outcomes.
     static var writesPayload: Bool { get }
 }
 
@@ -161,8 +161,8 @@ enum HeaderBytes: PlacePart {
     @inline(__always) static var writesPayload: Bool { false }
 }
 
-/// The last pass. A packet that goes no simple way (several segments, several buffers, offloads)
-/// is written here, headers and all but for what stands before them in a slot.
+/// The last pass. Packets off the fast path (several segments, several buffers, offloads) are
+/// written here, headers and all, except what precedes them in a slot.
 enum PayloadBytes: PlacePart {
     @inline(__always) static var namesSlots: Bool { false }
     @inline(__always) static var writesHeaders: Bool { false }

@@ -29,7 +29,7 @@ struct PlannedPacket: BitwiseCopyable {
     ///   - firstSegment: number of the first of its buffers' segments in the burst.
     ///   - firstUsed: number of the first of its used entries in the burst.
     ///   - bufferCount: buffers it takes, 1 to 32768; `num_buffers` when they are mergeable.
-    ///   - isSimple: one source segment, and buffers as in a run: the fast way.
+    ///   - isSimple: one source segment, and buffers as in a run: the fast path.
     @inline(__always)
     mutating func reserve(
         firstSegment: Int, firstUsed: Int, bufferCount: Int, isSimple: Bool
@@ -56,7 +56,7 @@ struct PlannedPacket: BitwiseCopyable {
     /// Headers go to a place of their own.
     @inline(__always) var isSplit: Bool { headerLength != 0 && !outcome.isDropped }
 
-    /// The packet goes whole after all, or is dropped, or (`.deliver`) neither.
+    /// Changes the outcome: whole after all, dropped, or (`.deliver`) neither.
     mutating func settle(_ outcome: Outcome, keepsSplit: Bool) {
         scanned = (scanned & ~0xff_0000) | UInt64(outcome.code) &<< 16
         if !keepsSplit { scanned &= ~0xffff }

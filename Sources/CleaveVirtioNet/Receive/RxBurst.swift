@@ -65,7 +65,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         return EnqueueResult(consumed: placed.refs, delivered: placed.packets, events: events)
     }
 
-    /// What a measured burst carried; a plan of plain packets has to be written out for that.
+    /// Records a measured burst; a plan of plain packets has to be listed for that.
     @inline(never)
     private static func note<Probe: StageProbe>(
         _ placed: PlacedBurst, _ plan: BurstPlan<Method>, _ refs: UnsafePointer<PacketRef>,
@@ -89,8 +89,8 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         probe.note(burst)
     }
 
-    /// Counts buffers that were given back empty, and empty descriptors. The plan is handed over
-    /// where it is: by value it would be copied, needed or not.
+    /// Counts buffers that were given back empty, and empty descriptors. The plan is passed by
+    /// reference: by value it would be copied, needed or not.
     @inline(__always)
     private static func countOddBuffers(
         used usedCount: Int, empty emptyCount: Int, _ plan: inout BurstPlan<Method>,

@@ -18,7 +18,7 @@ struct RxCounterBlock: BitwiseCopyable {
 
     private let base: UnsafeMutableRawPointer
 
-    /// Stands for the RQ in probes.
+    /// Identifies the RQ in probes.
     @inline(__always) var identity: UnsafeRawPointer { UnsafeRawPointer(base) }
 
     /// - Parameter memory: `byteCount` zeroed bytes on a cache line of their own.

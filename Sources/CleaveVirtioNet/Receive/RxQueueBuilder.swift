@@ -154,7 +154,7 @@ struct RxQueueBuilder<Queue: Virtqueue> {
 }
 
 extension RxQueueConfiguration {
-    /// What a profile of the queue says that it is of.
+    /// The queue as its profile describes it.
     fileprivate var profileSubject: RxProfile.Subject {
         let report = if case .headerQueue(let report) = method { "/\(report)" } else { "" }
         return RxProfile.Subject(

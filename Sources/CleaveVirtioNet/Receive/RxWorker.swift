@@ -6,14 +6,14 @@ import CleaveRings
 /// The far ends of the rings belong to a port. A completion is the reference that was submitted,
 /// marked if its packet was dropped. One thread at a time calls `poll`.
 public final class RxWorker: @unchecked Sendable {
-    // SAFETY: `poll` is documented to be called from one thread at a time; the state behind the
-    // pointer is its alone, and everything else is constant.
+    // SAFETY: `poll` is documented to be called from one thread at a time; the state that the
+    // pointer refers to is its alone, and everything else is constant.
 
     private struct State: ~Copyable {
         var submissions: SPSCConsumer<PacketRef>
         var completions: SPSCProducer<PacketRef>
         #if Profiling
-        /// Why the last turn that did nothing did nothing.
+        /// Why the last empty poll did nothing.
         var wait = RxWait.packets
         #endif
     }
@@ -56,7 +56,7 @@ public final class RxWorker: @unchecked Sendable {
             * MemoryLayout<PacketRef>.stride
     }
 
-    /// One turn: pull a burst, place it, return its references. Bounded work; never blocks.
+    /// One poll: pull a burst, place it, return its references. Bounded work; never blocks.
     /// - Returns: references returned; 0 when there was nothing to do, or no buffer for it.
     public func poll() -> Int {
         #if Profiling
@@ -114,7 +114,7 @@ public final class RxWorker: @unchecked Sendable {
         return returned
     }
 
-    /// Adds the cycles from a turn that did nothing to the next turn, by the reason.
+    /// Adds the cycles from a poll that did nothing to the next poll, by the reason.
     public func addWait(cycles: UInt64) {
         queue.probe.addWait(state.pointee.wait.rawValue, cycles)
     }

@@ -25,7 +25,7 @@ struct PackedTxRing: TxRing {
     private(set) var taken = TxChain(tag: 0)
     private(set) var fault = QueueFault.none
 
-    /// How often a list may be found without its end; an honest driver publishes the head last.
+    /// How often a list may be found unfinished: never, if the driver publishes the head last.
     private static let maximumUnfinished = 1024
 
     // control path
@@ -78,8 +78,8 @@ struct PackedTxRing: TxRing {
         var slot = place(cursor)
         var taken = 0
         while taken < limit {
-            // [V4] The id is left over if the flags are those of a plain descriptor and no more,
-            // and no id is as large as a wrong flag.
+            // [V4] XOR leaves only the id if the flags are those of a plain descriptor; any other
+            // flags make the value at least 65536, which no id reaches.
             let rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
             let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ flags
             let byteCount = UInt32(truncatingIfNeeded: rest)
@@ -136,7 +136,7 @@ struct PackedTxRing: TxRing {
         if usedCount == 0 {
             first = (usedCursor, rest)
         } else {
-            // A plain store: the driver looks at none of these before the first.
+            // A plain store: the driver reads none of these before the first.
             SharedWord64(place(usedCursor) + PackedLayout.restOffset).store(rest)
         }
         usedCount &+= chain.listCount
@@ -148,7 +148,7 @@ struct PackedTxRing: TxRing {
     mutating func useRun(
         _ chains: UnsafePointer<TxChain>, mask: Int, first index: Int, _ count: Int
     ) -> Int {
-        // Up to the ring's end, behind the first of a publish.
+        // Up to the ring's end, and never the first of a publish.
         if usedCount == 0 || count == 0 { return 0 }
         let limit = min(count, size &- usedCursor.offset)
         let flags = UInt64(usedCursor.usedFlags) &<< 48

@@ -64,7 +64,7 @@ struct SplitTxRing: TxRing {
 
     @inline(__always)
     mutating func popRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type) {
-        // Copies: stores through other pointers may not change those.
+        // Local copies: stores through other pointers cannot change them.
         let (descriptors, entries, mask) = (
             descriptors, availRing + SplitLayout.entriesOffset, mask
         )
@@ -96,7 +96,7 @@ struct SplitTxRing: TxRing {
     @inline(__always)
     mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
         if nextAvail == availIndex {
-            // Dropped chains were among those that `begin` learnt of.
+            // Dropped chains took some of those that `begin` knew of.
             refreshAvailIndex()
             if nextAvail == availIndex { return fault == .none ? .empty : .broken }
         }

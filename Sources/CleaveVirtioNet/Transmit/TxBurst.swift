@@ -3,10 +3,9 @@ import CleaveRings
 
 /// The mutable state of a transmit queue, reached by pointer.
 ///
-/// Chains that are out stand in a ring of their own between `doneIndex` and `takenIndex`, in the
-/// order in which they were taken, which is the order in which they are completed. The segments
-/// behind the first of each lie in `segments`, used like a ring as well; those of one packet are
-/// contiguous.
+/// Chains that are out lie in a ring of their own between `doneIndex` and `takenIndex`, in the
+/// order in which they were taken and will be completed. The segments after the first of each
+/// packet lie in `segments`, used like a ring as well; those of one packet are contiguous.
 struct TxQueueState<Ring: TxRing> {
     var ring: Ring
     let chains: UnsafeMutablePointer<TxChain>
@@ -114,7 +113,7 @@ enum TxBurst<Ring: TxRing> {
         var list = SegmentList(base: state.pointee.segments.base + start, capacity: room)
         var fetch = state.pointee.ring.pop(limit, &list)
         if fetch.isFull {
-            // Only to learn where it ends. Full again: this burst has walked enough.
+            // Popped only to find its end. If full again, this burst has walked enough.
             list.count = 0
             fetch = state.pointee.ring.pop(0, &list)
             if !fetch.isBuffer { return -1 }
@@ -127,7 +126,7 @@ enum TxBurst<Ring: TxRing> {
     }
 
     /// Judges a packet, and hands it out or drops it.
-    /// - Parameter skipped: places of segment storage left free in front of the list.
+    /// - Parameter skipped: places of segment storage left free before the list.
     /// - Returns: its bytes; 0 if it was dropped.
     private static func admit(
         _ chain: TxChain, _ list: SegmentList, byteCount: Int, skipped: Int,
@@ -205,7 +204,7 @@ enum TxBurst<Ring: TxRing> {
         return free &- (capacity &- start) >= room ? 0 : nil
     }
 
-    /// Places given up at the end of storage by going on at its start.
+    /// Places skipped at the end of storage by continuing at its start.
     private static func skipped(_ start: Int, _ state: UnsafeMutablePointer<State>) -> Int {
         let end = state.pointee.segmentStart
         return start == end ? 0 : state.pointee.segments.capacity &- end
@@ -214,7 +213,7 @@ enum TxBurst<Ring: TxRing> {
     // MARK: Completing
 
     /// Gives the first `count` packets that are out back to the driver, and dropped ones between
-    /// and behind them. The caller has checked `count`.
+    /// and after them. The caller has checked `count`.
     /// - Returns: what the owner has to know of calling the driver.
     @inline(__always)
     static func complete(_ count: Int, _ state: UnsafeMutablePointer<State>) -> QueueEvents {

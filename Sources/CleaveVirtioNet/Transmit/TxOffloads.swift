@@ -15,7 +15,7 @@ extension VirtioFeatures {
     public static let hostUSO = VirtioFeatures(rawValue: 1 << 56)
 }
 
-/// What a driver may ask of the device for a packet: the features that were negotiated.
+/// The offloads that a driver may ask for: the features that were negotiated.
 struct TxOffloads: BitwiseCopyable {
     private let allowsChecksum: Bool
     private let allowsECN: Bool
@@ -33,18 +33,18 @@ struct TxOffloads: BitwiseCopyable {
         gsoTypes = types
     }
 
-    /// What the net header at `pointer` asks for a packet of `packetByteCount` bytes, or nil if not
-    /// all of it may be asked.
+    /// The offloads that the net header at `pointer` asks for, for a packet of `packetByteCount`
+    /// bytes; nil if it may not ask for all of them.
     ///
-    /// A call, so that packets that ask for nothing pass it by without its registers.
+    /// Not inlined, so that packets that ask for nothing do not pay for its registers.
     @inline(never)
     func read(_ pointer: UnsafeRawPointer, packetByteCount: Int) -> TxOffload? {
         let header = NetHeader(load: pointer, byteCount: NetHeaderLayout.basicByteCount)
         return check(header, packetByteCount: packetByteCount)
     }
 
-    /// The same for a header that was read. `hdrLen` is not looked at: it is a hint, and a driver
-    /// can write anything there.
+    /// The same for a header that was read. `hdrLen` is ignored: it is a hint, and a driver can
+    /// write anything there.
     @inline(__always)
     func check(_ header: NetHeader, packetByteCount: Int) -> TxOffload? {
         var request = TxOffload()
@@ -66,7 +66,7 @@ struct TxOffloads: BitwiseCopyable {
     }
 }
 
-/// What a packet asks of the device, as far as it may: fields of `TxPacket`.
+/// The offloads that a packet asks for, checked: fields of `TxPacket`.
 struct TxOffload: BitwiseCopyable {
     var netFlags: UInt8 = 0
     var gsoType: UInt8 = 0

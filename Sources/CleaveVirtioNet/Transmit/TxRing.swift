@@ -17,15 +17,15 @@ protocol TxRing: BitwiseCopyable {
     /// Begins a burst of up to `count` chains.
     mutating func begin(_ count: Int)
 
-    /// Takes chains into `run`, at most `count` of them, for as long as each is one plain
-    /// descriptor with a packet in it of a kind that `run` is made of.
+    /// Pops chains into `run`, at most `count` of them, for as long as each is one plain descriptor
+    /// with a packet in it of a kind that `run` is made of.
     mutating func popRun<Kind: TxRunKind>(_ count: Int, _ run: inout TxRun, _ kind: Kind.Type)
 
-    /// Takes the next chain, whatever it is: every descriptor is checked, and pieces are appended
-    /// to a copy of `segments` as far as the first `need` bytes reach.
+    /// Pops the next chain, whatever it is: every descriptor is checked, and pieces are appended to
+    /// a copy of `segments` as far as the first `need` bytes reach.
     mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
 
-    /// What to give back for the chain taken last.
+    /// The chain taken last, as `addUsed` gives it back.
     var taken: TxChain { get }
 
     /// Writes the used entry of the chain that was taken longest ago.
@@ -82,18 +82,18 @@ struct TxChain: BitwiseCopyable {
     }
 }
 
-/// What packets a run is made of, known at compile time: a loop with a call in it, however rarely
-/// it is made, costs every packet 4 cycles.
+/// The kind of packets in a run, known at compile time: a call in the loop, however rare, costs
+/// every packet 4 cycles.
 protocol TxRunKind {
     static var isPlain: Bool { get }
 }
 
-/// Packets that ask for nothing, all in the region of memory that was met last.
+/// Packets without offloads, all in the region of memory that was used last.
 enum PlainPackets: TxRunKind {
     static var isPlain: Bool { true }
 }
 
-/// Packets in any region that ask for what they may.
+/// Packets in any region, with any offloads that were negotiated.
 enum OffloadPackets: TxRunKind {
     static var isPlain: Bool { false }
 }
@@ -111,7 +111,7 @@ struct TxRun: BitwiseCopyable {
 
     /// - Parameters:
     ///   - packets: where the packets go.
-    ///   - chains: the ring in which their chains stand while they are out, from `firstChain` on.
+    ///   - chains: the ring in which their chains lie while they are out, from `firstChain` on.
     @inline(__always)
     init(
         _ packets: UnsafeMutablePointer<TxPacket>, _ chains: UnsafeMutablePointer<TxChain>,

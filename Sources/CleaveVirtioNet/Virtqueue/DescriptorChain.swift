@@ -1,4 +1,4 @@
-/// What came of walking one chain.
+/// Result of walking one chain.
 struct WalkedChain: BitwiseCopyable {
     /// The buffer, or why there is none; `.empty` if the driver has not posted all of it.
     var fetch = BufferFetch.empty
@@ -32,8 +32,8 @@ enum BufferAccess: BitwiseCopyable {
 
 /// A bounded walk over one chain: NEXT links in a ring, and one level of INDIRECT.
 ///
-/// Nothing is written while walking, so a chain that turns out to be a lie half way has had no
-/// effect. Each descriptor is read once.
+/// Nothing is written while walking, so a chain that proves invalid half way has had no effect.
+/// Each descriptor is read once.
 struct DescriptorChain<Links: DescriptorLinks> {
     private var links: Links
     private let allowsIndirect: Bool
@@ -73,7 +73,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
         allowsIndirect: Bool, access: BufferAccess = .writable, regions: RegionCache,
         walkedCount: Int
     ) -> WalkedChain {
-        // Tables of empty descriptors could otherwise make one turn cost the square of the size.
+        // Tables of empty descriptors could otherwise make one poll cost the square of the size.
         var chain = DescriptorChain(
             links, allowsIndirect: allowsIndirect, access: access, regions: regions,
             budget: 1024 &+ 4 &* links.count &- walkedCount)
@@ -176,7 +176,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
         var left = descriptor.byteCount
         if UInt64.max &- descriptor.address < UInt64(left) { return broken(.range) }
         var address = descriptor.address
-        // What a used length can say, and no more.
+        // Virtio's limit for a chain.
         if byteCount &+ Int(left) > 1 &<< 32 { return broken(.overflow) }
         if byteCount == 0 { firstDescriptorByteCount = Int(left) }
         if left == 0 { emptyCount &+= 1 }

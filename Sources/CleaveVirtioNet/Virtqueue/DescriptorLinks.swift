@@ -1,6 +1,6 @@
 import CleaveRings
 
-/// How a ring format links the descriptors of a list: all in which walking one differs.
+/// How a ring format links the descriptors of a list: only in this do walks differ.
 protocol DescriptorLinks: BitwiseCopyable {
     /// Descriptors in the queue: the most that any list may visit, and that a table may hold.
     var count: Int { get }
@@ -70,16 +70,16 @@ struct PackedLinks: DescriptorLinks {
         if left <= 0 { return .missing }
         cursor.advance(by: 1, size: count)
         let place = ring + cursor.offset &* PackedLayout.descriptorByteCount
-        // [V4 acquire <- the driver's release of the head] The head came last, so an honest
-        // driver's list is here to its end.
+        // [V4 acquire <- the driver's release of the head] The head came last, so a correct
+        // driver's list is complete here.
         let rest = SharedWord64(place + PackedLayout.restOffset).loadAcquire()
         let flags = UInt16(truncatingIfNeeded: rest &>> 48)
         if flags & PackedLayout.ownerFlags != cursor.availableFlags { return .missing }
         return .descriptor(Descriptor(address: SharedWord64(place).load(), packedRest: rest))
     }
 
-    /// Inside a table only WRITE counts, and that where the device writes: DPDK's driver sets it in
-    /// the tables of what it sends as well, and to read from there harms nobody.
+    /// Inside a table only WRITE counts, and only where the device writes: DPDK's driver sets it in
+    /// the tables of what it sends as well, and reading from there harms nobody.
     static func tableEntry(
         _ address: UInt64, _ rest: UInt64, _ access: BufferAccess
     ) -> Descriptor {

@@ -1,8 +1,8 @@
 // A driver may offer a buffer again only after it was used. Within a burst the device can see that.
 
 extension Virtqueue {
-    /// The heads of the burst's used entries follow one another round the ring, `step` apart, as
-    /// those of most drivers do: then none stands there twice, and nobody need look.
+    /// Whether the heads ascend by `step` around the ring, as with most drivers. Then none repeats,
+    /// and `firstDuplicate` need not search.
     ///
     /// A pass of its own: the loop that takes buffers has no registers left for it.
     @inline(__always)
@@ -23,7 +23,7 @@ extension Virtqueue {
         return difference == 0 && (usedCount &- untilEnd) &* step <= first
     }
 
-    /// The first of the burst's used entries whose head stands in an earlier one.
+    /// The first of the burst's used entries whose head is that of an earlier one.
     @inline(never)
     func firstDuplicate() -> Int? {
         // A byte for each head, all 0 between calls.

@@ -5,8 +5,8 @@
 //   driver event suppression   4 bytes, align 4       {le16 off:15 wrap:1, le16 flags:2}
 //   device event suppression   4 bytes, align 4       the same
 //
-// A descriptor's second half is one aligned 64-bit word: who hands it over stores it at once, who
-// takes it over loads it at once, so that length and id are those of the flags.
+// A descriptor's second half is one aligned 64-bit word: each side stores it at once and loads it
+// at once, so that length and id are those of the flags.
 
 import CleaveRings
 
@@ -85,9 +85,9 @@ public enum PackedEvent {
     @inlinable static var flagsOffset: Int { 2 }
 
     /// Whether the other side wants to hear of the last `count` descriptors before `end`, which
-    /// were handed over, at most one lap. What it may not write (flags 3, an offset outside the
-    /// ring) counts as enabled: a notification too many is harmless. So does a place in the ring
-    /// without `usesEventIndex`.
+    /// were handed over, at most one lap. Invalid values (flags 3, an offset outside the ring)
+    /// count as enabled: a notification too many is harmless. So does a place in the ring without
+    /// `usesEventIndex`.
     @inlinable
     public static func isWanted(
         _ area: UnsafeMutableRawPointer, upTo end: PackedCursor, count: Int, size: Int,
@@ -112,7 +112,7 @@ public enum PackedEvent {
         _ area: UnsafeMutableRawPointer, flags: UInt16, at place: PackedCursor
     ) {
         SharedWord16(area).store(place.base)
-        // [V3] Before this side looks again for what the other has handed over.
+        // [V3] Before this side checks again for what the other has handed over.
         SharedWord16(area + flagsOffset).storeSequential(flags)
     }
 }

@@ -11,14 +11,14 @@ struct PackedVirtqueue: Virtqueue {
     private let driverArea: UnsafeMutableRawPointer
     private let deviceArea: UnsafeMutableRawPointer
     /// Used descriptors of this burst, `size` of them at most, ready to be copied: slot + 1, or 0,
-    /// in place of the address; length 32 | id 16 | flags 16. Above the slot, in bits 48 on, stands
-    /// how many descriptors the list has beyond one; masked out when copied.
+    /// in place of the address; length 32 | id 16 | flags 16. Bits 48 on, above the slot, hold how
+    /// many descriptors the list has beyond one; masked out when copied.
     private let shadow: UnsafeMutablePointer<UInt64>
     let size: Int
     private let allowsIndirect: Bool
     private var calls: CallRule
-    /// `takenCount` at the last publish: what the driver may want to be called for. 16 bits, which
-    /// a lap fits: with 64 the compiler spent 7 instructions more on each packet of method A.
+    /// `takenCount` at the last publish: what the driver may want to be called for. A lap fits 16
+    /// bits: with 64 the compiler spent 7 instructions more on each packet of method A.
     private var publishedCount: UInt16 = 0
 
     private var regions: RegionCache
@@ -34,12 +34,11 @@ struct PackedVirtqueue: Virtqueue {
     /// Descriptors walked one by one in this burst.
     private var walkedCount = 0
     private(set) var emptyCount = 0
-    /// How often the list at `cursor` was found without its end.
+    /// How often the list at `cursor` was found unfinished.
     private var unfinishedCount = 0
     var fault = QueueFault.none
 
-    /// How often a list may be found without its end; an honest driver publishes the head last, so
-    /// it never is.
+    /// How often a list may be found unfinished: never, if the driver publishes the head last.
     private static let maximumUnfinished = 1024
 
     static var shadowEntryByteCount: Int { 16 + 1 }
@@ -67,11 +66,11 @@ struct PackedVirtqueue: Virtqueue {
 
     // MARK: Taking buffers
 
-    /// Descriptors themselves say whether they are available.
+    /// There is no index to read: descriptors themselves say whether they are available.
     @inline(__always)
     mutating func refresh(_ count: Int) {}
 
-    /// Span by span: within one the wrap counter stays the same, so the loop need not look for the
+    /// Span by span: within one the wrap counter stays the same, so the loop need not check for the
     /// ring's end. A chain that runs over it is left to `pop`.
     @inline(__always)
     mutating func popRun<Buffer: RunBuffer>(
@@ -93,8 +92,8 @@ struct PackedVirtqueue: Virtqueue {
             cursor.advance(by: descriptors, size: size)
             taken &+= found
             if found < span || found == 0 {
-                // It goes on in the other region: once for nothing, whatever the driver writes
-                // meanwhile.
+                // Continues in the other region. An empty span after a switch ends the run, which
+                // bounds it whatever the driver writes meanwhile.
                 if found == 0 && hasSwitched || !switchRegion() { break }
                 hasSwitched = true
             }
@@ -117,7 +116,7 @@ struct PackedVirtqueue: Virtqueue {
     ) -> Int {
         let region = regions.last
         let first = ring + cursor.offset &* PackedLayout.descriptorByteCount
-        // Flags that say more than these are for `pop` to judge.
+        // Any other flags are left to `pop`.
         let single = UInt32(cursor.availableFlags | DescriptorFlags.write) &<< 16
         let linked = single | UInt32(DescriptorFlags.next) &<< 16
         let usedFlags = UInt64(cursor.usedFlags) &<< 48
@@ -139,7 +138,7 @@ struct PackedVirtqueue: Virtqueue {
                 slot += PackedLayout.descriptorByteCount
                 rest = SharedWord64(slot + PackedLayout.restOffset).load()
             }
-            // The id is left over if the flags are right, and no id is as large as a wrong flag.
+            // XOR leaves only the id if the flags match; wrong flags leave more than any id.
             let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ single
             guard id < idLimit, let last = Self.segment(slot, rest, holding: needs[part], region)
             else { break }
@@ -234,7 +233,7 @@ struct PackedVirtqueue: Virtqueue {
         UnsafeMutableRawPointer(shadow + 2 &* size).assumingMemoryBound(to: UInt8.self)
     }
 
-    /// WRITE says that there are bytes.
+    /// Length, and WRITE if there are bytes.
     @inline(__always)
     private static func lengthAndWrite(_ byteCount: Int) -> UInt64 {
         // Bit 32 of the sum is set by any count but 0, and bit 33 by none: lengths have 32 bits.
@@ -243,7 +242,7 @@ struct PackedVirtqueue: Virtqueue {
             | (any &>> 32) &* (UInt64(DescriptorFlags.write) &<< 48)
     }
 
-    /// The address of a used descriptor means nothing in virtio: slot + 1, 0 = no slot.
+    /// Virtio gives the address of a used descriptor no meaning: slot + 1, 0 = no slot.
     struct SlotReport: UsedSlotReport {
         fileprivate let shadow: UnsafeMutablePointer<UInt64>
 
@@ -280,7 +279,7 @@ struct PackedVirtqueue: Virtqueue {
         if usedCount == 0 { return }
         calls.publish()
         let first = cursor.moved(back: takenCount, size: size)
-        // Plain stores: the driver looks at none of these before the first.
+        // Plain stores: the driver reads none of these before the first.
         if takenCount == usedCount {
             Self.copySingles(shadow, usedCount, to: ring, from: first, size)
         } else {

@@ -44,7 +44,7 @@ struct SegmentList: BitwiseCopyable {
         count &+= 1
     }
 
-    /// Takes `gap` bytes out of the segments from number `first` on, behind their first `lead`
+    /// Takes `gap` bytes out of the segments from number `first` on, after their first `lead`
     /// bytes; segments may become empty. They hold at least `lead` bytes.
     func cut(from first: Int, at lead: Int, gap: Int) {
         assert(first < count && gap >= 0)
@@ -54,7 +54,7 @@ struct SegmentList: BitwiseCopyable {
             before &-= Int(base[index].byteCount)
             index &+= 1
         }
-        // The segment with the border keeps its start; a gap within it ends with it.
+        // The segment with the border is cut there; the rest of the gap lies in those after it.
         var left = gap &- (Int(base[index].byteCount) &- before)
         base[index].byteCount = UInt32(truncatingIfNeeded: before)
         index &+= 1
@@ -68,7 +68,7 @@ struct SegmentList: BitwiseCopyable {
     }
 }
 
-/// What came of asking a virtqueue for its next buffer: the bytes it holds, or why there is none.
+/// Result of asking a virtqueue for its next buffer: the bytes it holds, or why there is none.
 struct BufferFetch: BitwiseCopyable {
     private let value: Int
 
@@ -77,7 +77,7 @@ struct BufferFetch: BitwiseCopyable {
 
     /// The driver has posted no further buffer.
     @inline(__always) static var empty: BufferFetch { BufferFetch(code: -1) }
-    /// The driver lied; the queue's `fault` says how.
+    /// The driver broke the queue; its `fault` says how.
     @inline(__always) static var broken: BufferFetch { BufferFetch(code: -2) }
     /// The segment list is full: the packet needs more pieces than a burst may use.
     @inline(__always) static var full: BufferFetch { BufferFetch(code: -3) }

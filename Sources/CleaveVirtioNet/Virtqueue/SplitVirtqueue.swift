@@ -66,7 +66,7 @@ struct SplitVirtqueue: Virtqueue {
         refreshAvailIndex()
     }
 
-    /// Reads `avail.idx`. The driver may have posted what this burst has not used up, no more.
+    /// Reads `avail.idx`. Posted buffers and those used in this burst are together at most `size`.
     @inline(__always)
     private mutating func refreshAvailIndex() {
         // [V1 acquire <- the driver's release of avail.idx: ring entries and descriptors below it]
@@ -95,8 +95,8 @@ struct SplitVirtqueue: Virtqueue {
             usedCount &+= found
             segments.count &+= found &* Buffer.descriptorCount
             taken &+= found
-            // It goes on in the other region: once for nothing, whatever the driver writes
-            // meanwhile.
+            // Continues in the other region. An empty span after a switch ends the run, which
+            // bounds it whatever the driver writes meanwhile.
             if taken == limit || found == 0 && hasSwitched || !switchRegion() { return taken }
             hasSwitched = true
         }

@@ -25,7 +25,7 @@ protocol Virtqueue: BitwiseCopyable {
     var fault: QueueFault { get set }
     /// Entries in the ring: the most buffers a driver can have posted.
     var size: Int { get }
-    /// Where the device goes on, for resuming the queue (`VirtqueueAddresses.base`).
+    /// Where the device continues, for resuming the queue (`VirtqueueAddresses.base`).
     var base: UInt16 { get }
     /// Nothing was taken yet in this burst, so all of what a burst may cost is left.
     var isFresh: Bool { get }
@@ -35,22 +35,22 @@ protocol Virtqueue: BitwiseCopyable {
     /// buffer that was given back and taken again counts twice.
     var emptyCount: Int { get }
 
-    /// Learns how many buffers the driver has posted, if fewer than `count` are known of.
+    /// Reads how many buffers the driver has posted, if fewer than `count` are known.
     mutating func refresh(_ count: Int)
 
-    /// Takes the next available buffer (a whole chain, every descriptor of it checked) and appends
+    /// Pops the next available buffer (a whole chain, every descriptor of it checked) and appends
     /// its pieces to `segments` as far as the first `need` bytes reach.
     mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch
 
     /// Bytes of the first descriptor of the buffer taken last, empty ones aside.
     var firstDescriptorByteCount: Int { get }
 
-    /// Takes and uses up to `count` buffers, in order, as long as each is made of plain descriptors
-    /// in the region used last and holds what is needed: nearly all traffic.
+    /// Pops up to `count` buffers and shadows their used entries, in order, as long as each is made
+    /// of plain descriptors in the region used last and holds what is needed: nearly all traffic.
     ///
     /// Descriptor i of the run gets `needs[i]` bytes and is segment i of those appended; buffer i
     /// has shadowed entry i.
-    /// - Returns: how many; the next one is for `pop` to judge.
+    /// - Returns: how many; the next one is left to `pop`.
     mutating func popRun<Buffer: RunBuffer>(
         _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
         _ buffer: Buffer.Type
@@ -68,8 +68,8 @@ protocol Virtqueue: BitwiseCopyable {
     /// `size` bytes, all 0.
     var headMarks: UnsafeMutablePointer<UInt8> { get }
 
-    /// Untakes the buffers of all shadowed entries from number `usedCount` on. Every buffer taken
-    /// since then must have been used.
+    /// Puts back the buffers of all shadowed entries from number `usedCount` on. Every buffer
+    /// popped since then must have its entry.
     mutating func rewind(toUsed usedCount: Int)
 
     /// Writes the shadowed entries to the used ring and makes them visible at once.
