@@ -125,8 +125,8 @@ public struct BenchResult: Sendable {
     public var memory: BenchMemory
     public var bufferUse = BufferUse()
     public var payload = PayloadPlaces()
-    /// Processor events over the timed passes, port, device and driver together; nil if none were
-    /// to be counted.
+    /// Events counted over the timed passes, port, device and driver together; nil if none were to
+    /// be counted.
     public var events: Named<RunRecord.Counter>?
     /// The device's cycles by stage, if that was asked for.
     public var profile: BenchProfile?

@@ -1,13 +1,13 @@
 // Handles: what a C caller holds instead of pointers.
 //
-//   bits 0-13   slot      a cache line of a table at a constant address
+//   bits 0-13   cell      a cache line of a table at a constant address
 //   bits 14-17  type      never 0
-//   bits 18-63  generation of the slot, from 1
+//   bits 18-63  generation of the cell, from 1
 //
-// A slot: +0 key, the handle that is alive in it, or 0; +8 busy, not 0 while a call that is alone
+// A cell: +0 key, the handle that is alive in it, or 0; +8 busy, not 0 while a call that is alone
 // on its handle is under way; +16 the object; +24 the generation used last; +32 closing, whether
 // somebody wants to hold or to destroy it; +40 users, other calls under way; +48 the next free
-// slot.
+// cell.
 //
 // A call on a packet path takes `busy`, one compare-and-swap. Every other one counts itself among
 // the users, under one lock. A destroy waits for both, a bounded time and outside the lock, so that
@@ -85,7 +85,7 @@ struct HandleCell {
     enum Closing {
         /// Nothing: calls may come.
         static let no: UInt64 = 0
-        /// Calls that are alone on the handle are turned away.
+        /// Calls that are alone on the handle are refused.
         static let held: UInt64 = 1
         /// All calls are.
         static let ending: UInt64 = 2

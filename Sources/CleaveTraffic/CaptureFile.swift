@@ -1,6 +1,6 @@
 // A capture is read whole, checked whole, and replayed from memory: the file is never touched
-// while packets move. Every length in it is a claim by whoever wrote it, so each is compared
-// with the bytes that are really there before it is used.
+// while packets move. Every length in it is a claim by its writer, so each is compared with
+// the bytes that are really there before it is used.
 import Glibc
 
 /// The packets of a pcap or pcapng file, in file order.

@@ -18,7 +18,7 @@ extension CFunctions {
     @Suite("Lifetimes") struct LifetimeTests {
         @Test("One limit of RQs holds for the header, the engine and what it says")
         func queueLimit() throws {
-            // Memory without questions to the kernel, queue by queue.
+            // Memory of an allocator: no queue has to ask the kernel.
             let allocator = WatchfulAllocator()
             let rig = try CRig(context: allocator.callbacks, pages: .small)
             let most = Int(CLEAVE_MAX_ENGINE_QUEUES)

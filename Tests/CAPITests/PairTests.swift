@@ -25,7 +25,7 @@ private final class World: @unchecked Sendable {
     private let frameByteCount: Int
 
     init() throws {
-        // Memory without questions to the kernel: hundreds of these are made.
+        // Memory of an allocator, without asking the kernel: hundreds of these are made.
         rig = try CRig(
             size: 32, method: .headerQueue(.usedElement), slotReturn: .ring, drivers: 3,
             context: allocator.callbacks, pages: .small)

@@ -1,6 +1,5 @@
 /* Everything of cleave.h that can be tested from C: sizes, every function, every kind of refusal.
- * Includes nothing of Cleave but cleave.h; compiled as C and as C++, by every compiler available.
- * */
+ * Includes nothing of Cleave but cleave.h; compiled as C and as C++, by every compiler at hand. */
 #include <cleave.h>
 #include <errno.h>
 #include <stdio.h>

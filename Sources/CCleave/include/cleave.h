@@ -160,9 +160,9 @@ typedef struct cleave_header_queue_config {
     void *control;       /* 256 bytes, guest address a multiple of 128: le32 tail at 0 (written by
                             the driver), le32 head at 128 and le32 status at 132 (written here):
                             0, or 1 when the queue is broken */
-    void *returns;       /* NULL: slots come back in order, by the tail. Else in any order, by a
-                            ring of slot_count entries {le16 slot, le16 lap} (written by the
-                            driver), zeroed; guest address a multiple of 64 */
+    void *returns;       /* NULL: slots come back in order, by the tail. Otherwise in any order,
+                            by a ring of slot_count entries {le16 slot, le16 lap} (written by
+                            the driver), zeroed; guest address a multiple of 64 */
 } cleave_header_queue_config;
 /* Slots that one or many RQs of the same guest draw from. Starts at head 0. */
 int cleave_header_queue_create(
@@ -171,15 +171,15 @@ int cleave_header_queue_create(
 int cleave_header_queue_destroy(cleave_header_queue *queue);
 typedef struct cleave_header_queue_status {
     uint32_t struct_size;
-    uint32_t broken;     /* not 0: the driver's tail, or a slot it returned, cannot be; packets go
-                            whole until a reset. RQs tell it by CLEAVE_EVENT_HEADER_QUEUE_BROKEN,
+    uint32_t broken;     /* not 0: the driver's tail, or a slot it returned, is impossible; packets
+                            go whole until a reset. RQs tell it by CLEAVE_EVENT_HEADER_QUEUE_BROKEN,
                             the log once, and the driver reads it in the control words */
     uint64_t claimed;    /* slots claimed since creation, by all RQs together */
     uint64_t free;       /* slots that may be claimed now, slot_count at most */
-    uint64_t duplicates; /* slots that were returned although they were here: skipped */
+    uint64_t duplicates; /* slots that were returned although the device had them: skipped */
 } cleave_header_queue_status;
 int cleave_header_queue_get_status(cleave_header_queue *queue, cleave_header_queue_status *status);
-/* Begins anew, broken or not, while RQs stay: no slot is free, packets go whole, none is lost.
+/* Resets it, broken or not, while RQs stay: no slot is free, packets go whole, none is lost.
  * Running engines go on: their threads are held between two turns.
  *   before  the driver stops giving slots back; it zeroes its return ring, or leaves its tail
  *   after   it harvests what was reported before, gives none of those slots back one by one, and
@@ -202,7 +202,7 @@ enum cleave_method {
 /* How method D tells the driver which slot it was. */
 enum cleave_report {
     CLEAVE_REPORT_USED_ELEMENT = 0, /* the used entry names it; the net header lies in it too */
-    CLEAVE_REPORT_NET_HEADER = 1    /* 8 bytes behind the net header in the data buffer */
+    CLEAVE_REPORT_NET_HEADER = 1    /* 8 bytes after the net header in the data buffer */
 };
 
 /* Bits of virtio's feature word, as far as they concern queues (virtio 1.4; net device 5.1.3,
@@ -290,7 +290,7 @@ int cleave_rq_create(cleave_memory *memory, const cleave_rq_config *config, clea
 typedef struct cleave_segment {
     const void *data;
     uint32_t length;
-    uint32_t reserved; /* not looked at */
+    uint32_t reserved; /* ignored */
 } cleave_segment;
 
 #define CLEAVE_MAX_SEGMENTS 64      /* of one packet, the first one included */
@@ -303,7 +303,7 @@ enum cleave_packet_flags {
 
 /* Fields of the virtio-net header (virtio 1.4, 5.1.6). */
 enum cleave_net_flags {
-    CLEAVE_NET_NEEDS_CSUM = 1, /* the checksum from csum_start on goes to csum_offset behind it */
+    CLEAVE_NET_NEEDS_CSUM = 1, /* the checksum from csum_start on goes to csum_offset after it */
     CLEAVE_NET_DATA_VALID = 2  /* the checksum was checked; to the driver only */
 };
 enum cleave_gso_type {
@@ -345,11 +345,11 @@ enum cleave_events {
 };
 
 /* Places packets, in order, and makes them visible to the driver. Returns how many are done with:
- * delivered, or dropped and marked CLEAVE_PACKET_DROPPED. The rest is the caller's still: too few
+ * delivered, or dropped and marked CLEAVE_PACKET_DROPPED. The rest is still the caller's: too few
  * buffers are posted, or the next packet is malformed (data NULL, too many segments); a malformed
  * packet that comes first is an error. A broken queue takes every packet, and drops it. The
  * packets' memory is free again at return.
- * `events`: cleave_events, set whatever comes of the call; NULL if nobody is to know. */
+ * `events`: cleave_events, set whatever the result; NULL if they are not wanted. */
 int cleave_rq_enqueue_burst(
     cleave_rq *rq, cleave_packet *packets, uint32_t count, uint32_t *events);
 
@@ -424,8 +424,8 @@ typedef struct cleave_txq_config {
 int cleave_txq_create(cleave_memory *memory, const cleave_txq_config *config, cleave_txq **txq);
 
 /* Takes up to `count` packets that the driver has posted, in order, without the virtio-net header
- * in front of them; what it asked for stands in the offload members, checked: checksums lie inside
- * the packet, sizes are not 0, kinds were negotiated. Packets that fail are dropped and counted.
+ * in front of them; the offload members hold what it asked for, checked: checksums lie inside the
+ * packet, sizes are not 0, kinds were negotiated. Packets that fail are dropped and counted.
  * Nothing is copied: `data` and `more` point into guest memory, which the guest may change at any
  * time (so copy first what you decide by), and stay valid until the packet is completed.
  * Returns how many there were; `events` as in cleave_rq_enqueue_burst. A queue keeps max(1024,
