@@ -1,4 +1,4 @@
-// What Swift cannot reach by itself: instructions, and calls behind macros the importer drops.
+// Functions that Swift cannot call itself: instructions, and macros that the importer drops.
 #pragma once
 
 #include "cleave_cpu.h"
