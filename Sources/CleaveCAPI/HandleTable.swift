@@ -1,13 +1,17 @@
 // Handles: what a C caller holds instead of pointers.
 //
 //   bits 0-13   cell      a cache line of a table at a constant address
-//   bits 14-17  type      never 0
+//   bits 14-16  type      never 0
+//   bit  17     0         1 in the key of a cell that is being closed
 //   bits 18-63  generation of the cell, from 1
 //
 // A cell: +0 key, the handle that is alive in it, or 0; +8 busy, not 0 while a call that is alone
 // on its handle is under way; +16 the object; +24 the generation used last; +32 closing, whether
 // somebody wants to hold or to destroy it; +40 users, other calls under way; +48 the next free
 // cell.
+//
+// While a cell is being closed its key differs from every handle in one bit, so that a call on a
+// packet path learns from one word that its handle is alive and that nobody wants it.
 //
 // A call on a packet path takes `busy`, one compare-and-swap. Every other one counts itself among
 // the users, under one lock. A destroy waits for both, a bounded time and outside the lock, so that
@@ -25,6 +29,9 @@ enum HandleType: UInt64 {
 
     @inline(__always)
     static func bits(of handle: UInt64) -> UInt64 { handle >> UInt64(CLEAVE_SLOT_BITS) & 15 }
+
+    /// The bit above the type, set in the key of a cell that is being closed.
+    static let closingBit: UInt64 = 1 << UInt64(CLEAVE_SLOT_BITS + 3)
 }
 
 /// One cell of the table.
@@ -36,7 +43,6 @@ struct HandleCell {
 
     @inline(__always) var key: SharedWord64 { SharedWord64(memory) }
     @inline(__always) var busy: SharedWord64 { SharedWord64(memory + 8) }
-    @inline(__always) var closing: SharedWord64 { SharedWord64(memory + 32) }
 
     /// Meaningful while `busy` is held, or under the table's lock.
     @inline(__always)
@@ -53,6 +59,21 @@ struct HandleCell {
         get { memory.load(fromByteOffset: 24, as: UInt64.self) }
         nonmutating set { memory.storeBytes(of: newValue, toByteOffset: 24, as: UInt64.self) }
     }
+
+    /// Under the table's lock: whether somebody wants to hold or to destroy the handle.
+    var closing: Closing {
+        get { memory.load(fromByteOffset: 32, as: Closing.self) }
+        nonmutating set {
+            memory.storeBytes(of: newValue, toByteOffset: 32, as: Closing.self)
+            // Relaxed: who closes takes `busy` next, and a call looks at the key once more after it
+            // has taken it.
+            let alive = key.load() & ~HandleType.closingBit
+            key.store(newValue == .no ? alive : alive | HandleType.closingBit)
+        }
+    }
+
+    /// Under the table's lock: the handle that is alive in the cell, being closed or not.
+    var handle: UInt64 { key.load() & ~HandleType.closingBit }
 
     /// Under the table's lock: calls under way that are not alone on the handle.
     var userCount: UInt64 {
@@ -71,24 +92,29 @@ struct HandleCell {
     @inline(__always)
     func enter(_ handle: UInt64) -> Int32 {
         // [C1 acquire <- insert's release of the key: the object was made before]
-        if key.loadAcquire() != handle { return Refusal.stale }
-        if closing.load() != 0 { return Refusal.busy }
+        if key.loadAcquire() != handle { return refusal(of: handle) }
         // [C2 acquire <- leave: what an earlier call, on whatever thread, did]
         if !busy.compareExchange(expected: 0, desired: 1).exchanged { return Refusal.busy }
         if key.load() == handle { return 0 }
-        // It was destroyed in between.
+        // It was closed in between.
         leave()
-        return Refusal.stale
+        return refusal(of: handle)
     }
 
-    /// Values of `closing`.
-    enum Closing {
-        /// Nothing: calls may come.
-        static let no: UInt64 = 0
+    /// Why a key is not the handle.
+    @inline(never)
+    private func refusal(of handle: UInt64) -> Int32 {
+        key.load() & ~HandleType.closingBit == handle ? Refusal.busy : Refusal.stale
+    }
+
+    /// How a handle is being closed.
+    enum Closing: UInt8 {
+        /// Not: calls may come. So it is in a cell of zeroes.
+        case no = 0
         /// Calls that are alone on the handle are refused.
-        static let held: UInt64 = 1
+        case held
         /// All calls are.
-        static let ending: UInt64 = 2
+        case ending
     }
 
     /// Takes the cell of a handle that is being closed, if no call is under way.
@@ -201,10 +227,10 @@ enum HandleTable {
         return locked {
             let slot = HandleCell(bits)
             // Keys change under the lock alone.
-            guard slot.key.load() == bits, let object = slot.object else {
+            guard slot.handle == bits, let object = slot.object else {
                 return .refused(Refusal.stale)
             }
-            if slot.closing.load() == HandleCell.Closing.ending { return .refused(Refusal.busy) }
+            if slot.closing == .ending { return .refused(Refusal.busy) }
             slot.userCount += 1
             return .object(Unmanaged.fromOpaque(object))
         }
@@ -219,7 +245,7 @@ enum HandleTable {
     static func noteBusy(_ handle: UInt64) {
         locked {
             let slot = HandleCell(handle)
-            if slot.key.load() != handle { return }
+            if slot.handle != handle { return }
             object(in: slot)?._withUnsafeGuaranteedRef {
                 _ = $0.note(Refusal(Refusal.busy, "another call on it is under way"))
             }
@@ -248,13 +274,13 @@ enum HandleTable {
             let slots = (0..<supply.unused).map { HandleCell($0) }.filter {
                 self.object(in: $0)?._withUnsafeGuaranteedRef { $0.descends(from: object) } ?? false
             }
-            try close(slots, HandleCell.Closing.held, whose)
+            try close(slots, .held, whose)
             object.isHeld = true
             return slots
         }
         defer {
             locked {
-                for slot in slots { slot.closing.store(HandleCell.Closing.no) }
+                for slot in slots { slot.closing = .no }
                 object.isHeld = false
             }
         }
@@ -296,7 +322,7 @@ enum HandleTable {
                 throw Refusal(
                     Refusal.busy, "\(object.childCount) objects made from it are left")
             }
-            try close(slots, HandleCell.Closing.ending, "it")
+            try close(slots, .ending, "it")
             object.isHeld = true
         }
         do throws(Refusal) {
@@ -307,7 +333,7 @@ enum HandleTable {
             }
         } catch {
             locked {
-                for slot in slots { slot.closing.store(HandleCell.Closing.no) }
+                for slot in slots { slot.closing = .no }
                 object.isHeld = false
             }
             throw error
@@ -316,12 +342,12 @@ enum HandleTable {
 
     /// Under the lock: refuses later calls on the cells.
     private static func close(
-        _ slots: [HandleCell], _ how: UInt64, _ whose: String
+        _ slots: [HandleCell], _ how: HandleCell.Closing, _ whose: String
     ) throws(Refusal) {
-        if slots.contains(where: { $0.closing.load() != HandleCell.Closing.no }) {
+        if slots.contains(where: { $0.closing != .no }) {
             throw Refusal(Refusal.busy, "\(whose) is being reset or destroyed")
         }
-        for slot in slots { slot.closing.store(how) }
+        for slot in slots { slot.closing = how }
     }
 
     /// Takes closed cells, all or none: waits for the end of calls under way, outside the lock,
@@ -355,7 +381,7 @@ enum HandleTable {
         slot.key.store(0)
         slot.object = nil
         slot.userCount = 0
-        slot.closing.store(HandleCell.Closing.no)
+        slot.closing = .no
         slot.nextFree = supply.free
         let offset = UInt64(UInt(bitPattern: slot.memory - cleave_slot(0)))
         supply.free = offset / UInt64(CLEAVE_SLOT_BYTES) + 1
@@ -369,17 +395,11 @@ private struct Deadline {
     private let end: UInt64
     private var waits = 0
 
-    init(nanoseconds: UInt64) { end = Self.now() + nanoseconds }
-
-    private static func now() -> UInt64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-    }
+    init(nanoseconds: UInt64) { end = SystemClock.monotonic + nanoseconds }
 
     /// - Returns: false, at once, if the time is up.
     mutating func wait() -> Bool {
-        if Self.now() >= end { return false }
+        if SystemClock.monotonic >= end { return false }
         waits += 1
         if waits < 64 { PinnedThread.yield() } else { usleep(50) }
         return true
