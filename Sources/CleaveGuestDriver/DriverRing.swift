@@ -40,6 +40,17 @@ struct DriverRingGeometry {
         }
     }
 
+    /// Of a transmit queue: every chain has the same number of descriptors, or is one reference to
+    /// a table.
+    init(_ configuration: TxDriverConfiguration) {
+        size = configuration.ringSize
+        features = configuration.allFeatures
+        namesSlots = false
+        chainLength = configuration.usesIndirect ? 1 : configuration.descriptorCount
+        chainCount = max(0, size) / max(1, chainLength)
+        headerStride = 0
+    }
+
     func check(_ format: RingFormat) throws(SetupError) {
         try VirtqueueAddresses.check(size: size, format)
         guard format != .split || !features.contains(.inOrder) || descriptorCount == size else {
@@ -117,8 +128,8 @@ struct UsedBatch: BitwiseCopyable {
     }
 }
 
-/// The driver side of a receive virtqueue, the same verbs for both formats: chains of a fixed
-/// length, each named by its number x that length.
+/// The driver side of a virtqueue of either direction, the same verbs for both formats: chains of a
+/// fixed length, each named by its number x that length.
 ///
 /// A conforming type is a small value of pointers and cursors. One thread at a time.
 protocol DriverRing: BitwiseCopyable {
@@ -130,10 +141,17 @@ protocol DriverRing: BitwiseCopyable {
     /// Lays the ring over guest memory; nothing is posted yet.
     init(_ geometry: DriverRingGeometry, in space: GuestSpace) throws(SetupError)
 
-    /// Writes descriptor `position` of the chain that is posted next, from the first on:
-    /// device-writable, linked to the next. A chain that is not posted after all may be written
-    /// over.
-    mutating func write(chain: Int, position: Int, address: GuestAddress, byteCount: Int)
+    /// Writes descriptor `position` of the chain that is posted next, from the first on, linked to
+    /// the next. A chain that is not posted after all may be written over.
+    /// - Parameter kind: WRITE for a buffer that the device fills, INDIRECT for a table, or 0 for a
+    ///   buffer that it reads.
+    mutating func write(
+        chain: Int, position: Int, address: GuestAddress, byteCount: Int, kind: UInt16)
+    /// Descriptors stay as they were written: a chain may be posted again without writing them.
+    static var keepsDescriptors: Bool { get }
+    /// An entry's length counts even where the device has nothing to write. In a packed ring it
+    /// means nothing then.
+    static var namesLength: Bool { get }
 
     /// Puts the chain just written into the ring; the device sees it after `publish`.
     mutating func post(chain: Int)

@@ -2,11 +2,14 @@ import CleaveHost
 import CleaveRings
 import CleaveVirtioNet
 
-/// The driver side of a packed virtqueue that receives.
+/// The driver side of a packed virtqueue.
 ///
 /// All chains have the same length, so used entry n lies n chain lengths after the first, whichever
 /// chains the device used. Header slots come in the used descriptor's address.
 struct PackedDriverRing: DriverRing {
+    static var keepsDescriptors: Bool { false }
+    static var namesLength: Bool { false }
+
     private let size: Int
     let chainLength: Int
     let addresses: VirtqueueAddresses
@@ -58,12 +61,13 @@ struct PackedDriverRing: DriverRing {
     }
 
     @inline(__always)
-    mutating func write(chain: Int, position: Int, address: GuestAddress, byteCount: Int) {
+    mutating func write(
+        chain: Int, position: Int, address: GuestAddress, byteCount: Int, kind: UInt16
+    ) {
         var place = nextAvail
         place.advance(by: position, size: size)
         let isLast = position &+ 1 == chainLength
-        let flags =
-            place.availableFlags | DescriptorFlags.write | (isLast ? 0 : DescriptorFlags.next)
+        let flags = place.availableFlags | kind | (isLast ? 0 : DescriptorFlags.next)
         let word =
             UInt64(UInt32(truncatingIfNeeded: byteCount))
             | UInt64(UInt16(truncatingIfNeeded: chain &* chainLength)) &<< 32

@@ -213,7 +213,7 @@ struct RxDriverState {
             ring.pointee.write(
                 chain: chain, position: position,
                 address: buffers.address.advanced(by: buffer.offset),
-                byteCount: Int(buffer.byteCount))
+                byteCount: Int(buffer.byteCount), kind: DescriptorFlags.write)
             byteCount &+= Int(buffer.byteCount)
             position &+= 1
         }

@@ -2,11 +2,14 @@ import CleaveHost
 import CleaveRings
 import CleaveVirtioNet
 
-/// The driver side of a split virtqueue that receives: chains of a fixed length, chain c made of
+/// The driver side of a split virtqueue: chains of a fixed length, chain c made of
 /// the descriptors from c x chainLength on.
 ///
 /// A used entry is named by its chain's head; header slots come in the upper half of the id.
 struct SplitDriverRing: DriverRing {
+    static var keepsDescriptors: Bool { true }
+    static var namesLength: Bool { true }
+
     private let size: Int
     let chainLength: Int
     let addresses: VirtqueueAddresses
@@ -46,10 +49,12 @@ struct SplitDriverRing: DriverRing {
     }
 
     @inline(__always)
-    func write(chain: Int, position: Int, address: GuestAddress, byteCount: Int) {
+    func write(
+        chain: Int, position: Int, address: GuestAddress, byteCount: Int, kind: UInt16
+    ) {
         let index = chain &* chainLength &+ position
         let isLast = position &+ 1 == chainLength
-        let flags = DescriptorFlags.write | (isLast ? 0 : DescriptorFlags.next)
+        let flags = kind | (isLast ? 0 : DescriptorFlags.next)
         let next = isLast ? 0 : UInt64(truncatingIfNeeded: index &+ 1)
         let slot = descriptors + index &* SplitLayout.descriptorByteCount
         // Plain stores: the device reads them only after the index that covers them [V1].

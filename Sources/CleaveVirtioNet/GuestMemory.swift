@@ -45,6 +45,13 @@ public struct MemoryRegion: BitwiseCopyable, Sendable {
     }
 }
 
+/// Which guest memory belongs to, apart from where it is mapped: a token, the same as long as it is
+/// the same object. Tables come and go while a guest runs, as when memory is plugged in; queues
+/// made over two tables of one guest may share a header queue.
+public final class Guest: Sendable {
+    public init() {}
+}
+
 /// The memory table of one device, checked once and then immutable.
 ///
 /// Thread-safe: nothing changes after `init`. The mappings belong to the caller and must outlive
@@ -58,9 +65,15 @@ public final class GuestMemory: Sendable {
     /// Regions in the table.
     public let regionCount: Int
 
+    /// Whose memory it is.
+    public let guest: Guest
+
     /// Checks and copies a table.
+    /// - Parameter guest: whose memory it is; by default that of a guest with no other table.
     /// - Throws: `SetupError` naming the region that is empty, wraps or overlaps another.
-    public init(regions table: [MemoryRegion]) throws(SetupError) {
+    public init(
+        regions table: [MemoryRegion], guest: Guest = Guest()
+    ) throws(SetupError) {
         if table.isEmpty || table.count > Self.maximumRegionCount {
             throw SetupError(
                 "guest memory needs 1 to \(Self.maximumRegionCount) regions, got \(table.count)")
@@ -80,6 +93,7 @@ public final class GuestMemory: Sendable {
                 throw SetupError("memory regions \(other) and \(index) overlap")
             }
         }
+        self.guest = guest
         regionCount = table.count
         regions = .allocate(capacity: table.count)
         regions.initialize(from: table, count: table.count)

@@ -14,7 +14,8 @@ public final class HeaderQueue: @unchecked Sendable {
     // words with explicit ordering.
 
     public let layout: HeaderQueueLayout
-    /// The table that addresses were translated with: it identifies the device.
+    /// The table that addresses were translated with; kept, and its mappings with it, although RQs
+    /// of the same guest may have another by now.
     let memory: GuestMemory
     private let privateWords: PrivateWords
     let claimer: HeaderClaimer
@@ -23,12 +24,28 @@ public final class HeaderQueue: @unchecked Sendable {
     private let claimedEarlier: SharedWord64
     private let reportedEarlier: SharedWord64
 
-    /// Checks the geometry against `memory` and starts at head 0.
+    /// Checks the geometry against `memory` and starts at head 0, or where another queue over the
+    /// same slots stopped.
     ///
     /// The driver gives slots by moving `tail`; all of them at first, by storing `slotCount`.
-    /// - Parameter node: NUMA node of the device's own words; nil for any.
+    ///
+    /// **Resuming.** What the driver has said stays said: it notices nothing. Slots before the base
+    /// are the driver's, whether they were reported to it or not, and are claimed again only after
+    /// it gave them again. Slots that the driver has given from there on are free. With a base that
+    /// is not where the other queue stopped the two sides disagree: ahead of the tail, or more than
+    /// `slotCount` before it, breaks the queue at the first claim.
+    ///
+    /// **After a crash** nobody knows the base: the head word may lag behind what was claimed.
+    /// By the tail: resume at the tail, which leaves no slot free, and have the driver retire at
+    /// once each slot of which it holds no packet and that it has not retired. By the return ring:
+    /// have the driver zero the ring, start without a base, and have the driver post, from entry 0
+    /// on, each slot of which it holds no packet, and the others later.
+    /// - Parameters:
+    ///   - base: the `base` of a queue that was stopped; nil for slots that nobody has claimed, and
+    ///     a return ring of zeroes or of entries in lap 0.
+    ///   - node: NUMA node of the device's own words; nil for any.
     public init(
-        _ layout: HeaderQueueLayout, memory: GuestMemory, node: Int? = nil
+        _ layout: HeaderQueueLayout, memory: GuestMemory, base: UInt32? = nil, node: Int? = nil
     ) throws(SetupError) {
         let parts = try layout.map(in: memory)
         self.layout = layout
@@ -56,8 +73,29 @@ public final class HeaderQueue: @unchecked Sendable {
                 ReturnRing(
                     entries: $0, slotCount: layout.slotCount, memory: words.base + ownByteCount)
             } ?? .none(words.base))
-        claimer.publicHead.store(0)
+        let start = base ?? 0
+        if ring == nil {
+            claimer.head.store(UInt64(start))
+            origin.store(UInt64(start))
+        } else {
+            // A lap is 15 bits of a position, so the upper half of a position means nothing.
+            claimer.returns.taken.store(UInt64(start))
+        }
+        claimer.publicHead.store(start)
         claimer.publicStatus.store(0)
+    }
+
+    /// Where another queue over the same slots resumes. Read it while every RQ that is linked to
+    /// this queue is at a poll boundary, and claim no more: each claimed slot is reported by then.
+    ///
+    /// By the tail it is the head. By a return ring it is the number of the oldest entry whose slot
+    /// nobody claimed: entries in stock are read again, which the driver cannot have written over,
+    /// since it does not have their slots.
+    public var base: UInt32 {
+        let head = claimer.head.loadAcquire()  // [H2]
+        guard layout.slotReturn == .ring else { return UInt32(truncatingIfNeeded: head) }
+        let stocked = claimer.returns.ready.loadAcquire() &- head  // [H4]
+        return UInt32(truncatingIfNeeded: claimer.returns.taken.load() &- stocked)
     }
 
     /// Resets the queue: no slot is free, nothing is broken. The driver stopped retiring, and
@@ -93,10 +131,11 @@ public final class HeaderQueue: @unchecked Sendable {
     package func residence(_ name: String) -> PageResidence? { privateWords.residence(name) }
 
     /// A queue belongs to one guest: its slots are written on behalf of nobody else.
+    /// Tables may differ.
     func check(belongsTo guest: GuestMemory) throws(SetupError) {
-        guard guest === memory else {
+        guard guest.guest === memory.guest else {
             throw SetupError(
-                "the header queue belongs to another device: its memory table is not the RQ's")
+                "the header queue belongs to another guest: its memory is not the RQ's guest's")
         }
     }
 

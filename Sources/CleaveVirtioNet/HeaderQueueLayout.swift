@@ -16,6 +16,15 @@
 //
 // Entry number p (free-running) is there when its lap is p / slotCount, modulo 2^15, with bit 15
 // set: zeroes are an entry in no lap.
+//
+// A device that takes over resumes where the one before it stopped, at a base (`HeaderQueue.base`):
+//
+//   by the tail   the head: `tail - base` slots are free, the others are the driver's
+//   by the ring   the number of the oldest entry whose slot was not claimed. All from there on is
+//                 read as if for the first time; the driver goes on after its last entry
+//
+// The head word is no base. By the tail it may lag, as claimers store it out of order; by the ring
+// it counts entries that were read, and some of their slots may not have been claimed.
 
 import CleaveHost
 import CleaveRings

@@ -65,6 +65,8 @@ public struct PacketOffloads: BitwiseCopyable, Sendable, Equatable {
         self.hashReport = hashReport
     }
 
+    /// Nothing is known, nothing needed.
+    @inlinable public static var none: PacketOffloads { PacketOffloads() }
     @inlinable public var needsChecksum: Bool { flags & NetHeaderFlags.needsChecksum != 0 }
 }
 

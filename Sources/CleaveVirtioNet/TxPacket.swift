@@ -9,8 +9,8 @@ public struct TxPacket: BitwiseCopyable, Sendable {
     public var address: UInt64
     /// Bytes in the first segment, at least 1.
     public var byteCount: UInt32
-    var flags: UInt16 = 0
-    var cookie: UInt16 = 0
+    @usableFromInline var flags: UInt16 = 0
+    @usableFromInline var cookie: UInt16 = 0
     /// VIRTIO_NET_HDR_F_*: 1 NEEDS_CSUM, or 0.
     public var netFlags: UInt8 = 0
     /// VIRTIO_NET_HDR_GSO_*, with ECN; only kinds that were negotiated.
@@ -21,12 +21,12 @@ public struct TxPacket: BitwiseCopyable, Sendable {
     public var csumStart: UInt16 = 0
     /// Where the checksum lies, from `csumStart` on; its two bytes are inside the packet.
     public var csumOffset: UInt16 = 0
-    var hashValue32: UInt32 = 0
-    var hashReport: UInt16 = 0
+    @usableFromInline var hashValue32: UInt32 = 0
+    @usableFromInline var hashReport: UInt16 = 0
     /// Further segments.
     public var moreCount: UInt16 = 0
     /// The first of them; 0 if there is none. Valid until the packet is completed.
-    var more: UInt64 = 0
+    @usableFromInline var more: UInt64 = 0
 
     /// The largest packet, as large as a device may deliver.
     @inline(__always) static var maximumByteCount: Int { 65589 }
@@ -41,6 +41,19 @@ public struct TxPacket: BitwiseCopyable, Sendable {
         gsoSize = request.gsoSize
         csumStart = request.csumStart
         csumOffset = request.csumOffset
+    }
+
+    /// A packet of one segment from a source that is not a guest: whoever makes it has checked its
+    /// offloads, and keeps its bytes until it is completed.
+    @inlinable @inline(__always)
+    public init(_ pointer: UnsafeRawPointer, byteCount: Int, offloads: PacketOffloads = .none) {
+        address = UInt64(UInt(bitPattern: pointer))
+        self.byteCount = UInt32(truncatingIfNeeded: byteCount)
+        netFlags = offloads.flags
+        gsoType = offloads.gsoType
+        gsoSize = offloads.gsoSize
+        csumStart = offloads.csumStart
+        csumOffset = offloads.csumOffset
     }
 
     /// The first byte.

@@ -100,6 +100,10 @@ public final class TxQueue: @unchecked Sendable {
         return operations.complete(count)
     }
 
+    /// Asks the driver to kick when it posts packets, or not to: before and after a sleep of the
+    /// thread that calls `dequeue`. The next `dequeue` then sees what was posted before.
+    public func setKicks(enabled: Bool) { operations.setKicks(enabled) }
+
     /// Packets that are out.
     public var heldCount: Int { operations.heldCount() }
     /// Where a queue with no packet out is resumed.
@@ -116,6 +120,7 @@ private struct TxQueueOperations {
     let complete: (Int) -> QueueEvents
     let heldCount: () -> Int
     let base: () -> UInt16
+    let setKicks: (Bool) -> Void
 }
 
 /// The checked parts of a transmit queue, before its ring is chosen.
@@ -167,7 +172,8 @@ private struct TxQueueBuilder {
         func complete(_ count: Int) -> QueueEvents { TxBurst<Ring>.complete(count, state) }
         return TxQueueOperations(
             dequeue: dequeue, complete: complete,
-            heldCount: { state.pointee.heldCount }, base: { state.pointee.ring.base })
+            heldCount: { state.pointee.heldCount }, base: { state.pointee.ring.base },
+            setKicks: { state.pointee.ring.setKicks(enabled: $0) })
     }
 
     private static func allocate(

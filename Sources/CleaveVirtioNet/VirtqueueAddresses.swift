@@ -46,6 +46,9 @@ public struct VirtqueueAddresses: BitwiseCopyable, Sendable {
         format == .split ? 0 : PackedCursor.start.base
     }
 
+    /// Checks size, base, alignment and range of all areas, as a queue does that is made over it.
+    package func check(in memory: GuestMemory) throws(SetupError) { _ = try map(in: memory) }
+
     /// Host pointers of the three areas.
     struct Mapped {
         let descriptorArea: UnsafeMutableRawPointer

@@ -103,7 +103,7 @@ struct QueuePlanTests {
         }
     }
 
-    @Test("D14: a header queue of another device is refused")
+    @Test("D14: a header queue of another guest is refused")
     func otherDevice() throws {
         let spaces = try (0..<2).map { _ in try GuestSpace(byteCount: 1 << 18) }
         let queues = try spaces.map {
@@ -119,8 +119,8 @@ struct QueuePlanTests {
             memory: spaces[0].memory, method: .headerQueue(.usedElement), headerQueue: foreign)
         #expect(
             message { _ = try RxEngine(queues: [queue], plan: QueuePlan(unpinned: 1)) }
-                == "RQ 0: the header queue belongs to another device: "
-                + "its memory table is not the RQ's")
+                == "RQ 0: the header queue belongs to another guest: "
+                + "its memory is not the RQ's guest's")
     }
 
     @Test("What an engine cannot do with an RQ it says, and goes on")

@@ -9,6 +9,7 @@ enum DirectionRules {
         "CleaveTraffic": 4, "CleaveGuestDriver": 4, "CleaveVhostUser": 4, "CleaveProfiling": 4,
         "CleaveEngine": 5, "CleavePorts": 5,
         "CleaveBench": 6, "CleaveCAPI": 6, "CleaveSwitch": 6,
+        "CleaveProgramSupport": 6,
         "cleave-bench": 7, "cleave-vhost": 7,
     ]
 
@@ -103,6 +104,7 @@ enum DirectionRules {
         "Packet": ["Memory", "Packet"],
         "Profile": ["Memory", "Virtqueue", "Packet", "Profile"],
         "Transmit": ["Memory", "Virtqueue", "Packet", "Transmit"],
+        "Control": ["Memory", "Virtqueue", "Control"],
         "Receive": ["Memory", "Virtqueue", "HeaderQueue", "Packet", "Profile", "Receive"],
     ]
 
@@ -112,6 +114,7 @@ enum DirectionRules {
         "GuestMemory": "Memory",
         "QueueEvents": "Virtqueue", "QueueFault": "Virtqueue", "VirtioFeatures": "Virtqueue",
         "VirtqueueAddresses": "Virtqueue",
+        "ControlCommand": "Control", "ControlQueue": "Control",
         "HeaderQueue": "HeaderQueue", "HeaderQueueLayout": "HeaderQueue",
         "PacketOffloads": "Packet", "PacketRef": "Packet",
         "TxCounters": "Transmit", "TxPacket": "Transmit", "TxQueue": "Transmit",

@@ -15,7 +15,7 @@ struct HeaderClaimer: BitwiseCopyable {
     let publicHead: SharedWord32
     /// Guest word, written by the device: not 0 once the queue is broken.
     let publicStatus: SharedWord32
-    /// Host word: slots claimed since creation.
+    /// Host word: the next slot to claim, free-running; from the queue's base on.
     let head: SharedWord64
     /// Host word: not 0 once the tail was found where it cannot be.
     let brokenWord: SharedWord32

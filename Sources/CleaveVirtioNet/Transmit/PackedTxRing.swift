@@ -5,6 +5,7 @@ import CleaveRings
 struct PackedTxRing: TxRing {
     private let ring: UnsafeMutableRawPointer
     private let driverArea: UnsafeMutableRawPointer
+    private let deviceArea: UnsafeMutableRawPointer
     private let size: Int
     private let allowsIndirect: Bool
     private var calls: CallRule
@@ -35,6 +36,7 @@ struct PackedTxRing: TxRing {
         let areas = try addresses.map(in: memory)
         ring = areas.descriptorArea
         driverArea = areas.driverArea
+        deviceArea = areas.deviceArea
         size = addresses.size
         allowsIndirect = features.contains(.indirectDescriptors)
         calls = CallRule(features)
@@ -176,6 +178,10 @@ struct PackedTxRing: TxRing {
         // [V5 release -> the driver's acquire of the first used descriptor: the others]
         // Sequential: `wantsCall` cannot read the driver's event before that [V3].
         SharedWord64(place(first.place) + PackedLayout.restOffset).storeSequential(first.rest)
+    }
+
+    func setKicks(enabled wanted: Bool) {
+        PackedEvent.setKicks(enabled: wanted, deviceArea: deviceArea, ring: ring, at: cursor)
     }
 
     @inline(__always)

@@ -157,6 +157,11 @@ struct SplitTxRing: TxRing {
         SharedWord16(usedRing + SplitLayout.indexOffset).storeSequential(nextUsed)
     }
 
+    func setKicks(enabled wanted: Bool) {
+        SplitEvent.setKicks(
+            enabled: wanted, usedRing: usedRing, availRing: availRing, at: availIndex, size: size)
+    }
+
     @inline(__always)
     func wantsCall() -> Bool {
         SplitEvent.isWanted(

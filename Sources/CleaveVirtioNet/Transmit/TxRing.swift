@@ -40,6 +40,9 @@ protocol TxRing: BitwiseCopyable {
     /// Makes what was used visible at once.
     mutating func publish()
 
+    /// Asks the driver to kick when it posts packets, or not to.
+    func setKicks(enabled wanted: Bool)
+
     /// Whether the driver asked to be called for what the last `publish` made visible.
     func wantsCall() -> Bool
 }

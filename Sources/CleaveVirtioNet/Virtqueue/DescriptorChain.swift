@@ -13,6 +13,8 @@ struct WalkedChain: BitwiseCopyable {
     var firstDescriptorByteCount = 0
     /// Empty descriptors of a buffer that is not empty altogether.
     var emptyCount = 0
+    /// Bytes before the first descriptor that the device may write; of commands only.
+    var readableByteCount = 0
     /// The last descriptor in the ring itself.
     var last: Descriptor
 
@@ -25,9 +27,13 @@ enum BufferAccess: BitwiseCopyable {
     case writable
     /// Transmit queues: the device reads.
     case readable
+    /// Control queues: the device reads a command, then writes the answer after it.
+    case command
 
-    /// WRITE, as it must be in every descriptor.
+    /// WRITE, as it must be in every descriptor; of a command, in those before the answer.
     @inline(__always) var flag: UInt16 { self == .writable ? DescriptorFlags.write : 0 }
+    /// WRITE, if it counts in an indirect table of a packed ring.
+    @inline(__always) var tableFlag: UInt16 { self == .readable ? 0 : DescriptorFlags.write }
 }
 
 /// A bounded walk over one chain: NEXT links in a ring, and one level of INDIRECT.
@@ -37,7 +43,7 @@ enum BufferAccess: BitwiseCopyable {
 struct DescriptorChain<Links: DescriptorLinks> {
     private var links: Links
     private let allowsIndirect: Bool
-    private let access: BufferAccess
+    private var access: BufferAccess
     private var regions: RegionCache
     /// Descriptors visited, those of an indirect table included.
     private var visited = 0
@@ -46,6 +52,7 @@ struct DescriptorChain<Links: DescriptorLinks> {
     private var byteCount = 0
     private var firstDescriptorByteCount = 0
     private var emptyCount = 0
+    private var readableByteCount = 0
     private var fault = QueueFault.none
 
     private init(
@@ -83,6 +90,8 @@ struct DescriptorChain<Links: DescriptorLinks> {
         walked.fault = chain.fault
         walked.segmentCount = list.count
         walked.visited = chain.visited
+        walked.readableByteCount =
+            chain.access == .command ? chain.byteCount : chain.readableByteCount
         walked.firstDescriptorByteCount = chain.firstDescriptorByteCount
         if walked.fetch.isBuffer && walked.fetch.byteCount > 0 {
             walked.emptyCount = chain.emptyCount
@@ -172,7 +181,9 @@ struct DescriptorChain<Links: DescriptorLinks> {
     private mutating func append(
         _ descriptor: Descriptor, _ need: Int, _ segments: inout SegmentList
     ) -> BufferFetch {
-        if descriptor.flags & DescriptorFlags.write != access.flag { return broken(.direction) }
+        if descriptor.flags & DescriptorFlags.write != access.flag && !turns() {
+            return broken(.direction)
+        }
         var left = descriptor.byteCount
         if UInt64.max &- descriptor.address < UInt64(left) { return broken(.range) }
         var address = descriptor.address
@@ -192,6 +203,15 @@ struct DescriptorChain<Links: DescriptorLinks> {
             left &-= piece.byteCount
         }
         return BufferFetch(byteCount: byteCount)
+    }
+
+    /// Whether a command ends here and its answer begins.
+    @inline(never)
+    private mutating func turns() -> Bool {
+        if access != .command { return false }
+        access = .writable
+        readableByteCount = byteCount
+        return true
     }
 
     private mutating func broken(_ reason: QueueFault) -> BufferFetch {

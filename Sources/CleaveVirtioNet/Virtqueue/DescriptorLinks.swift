@@ -83,7 +83,7 @@ struct PackedLinks: DescriptorLinks {
     static func tableEntry(
         _ address: UInt64, _ rest: UInt64, _ access: BufferAccess
     ) -> Descriptor {
-        Descriptor(address: address, packedRest: rest & ~(UInt64(~access.flag) &<< 48))
+        Descriptor(address: address, packedRest: rest & ~(UInt64(~access.tableFlag) &<< 48))
     }
 
     static func entry(after descriptor: Descriptor, _ index: Int, of entries: Int) -> Int? {

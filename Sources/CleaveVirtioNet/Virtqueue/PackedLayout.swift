@@ -115,4 +115,15 @@ public enum PackedEvent {
         // [V3] Before this side checks again for what the other has handed over.
         SharedWord16(area + flagsOffset).storeSequential(flags)
     }
+
+    /// Asks the driver to kick when it makes descriptors available, or not to. What it made
+    /// available before is seen by the next read of the descriptor at `cursor`.
+    static func setKicks(
+        enabled wanted: Bool, deviceArea: UnsafeMutableRawPointer, ring: UnsafeMutableRawPointer,
+        at cursor: PackedCursor
+    ) {
+        request(deviceArea, flags: wanted ? enable : disable, at: cursor)
+        let place = cursor.offset &* PackedLayout.descriptorByteCount
+        _ = SharedWord64(ring + place + PackedLayout.restOffset).loadSequential()  // [V3]
+    }
 }

@@ -331,12 +331,7 @@ struct PackedVirtqueue: Virtqueue {
     }
 
     func setKicks(enabled wanted: Bool) {
-        let flags = wanted ? PackedEvent.enable : PackedEvent.disable
-        PackedEvent.request(deviceArea, flags: flags, at: cursor)
-        let rest =
-            ring + cursor.offset &* PackedLayout.descriptorByteCount
-            + PackedLayout.restOffset
-        _ = SharedWord64(rest).loadSequential()  // [V3]
+        PackedEvent.setKicks(enabled: wanted, deviceArea: deviceArea, ring: ring, at: cursor)
     }
 
     @inline(__always)

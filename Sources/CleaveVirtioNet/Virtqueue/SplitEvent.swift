@@ -19,6 +19,19 @@ public enum SplitEvent {
         return !rule.trustsEventIndex || isCrossed(event, upTo: to, count: count)
     }
 
+    /// Asks the driver to kick once it has made entry number `index` available, or not to kick.
+    /// What it made available before is seen by the next read of `avail.idx`.
+    static func setKicks(
+        enabled wanted: Bool, usedRing: UnsafeMutableRawPointer,
+        availRing: UnsafeMutableRawPointer, at index: UInt16, size: Int
+    ) {
+        let flags = SharedWord16(usedRing + SplitLayout.flagsOffset)
+        if !wanted { return flags.store(usedNoNotify) }
+        SharedWord16(usedRing + SplitLayout.availEventOffset(size: size)).store(index)
+        flags.storeSequential(0)  // [V3]
+        _ = SharedWord16(availRing + SplitLayout.indexOffset).loadSequential()  // [V3]
+    }
+
     /// Whether entry number `event` is one of the last `count` below number `to`, modulo 2^16
     /// (virtio 1.4, "Used Buffer Notification Suppression"; a driver's rule for kicks is the same).
     @inlinable

@@ -260,12 +260,8 @@ struct SplitVirtqueue: Virtqueue {
     }
 
     func setKicks(enabled wanted: Bool) {
-        let flags = SharedWord16(usedRing + SplitLayout.flagsOffset)
-        if !wanted { return flags.store(usedNoNotify) }
-        let offset = SplitLayout.availEventOffset(size: size)
-        SharedWord16(usedRing + offset).store(availIndex)
-        flags.storeSequential(0)  // [V3]
-        _ = SharedWord16(availRing + SplitLayout.indexOffset).loadSequential()  // [V3]
+        SplitEvent.setKicks(
+            enabled: wanted, usedRing: usedRing, availRing: availRing, at: availIndex, size: size)
     }
 
     // MARK: Observation (control path)

@@ -149,7 +149,7 @@ struct HostileHeaderQueueTests {
         }
         #expect(
             refusal?.description
-                == "the header queue belongs to another device: its memory table is not the RQ's")
+                == "the header queue belongs to another guest: its memory is not the RQ's guest's")
     }
 
     @Test(

@@ -1,0 +1,169 @@
+// control path
+//
+// The control queue of a device: a driver's commands come out as bytes in host memory, and its
+// answer goes back. Commands are rare, so arrays and closures are fine here.
+
+import CleaveHost
+import CleaveRings
+
+/// Everything a control queue is made from.
+public struct ControlQueueConfiguration: Sendable {
+    public var virtqueue: VirtqueueAddresses
+    /// As negotiated: those of the ring.
+    public var features: VirtioFeatures
+    public var memory: GuestMemory
+    /// Calls the driver, as for `TxQueueConfiguration`; -1: the owner is only told.
+    public var callDescriptor: Int32
+
+    public init(
+        virtqueue: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
+        callDescriptor: Int32 = -1
+    ) {
+        self.virtqueue = virtqueue
+        self.features = features
+        self.memory = memory
+        self.callDescriptor = callDescriptor
+    }
+}
+
+/// The first byte of an answer.
+public enum ControlAnswer {
+    /// VIRTIO_NET_OK.
+    public static let ok: UInt8 = 0
+    /// VIRTIO_NET_ERR.
+    public static let error: UInt8 = 1
+}
+
+/// What a control queue has done since it was made.
+public struct ControlCounters: Sendable, Equatable {
+    /// Commands that the handler answered.
+    public var commands: UInt64 = 0
+    /// Of those, commands it answered with an error.
+    public var refused: UInt64 = 0
+    /// Chains without class and command; answered with an error.
+    public var runts: UInt64 = 0
+    /// Commands longer than `ControlQueue.maximumByteCount`; answered with an error.
+    public var tooLong: UInt64 = 0
+    /// Chains with no byte for an answer; not carried out.
+    public var unanswerable: UInt64 = 0
+    /// Chains in more pieces than `ControlQueue.maximumSegments`; neither carried out nor answered.
+    public var tooManySegments: UInt64 = 0
+}
+
+/// One control queue. One thread at a time.
+public final class ControlQueue: @unchecked Sendable {
+    // SAFETY: documented to be used from one thread at a time.
+
+    /// Longest command, class and command included: a MAC table of 10,000 addresses fits.
+    public static let maximumByteCount = 1 << 16
+    /// Most pieces of a chain.
+    public static let maximumSegments = 512
+
+    public let configuration: ControlQueueConfiguration
+    public private(set) var counters = ControlCounters()
+    private var ring: any ControlRing
+    private let call: NotificationDescriptor?
+    private let segments: UnsafeMutablePointer<Segment>
+
+    /// Checks a configuration and makes the queue, which asks to be kicked.
+    public init(_ configuration: ControlQueueConfiguration) throws(SetupError) {
+        self.configuration = configuration
+        call = try .given(configuration.callDescriptor, for: .call)
+        ring =
+            switch configuration.virtqueue.format {
+            case .split:
+                try SplitControlRing(
+                    configuration.virtqueue, features: configuration.features,
+                    memory: configuration.memory)
+            case .packed:
+                try PackedControlRing(
+                    configuration.virtqueue, features: configuration.features,
+                    memory: configuration.memory)
+            }
+        segments = .allocate(capacity: Self.maximumSegments)
+        ring.setKicks(enabled: true)
+    }
+
+    deinit { segments.deallocate() }
+
+    /// Takes the commands that the driver has posted, at most as many as the ring holds, and
+    /// answers each before it takes the next.
+    /// - Parameter handler: carries out a command and gives the answer's first byte
+    ///   (`ControlAnswer`). The data are a copy that the driver cannot change.
+    /// - Returns: chains given back, and events for the owner.
+    public func poll(
+        _ handler: (_ class: UInt8, _ command: UInt8, _ data: [UInt8]) -> UInt8
+    ) -> (count: Int, events: QueueEvents) {
+        var count = 0
+        var wantsCall = false
+        while count < configuration.virtqueue.size, ring.fault == .none {
+            var list = SegmentList(base: segments, capacity: Self.maximumSegments)
+            guard let chain = ring.pop(&list) else { break }
+            let written = serve(chain, list, handler)
+            wantsCall = ring.use(chain, byteCount: written) || wantsCall
+            count += 1
+        }
+        return (count, wantsCall ? callDriver() : [])
+    }
+
+    /// - Returns: bytes written: 1, or 0 if there was no place for an answer.
+    private func serve(
+        _ chain: ControlChain, _ list: SegmentList,
+        _ handler: (UInt8, UInt8, [UInt8]) -> UInt8
+    ) -> Int {
+        if chain.isScattered {
+            counters.tooManySegments += 1
+            return 0
+        }
+        var readable: [UInt8] = []
+        var index = 0
+        var left = chain.readableByteCount
+        let isTooLong = left > Self.maximumByteCount
+        while left > 0 {
+            let segment = list.base[index]
+            if !isTooLong {
+                readable += UnsafeRawBufferPointer(
+                    start: segment.pointer, count: Int(segment.byteCount))
+            }
+            left -= Int(segment.byteCount)
+            index += 1
+        }
+        // Segments are never empty: the first writable byte, if there is one, begins here.
+        guard chain.hasAnswer else {
+            counters.unanswerable += 1
+            return 0
+        }
+        let answer = carryOut(readable, isTooLong, handler)
+        list.base[index].pointer.storeBytes(of: answer, as: UInt8.self)
+        return 1
+    }
+
+    private func carryOut(
+        _ bytes: [UInt8], _ isTooLong: Bool, _ handler: (UInt8, UInt8, [UInt8]) -> UInt8
+    ) -> UInt8 {
+        if isTooLong {
+            counters.tooLong += 1
+            return ControlAnswer.error
+        }
+        if bytes.count < 2 {
+            counters.runts += 1
+            return ControlAnswer.error
+        }
+        let answer = handler(bytes[0], bytes[1], Array(bytes.dropFirst(2)))
+        counters.commands += 1
+        counters.refused += answer == ControlAnswer.ok ? 0 : 1
+        return answer
+    }
+
+    private func callDriver() -> QueueEvents {
+        guard let call else { return .call }
+        return call.sender.send() ? [] : .callLost
+    }
+
+    /// Asks the driver to kick when it posts commands, or not to.
+    public func setKicks(enabled: Bool) { ring.setKicks(enabled: enabled) }
+    /// Where the queue is resumed.
+    public var base: UInt16 { ring.base }
+    /// Why the driver's virtqueue is broken, or `.none`.
+    public var fault: QueueFault { ring.fault }
+}
