@@ -63,7 +63,7 @@ let package = Package(
             name: "CleaveProfiling",
             dependencies: ["CleaveRings", "CleaveHost", "CleaveVirtioNet"],
             swiftSettings: settings),
-        // Floor 5: RQs on threads.
+        // RQs on threads.
         .target(
             name: "CleaveEngine",
             dependencies: ["CCleaveHost", "CleaveRings", "CleaveHost", "CleaveVirtioNet"],
@@ -85,11 +85,19 @@ let package = Package(
                 "CCleave", "CleaveEngine", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
             ],
             swiftSettings: settings),
+        // What programs share: streams, tables, settings, YAML.
+        .target(
+            name: "CleaveProgramSupport",
+            dependencies: [
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Yams", package: "Yams"),
+            ], swiftSettings: settings),
         // Floor 7: programs. Arguments and printing.
         .executableTarget(
             name: "cleave-bench",
             dependencies: [
-                "CleaveBench", "CleaveEngine", "CleaveTraffic", "CleaveGuestDriver",
+                "CleaveProgramSupport", "CleaveBench", "CleaveEngine", "CleaveTraffic",
+                "CleaveGuestDriver",
                 "CleaveProfiling", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),
@@ -192,8 +200,8 @@ let package = Package(
         .testTarget(
             name: "BenchProgramTests",
             dependencies: [
-                "cleave-bench", "CleaveBench", "CleaveEngine", "CleaveTraffic", "CleaveProfiling",
-                "CleaveVirtioNet", "CleaveHost",
+                "cleave-bench", "CleaveProgramSupport", "CleaveBench", "CleaveEngine",
+                "CleaveTraffic", "CleaveProfiling", "CleaveVirtioNet", "CleaveHost",
             ], exclude: ["README.md"],
             swiftSettings: settings),
     ]

@@ -4,6 +4,7 @@
 //   2   the command line, a configuration or an input file is wrong
 
 import ArgumentParser
+import CleaveProgramSupport
 import Glibc
 
 @main
@@ -35,7 +36,6 @@ struct BenchProgram: ParsableCommand {
         ],
         defaultSubcommand: RunCommand.self)
 
-    /// Replaces ArgumentParser's own: its usage errors are several lines long and exit with 64.
     static func main() {
         // A reader that goes away (`| head`) shows as a failed write instead of a signal.
         signal(SIGPIPE, SIG_IGN)
@@ -44,35 +44,6 @@ struct BenchProgram: ParsableCommand {
 
     /// Runs a command line, says what went wrong, and gives the exit code.
     static func run(_ arguments: [String]) -> Int32 {
-        do {
-            var command = try parseAsRoot(arguments)
-            try command.run()
-            return 0
-        } catch let failure as Failure {
-            if failure != .outputClosed { complain(failure.description) }
-            return failure.exitCode
-        } catch {
-            return finish(error)
-        }
-    }
-
-    /// What ArgumentParser throws: requests for help, which are no errors, and wrong usage.
-    private static func finish(_ error: any Error) -> Int32 {
-        guard exitCode(for: error) != .success else {
-            do { try Stream.output.write(fullMessage(for: error) + "\n") } catch {
-                return error.exitCode
-            }
-            return 0
-        }
-        let message = message(for: error).split(whereSeparator: \.isNewline)
-            .joined(separator: " ")
-        complain("\(message) (see 'cleave-bench --help')")
-        return 2
-    }
-
-    private static func complain(_ message: String) {
-        let style = Style(stream: .error, isAllowed: true)
-        // Nothing is left to do if standard error is closed too.
-        try? Stream.error.write("cleave-bench: \(style.red(message))\n")
+        ProgramRun.run(BenchProgram.self, "cleave-bench", arguments)
     }
 }

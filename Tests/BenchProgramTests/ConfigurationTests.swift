@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 import CleaveTraffic
 import Foundation
 import Testing
@@ -153,7 +154,7 @@ struct ConfigurationTests {
     func files() throws {
         let scratch = try Scratch()
         let large = try scratch.file(
-            "large.yaml", [UInt8](repeating: 0x23, count: ConfigurationReader.maximumByteCount + 1))
+            "large.yaml", [UInt8](repeating: 0x23, count: YAMLFile.maximumByteCount + 1))
         for (path, expected) in [
             ("\(scratch.path)/none.yaml", "cannot open: No such file or directory"),
             (scratch.path, "not a regular file"), (large, "too large for a configuration"),

@@ -1,3 +1,4 @@
+import CleaveProgramSupport
 import Foundation
 import FoundationXML
 import Testing

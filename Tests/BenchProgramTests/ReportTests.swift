@@ -1,4 +1,5 @@
 import CleaveHost
+import CleaveProgramSupport
 import Foundation
 import Testing
 

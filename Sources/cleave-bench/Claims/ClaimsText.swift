@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// Claims as a table for people: each with its verdict, under it the figures.
 struct ClaimsText {

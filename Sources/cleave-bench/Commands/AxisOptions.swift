@@ -1,4 +1,5 @@
 import ArgumentParser
+import CleaveProgramSupport
 
 /// The axes of a case as flags. Given beside a configuration they replace its values in every
 /// case; alone they make the cases.

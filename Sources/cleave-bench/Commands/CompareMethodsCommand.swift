@@ -1,5 +1,6 @@
 import ArgumentParser
 import CleaveBench
+import CleaveProgramSupport
 
 /// Measures all methods on the same traffic and sets them side by side.
 struct CompareMethodsCommand: ParsableCommand {

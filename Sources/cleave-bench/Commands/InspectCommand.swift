@@ -1,4 +1,5 @@
 import ArgumentParser
+import CleaveProgramSupport
 import CleaveTraffic
 import CleaveVirtioNet
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CleaveBench
+import CleaveProgramSupport
 
 /// Says what `run` would run.
 struct ListCommand: ParsableCommand {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CleaveBench
 import CleaveHost
+import CleaveProgramSupport
 
 /// Says what the machine is and what makes figures taken on it less certain.
 struct MachineCommand: ParsableCommand {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CleaveProgramSupport
 
 /// How often, with how many packets, and where: the options of every command that measures.
 struct MeasureOptions: ParsableArguments {

@@ -1,5 +1,6 @@
 import CleaveBench
 import CleaveHost
+import CleaveProgramSupport
 
 /// From a plan to its report.
 enum Measuring {

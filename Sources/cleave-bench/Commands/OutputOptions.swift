@@ -1,5 +1,6 @@
 import ArgumentParser
 import CleaveBench
+import CleaveProgramSupport
 
 /// Where a report goes, and how much of it people see.
 struct OutputOptions: ParsableArguments {

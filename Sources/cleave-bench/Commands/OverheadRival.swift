@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 import Foundation
 
 /// This program and another one with the same plan, as processes that alternate.

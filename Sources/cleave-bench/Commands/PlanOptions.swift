@@ -1,4 +1,5 @@
 import ArgumentParser
+import CleaveProgramSupport
 
 /// What to run: a configuration, settings of the whole benchmark, and axes of its cases.
 struct PlanOptions: ParsableArguments {

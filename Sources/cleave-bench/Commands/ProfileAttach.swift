@@ -1,6 +1,7 @@
 import CleaveBench
 import CleaveHost
 import CleaveProfiling
+import CleaveProgramSupport
 import CleaveVirtioNet
 import Glibc
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import CleaveBench
 import CleaveHost
 import CleaveProfiling
+import CleaveProgramSupport
 import CleaveVirtioNet
 
 /// Shows where the cycles of a packet go.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CleaveBench
 import CleaveProfiling
+import CleaveProgramSupport
 
 /// Compares two profiles.
 struct ProfileDiffCommand: ParsableCommand {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CleaveBench
 import CleaveProfiling
+import CleaveProgramSupport
 
 /// Where pictures and traces of a profile go.
 struct ProfileOutputOptions: ParsableArguments {

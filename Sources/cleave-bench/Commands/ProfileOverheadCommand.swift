@@ -2,6 +2,7 @@ import ArgumentParser
 import CleaveBench
 import CleaveHost
 import CleaveProfiling
+import CleaveProgramSupport
 import CleaveVirtioNet
 
 /// Measures what profiling costs, switched on and switched off.

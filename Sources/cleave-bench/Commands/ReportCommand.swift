@@ -1,4 +1,5 @@
 import ArgumentParser
+import CleaveProgramSupport
 import Foundation
 
 /// Joins files of results into one page.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CleaveBench
 import CleaveHost
+import CleaveProgramSupport
 
 /// Runs a plan and prints its report.
 struct RunCommand: ParsableCommand {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CleaveBench
 import CleaveHost
+import CleaveProgramSupport
 import CleaveVirtioNet
 
 /// Measures what sharing a header queue costs and saves, and what a stalled RQ does to the others.

@@ -1,5 +1,6 @@
 import CleaveBench
 import CleaveHost
+import CleaveProgramSupport
 
 /// A setting of the whole benchmark. The raw value is both the flag and the key.
 enum Setting: String, CaseIterable {

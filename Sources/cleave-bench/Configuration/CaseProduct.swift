@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// Values for some axes; every combination of them is a case.
 struct CaseProduct {

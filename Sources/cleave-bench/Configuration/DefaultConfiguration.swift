@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 import CleaveVirtioNet
 import Glibc
 

@@ -1,3 +1,4 @@
+import CleaveProgramSupport
 import CleaveTraffic
 import Glibc
 

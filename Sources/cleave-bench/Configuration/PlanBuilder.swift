@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 import CleaveVirtioNet
 
 /// What the command line asks of a plan, beside the configuration it starts from.

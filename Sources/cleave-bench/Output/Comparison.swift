@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 import CleaveVirtioNet
 
 /// Cases arranged for comparing methods: a group for each traffic, in it a column for each method

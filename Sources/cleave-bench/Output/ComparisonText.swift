@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// A comparison as one table for people: a block of figures for each traffic, a column for each
 /// method.

@@ -1,5 +1,6 @@
 import CleaveBench
 import CleaveHost
+import CleaveProgramSupport
 
 /// Machine facts and warnings as lines.
 enum MachineText {

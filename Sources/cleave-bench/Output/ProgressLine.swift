@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// One line on standard error that rewrites itself; silent unless that is a terminal.
 struct ProgressLine {

@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// What a table has no room for, in lines: reasons, failures, notes.
 struct Remarks {

@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// A report for spreadsheets: a heading and one row per case (RFC 4180, lines end with LF).
 enum ReportCSV {

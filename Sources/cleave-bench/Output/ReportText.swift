@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// A report as a table for people: machine above, legend below.
 struct ReportText {

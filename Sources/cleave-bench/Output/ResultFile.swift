@@ -1,3 +1,4 @@
+import CleaveProgramSupport
 import Glibc
 
 /// A file for results that is opened before anything is measured, so that a path that cannot be

@@ -1,3 +1,5 @@
+import CleaveProgramSupport
+
 /// The files of one command: opened before anything is measured, filled when all is done.
 struct ResultFiles {
     private let files: [(file: ResultFile, flag: String)]

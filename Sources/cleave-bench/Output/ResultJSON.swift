@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 import Foundation
 
 /// Results as JSON, both ways. Foundation reads it. Its own writer keeps no order of keys and

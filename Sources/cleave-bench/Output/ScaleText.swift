@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// What `scale` found as tables for people.
 struct ScaleText {

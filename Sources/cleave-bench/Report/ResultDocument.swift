@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 import Foundation
 
 /// A file of results, read by the type of its schema.

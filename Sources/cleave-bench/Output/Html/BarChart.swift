@@ -1,3 +1,5 @@
+import CleaveProgramSupport
+
 /// Small panels of horizontal bars, each with a scale of its own, every bar with its name and its
 /// figure: nothing has to be looked up in a legend or read off an axis.
 struct BarChart {

@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// What profiling costs one case.
 struct OverheadFigures {

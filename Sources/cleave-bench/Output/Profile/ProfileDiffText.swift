@@ -1,4 +1,5 @@
 import CleaveProfiling
+import CleaveProgramSupport
 
 /// Two profiles of one case side by side.
 struct ProfileDiffText {

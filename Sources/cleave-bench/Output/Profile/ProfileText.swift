@@ -1,6 +1,7 @@
 import CleaveBench
 import CleaveHost
 import CleaveProfiling
+import CleaveProgramSupport
 import CleaveVirtioNet
 
 /// Stage tables for people, and what belongs beside them.

@@ -1,5 +1,5 @@
 /// Why the program ends without having done its work: one line, and its exit code.
-enum Failure: Error, Equatable, CustomStringConvertible {
+package enum Failure: Error, Equatable, CustomStringConvertible {
     /// The command line, a configuration or an input file is wrong: exit code 2.
     case usage(String)
     /// Something went wrong while running: exit code 1.
@@ -7,7 +7,7 @@ enum Failure: Error, Equatable, CustomStringConvertible {
     /// The reader of standard output has gone: nothing to say, and nobody to say it to.
     case outputClosed
 
-    var exitCode: Int32 {
+    package var exitCode: Int32 {
         switch self {
         case .usage: 2
         case .run: 1
@@ -16,7 +16,7 @@ enum Failure: Error, Equatable, CustomStringConvertible {
     }
 
     /// What is wrong and where, in one line without the program's name.
-    var description: String {
+    package var description: String {
         switch self {
         case .usage(let message), .run(let message):
             message.split(whereSeparator: \.isNewline).joined(separator: " ")

@@ -1,18 +1,23 @@
 import Glibc
 
 /// An open file descriptor that text is written to in full.
-struct Stream {
-    let descriptor: Int32
+package struct Stream {
+    package let descriptor: Int32
     /// What the descriptor is called in errors.
-    let name: String
+    package let name: String
 
-    static let output = Stream(descriptor: STDOUT_FILENO, name: "standard output")
-    static let error = Stream(descriptor: STDERR_FILENO, name: "standard error")
+    package init(descriptor: Int32, name: String) {
+        self.descriptor = descriptor
+        self.name = name
+    }
 
-    var isTerminal: Bool { isatty(descriptor) == 1 }
+    package static let output = Stream(descriptor: STDOUT_FILENO, name: "standard output")
+    package static let error = Stream(descriptor: STDERR_FILENO, name: "standard error")
+
+    package var isTerminal: Bool { isatty(descriptor) == 1 }
 
     /// Columns of the terminal; nil if it is none or does not tell.
-    var columnCount: Int? {
+    package var columnCount: Int? {
         var size = winsize()
         guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return nil }
         return Int(size.ws_col)
@@ -20,7 +25,7 @@ struct Stream {
 
     /// Writes all of `text`.
     /// - Throws: `outputClosed` if the reader has gone, otherwise the system's words.
-    func write(_ text: String) throws(Failure) {
+    package func write(_ text: String) throws(Failure) {
         var text = text
         let code = text.withUTF8 { bytes -> Int32 in
             var written = 0
@@ -41,4 +46,4 @@ struct Stream {
 }
 
 /// The system's words for an `errno`, such as "Permission denied".
-func systemWords(_ code: Int32) -> String { String(cString: strerror(code)) }
+package func systemWords(_ code: Int32) -> String { String(cString: strerror(code)) }

@@ -1,14 +1,14 @@
 /// Columns of text, aligned, under a heading of a name and a unit.
-struct TextTable {
-    enum Alignment { case left, right }
+package struct TextTable {
+    package enum Alignment { case left, right }
 
-    struct Column {
-        var name: String
+    package struct Column {
+        package var name: String
         /// Second line of the heading.
-        var unit: String
-        var alignment: Alignment
+        package var unit: String
+        package var alignment: Alignment
 
-        init(_ name: String, _ unit: String = "", alignment: Alignment = .right) {
+        package init(_ name: String, _ unit: String = "", alignment: Alignment = .right) {
             self.name = name
             self.unit = unit
             self.alignment = alignment
@@ -18,18 +18,18 @@ struct TextTable {
     private let columns: [Column]
     private var rows: [(cells: [String], isBad: Bool)] = []
 
-    init(columns: [Column]) { self.columns = columns }
+    package init(columns: [Column]) { self.columns = columns }
 
     /// - Parameters:
     ///   - cells: one for each column.
     ///   - isBad: the row is to catch the eye.
-    mutating func append(_ cells: [String], isBad: Bool = false) {
+    package mutating func append(_ cells: [String], isBad: Bool = false) {
         precondition(cells.count == columns.count, "a cell for each column")
         rows.append((cells, isBad))
     }
 
     /// The table, two blanks between columns, no blanks at the end of a line.
-    func text(style: Style) -> String {
+    package func text(style: Style) -> String {
         let widths = columns.indices.map { index in
             ([columns[index].name, columns[index].unit] + rows.map { $0.cells[index] })
                 .map(\.count).max() ?? 0
@@ -50,7 +50,7 @@ struct TextTable {
     }
 
     /// `text` filled with blanks to `width` characters; longer text stays as it is.
-    static func pad(_ text: String, to width: Int, _ alignment: Alignment) -> String {
+    package static func pad(_ text: String, to width: Int, _ alignment: Alignment) -> String {
         let blanks = String(repeating: " ", count: max(0, width - text.count))
         return alignment == .left ? text + blanks : blanks + text
     }
