@@ -63,6 +63,11 @@ let package = Package(
             name: "CleaveProfiling",
             dependencies: ["CleaveRings", "CleaveHost", "CleaveVirtioNet"],
             swiftSettings: settings),
+        // Both ends of a vhost-user connection: no port, no switch, no thread.
+        .target(
+            name: "CleaveVhostUser",
+            dependencies: ["CCleaveHost", "CleaveRings", "CleaveHost", "CleaveVirtioNet"],
+            swiftSettings: settings),
         // RQs on threads.
         .target(
             name: "CleaveEngine",
@@ -157,6 +162,13 @@ let package = Package(
             name: "TrafficTests",
             dependencies: ["CleaveTraffic", "CleaveVirtioNet", "CleaveHost", "CleaveTestSupport"],
             exclude: ["README.md"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "VhostUserTests",
+            dependencies: [
+                "CleaveVhostUser", "CleaveGuestDriver", "CleaveVirtioNet", "CleaveRings",
+                "CleaveHost", "CCleaveHost", "CleaveTestSupport", "CCleaveTestSupport",
+            ], exclude: ["README.md"],
             swiftSettings: settings),
         .testTarget(
             name: "ProfilingTests",

@@ -7,7 +7,9 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -16,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -253,6 +256,29 @@ int cleave_stop_signal_catch(unsigned grace_milliseconds) {
 
 int cleave_stop_signal(void) { return __atomic_load_n(&stop_signal, __ATOMIC_RELAXED); }
 
+static int report_signals;
+
+static void remember_report(int signal_number) {
+    (void)signal_number;
+    __atomic_store_n(&report_signals, 1, __ATOMIC_RELAXED);
+}
+
+int cleave_report_signal_catch(void) {
+    struct sigaction action = {.sa_handler = remember_report};
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGUSR1, &action, NULL) != 0) {
+        return -errno;
+    }
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGUSR1);
+    return -pthread_sigmask(SIG_UNBLOCK, &wanted, NULL);
+}
+
+int cleave_report_signal_take(void) {
+    return __atomic_exchange_n(&report_signals, 0, __ATOMIC_RELAXED);
+}
+
 int cleave_cpu_brand(char *text, size_t byte_count) {
     if (byte_count < 49) {
         return 0;
@@ -441,4 +467,121 @@ int cleave_notification_drain(int fd, int kind) {
         }
     }
     return any;
+}
+
+static int unix_address(const char *path, struct sockaddr_un *address) {
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof address->sun_path) {
+        return -ENAMETOOLONG;
+    }
+    strcpy(address->sun_path, path);
+    return 0;
+}
+
+int cleave_unix_listen(const char *path) {
+    struct sockaddr_un address;
+    const int named = unix_address(path, &address);
+    if (named < 0) {
+        return named;
+    }
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 8) != 0) {
+        const int code = errno;
+        close(fd);
+        return -code;
+    }
+    return fd;
+}
+
+int cleave_unix_connect(const char *path) {
+    struct sockaddr_un address;
+    const int named = unix_address(path, &address);
+    if (named < 0) {
+        return named;
+    }
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+        const int code = errno;
+        close(fd);
+        return -code;
+    }
+    return fd;
+}
+
+int cleave_unix_accept(int fd) {
+    int connection;
+    do {
+        connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    } while (connection < 0 && (errno == EINTR || errno == ECONNABORTED));
+    return connection < 0 ? -errno : connection;
+}
+
+int cleave_unix_identify(const char *path, uint64_t identity[2]) {
+    struct stat status;
+    if (lstat(path, &status) != 0) {
+        return -errno;
+    }
+    identity[0] = status.st_dev;
+    identity[1] = status.st_ino;
+    return S_ISSOCK(status.st_mode);
+}
+
+int cleave_unix_adopt(int fd) {
+    struct sockaddr_un peer;
+    socklen_t size = sizeof peer;
+    int type = 0;
+    socklen_t type_size = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) != 0) {
+        return -errno;
+    }
+    if (getpeername(fd, (struct sockaddr *)&peer, &size) != 0) {
+        return -errno;
+    }
+    if (type != SOCK_STREAM || peer.sun_family != AF_UNIX) {
+        return -EPROTOTYPE;
+    }
+    const int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (own < 0) {
+        return -errno;
+    }
+    const int flags = fcntl(own, F_GETFL);
+    if (flags < 0 || fcntl(own, F_SETFL, flags | O_NONBLOCK) != 0) {
+        const int code = errno;
+        close(own);
+        return -code;
+    }
+    return own;
+}
+
+int cleave_notify_manager(const char *state) {
+    const char *path = getenv("NOTIFY_SOCKET");
+    if (path == NULL || (path[0] != '/' && path[0] != '@')) {
+        return 0;
+    }
+    struct sockaddr_un address;
+    const int named = unix_address(path, &address);
+    if (named < 0) {
+        return named;
+    }
+    const size_t size = offsetof(struct sockaddr_un, sun_path) + strlen(path);
+    if (path[0] == '@') {
+        address.sun_path[0] = 0;
+    }
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    const ssize_t sent = sendto(
+        fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (const struct sockaddr *)&address,
+        (socklen_t)size);
+    const int code = errno;
+    close(fd);
+    return sent < 0 ? -code : 0;
 }

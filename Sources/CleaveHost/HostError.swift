@@ -28,7 +28,7 @@ public struct HostError: ErrorWithCode, Equatable {
     }
 
     /// The system's words for an errno, such as "Invalid argument".
-    static func words(of code: Int32) -> String {
+    package static func words(of code: Int32) -> String {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 128) { buffer in
             cleave_error_words(code, buffer.baseAddress!, buffer.count)
             return String(cString: buffer.baseAddress!)

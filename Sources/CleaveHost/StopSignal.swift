@@ -29,3 +29,15 @@ package enum StopSignal {
         }
     }
 }
+
+/// SIGUSR1 as a request to say how things are.
+package enum ReportSignal {
+    /// From now on SIGUSR1 is remembered.
+    package static func catchSignal() throws(HostError) {
+        let result = cleave_report_signal_catch()
+        if result != 0 { throw HostError("sigaction", code: -result, "cannot catch SIGUSR1") }
+    }
+
+    /// Whether one came since this was asked last.
+    package static func take() -> Bool { cleave_report_signal_take() != 0 }
+}

@@ -97,6 +97,12 @@ int cleave_stop_signal_catch(unsigned grace_milliseconds);
 /// The signal that was remembered, 0 for none.
 int cleave_stop_signal(void);
 
+/// From now on SIGUSR1 is remembered instead of ending the process.
+int cleave_report_signal_catch(void);
+
+/// Whether SIGUSR1 came since this was asked last.
+int cleave_report_signal_take(void);
+
 // MARK: processor facts
 
 /// Writes the processor's brand string (49 bytes at most); 0 where the processor has none.
@@ -136,3 +142,25 @@ int cleave_notification_send(int fd, int kind);
 
 /// Clears what was sent; does not block. Returns whether there was something.
 int cleave_notification_drain(int fd, int kind);
+
+// MARK: unix stream sockets, non-blocking and close-on-exec
+
+/// Listens at `path` (at most 107 bytes), which must not exist yet.
+int cleave_unix_listen(const char *path);
+
+/// Connects to whoever listens at `path`. -ECONNREFUSED: nobody does any more.
+int cleave_unix_connect(const char *path);
+
+/// The next connection, or -EAGAIN.
+int cleave_unix_accept(int fd);
+
+/// Tells the service manager, if one listens at $NOTIFY_SOCKET, how things are, such as "READY=1".
+/// 0, also without one; or -errno.
+int cleave_notify_manager(const char *state);
+
+/// A duplicate of a connected unix stream socket, or -ENOTSOCK, -EPROTOTYPE, -ENOTCONN.
+int cleave_unix_adopt(int fd);
+
+/// Whether `path` is a socket: 1, 0 for anything else, or -errno; `identity` tells one file from
+/// its successor of the same name.
+int cleave_unix_identify(const char *path, uint64_t identity[2]);
