@@ -68,6 +68,14 @@ let package = Package(
             name: "CleaveVhostUser",
             dependencies: ["CCleaveHost", "CleaveRings", "CleaveHost", "CleaveVirtioNet"],
             swiftSettings: settings),
+        // Floor 5: ends of wires.
+        .target(
+            name: "CleavePorts",
+            dependencies: [
+                "CCleaveHost", "CleaveVhostUser", "CleaveTraffic", "CleaveVirtioNet",
+                "CleaveRings", "CleaveHost",
+            ],
+            swiftSettings: settings),
         // RQs on threads.
         .target(
             name: "CleaveEngine",
@@ -168,6 +176,13 @@ let package = Package(
             dependencies: [
                 "CleaveVhostUser", "CleaveGuestDriver", "CleaveVirtioNet", "CleaveRings",
                 "CleaveHost", "CCleaveHost", "CleaveTestSupport", "CCleaveTestSupport",
+            ], exclude: ["README.md"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "PortsTests",
+            dependencies: [
+                "CleavePorts", "CleaveVhostUser", "CleaveTraffic", "CleaveGuestDriver",
+                "CleaveVirtioNet", "CleaveHost", "CCleaveHost", "CleaveTestSupport",
             ], exclude: ["README.md"],
             swiftSettings: settings),
         .testTarget(

@@ -1,0 +1,165 @@
+// A pcapng file that several queues write to, each through a buffer of its own:
+//
+//   section header | an interface for each queue | packets ...
+//
+// A buffer holds whole blocks, and reaches the file as a whole or not at all: when the disk is
+// full, what was written of it is cut off again, so that the file stays readable, and its packets
+// are counted as dropped.
+//
+// Layout: IETF draft-ietf-opsawg-pcapng.
+
+import CleaveHost
+import CleaveVirtioNet
+import Glibc
+
+/// The file. Any thread may append to it.
+final class CaptureOutput: @unchecked Sendable {
+    // SAFETY: everything but `end` is constant; `end` is guarded by `lock`.
+
+    private let descriptor: Int32
+    private let lock = Lock()
+    /// Bytes that are in the file for good.
+    private var end = 0
+
+    /// Creates the file, or empties it.
+    /// - Parameter interfaces: their names, one for each queue.
+    init(path: String, interfaces: [String]) throws(SetupError) {
+        // Without O_NONBLOCK the open of a pipe that nobody reads would never return.
+        descriptor = Glibc.open(
+            path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0o644)
+        guard descriptor >= 0 else { throw Self.refusal(path, errno) }
+        let head = Self.head(interfaces)
+        let isWritten = head.withUnsafeBytes { bytes in
+            bytes.baseAddress.map { append($0, byteCount: bytes.count) } ?? false
+        }
+        if !isWritten { throw Self.refusal(path, errno) }
+    }
+
+    deinit { close(descriptor) }
+
+    private static func refusal(_ path: String, _ code: Int32) -> SetupError {
+        SetupError("", HostError("capture file", code: code, "cannot write \(path)"))
+    }
+
+    /// Appends whole blocks.
+    /// - Returns: whether all of them are in the file now; otherwise none is.
+    func append(_ bytes: UnsafeRawPointer, byteCount: Int) -> Bool {
+        lock.withLock {
+            var done = 0
+            while done < byteCount {
+                let count = Glibc.write(descriptor, bytes + done, byteCount - done)
+                if count < 0 && errno == EINTR { continue }
+                guard count > 0 else {
+                    let code = errno
+                    // A device or a pipe cannot be cut, nor has it a place to go back to.
+                    _ = ftruncate(descriptor, off_t(end))
+                    _ = lseek(descriptor, off_t(end), SEEK_SET)
+                    errno = code
+                    return false
+                }
+                done += count
+            }
+            end += byteCount
+            return true
+        }
+    }
+
+    private static func head(_ interfaces: [String]) -> [UInt8] {
+        // Section header, its length unknown (-1).
+        var bytes = words(0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, .max, .max, 28)
+        for interface in interfaces {
+            let name = [UInt8](interface.utf8.prefix(255))
+            let padding = [UInt8](repeating: 0, count: (4 - name.count % 4) % 4)
+            // Ethernet, no snap length; if_name, if_tsresol = 9, end of options.
+            let options =
+                words(UInt32(name.count) << 16 | 2) + name + padding + words(0x0001_0009, 9, 0)
+            let byteCount = UInt32(20 + options.count)
+            bytes += words(1, byteCount, 1, 0) + options + words(byteCount)
+        }
+        return bytes
+    }
+
+    private static func words(_ words: UInt32...) -> [UInt8] {
+        words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { [UInt8]($0) } }
+    }
+}
+
+/// One queue's part of a file: packets that went out, in memory until there are enough of them.
+final class CaptureQueueWriter {
+    private let file: CaptureOutput
+    private let interface: UInt32
+    private let words: PortCounterWords
+    private let buffer: UnsafeMutableRawPointer
+    private var filled = 0
+    private var packetCount = 0
+    private var frameByteCount = 0
+
+    private static let bufferByteCount = 256 << 10
+    /// Block header and trailer, and the option that says which way the packet went.
+    private static let overheadByteCount = 28 + 12 + 4
+
+    init(_ file: CaptureOutput, interface: Int, words: PortCounterWords) {
+        self.file = file
+        self.interface = UInt32(truncatingIfNeeded: interface)
+        self.words = words
+        buffer = .allocate(byteCount: Self.bufferByteCount, alignment: 8)
+    }
+
+    deinit { buffer.deallocate() }
+
+    /// Adds one packet. It counts as sent when it is in the file.
+    /// - Parameters:
+    ///   - refs: its references, a context among them or not.
+    ///   - byteCount: bytes of the packet, at most 65589.
+    ///   - time: nanoseconds since 1970.
+    func append(
+        _ refs: UnsafePointer<PacketRef>, count: Int, byteCount: Int, time: UInt64
+    ) {
+        let padded = (byteCount &+ 3) & ~3
+        let blockByteCount = Self.overheadByteCount &+ padded
+        if filled &+ blockByteCount > Self.bufferByteCount { flush() }
+        let block = buffer + filled
+        store(6, UInt32(blockByteCount), interface, at: block)
+        store(
+            UInt32(truncatingIfNeeded: time &>> 32), UInt32(truncatingIfNeeded: time),
+            UInt32(byteCount), at: block + 12)
+        store(UInt32(byteCount), at: block + 24)
+        var offset = 28
+        for index in 0..<count where !refs[index].flags.contains(.context) {
+            let segmentByteCount = Int(refs[index].byteCount)
+            (block + offset).copyMemory(from: refs[index].pointer, byteCount: segmentByteCount)
+            offset &+= segmentByteCount
+        }
+        (block + offset).initializeMemory(as: UInt8.self, repeating: 0, count: padded &- byteCount)
+        // epb_flags: outbound; end of options.
+        store(0x0004_0002, 2, 0, at: block + 28 + padded)
+        store(UInt32(blockByteCount), at: block + 40 + padded)
+        filled &+= blockByteCount
+        packetCount &+= 1
+        frameByteCount &+= byteCount
+    }
+
+    /// Hands to the file what is in memory.
+    func flush() {
+        if filled == 0 { return }
+        if file.append(buffer, byteCount: filled) {
+            words.add(.packetsOut, packetCount)
+            words.add(.bytesOut, frameByteCount)
+        } else {
+            words.addDropOut(.writeFailed, packetCount)
+        }
+        (filled, packetCount, frameByteCount) = (0, 0, 0)
+    }
+
+    private func store(
+        _ first: UInt32, _ second: UInt32, _ third: UInt32, at target: UnsafeMutableRawPointer
+    ) {
+        store(first, at: target)
+        store(second, at: target + 4)
+        store(third, at: target + 8)
+    }
+
+    private func store(_ word: UInt32, at target: UnsafeMutableRawPointer) {
+        target.storeBytes(of: word.littleEndian, as: UInt32.self)
+    }
+}

@@ -1,0 +1,168 @@
+// A capture file: a port that plays recorded packets into the switch, and records what goes out.
+
+import CleaveHost
+import CleaveRings
+import CleaveTraffic
+import CleaveVirtioNet
+import Glibc
+
+/// What a port of capture files is made from.
+public struct PcapPortConfiguration: Sendable, Equatable {
+    /// The port's name in commands and counters.
+    public var name: String
+    /// A pcap or pcapng file whose packets come in; nil: none do.
+    public var input: String?
+    /// A pcapng file that what goes out is written to, replacing what is there; nil: it is only
+    /// counted.
+    public var output: String?
+    /// How often the input is played; 0 for ever.
+    public var loops = 1
+    /// Packets per second that come in at all queues together; nil: as fast as they are taken.
+    public var packetsPerSecond: Int?
+    /// Queues, 1 to 256. Packets of a flow come in at the same.
+    public var queues = 1
+    /// NUMA node of the packets' memory; nil for any.
+    public var node: Int?
+
+    public init(name: String, input: String? = nil, output: String? = nil) {
+        self.name = name
+        self.input = input
+        self.output = output
+    }
+
+    func check() throws(SetupError) {
+        guard input != nil || output != nil else {
+            throw SetupError("port \(name): needs a capture to play, to write, or both")
+        }
+        if let input, input == output {
+            throw SetupError("port \(name): \(input) cannot be played and written at once")
+        }
+        guard loops >= 0 else { throw SetupError("port \(name): \(loops) loops: need 0 or more") }
+        if let packetsPerSecond, !(1...1_000_000_000).contains(packetsPerSecond) {
+            throw SetupError(
+                "port \(name): \(packetsPerSecond) packets per second: need 1 to 1000000000")
+        }
+        guard (1...256).contains(queues) else {
+            throw SetupError("port \(name): \(queues) queues: need 1 to 256")
+        }
+    }
+}
+
+/// A port whose far side is a file. Packets that its file has no place for in the switch, because
+/// they are shorter than an Ethernet header or longer than virtio's largest, are counted once as
+/// dropped; those that the capture cut short are played as they are, and counted as an event.
+///
+/// It is for tests and for finding faults: its threads wait for the disk.
+public final class PcapPort: Port {
+    public let configuration: PcapPortConfiguration
+    public var name: String { configuration.name }
+    public var queues: [any PortQueue] { fileQueues }
+
+    private let fileQueues: [PcapQueue]
+    private weak var host: (any PortHost)?
+    private var unplayable = PortCounters()
+
+    public init(_ configuration: PcapPortConfiguration) throws(SetupError) {
+        try configuration.check()
+        self.configuration = configuration
+        var queues: [PcapQueue] = []
+        for _ in 0..<configuration.queues {
+            do throws(HostError) { queues.append(try PcapQueue()) } catch {
+                throw SetupError("port \(configuration.name): ", error)
+            }
+        }
+        fileQueues = queues
+    }
+
+    /// Reads all of the input, and begins the output.
+    public func open(for host: any PortHost) throws(SetupError) {
+        let pool = try readInput()
+        var file: CaptureOutput?
+        if let output = configuration.output {
+            let interfaces = (0..<configuration.queues).map { "\(name)-q\($0)" }
+            do throws(SetupError) {
+                file = try CaptureOutput(path: output, interfaces: interfaces)
+            } catch { throw SetupError("port \(name): ", error) }
+        }
+        self.host = host
+        let schedule = PlaySchedule(
+            loops: configuration.loops, packetsPerSecond: configuration.packetsPerSecond,
+            queueCount: configuration.queues)
+        host.whileHeld {
+            for (index, queue) in fileQueues.enumerated() {
+                let packets = Self.share(of: index, of: configuration.queues, in: pool)
+                queue.start(pool: pool, packets: packets, schedule: schedule)
+                if let file { queue.startWriting(file, interface: index) }
+                queue.open()
+            }
+        }
+    }
+
+    private func readInput() throws(SetupError) -> PacketPool? {
+        guard let input = configuration.input else { return nil }
+        let file: CaptureFile
+        do throws(CaptureError) { file = try CaptureFile.read(path: input) } catch {
+            throw SetupError("port \(name): ", error)
+        }
+        unplayable = PortCounters()
+        var packets: [[UInt8]] = []
+        for packet in file.packets {
+            switch packet.bytes.count {
+            case ..<14: unplayable.droppedIn[PortDrop.runt.name, default: 0] += 1
+            case (KernelQueue.maximumFrameByteCount + 1)...:
+                unplayable.droppedIn[PortDrop.tooLong.name, default: 0] += 1
+            default:
+                packets.append(packet.bytes)
+                if packet.isTruncated { unplayable.events["truncated", default: 0] += 1 }
+            }
+        }
+        guard !packets.isEmpty else {
+            throw SetupError("port \(name): \(input): no packet has the length of a frame")
+        }
+        do throws(PacketInputError) {
+            return try PacketPool(name: input, packets: packets, node: configuration.node)
+        } catch { throw SetupError("port \(name): ", error) }
+    }
+
+    /// The packets of a pool that come in at queue `index`, in order.
+    private static func share(of index: Int, of count: Int, in pool: PacketPool?) -> [TxPacket] {
+        guard let pool else { return [] }
+        return pool.refs.indices.lazy
+            .filter { Int(pool.hashes[$0]) % count == index }
+            .map { TxPacket(pool.refs[$0].pointer, byteCount: Int(pool.refs[$0].byteCount)) }
+    }
+
+    public var controlDescriptors: [Int32] { [] }
+    public var controlDeadline: UInt64? { nil }
+    public func service() {}
+
+    /// Ends the port; what was written is in the file then.
+    public func close() {
+        host?.whileHeld { for queue in fileQueues { queue.stop() } }
+        host = nil
+    }
+
+    public var counters: PortCounters {
+        var sum = unplayable
+        for queue in fileQueues { queue.add(to: &sum) }
+        return sum
+    }
+}
+
+/// How often and how fast packets come in.
+struct PlaySchedule {
+    let loops: Int
+    let packetsPerSecond: Int?
+    let queueCount: Int
+
+    /// Packets that may have come in at one queue `nanoseconds` after its start.
+    func allowance(after nanoseconds: UInt64) -> Int {
+        guard let packetsPerSecond else { return .max }
+        // Hours of a billion a second fit the product's 128 bits.
+        let product = UInt64(packetsPerSecond).multipliedFullWidth(by: nanoseconds)
+        let divisor = UInt64(queueCount) * 1_000_000_000
+        guard product.high < divisor else { return .max }
+        let whole = divisor.dividingFullWidth(product).quotient
+        return Int(clamping: whole) &+ 1
+    }
+}

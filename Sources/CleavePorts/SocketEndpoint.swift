@@ -1,0 +1,145 @@
+import CCleaveHost
+import CleaveHost
+import Glibc
+
+/// One end of a unix socket by its path: listens for peers, or connects to one, again and again.
+final class SocketEndpoint {
+    private let path: String
+    private let mode: VhostUserPortConfiguration.Mode
+    private var listener: Int32 = -1
+    /// The file that `listener` made, to know it from a successor's.
+    private var identity: (UInt64, UInt64) = (0, 0)
+    /// Client: when to connect next, and how long to wait after the next failure.
+    private var nextConnect: UInt64 = 0
+    private var backOff = firstBackOff
+    /// A connection that was there from the start, until it is taken.
+    private var given: Int32 = -1
+    private var isOpen = false
+    private var isConnected = false
+    /// Server: no descriptor was left for a connection; when to try again.
+    private var pausedUntil: UInt64?
+
+    private static let firstBackOff: UInt64 = 50_000_000
+    private static let longestBackOff: UInt64 = 2_000_000_000
+
+    init(path: String, mode: VhostUserPortConfiguration.Mode) {
+        self.path = path
+        self.mode = mode
+    }
+
+    /// One connection that is there already.
+    /// - Throws: if `descriptor` is no unix stream socket.
+    init(connected descriptor: Int32) throws(SetupError) {
+        let own = cleave_unix_adopt(descriptor)
+        guard own >= 0 else {
+            throw SetupError(
+                "descriptor \(descriptor) is no connected unix stream socket: "
+                    + HostError.words(of: -own))
+        }
+        path = ""
+        mode = .server
+        given = own
+    }
+
+    deinit { close() }
+
+    /// Listens, or begins to connect.
+    /// - Throws: why the path cannot be used.
+    func open() throws(SetupError) {
+        isOpen = true
+        nextConnect = 0
+        if mode == .client || given >= 0 { return }
+        var file: (UInt64, UInt64) = (0, 0)
+        let found = identify(&file)
+        if found == 0 { throw SetupError("\(path) exists and is not a socket") }
+        if found == 1 {
+            let probe = cleave_unix_connect(path)
+            if probe >= 0 {
+                Glibc.close(probe)
+                throw SetupError("another process listens at \(path)")
+            }
+            guard probe == -ECONNREFUSED else {
+                throw SetupError("\(path) exists and cannot be used: \(words(-probe))")
+            }
+            // Whoever made it is gone.
+            unlink(path)
+        }
+        let result = cleave_unix_listen(path)
+        guard result >= 0 else {
+            throw SetupError("cannot listen at \(path): \(words(-result))", code: -result)
+        }
+        listener = result
+        _ = identify(&identity)
+    }
+
+    private func identify(_ identity: inout (UInt64, UInt64)) -> Int32 {
+        var words: [UInt64] = [0, 0]
+        let result = cleave_unix_identify(path, &words)
+        identity = (words[0], words[1])
+        return result
+    }
+
+    private func words(_ code: Int32) -> String { HostError.words(of: code) }
+
+    /// Ends listening, and removes the socket's file if it is still the one that was made.
+    func close() {
+        isOpen = false
+        if given >= 0 { Glibc.close(given) }
+        given = -1
+        guard listener >= 0 else { return }
+        Glibc.close(listener)
+        listener = -1
+        var file: (UInt64, UInt64) = (0, 0)
+        if identify(&file) == 1 && file == identity { unlink(path) }
+    }
+
+    /// What to wait at.
+    var descriptors: [Int32] { listener >= 0 && pausedUntil == nil ? [listener] : [] }
+
+    /// When to call `accept` without a descriptor's being ready.
+    var deadline: UInt64? {
+        if given >= 0 { return 0 }
+        if mode == .server { return pausedUntil }
+        return isOpen && !isConnected ? nextConnect : nil
+    }
+
+    /// The next connection, which is the caller's to close; nil if there is none now.
+    /// - Parameter isBusy: the caller has one: a client does not connect then.
+    func accept(isBusy: Bool) -> Int32? {
+        guard isOpen else { return nil }
+        if given >= 0 {
+            defer { given = -1 }
+            return given
+        }
+        if mode == .client { return isBusy ? nil : connect() }
+        if listener < 0 { return nil }
+        if let pausedUntil, SystemClock.monotonic < pausedUntil { return nil }
+        pausedUntil = nil
+        let result = cleave_unix_accept(listener)
+        if result == -EMFILE || result == -ENFILE {
+            // The connection stays in the queue, so the listener would be ready all the time.
+            pausedUntil = SystemClock.monotonic + Self.longestBackOff
+        }
+        return result >= 0 ? result : nil
+    }
+
+    private func connect() -> Int32? {
+        let now = SystemClock.monotonic
+        if now < nextConnect { return nil }
+        let result = cleave_unix_connect(path)
+        if result >= 0 {
+            isConnected = true
+            backOff = Self.firstBackOff
+            return result
+        }
+        nextConnect = now + backOff
+        backOff = min(backOff * 2, Self.longestBackOff)
+        return nil
+    }
+
+    /// The connection that `accept` gave is over.
+    func disconnected() {
+        isConnected = false
+        nextConnect = SystemClock.monotonic + Self.firstBackOff
+    }
+}

@@ -1,0 +1,201 @@
+import CleaveHost
+import CleaveVhostUser
+import CleaveVirtioNet
+
+/// One queue pair of a guest: packets come in from its transmit queue and go out to its receive
+/// queue.
+///
+/// The control thread starts and stops its queues while the switch is held; a thread of the switch
+/// uses it while it is not.
+final class VhostUserQueue: PortQueue {
+    private var rx: Running<RxQueue>?
+    private var tx: Running<TxQueue>?
+    /// The same queues, for the packet path: reached without counting references.
+    private var rxQueue: Unmanaged<RxQueue>?
+    private var txQueue: Unmanaged<TxQueue>?
+    /// Counts of queues that were stopped.
+    private var earlier = PortCounters()
+    private var features = VirtioFeatures()
+    /// The driver wants packets in this pair.
+    var isWanted = true
+    /// A frame that says where a guest is, sent before anything else.
+    private var announcement: UnsafeMutableRawPointer?
+    private var isAnnouncing = false
+    private var announcesOut = 0
+
+    /// A queue with what it needs to live.
+    private struct Running<Queue> {
+        let queue: Queue
+        let arena: MemoryArena
+        let mappings: MappedMemory
+        let kick: NotificationDescriptor?
+    }
+
+    deinit { announcement?.deallocate() }
+
+    // MARK: PortQueue
+
+    func receive(_ packets: UnsafeMutablePointer<TxPacket>, count: Int) -> Int {
+        guard let txQueue else { return 0 }
+        // SAFETY: `tx` keeps it, and is replaced only while no thread is here.
+        return txQueue._withUnsafeGuaranteedRef { queue in
+            if isAnnouncing && count > 0 && queue.heldCount == 0 { return announce(packets) }
+            return queue.dequeue(packets, count: count).count
+        }
+    }
+
+    @inline(never)
+    private func announce(_ packets: UnsafeMutablePointer<TxPacket>) -> Int {
+        guard let announcement else { return 0 }
+        isAnnouncing = false
+        announcesOut = 1
+        packets.initialize(to: TxPacket(announcement, byteCount: Self.announcementByteCount))
+        return 1
+    }
+
+    func complete(_ count: Int) {
+        if announcesOut > 0 {
+            announcesOut = 0
+            return
+        }
+        // SAFETY: as in `receive`.
+        txQueue?._withUnsafeGuaranteedRef { _ = $0.complete(count) }
+    }
+
+    func transmit(_ refs: UnsafeMutablePointer<PacketRef>, count: Int) -> Int {
+        // A switch sends to queues that are open.
+        guard let rxQueue else { return 0 }
+        // SAFETY: as in `receive`.
+        return rxQueue._withUnsafeGuaranteedRef { queue in
+            var done = 0
+            while done < count {
+                let result = queue.enqueue(refs + done, count: count &- done)
+                if result.consumed == 0 { break }
+                done &+= result.consumed
+            }
+            return done
+        }
+    }
+
+    var offloads: VirtioFeatures { features }
+    var isOpen: Bool { rx != nil && isWanted }
+    var isReceiving: Bool { tx != nil }
+    var wakeDescriptor: Int32 { tx?.kick?.fileDescriptor ?? -1 }
+
+    func setWakeups(enabled: Bool) {
+        guard let tx else { return }
+        tx.queue.setKicks(enabled: enabled)
+        if !enabled { tx.kick?.drain() }
+    }
+
+    // MARK: The control thread
+
+    /// The guest's receive queue.
+    func startReceiving(_ setup: VringSetup, node: Int?) throws(SetupError) {
+        let features = VirtioFeatures(rawValue: setup.features)
+        let configuration = RxQueueConfiguration(
+            virtqueue: setup.virtqueue, features: features.intersection(.receive),
+            memory: setup.memory, method: .whole, shortage: .wait,
+            callDescriptor: setup.callDescriptor)
+        let arena = try Self.arena(configuration.arenaByteCount, node)
+        let queue = try RxQueue(configuration, in: arena)
+        rx = Running(queue: queue, arena: arena, mappings: setup.mappings, kick: nil)
+        rxQueue = .passUnretained(queue)
+        self.features = features.intersection(.receive)
+    }
+
+    /// The guest's transmit queue.
+    func startSending(_ setup: VringSetup, node: Int?) throws(SetupError) {
+        let features = VirtioFeatures(rawValue: setup.features)
+        let configuration = TxQueueConfiguration(
+            virtqueue: setup.virtqueue, features: features.intersection(.transmit),
+            memory: setup.memory, callDescriptor: setup.callDescriptor)
+        let arena = try Self.arena(configuration.arenaByteCount, node)
+        var kick: NotificationDescriptor?
+        if setup.kickDescriptor >= 0 {
+            do {
+                kick = try NotificationDescriptor(duplicating: setup.kickDescriptor, for: .kick)
+            } catch { throw SetupError("", error) }
+        }
+        let queue = try TxQueue(configuration, in: arena)
+        tx = Running(queue: queue, arena: arena, mappings: setup.mappings, kick: kick)
+        txQueue = .passUnretained(queue)
+    }
+
+    private static func arena(_ byteCount: Int, _ node: Int?) throws(SetupError) -> MemoryArena {
+        do { return try MemoryArena(byteCount: byteCount, node: node, pages: .small) } catch {
+            throw SetupError("queue memory: ", error)
+        }
+    }
+
+    /// - Returns: where the queue is resumed; 0 if it is not started.
+    func stopReceiving() -> UInt16 {
+        guard let running = rx else { return 0 }
+        Self.add(running.queue.counters, to: &earlier)
+        // Its arena goes with it: the base is read before.
+        let base = running.queue.base
+        rxQueue = nil
+        rx = nil
+        return base
+    }
+
+    /// As `stopReceiving`. Nothing of the queue is out.
+    func stopSending() -> UInt16 {
+        guard let running = tx else { return 0 }
+        assert(running.queue.heldCount == 0, "what is out goes back before the switch is held")
+        Self.add(running.queue.counters, to: &earlier)
+        let base = running.queue.base
+        txQueue = nil
+        tx = nil
+        announcesOut = 0
+        return base
+    }
+
+    var rxFault: QueueFault { rx?.queue.fault ?? .none }
+    var txFault: QueueFault { tx?.queue.fault ?? .none }
+
+    /// RARP request from and for `mac`: what switches learn a guest's new place by.
+    private static let announcementByteCount = 60
+
+    func announce(mac: [UInt8]) {
+        guard mac.count == 6 else { return }
+        let frame: UnsafeMutableRawPointer
+        if let announcement {
+            frame = announcement
+        } else {
+            frame = .allocate(byteCount: Self.announcementByteCount, alignment: 8)
+            announcement = frame
+        }
+        var bytes = [UInt8](repeating: 0xff, count: 6) + mac
+        // Ethertype RARP; Ethernet, IPv4, address lengths 6 and 4, operation 3 (RFC 903).
+        bytes += [0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3]
+        bytes += mac + [0, 0, 0, 0] + mac + [0, 0, 0, 0]
+        bytes += [UInt8](repeating: 0, count: Self.announcementByteCount - bytes.count)
+        frame.copyMemory(from: bytes, byteCount: Self.announcementByteCount)
+        isAnnouncing = true
+    }
+
+    // MARK: Counters
+
+    func add(to sum: inout PortCounters) {
+        sum.add(earlier)
+        if let queue = rx?.queue { Self.add(queue.counters, to: &sum) }
+        if let queue = tx?.queue { Self.add(queue.counters, to: &sum) }
+    }
+
+    private static func add(_ counters: RxCounters, to sum: inout PortCounters) {
+        sum.packetsOut += counters.packets
+        sum.bytesOut += counters.bytes
+        for (reason, count) in counters.dropped { sum.droppedOut[reason.name, default: 0] += count }
+        sum.events["calls", default: 0] += counters.calls
+        sum.events["lostCalls", default: 0] += counters.lostCalls
+    }
+
+    private static func add(_ counters: TxCounters, to sum: inout PortCounters) {
+        sum.packetsIn += counters.packets
+        sum.bytesIn += counters.bytes
+        for (reason, count) in counters.dropped { sum.droppedIn[reason.name, default: 0] += count }
+        sum.events["calls", default: 0] += counters.calls
+        sum.events["lostCalls", default: 0] += counters.lostCalls
+    }
+}
