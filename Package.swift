@@ -89,6 +89,13 @@ let package = Package(
                 "CleaveVirtioNet", "CleaveRings", "CleaveHost",
             ],
             swiftSettings: settings),
+        .target(
+            name: "CleaveSwitch",
+            dependencies: [
+                "CCleaveHost", "CleavePorts", "CleaveEngine", "CleaveVirtioNet", "CleaveRings",
+                "CleaveHost",
+            ],
+            swiftSettings: settings),
         // The C library. The header is the contract; the compiler checks it.
         .target(
             name: "CCleave", exclude: ["cleave.abi", "cleave.map", "cleave.pc.in", "man"]),
@@ -183,6 +190,14 @@ let package = Package(
             dependencies: [
                 "CleavePorts", "CleaveVhostUser", "CleaveTraffic", "CleaveGuestDriver",
                 "CleaveVirtioNet", "CleaveHost", "CCleaveHost", "CleaveTestSupport",
+            ], exclude: ["README.md"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "SwitchTests",
+            dependencies: [
+                "CleaveSwitch", "CleaveEngine", "CleavePorts", "CleaveVhostUser", "CleaveTraffic",
+                "CleaveGuestDriver", "CleaveVirtioNet", "CleaveHost", "CCleaveHost",
+                "CleaveTestSupport",
             ], exclude: ["README.md"],
             swiftSettings: settings),
         .testTarget(

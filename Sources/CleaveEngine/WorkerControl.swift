@@ -1,4 +1,4 @@
-// How a control thread keeps the thread that polls an RQ at the boundary between two bursts, where
+// How a control thread keeps a thread that polls queues at the boundary between two bursts, where
 // nothing of the RQ is in use.
 //
 //   control thread                                    RQ's thread, between two bursts
@@ -12,24 +12,24 @@
 import CleaveRings
 
 /// Commands to the thread that polls an RQ, and its acknowledgements.
-struct WorkerControl: Sendable {
+package struct WorkerControl: Sendable {
     // SAFETY: constants; the words are reached through explicit orderings, and whoever provided
     // their memory keeps it.
     private let request: SharedWord32
     private let acknowledgement: SharedWord32
 
-    enum Command: UInt32, Sendable { case run, pause, stop }
+    package enum Command: UInt32, Sendable { case run, pause, stop }
 
     /// One command among all.
-    struct Order: Equatable, BitwiseCopyable, Sendable {
-        fileprivate(set) var word: UInt32
-        var command: Command { Command(rawValue: word & 3) ?? .stop }
+    package struct Order: Equatable, BitwiseCopyable, Sendable {
+        fileprivate var word: UInt32
+        package var command: Command { Command(rawValue: word & 3) ?? .stop }
     }
 
     /// - Parameters:
     ///   - request: a zeroed word that the control thread writes: a command to run.
     ///   - acknowledgement: a zeroed word that the RQ's thread writes, on another cache line.
-    init(request: UnsafeMutableRawPointer, acknowledgement: UnsafeMutableRawPointer) {
+    package init(request: UnsafeMutableRawPointer, acknowledgement: UnsafeMutableRawPointer) {
         self.request = SharedWord32(request)
         self.acknowledgement = SharedWord32(acknowledgement)
     }
@@ -37,15 +37,15 @@ struct WorkerControl: Sendable {
     // MARK: The control thread
 
     /// The last command, for the control thread.
-    var last: Order { Order(word: request.load()) }
+    package var last: Order { Order(word: request.load()) }
 
-    func send(_ command: Command) {
+    package func send(_ command: Command) {
         // [E2 release -> the RQ's thread: the queue put in place]
         request.storeRelease(((request.load() & ~3) &+ 4) | command.rawValue)
     }
 
     /// Whether the RQ's thread is paused, if that was the last command.
-    var isAcknowledged: Bool {
+    package var isAcknowledged: Bool {
         // [E1 acquire <- the RQ's thread, after its last burst]
         let word = acknowledgement.loadAcquire()
         #if ModelCheck
@@ -57,7 +57,7 @@ struct WorkerControl: Sendable {
     // MARK: The RQ's thread
 
     /// Between two bursts: the last command, acknowledged unless it is to run.
-    func obey() -> Order {
+    package func obey() -> Order {
         // [E2 acquire <- the control thread's command: the queue it put in place]
         let order = Order(word: request.loadAcquire())
         if order.command != .run {
@@ -69,5 +69,5 @@ struct WorkerControl: Sendable {
 
     /// Whether no other command has come: it may be seen some bursts late.
     @inline(__always)
-    func isLast(_ order: Order) -> Bool { request.load() == order.word }
+    package func isLast(_ order: Order) -> Bool { request.load() == order.word }
 }

@@ -1,0 +1,584 @@
+// From a burst that came in at one port to bursts that go out of others.
+//
+//   receive    up to 32 packets of one queue; they stay where they lie
+//   decide     for each: the port it goes to, read off its two addresses once
+//   deliver    port by port: references straight into the far side's buffers, the one copy
+//   complete   the burst goes back to its sender when all of it is delivered or dropped
+//
+// A packet's order is kept among those of its burst that go to the same port. A far side without
+// room holds a burst for a bounded time (`holdCycles`), then its packets are dropped, and those of
+// later bursts at once until it has taken one again: a dead receiver costs each sender that time
+// once.
+//
+// Why a burst is completed as a whole: completing packets out of order needs a window in each port,
+// and a hold is short.
+
+import CCleaveHost
+import CleaveHost
+import CleavePorts
+import CleaveVirtioNet
+
+/// Sizes of a burst through the switch.
+enum ForwardingLimit {
+    /// Packets of one burst: one bit of a mask each.
+    static let packets = 32
+    /// References of one packet: a context, and its segments.
+    static let refsPerPacket = TxQueue.maximumSegments + 1
+    /// References of a burst.
+    static let refs = packets * refsPerPacket
+    /// References of one packet that was finished by software.
+    static let finishedRefs = 1024
+}
+
+/// Where a packet goes.
+enum Destination {
+    /// Below 0: not to one port.
+    static let flood: Int32 = -1
+    static let nowhere: Int32 = -2
+}
+
+/// One queue of a port as its thread sees it, with the burst that came in last and is not all out
+/// yet.
+///
+/// Used by its thread alone, and by the control thread while that is held. Constants of a final
+/// class: the loop reaches all of it without counting a reference.
+final class SwitchQueue {
+    let port: Int
+    let queue: any PortQueue
+    fileprivate let packets: UnsafeMutablePointer<TxPacket>
+    fileprivate let destinations: UnsafeMutablePointer<Int32>
+    fileprivate var count = 0
+    /// Bit i: packet i is not delivered yet.
+    fileprivate var left: UInt32 = 0
+    /// When the burst is held no longer; 0 while it is not held.
+    fileprivate var deadline: UInt64 = 0
+    /// The last packet's addresses and where it went: most bursts are of one flow.
+    fileprivate var lastDestination: UInt64 = .max
+    fileprivate var lastSource: UInt64 = .max
+    fileprivate var lastPort = Destination.nowhere
+    /// What the far side takes unfinished, as long as it is open.
+    fileprivate var offloads = VirtioFeatures()
+    /// All packets of the burst go to the same place.
+    fileprivate var isUniform = false
+
+    init(port: Int, queue: any PortQueue) {
+        self.port = port
+        self.queue = queue
+        packets = .allocate(capacity: ForwardingLimit.packets)
+        destinations = .allocate(capacity: ForwardingLimit.packets)
+    }
+
+    deinit {
+        packets.deallocate()
+        destinations.deallocate()
+    }
+
+    /// Those of `packets` that go to `destination`.
+    fileprivate func group(of destination: Int32, _ packets: UInt32) -> UInt32 {
+        var group: UInt32 = 0
+        var rest = packets
+        while rest != 0 {
+            let index = rest.trailingZeroBitCount
+            rest &= rest &- 1
+            if destinations[index] == destination { group |= 1 &<< UInt32(index) }
+        }
+        return group
+    }
+
+    /// Whether packets wait for room.
+    var isHolding: Bool { left != 0 }
+
+    /// Forgets where the last packet went: ports opened or closed, or addresses aged.
+    func forget() {
+        lastDestination = .max
+        offloads = queue.offloads
+    }
+}
+
+/// Queues that a thread reaches without counting references: whoever fills it keeps them.
+struct QueueList: BitwiseCopyable {
+    private let base: UnsafeMutablePointer<Unmanaged<SwitchQueue>>
+    private(set) var count = 0
+    private let capacity: Int
+
+    init(capacity: Int) {
+        base = .allocate(capacity: max(1, capacity))
+        self.capacity = capacity
+    }
+
+    func free() { base.deallocate() }
+
+    /// - Parameter queues: at most as many as there is room for; the caller keeps them.
+    mutating func set(_ queues: [SwitchQueue]) {
+        assert(queues.count <= capacity)
+        for (index, queue) in queues.enumerated() {
+            (base + index).initialize(to: .passUnretained(queue))
+        }
+        count = queues.count
+    }
+
+    @inline(__always)
+    func with<Result>(_ index: Int, _ body: (SwitchQueue) -> Result) -> Result {
+        // SAFETY: below `count`; its owner keeps it for as long as it is in a list.
+        base[index]._withUnsafeGuaranteedRef(body)
+    }
+}
+
+/// A port as a place to send to.
+struct Egress: BitwiseCopyable {
+    /// Its open queues.
+    var queues: QueueList
+    /// It had no room for the length of a hold, and has taken nothing since.
+    var isSlow = false
+    let counters: SwitchCounterBlock
+}
+
+/// The forwarding of one thread.
+final class Forwarding {
+    private let table: MACTable
+    /// Port to port: nothing is learned. Empty for a learning switch.
+    private let wires: [Int]
+    private let holdCycles: UInt64
+    /// By port number. Memory of its own, so that the loop pays for no exclusivity checks.
+    private let egresses: UnsafeMutablePointer<Egress>
+    private let portLimit: Int
+    private let refs: UnsafeMutablePointer<PacketRef>
+    private let finished: UnsafeMutablePointer<PacketRef>
+    /// After each gathered packet: references so far, and its number in the burst.
+    private let ends: UnsafeMutablePointer<Int>
+    private let numbers: UnsafeMutablePointer<Int>
+    private let scratch: UnsafeMutableRawPointer
+    private let hash = ToeplitzHash()
+    private let offload: SoftwareOffload
+    /// Seconds, for ageing; the control thread moves it on while the thread is held.
+    var tick: UInt32 = 0
+
+    /// - Parameters:
+    ///   - wires: for each port the one that it is wired to; empty if the switch learns.
+    ///   - holdCycles: how long a burst waits for room.
+    ///   - ports: for each port its counters, and how many queues it has.
+    init(
+        table: MACTable, wires: [Int], holdCycles: UInt64,
+        ports: [(counters: SwitchCounterBlock, queueCount: Int)]
+    ) {
+        self.table = table
+        self.wires = wires
+        self.holdCycles = holdCycles
+        offload = SoftwareOffload()
+        portLimit = ports.count
+        egresses = .allocate(capacity: portLimit)
+        for (number, port) in ports.enumerated() {
+            (egresses + number).initialize(
+                to: Egress(
+                    queues: QueueList(capacity: port.queueCount), counters: port.counters))
+        }
+        refs = .allocate(capacity: ForwardingLimit.refs)
+        finished = .allocate(capacity: ForwardingLimit.finishedRefs)
+        ends = .allocate(capacity: ForwardingLimit.packets)
+        numbers = .allocate(capacity: ForwardingLimit.packets)
+        scratch = .allocate(byteCount: Self.headerByteCount, alignment: 64)
+    }
+
+    deinit {
+        for port in 0..<portLimit { egresses[port].queues.free() }
+        egresses.deallocate()
+        refs.deallocate()
+        finished.deallocate()
+        ends.deallocate()
+        numbers.deallocate()
+        scratch.deallocate()
+    }
+
+    /// Bytes of a packet that are copied to find its flow: Ethernet with tags, IPv6 with
+    /// extensions, ports.
+    private static let headerByteCount = 192
+
+    /// What the control thread sets while the thread is held.
+    /// - Parameter queues: those that are open.
+    func set(queues: [SwitchQueue], of port: Int) {
+        egresses[port].queues.set(queues)
+        egresses[port].isSlow = false
+    }
+
+    // MARK: A poll
+
+    /// Moves one burst on, or a new one if none is held.
+    /// - Returns: packets that left it, delivered or dropped.
+    func poll(_ ingress: SwitchQueue) -> Int {
+        if ingress.left == 0 {
+            let count = ingress.queue.receive(ingress.packets, count: ForwardingLimit.packets)
+            if count == 0 { return 0 }
+            assert(count <= ForwardingLimit.packets)
+            ingress.count = count
+            ingress.left = UInt32.max &>> UInt32(truncatingIfNeeded: 32 &- count)
+            ingress.deadline = 0
+            decide(ingress)
+        }
+        let before = ingress.left
+        deliver(ingress)
+        if ingress.left == 0 {
+            ingress.queue.complete(ingress.count)
+        } else if ingress.deadline == 0 {
+            ingress.deadline = CycleClock.now() &+ holdCycles
+        }
+        return (before ^ ingress.left).nonzeroBitCount
+    }
+
+    /// Drops what is left of a burst, and gives it back. While the thread is held.
+    func abandon(_ ingress: SwitchQueue) {
+        if ingress.left == 0 { return }
+        for index in 0..<ingress.count where ingress.left &>> UInt32(index) & 1 != 0 {
+            // Only a packet that goes to one port is held.
+            egresses[Int(ingress.destinations[index])].counters.add(.noRoom)
+        }
+        ingress.left = 0
+        ingress.queue.complete(ingress.count)
+    }
+
+    // MARK: Deciding
+
+    private func decide(_ ingress: SwitchQueue) {
+        if !wires.isEmpty {
+            let target = Int32(truncatingIfNeeded: wires[ingress.port])
+            for index in 0..<ingress.count { ingress.destinations[index] = target }
+            ingress.isUniform = true
+            return
+        }
+        ingress.isUniform = true
+        for index in 0..<ingress.count {
+            let (destination, source) = addresses(ingress.packets + index)
+            if destination == ingress.lastDestination && source == ingress.lastSource {
+                ingress.destinations[index] = ingress.lastPort
+                continue
+            }
+            let target = lookUp(destination, source, ingress)
+            ingress.destinations[index] = target
+            if target != ingress.destinations[0] { ingress.isUniform = false }
+        }
+    }
+
+    @inline(never)
+    private func lookUp(
+        _ destination: UInt64, _ source: UInt64, _ ingress: SwitchQueue
+    ) -> Int32 {
+        let counters = egresses[ingress.port].counters
+        ingress.lastDestination = .max
+        if EthernetAddress.isGroup(source) {
+            counters.add(.groupSource)
+            return Destination.nowhere
+        }
+        if !table.learn(source, at: ingress.port, tick: tick) { counters.add(.unlearned, 1) }
+        if EthernetAddress.isReserved(destination) {
+            counters.add(.reservedAddress)
+            return Destination.nowhere
+        }
+        if EthernetAddress.isGroup(destination) { return Destination.flood }
+        let port = table.port(of: destination)
+        if port < 0 { return Destination.flood }
+        if port == ingress.port {
+            counters.add(.samePort)
+            return Destination.nowhere
+        }
+        // Only what needs no count is remembered.
+        ingress.lastDestination = destination
+        ingress.lastSource = source
+        ingress.lastPort = Int32(truncatingIfNeeded: port)
+        return ingress.lastPort
+    }
+
+    /// Destination and source, each byte read once.
+    @inline(__always)
+    private func addresses(
+        _ packet: UnsafePointer<TxPacket>
+    ) -> (destination: UInt64, source: UInt64) {
+        var bytes: (UInt64, UInt64) = (0, 0)
+        if packet.pointee.byteCount >= 14 {
+            let first = packet.pointee.pointer
+            bytes.0 = first.loadUnaligned(as: UInt64.self)
+            bytes.1 = first.loadUnaligned(fromByteOffset: 6, as: UInt64.self)
+        } else {
+            // A packet has 14 bytes, but a guest may cut it as it likes.
+            withUnsafeMutableBytes(of: &bytes) { target in
+                // SAFETY: 16 bytes of storage have an address.
+                let base = target.baseAddress.unsafelyUnwrapped
+                _ = copyHead(packet, to: base, limit: 14)
+                let source = base.loadUnaligned(fromByteOffset: 6, as: UInt64.self)
+                base.storeBytes(of: source, toByteOffset: 8, as: UInt64.self)
+            }
+        }
+        return (
+            UInt64(littleEndian: bytes.0) & EthernetAddress.mask,
+            UInt64(littleEndian: bytes.1) & EthernetAddress.mask
+        )
+    }
+
+    /// Copies the first bytes of a packet, at most `limit`.
+    /// - Returns: how many.
+    private func copyHead(
+        _ packet: UnsafePointer<TxPacket>, to target: UnsafeMutableRawPointer, limit: Int
+    ) -> Int {
+        var done = min(limit, Int(packet.pointee.byteCount))
+        target.copyMemory(from: packet.pointee.pointer, byteCount: done)
+        var index = 0
+        while done < limit && index < Int(packet.pointee.moreCount) {
+            let segment = packet.pointee.segment(index)
+            let part = min(limit &- done, segment.byteCount)
+            (target + done).copyMemory(from: segment.pointer, byteCount: part)
+            done &+= part
+            index &+= 1
+        }
+        return done
+    }
+
+    // MARK: Delivering
+
+    /// Delivers what is left of a burst, port by port.
+    private func deliver(_ ingress: SwitchQueue) {
+        var waiting = ingress.left
+        while waiting != 0 {
+            let first = waiting.trailingZeroBitCount
+            let destination = ingress.destinations[first]
+            let group = ingress.isUniform ? waiting : ingress.group(of: destination, waiting)
+            waiting &= ~group
+            switch destination {
+            case Destination.nowhere: ingress.left &= ~group
+            case Destination.flood:
+                flood(ingress, group)
+                ingress.left &= ~group
+            default:
+                let port = Int(destination)
+                let held = send(ingress, group, to: port)
+                ingress.left &= ~group | held
+            }
+        }
+    }
+
+    /// Sends packets to one port, and drops what has waited too long.
+    /// - Returns: those that wait for room.
+    private func send(_ ingress: SwitchQueue, _ group: UInt32, to port: Int) -> UInt32 {
+        let egress = egresses + port
+        let left = transmit(ingress, group, to: port)
+        if left != group { egress.pointee.isSlow = false }
+        if left == 0 { return 0 }
+        let isOver = ingress.deadline != 0 && CycleClock.now() >= ingress.deadline
+        if isOver || egress.pointee.isSlow || holdCycles == 0 {
+            if isOver { egress.pointee.isSlow = true }
+            egress.pointee.counters.add(.noRoom, left.nonzeroBitCount)
+            return 0
+        }
+        if ingress.deadline == 0 { egress.pointee.counters.add(.held, left.nonzeroBitCount) }
+        return left
+    }
+
+    /// Sends packets to every other port, waiting for none.
+    @inline(never)
+    private func flood(_ ingress: SwitchQueue, _ group: UInt32) {
+        var targets = 0
+        for port in 0..<portLimit where port != ingress.port {
+            if egresses[port].queues.count == 0 { continue }
+            targets &+= 1
+            let left = transmit(ingress, group, to: port)
+            if left != 0 { egresses[port].counters.add(.noRoom, left.nonzeroBitCount) }
+        }
+        let counters = egresses[ingress.port].counters
+        if targets == 0 { return counters.add(.nowhere, group.nonzeroBitCount) }
+        counters.add(.flooded, group.nonzeroBitCount)
+    }
+
+    /// Hands packets of a burst to a port's queues.
+    /// - Returns: those for which there was no room.
+    private func transmit(_ ingress: SwitchQueue, _ group: UInt32, to port: Int) -> UInt32 {
+        let egress = egresses + port
+        switch egress.pointee.queues.count {
+        case 0:
+            egress.pointee.counters.add(.portClosed, group.nonzeroBitCount)
+            return 0
+        case 1: return transmit(ingress, group, egress, queue: 0)
+        default: return spread(ingress, group, egress)
+        }
+    }
+
+    /// The same to a port with several queues: all packets of a flow go to the same.
+    @inline(never)
+    private func spread(
+        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>
+    ) -> UInt32 {
+        let queueCount = UInt32(truncatingIfNeeded: egress.pointee.queues.count)
+        var left: UInt32 = 0
+        var waiting = group
+        while waiting != 0 {
+            var chosen: UInt32 = .max
+            var part: UInt32 = 0
+            var rest = waiting
+            while rest != 0 {
+                let index = rest.trailingZeroBitCount
+                rest &= rest &- 1
+                let queue = flow(ingress.packets + index) % queueCount
+                if chosen == .max { chosen = queue }
+                if queue == chosen { part |= 1 &<< UInt32(index) }
+            }
+            waiting &= ~part
+            left |= transmit(ingress, part, egress, queue: Int(chosen))
+        }
+        return left
+    }
+
+    /// The hash of a packet's flow; 0 for what is not IP. Taken over a copy of its headers.
+    private func flow(_ packet: UnsafePointer<TxPacket>) -> UInt32 {
+        let byteCount = copyHead(packet, to: scratch, limit: Self.headerByteCount)
+        return hash.hash(frame: scratch, byteCount: byteCount)?.value ?? 0
+    }
+
+    private func transmit(
+        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>, queue: Int
+    ) -> UInt32 {
+        egress.pointee.queues.with(queue) { transmit(ingress, group, egress, $0) }
+    }
+
+    private func transmit(
+        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
+        _ target: SwitchQueue
+    ) -> UInt32 {
+        let offloads = target.offloads
+        var refCount = 0
+        var packetCount = 0
+        var left: UInt32 = 0
+        var rest = group
+        while rest != 0 {
+            let index = rest.trailingZeroBitCount
+            rest &= rest &- 1
+            let packet = ingress.packets + index
+            if !Offload.isTaken(packet, by: offloads) {
+                // What is gathered goes first: order.
+                left |= flush(target, packetCount, refCount)
+                (packetCount, refCount) = (0, 0)
+                if left != 0 || !finish(packet, target, egress, offloads) {
+                    left |= 1 &<< UInt32(index) | rest
+                    return left
+                }
+                continue
+            }
+            refCount &+= gather(packet, refs + refCount)
+            ends[packetCount] = refCount
+            numbers[packetCount] = index
+            packetCount &+= 1
+        }
+        return left | flush(target, packetCount, refCount)
+    }
+
+    /// Sends what is gathered.
+    /// - Returns: packets for which there was no room.
+    @inline(__always)
+    private func flush(_ target: SwitchQueue, _ packetCount: Int, _ refCount: Int) -> UInt32 {
+        if packetCount == 0 { return 0 }
+        let consumed = target.queue.transmit(refs, count: refCount)
+        if consumed == refCount { return 0 }
+        var left: UInt32 = 0
+        for index in 0..<packetCount where ends[index] > consumed {
+            left |= 1 &<< UInt32(truncatingIfNeeded: numbers[index])
+        }
+        return left
+    }
+
+    /// References to a packet, with its offloads in front if it has any.
+    @inline(__always)
+    private func gather(
+        _ packet: UnsafePointer<TxPacket>, _ target: UnsafeMutablePointer<PacketRef>
+    ) -> Int {
+        if UInt16(packet.pointee.netFlags) | UInt16(packet.pointee.gsoType)
+            | packet.pointee.moreCount == 0
+        {
+            target.pointee = PacketRef(
+                address: packet.pointee.address, byteCount: packet.pointee.byteCount)
+            return 1
+        }
+        return gatherRun(packet, target)
+    }
+
+    @inline(never)
+    private func gatherRun(
+        _ packet: UnsafePointer<TxPacket>, _ target: UnsafeMutablePointer<PacketRef>
+    ) -> Int {
+        var count = 0
+        if packet.pointee.netFlags | packet.pointee.gsoType != 0 {
+            target[0] = PacketRef(context: Offload.of(packet))
+            count = 1
+        }
+        let moreCount = Int(packet.pointee.moreCount)
+        target[count] = PacketRef(
+            address: packet.pointee.address, byteCount: packet.pointee.byteCount,
+            flags: moreCount > 0 ? .more : [])
+        count &+= 1
+        for index in 0..<moreCount {
+            let segment = packet.pointee.segment(index)
+            target[count] = PacketRef(
+                segment.pointer, byteCount: segment.byteCount,
+                flags: index &+ 1 < moreCount ? .more : [])
+            count &+= 1
+        }
+        return count
+    }
+
+    /// Makes a packet's checksum or segments for a far side that takes it finished only, and sends
+    /// them; or drops it, counted.
+    /// - Returns: false if there is no room, not even for the first of them.
+    @inline(never)
+    private func finish(
+        _ packet: UnsafePointer<TxPacket>, _ target: SwitchQueue,
+        _ egress: UnsafeMutablePointer<Egress>, _ offloads: VirtioFeatures
+    ) -> Bool {
+        let count = gatherRun(packet, refs)
+        switch offload.finish(
+            refs, count: count, for: offloads, into: finished,
+            capacity: ForwardingLimit.finishedRefs)
+        {
+        case .refused(let reason):
+            switch reason {
+            case .badOffload, .badHeaders: egress.pointee.counters.add(.unfinishable)
+            case .tooLong, .noRoom: egress.pointee.counters.add(.tooManySegments)
+            }
+            return true
+        case .finished(let finishedCount):
+            let consumed = target.queue.transmit(finished, count: finishedCount)
+            if consumed == 0 { return false }
+            egress.pointee.counters.add(.finished, 1)
+            // The rest of a packet that is half out cannot wait: later ones would overtake it.
+            if consumed < finishedCount { egress.pointee.counters.add(.noRoom) }
+            return true
+        }
+    }
+}
+
+/// Offloads of a packet that came in.
+enum Offload {
+    static func of(_ packet: UnsafePointer<TxPacket>) -> PacketOffloads {
+        PacketOffloads(
+            flags: packet.pointee.netFlags, gsoType: packet.pointee.gsoType,
+            gsoSize: packet.pointee.gsoSize, csumStart: packet.pointee.csumStart,
+            csumOffset: packet.pointee.csumOffset)
+    }
+
+    /// Whether a far side that negotiated `features` takes the packet as it is.
+    @inline(__always)
+    static func isTaken(
+        _ packet: UnsafePointer<TxPacket>, by features: VirtioFeatures
+    ) -> Bool {
+        if packet.pointee.netFlags | packet.pointee.gsoType == 0 { return true }
+        return features.isSuperset(of: needs(packet))
+    }
+
+    @inline(never)
+    private static func needs(_ packet: UnsafePointer<TxPacket>) -> VirtioFeatures {
+        var needs: VirtioFeatures = .guestChecksum
+        switch packet.pointee.gsoType & ~SegmentationType.ecn {
+        case SegmentationType.tcp4: needs.insert(.guestTSO4)
+        case SegmentationType.tcp6: needs.insert(.guestTSO6)
+        case SegmentationType.udpFragments: needs.insert(.guestUFO)
+        // The type does not say which IP it is.
+        case SegmentationType.udpDatagrams: needs.insert([.guestUSO4, .guestUSO6])
+        default: break
+        }
+        if packet.pointee.gsoType & SegmentationType.ecn != 0 { needs.insert(.guestECN) }
+        return needs
+    }
+}

@@ -1,0 +1,290 @@
+// Ports joined: learning by address, or wired in pairs.
+//
+//   control thread   sockets, timers, queues that come and go            Switch.serve
+//   switch thread    polls the ports' queues, forwards burst by burst    SwitchThread, Forwarding
+//
+// The control thread changes nothing that the switch thread uses but while that is held at the
+// boundary between two polls (`whileHeld`).
+
+import CCleaveHost
+import CleaveEngine
+import CleaveHost
+import CleavePorts
+import CleaveRings
+import Glibc
+
+/// Everything a switch is made from.
+public struct SwitchConfiguration: Sendable {
+    /// Most ports.
+    public var portLimit = 128
+    /// Addresses of ports that are wired to each other; what no wire names is switched. Empty for
+    /// a learning switch.
+    public var wires: [(String, String)] = []
+    /// CPU of the switch thread; nil for any.
+    public var cpu: Int?
+    public var idle: IdlePolicy = .park
+    /// How long a burst waits for a far side without room, in microseconds; 0 = not at all.
+    public var holdMicroseconds = 1000
+    /// Seconds after which an address that was not seen is forgotten.
+    public var ageSeconds = 300
+    /// Most addresses learned at one port.
+    public var addressLimit = 1024
+
+    public init() {}
+
+    /// Checks everything that can be checked without opening a port.
+    /// - Parameter names: of the ports.
+    public func validate(names: [String]) throws(SetupError) {
+        try check()
+        for (index, name) in names.enumerated() where names[..<index].contains(name) {
+            throw SetupError("two ports are named \"\(name)\"")
+        }
+        _ = try Switch.wiring(wires, names)
+    }
+
+    func check() throws(SetupError) {
+        guard (1...1024).contains(portLimit) else {
+            throw SetupError("\(portLimit) ports: need 1 to 1024")
+        }
+        guard (0...1_000_000).contains(holdMicroseconds) else {
+            throw SetupError("hold of \(holdMicroseconds) microseconds: need 0 to 1000000")
+        }
+        guard (1...1_000_000).contains(ageSeconds) else {
+            throw SetupError("addresses age after \(ageSeconds) seconds: need 1 to 1000000")
+        }
+        guard (1...16384).contains(addressLimit) else {
+            throw SetupError("\(addressLimit) addresses for each port: need 1 to 16384")
+        }
+    }
+}
+
+/// Ports, joined. One control thread calls everything but where it says otherwise.
+public final class Switch: PortHost {
+    private let configuration: SwitchConfiguration
+    private let output: (String) -> Void
+    private let table: MACTable
+    private let counterMemory: MemoryArena
+    private let blocks: [SwitchCounterBlock]
+    private let thread: SwitchThread
+    private var ports: [any Port] = []
+    private var queues: [[SwitchQueue]] = []
+    private var holdDepth = 0
+    private var openQueues: [[Bool]] = []
+    private var isStarted = false
+    private let start = SystemClock.monotonic
+
+    /// Makes a switch of ports; nothing is opened yet.
+    /// - Parameters:
+    ///   - ports: their numbers are their places.
+    ///   - log: takes one line at a time, on the control thread.
+    public init(
+        _ configuration: SwitchConfiguration, ports: [any Port],
+        log: @escaping (String) -> Void
+    ) throws(SetupError) {
+        try configuration.validate(names: ports.map(\.name))
+        guard ports.count <= configuration.portLimit else {
+            throw SetupError("\(ports.count) ports: at most \(configuration.portLimit)")
+        }
+        self.configuration = configuration
+        output = log
+        let limit = max(1, ports.count)
+        table = MACTable(portLimit: limit, addressLimit: configuration.addressLimit)
+        do {
+            counterMemory = try MemoryArena(
+                byteCount: limit * SwitchCounterBlock.byteCount, pages: .small)
+            var blocks: [SwitchCounterBlock] = []
+            for _ in 0..<limit {
+                blocks.append(
+                    SwitchCounterBlock(
+                        try counterMemory.allocate(byteCount: SwitchCounterBlock.byteCount)))
+            }
+            self.blocks = blocks
+        } catch { throw SetupError("switch counters: ", error) }
+        let wires = try Self.wiring(configuration.wires, ports.map(\.name))
+        thread = try SwitchThread(
+            Forwarding(
+                table: table, wires: wires,
+                holdCycles: UInt64(
+                    Double(configuration.holdMicroseconds) * CycleClock.hertz / 1e6),
+                ports: zip(blocks, ports).map { ($0, $1.queues.count) }),
+            cpu: configuration.cpu, idle: configuration.idle,
+            queueLimit: ports.reduce(0) { $0 + $1.queues.count })
+        self.ports = ports
+        for (number, port) in ports.enumerated() {
+            queues.append(port.queues.map { SwitchQueue(port: number, queue: $0) })
+        }
+    }
+
+    deinit {
+        close()
+        table.free()
+    }
+
+    /// For each port the number of the one at the other end of its wire.
+    fileprivate static func wiring(
+        _ wires: [(String, String)], _ names: [String]
+    ) throws(SetupError) -> [Int] {
+        if wires.isEmpty { return [] }
+        var ends = [Int](repeating: -1, count: names.count)
+        for (left, right) in wires {
+            var pair: [Int] = []
+            for name in [left, right] {
+                guard let number = names.firstIndex(of: name) else {
+                    throw SetupError(
+                        "wire \(left),\(right): there is no port \"\(name)\" among "
+                            + names.joined(separator: ", "))
+                }
+                guard ends[number] < 0, !pair.contains(number) else {
+                    throw SetupError("wire \(left),\(right): port \"\(name)\" is wired already")
+                }
+                pair.append(number)
+            }
+            (ends[pair[0]], ends[pair[1]]) = (pair[1], pair[0])
+        }
+        if let number = ends.firstIndex(of: -1) {
+            throw SetupError("port \"\(names[number])\" is in no wire: either all are, or none")
+        }
+        return ends
+    }
+
+    // MARK: Life
+
+    /// Opens all ports, then starts the switch thread.
+    /// - Throws: why a port cannot be opened; those that were are closed again.
+    public func open() throws(SetupError) {
+        do throws(SetupError) {
+            for port in ports { try port.open(for: self) }
+            refresh()
+            try thread.start(name: "cleave-switch")
+            isStarted = true
+        } catch {
+            close()
+            throw error
+        }
+    }
+
+    /// Serves the ports' control side until `until` says so; returns at most 100 ms after.
+    public func serve(until isOver: () -> Bool) {
+        var lastAging = SystemClock.monotonic
+        while !isOver() {
+            wait()
+            for port in ports { port.service() }
+            let now = SystemClock.monotonic
+            if now &- lastAging >= 1_000_000_000 {
+                lastAging = now
+                age(now)
+            }
+        }
+    }
+
+    /// Waits for a control descriptor or deadline, at most 100 ms.
+    private func wait() {
+        var waits: [pollfd] = []
+        var deadline = SystemClock.monotonic &+ 100_000_000
+        for port in ports {
+            for descriptor in port.controlDescriptors {
+                waits.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
+            }
+            if let other = port.controlDeadline { deadline = min(deadline, other) }
+        }
+        let now = SystemClock.monotonic
+        let left = deadline > now ? deadline - now : 0
+        _ = poll(&waits, nfds_t(waits.count), Int32((left + 999_999) / 1_000_000))
+    }
+
+    private func age(_ now: UInt64) {
+        let tick = UInt32(truncatingIfNeeded: (now - start) / 1_000_000_000)
+        thread.hold()
+        thread.forwarding.tick = tick
+        if tick % 8 == 0 { table.sweep(now: tick, age: UInt32(configuration.ageSeconds)) }
+        // What a flow's packets repeat is looked up, and so refreshed, once a second.
+        for queue in queues.joined() { queue.forget() }
+        thread.release()
+    }
+
+    /// Takes what waits in the queues, for at most 200 ms, then closes all ports. A guest's VMM may
+    /// mark what is left as sent although it was not (QEMU does).
+    public func close() {
+        if isStarted {
+            thread.hold()
+            thread.drain(untilCycles: CycleClock.now() &+ UInt64(CycleClock.hertz / 5))
+            thread.release()
+        }
+        for port in ports { port.close() }
+        thread.stop()
+        isStarted = false
+    }
+
+    // MARK: PortHost
+
+    public func whileHeld(_ body: () -> Void) {
+        holdDepth += 1
+        thread.hold()
+        // They lie in memory that `body` may let go of.
+        for queue in queues.joined() { thread.forwarding.abandon(queue) }
+        body()
+        holdDepth -= 1
+        if holdDepth == 0 { refresh() }
+        thread.release()
+    }
+
+    public func log(_ line: String) { output(line) }
+
+    /// Gives the thread what is open now. While it is held.
+    private func refresh() {
+        var open: [[Bool]] = []
+        for (number, port) in ports.enumerated() {
+            let isOpen = port.queues.map(\.isOpen)
+            open.append(isOpen)
+            let before = openQueues.indices.contains(number) ? openQueues[number] : []
+            if isOpen == before { continue }
+            thread.forwarding.set(queues: queues[number].filter(\.queue.isOpen), of: number)
+            if !isOpen.contains(true) && before.contains(true) {
+                // Nobody is there: its addresses may appear elsewhere.
+                table.sweep(now: thread.forwarding.tick, age: .max, port: number)
+            }
+        }
+        openQueues = open
+        for queue in queues.joined() { queue.forget() }
+        thread.set(queues: queues.joined().filter(\.queue.isReceiving))
+    }
+
+    // MARK: Counters
+
+    /// What each port has done, by name, with what the switch counted at it. Any thread may be
+    /// writing meanwhile.
+    public var counters: [(name: String, counters: PortCounters)] {
+        ports.enumerated().map { number, port in
+            var counters = port.counters
+            let block = blocks[number]
+            for reason in SwitchDropReason.allCases {
+                let count = block.read(reason)
+                if count == 0 { continue }
+                if reason.isInbound {
+                    counters.droppedIn[reason.name, default: 0] += count
+                } else {
+                    counters.droppedOut[reason.name, default: 0] += count
+                }
+            }
+            for (name, word) in Self.words where block.read(word) > 0 {
+                counters.events[name] = block.read(word)
+            }
+            return (port.name, counters)
+        }
+    }
+
+    private static let words: [(String, SwitchCounterBlock.Word)] = [
+        ("flooded", .flooded), ("finished", .finished), ("held", .held),
+        ("unlearned", .unlearned),
+    ]
+
+    /// What the switch thread has done.
+    public var work: (busyCycles: UInt64, idleCycles: UInt64, packets: UInt64, parks: UInt64) {
+        thread.work
+    }
+
+    /// Addresses that are known now, as text, and the names of their ports.
+    public var addresses: [(address: String, port: String)] {
+        table.entries.map { (EthernetAddress.text($0.address), ports[$0.port].name) }
+    }
+}

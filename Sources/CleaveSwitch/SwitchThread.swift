@@ -1,0 +1,221 @@
+import CCleaveHost
+import CleaveEngine
+import CleaveHost
+import CleavePorts
+import CleaveRings
+import Glibc
+
+/// One pinned thread that polls queues of ports, in turn, and forwards what came in.
+///
+/// The queues and all that the forwarding knows of ports are changed by the control thread while
+/// the thread is held; the thread uses them while it is not.
+final class SwitchThread: @unchecked Sendable {
+    // SAFETY: see above; WorkerControl orders the two. The counters are words with one writer.
+
+    let forwarding: Forwarding
+    /// Queues that packets may come in at; kept by `kept`.
+    private var queues: QueueList
+    private var kept: [SwitchQueue] = []
+    private let words: Words
+    private let idle: IdlePolicy
+    private let cpu: Int?
+    /// Wakes the thread for commands.
+    private let wake: EventDescriptor
+    /// What the thread sleeps at: `wake`, then a descriptor for each queue that has one.
+    private var waits: [pollfd] = []
+    /// A queue must be polled: the thread sleeps for short times only.
+    private var hasSilentQueue = false
+    private var thread: PinnedThread?
+    private var holdDepth = 0
+
+    /// Polls without a packet after which the thread lets others of its CPU run.
+    private static let pollsBeforeYield = 256
+    private static let pauseNanoseconds: UInt64 = 100_000_000
+
+    /// - Parameter queueLimit: most queues.
+    init(
+        _ forwarding: Forwarding, cpu: Int?, idle: IdlePolicy, queueLimit: Int
+    ) throws(SetupError) {
+        try idle.validate()
+        self.forwarding = forwarding
+        self.cpu = cpu
+        self.idle = idle
+        words = Words()
+        queues = QueueList(capacity: queueLimit)
+        do { wake = try EventDescriptor() } catch { throw SetupError("switch thread: ", error) }
+        set(queues: [])
+    }
+
+    deinit {
+        stop()
+        words.free()
+        queues.free()
+    }
+
+    // MARK: The thread
+
+    private func run() {
+        while let order = obey() {
+            var last = CycleClock.now()
+            var emptyPolls = 0
+            while words.control.isLast(order) {
+                let moved = poll()
+                let now = CycleClock.now()
+                if moved > 0 {
+                    words.busyCycles.addSingleWriter(now &- last)
+                    words.packets.addSingleWriter(UInt64(truncatingIfNeeded: moved))
+                    emptyPolls = 0
+                    last = now
+                    continue
+                }
+                emptyPolls &+= 1
+                rest(order, &emptyPolls)
+                let woke = CycleClock.now()
+                words.idleCycles.addSingleWriter(woke &- last)
+                last = woke
+            }
+        }
+    }
+
+    /// One burst of each queue.
+    /// - Returns: packets that were delivered or dropped.
+    private func poll() -> Int {
+        var moved = 0
+        let queues = queues
+        for index in 0..<queues.count { moved &+= queues.with(index) { forwarding.poll($0) } }
+        return moved
+    }
+
+    private func rest(_ order: WorkerControl.Order, _ emptyPolls: inout Int) {
+        switch idle.kind {
+        case .busy: break
+        case .pause:
+            cleave_pause()
+            if emptyPolls >= Self.pollsBeforeYield {
+                PinnedThread.yield()
+                emptyPolls = 0
+            }
+        case .park:
+            cleave_pause()
+            if emptyPolls >= idle.pollsBeforePark && park(order) { emptyPolls = 0 }
+        }
+    }
+
+    /// Sleeps until a packet or a command comes, or the time is up.
+    /// - Returns: whether something came.
+    private func park(_ order: WorkerControl.Order) -> Bool {
+        // A packet that waits for room has a deadline of its own, far shorter than a sleep.
+        if kept.contains(where: \.isHolding) {
+            PinnedThread.yield()
+            return false
+        }
+        for queue in kept { queue.queue.setWakeups(enabled: true) }
+        defer { for queue in kept { queue.queue.setWakeups(enabled: false) } }
+        // What came before the wake-ups were on shows in this poll.
+        if poll() > 0 || !words.control.isLast(order) { return true }
+        words.parks.addSingleWriter(1)
+        let milliseconds = hasSilentQueue ? max(1, idle.wakeMicroseconds / 1000) : 1000
+        let ready = Glibc.poll(&waits, nfds_t(waits.count), Int32(milliseconds))
+        wake.drain()
+        return ready > 0
+    }
+
+    private func obey() -> WorkerControl.Order? {
+        while true {
+            let order = words.control.obey()
+            switch order.command {
+            case .run: return order
+            case .stop: return nil
+            case .pause:
+                wake.wait(nanoseconds: Self.pauseNanoseconds)
+                wake.drain()
+            }
+        }
+    }
+
+    // MARK: The control thread
+
+    func start(name: String) throws(SetupError) {
+        words.control.send(holdDepth == 0 ? .run : .pause)
+        do { thread = try PinnedThread(name: name, cpu: cpu) { self.run() } } catch {
+            throw SetupError("switch thread: ", error)
+        }
+    }
+
+    func stop() {
+        guard let thread else { return }
+        send(.stop)
+        thread.join()
+        self.thread = nil
+    }
+
+    /// From the return of this the thread uses no queue, until `release`. May be nested.
+    func hold() {
+        holdDepth += 1
+        guard holdDepth == 1, thread != nil else { return }
+        send(.pause)
+        // Bounded: a poll is, and the thread looks for commands between polls.
+        while !words.control.isAcknowledged { PinnedThread.yield() }
+    }
+
+    func release() {
+        holdDepth -= 1
+        if holdDepth == 0 && thread != nil { send(.run) }
+    }
+
+    private func send(_ command: WorkerControl.Command) {
+        words.control.send(command)
+        wake.signal()
+    }
+
+    /// The queues that packets may come in at. While held.
+    func set(queues list: [SwitchQueue]) {
+        kept = list
+        queues.set(list)
+        waits = [pollfd(fd: wake.fileDescriptor, events: Int16(POLLIN), revents: 0)]
+        hasSilentQueue = false
+        for queue in list {
+            let descriptor = queue.queue.wakeDescriptor
+            if descriptor >= 0 {
+                waits.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
+            } else {
+                hasSilentQueue = true
+            }
+        }
+    }
+
+    /// Takes what waits in the queues until nothing is left or the time is up. While held.
+    func drain(untilCycles deadline: UInt64) {
+        while poll() > 0 && CycleClock.now() < deadline {}
+    }
+
+    /// Cycles spent on polls that moved packets and on all else, and packets moved.
+    var work: (busyCycles: UInt64, idleCycles: UInt64, packets: UInt64, parks: UInt64) {
+        (
+            words.busyCycles.load(), words.idleCycles.load(), words.packets.load(),
+            words.parks.load()
+        )
+    }
+
+    /// Words that the thread shares with the control thread, each writer's on lines of its own.
+    private struct Words {
+        // SAFETY: shared words over memory that lives from `init` to `free`.
+        private let memory: UnsafeMutableRawPointer
+        let busyCycles, idleCycles, packets, parks: SharedWord64
+        let control: WorkerControl
+
+        init() {
+            let byteCount = 2 * CacheLine.byteCount
+            memory = .allocate(byteCount: byteCount, alignment: CacheLine.byteCount)
+            memory.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+            busyCycles = SharedWord64(memory)
+            idleCycles = SharedWord64(memory + 8)
+            packets = SharedWord64(memory + 16)
+            parks = SharedWord64(memory + 24)
+            control = WorkerControl(
+                request: memory + CacheLine.byteCount, acknowledgement: memory + 32)
+        }
+
+        func free() { memory.deallocate() }
+    }
+}
