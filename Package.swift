@@ -20,6 +20,7 @@ let package = Package(
         .library(name: "cleave", type: .dynamic, targets: ["CleaveCAPI"]),
         .library(name: "cleave-static", type: .static, targets: ["CleaveCAPI"]),
         .executable(name: "cleave-bench", targets: ["cleave-bench"]),
+        .executable(name: "cleave-vhost", targets: ["cleave-vhost"]),
     ],
     traits: [
         .trait(
@@ -119,6 +120,15 @@ let package = Package(
                 "CleaveProgramSupport", "CleaveBench", "CleaveEngine", "CleaveTraffic",
                 "CleaveGuestDriver",
                 "CleaveProfiling", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Yams", package: "Yams"),
+            ], swiftSettings: settings),
+        .executableTarget(
+            name: "cleave-vhost",
+            dependencies: [
+                "CleaveProgramSupport", "CleaveSwitch", "CleavePorts", "CleaveVhostUser",
+                "CleaveEngine", "CleaveTraffic",
+                "CleaveVirtioNet", "CleaveHost",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: settings),

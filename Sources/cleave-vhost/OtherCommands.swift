@@ -1,0 +1,120 @@
+import ArgumentParser
+import CleavePorts
+import CleaveProgramSupport
+
+/// Checks a configuration without opening anything.
+struct CheckConfigCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "check-config",
+        abstract: "Checks a configuration and says what it means; opens nothing.")
+
+    @Argument(help: "The YAML file.")
+    var file: String
+
+    func run() throws {
+        let configuration = try VhostConfiguration.read(path: file)
+        let ports = try configuration.makePorts()
+        do { try configuration.settings.validate(names: ports.map(\.name)) } catch {
+            throw Failure.usage("\(file): \(error)")
+        }
+        for (port, setting) in zip(ports, configuration.ports) {
+            try Stream.output.write("\(port.name): \(try setting.type().rawValue)\n")
+        }
+        let wires = configuration.settings.wires.map { "\($0.0) - \($0.1)" }
+        try Stream.output.write(
+            wires.isEmpty
+                ? "joined by a learning switch\n"
+                : "wired: \(wires.joined(separator: ", "))\n")
+    }
+}
+
+/// What a peer's command line needs to connect to a port.
+struct PrintQemuArgsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "print-qemu-args",
+        abstract: "Prints the arguments with which QEMU's guest gets a port as its card.")
+
+    @Argument(help: "Name of the port.")
+    var name: String
+    @OptionGroup var ports: PortOptions
+    @Option(help: .example("Bytes of guest memory.", "--memory 1G", "size"))
+    var memory = "512M"
+
+    func run() throws {
+        let port = try PeerArguments.port(name, ports)
+        try Stream.output.write(PeerArguments.qemu(port, memory: memory) + "\n")
+    }
+}
+
+/// The same for DPDK's testpmd.
+struct PrintTestpmdArgsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "print-testpmd-args",
+        abstract: "Prints the arguments with which DPDK's testpmd drives a port.")
+
+    @Argument(help: "Name of the port.")
+    var name: String
+    @OptionGroup var ports: PortOptions
+
+    func run() throws {
+        let port = try PeerArguments.port(name, ports)
+        try Stream.output.write(PeerArguments.testpmd(port) + "\n")
+    }
+}
+
+/// Command lines of peers.
+enum PeerArguments {
+    /// The vhost-user port of that name.
+    static func port(
+        _ name: String, _ options: PortOptions
+    ) throws(Failure) -> VhostUserPortConfiguration {
+        let configuration = try options.configuration()
+        let ports = try configuration.makePorts()
+        guard let port = ports.first(where: { $0.name == name }) else {
+            throw .usage(
+                "there is no port \"\(name)\" among "
+                    + (ports.isEmpty
+                        ? "none: give --port or --config"
+                        : ports.map(\.name).joined(separator: ", ")))
+        }
+        guard let vhost = port as? VhostUserPort else {
+            throw .usage("port \"\(name)\" is no vhost-user port")
+        }
+        return vhost.settings
+    }
+
+    static func qemu(_ port: VhostUserPortConfiguration, memory: String) -> String {
+        let isServer = port.mode == .client
+        var device = "virtio-net-pci,netdev=net0"
+        if let mac = port.mac { device += ",mac=" + text(mac) }
+        if port.queuePairs > 1 { device += ",mq=on,vectors=\(2 * port.queuePairs + 2)" }
+        if let mtu = port.mtu { device += ",host_mtu=\(mtu)" }
+        return [
+            "-object memory-backend-memfd,id=mem0,size=\(memory),share=on",
+            "-machine memory-backend=mem0 -m \(memory)",
+            "-chardev socket,id=char0,path=\(port.path)"
+                + (isServer ? ",server=on,wait=off" : ",reconnect=1"),
+            "-netdev vhost-user,id=net0,chardev=char0"
+                + (port.queuePairs > 1 ? ",queues=\(port.queuePairs)" : ""),
+            "-device \(device)",
+        ].joined(separator: " \\\n")
+    }
+
+    static func testpmd(_ port: VhostUserPortConfiguration) -> String {
+        var device = "net_virtio_user0,path=\(port.path),queues=\(port.queuePairs)"
+        if port.queuePairs > 1 { device += ",cq=1" }
+        if port.mode == .client { device += ",server=1" }
+        if let mac = port.mac { device += ",mac=" + text(mac) }
+        return [
+            "--no-pci --no-huge -m 384 --file-prefix=\(port.name)", "--vdev \(device)",
+            "-- --rxq=\(port.queuePairs) --txq=\(port.queuePairs) --total-num-mbufs=8192",
+        ].joined(separator: " \\\n")
+    }
+
+    private static func text(_ mac: [UInt8]) -> String {
+        mac.map { byte in
+            let digits = String(byte, radix: 16)
+            return digits.count == 1 ? "0" + digits : digits
+        }.joined(separator: ":")
+    }
+}

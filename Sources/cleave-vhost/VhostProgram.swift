@@ -1,0 +1,46 @@
+// Entry point: finds the command that was meant, and turns its end into an exit code.
+//
+//   0   done            1   failed while running
+//   2   the command line or a configuration is wrong
+
+import ArgumentParser
+import CleaveProgramSupport
+import Glibc
+
+@main
+struct VhostProgram: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cleave-vhost",
+        abstract: "Joins virtual machines and kernel interfaces: a vhost-user back-end and switch.",
+        discussion: """
+            Each --port is a guest's network card (type=vhost-user), a kernel interface (type=tap, \
+            type=af-packet) or a capture file (type=pcap). What comes in at one goes out of \
+            another by its destination address, with one copy; or of the one it is wired to.
+
+            Example, two guests:
+              cleave-vhost --port type=vhost-user,path=/tmp/a.sock \\
+                           --port type=vhost-user,path=/tmp/b.sock
+            then, for each guest, what 'cleave-vhost print-qemu-args' says:
+              qemu-system-x86_64 ... -chardev socket,id=c0,path=/tmp/a.sock \\
+                -netdev vhost-user,id=n0,chardev=c0 -device virtio-net-pci,netdev=n0
+
+            It stays in the foreground, and prints the line "ready" to standard output when every \
+            port listens. SIGUSR1 prints the counters to standard error, and so does the end; \
+            SIGTERM and SIGINT end it.
+
+            Exit codes: 0 done; 1 failed while running; 2 wrong command line or configuration.
+            """,
+        version: "cleave-vhost 0.1.0",
+        subcommands: [
+            RunCommand.self, CheckConfigCommand.self, PrintQemuArgsCommand.self,
+            PrintTestpmdArgsCommand.self,
+        ],
+        defaultSubcommand: RunCommand.self)
+
+    static func main() {
+        // A reader that goes away (`| head`) shows as a failed write instead of a signal.
+        signal(SIGPIPE, SIG_IGN)
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        Glibc.exit(ProgramRun.run(VhostProgram.self, "cleave-vhost", arguments))
+    }
+}
