@@ -11,6 +11,11 @@ RIVALS := g++ libdpdk-dev libboost-dev
 COUNTERS := valgrind binutils
 CHECKERS := spin gcc
 GUEST := qemu-system-x86 busybox-static cpio
+# Other people's guests, and what is needed to run them.
+PEER_GUESTS := $(GUEST) dpdk-dev python3-minimal user-mode-linux iperf3 ethtool iproute2 kmod gcc \
+    libc6-dev
+# What `make test` runs of Tests/Peers: some minutes. PEERS="soak:3600" runs for an hour.
+TEST_PEERS := testpmd-io uml-pair qemu-guest:1
 
 # The C library: everything it needs of Swift is inside. lld, because it exports nothing beyond the
 # map; nodelete, because the Swift runtime cannot be unloaded.
@@ -32,25 +37,27 @@ MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
     bench-dpdk lib abi install install-files clean needed \
     test-needed model test-model numa-test count count-update profile profile-overhead probe \
-    plain-probe check
+    plain-probe check test-peers bench-switch
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
 	@echo 'make bench        the main job on configs/bench/default.yaml (BENCH_ARGS="--json FILE")'
 	@echo '                  MARCH=x86-64-v3 builds for processors with AVX2, as libcleave is'
-	@echo 'make check        two minutes of it: style, house rules, unit tests (FILTER=REGEX picks tests)'
+	@echo 'make check        two minutes of it: style, house rules, unit tests (FILTER=REGEX picks)'
 	@echo 'make test         all of: style, unit and stress tests, ThreadSanitizer, models, docs'
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
 	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
 	@echo 'make count        instructions per packet beside the recorded ones; count-update records'
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
+	@echo 'make test-peers   cleave-vhost with guests of DPDK, Linux, QEMU (PEERS="soak:3600" picks)'
 	@echo 'make profile      cycles of each stage of the receive path (PROFILE_ARGS="--svg FILE")'
 	@echo 'make profile-overhead  what profiling costs: on, and off against compiled out'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
 	@echo 'make bench-parser header parser beside rte_net_get_ptype (BENCH_ARGS="--json FILE")'
 	@echo 'make bench-micro  parts of the path by themselves, beside rivals'
 	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
+	@echo 'make bench-switch cleave-vhost beside testpmd between the same two guests (JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
 	@echo 'make abi          what linking with it costs: time to load, size, what it needs'
 	@echo 'make install      the same with header, cleave.pc and man pages (PREFIX= DESTDIR=)'
@@ -68,11 +75,14 @@ test-needed:
 	@.ci/require --optional libdpdk-dev systemtap-sdt-dev groff-base
 	@.ci/require --optional chromium
 	@.ci/require --optional $(GUEST)
+	@.ci/require --optional $(PEER_GUESTS)
 
 build: needed
 	$(COMPILE) build -c release $(MARCH_FLAGS) --product cleave-bench
+	$(COMPILE) build -c release $(MARCH_FLAGS) --product cleave-vhost
 
-bench: build
+bench: needed
+	$(COMPILE) build -c release $(MARCH_FLAGS) --product cleave-bench
 	@.ci/own-session $(PROGRAM) $(BENCH_ARGS)
 
 profile: build
@@ -104,6 +114,7 @@ test: test-needed
 	$(MAKE) --no-print-directory lint
 	@echo '== release build (its machine code is tested below)'
 	$(COMPILE) build -c release --product cleave-bench
+	$(COMPILE) build -c release --product cleave-vhost
 	$(COMPILE) build -c release --product hot-loop-probe
 	$(MAKE) --no-print-directory plain-probe
 	@echo '== instructions per packet'
@@ -120,15 +131,18 @@ test: test-needed
 	$(MAKE) --no-print-directory model
 	@echo '== NUMA guest'
 	$(MAKE) --no-print-directory numa-test
+	@echo '== real peers'
+	$(MAKE) --no-print-directory test-peers PEERS='$(TEST_PEERS)'
 	@echo '== documentation'
 	$(MAKE) --no-print-directory docs
 	@echo '== passed: style, release build, instruction counts, tests, ThreadSanitizer,' \
-	    'interleavings, model, NUMA, docs'
+	    'interleavings, model, NUMA, real peers, docs'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
 	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(COMPILE) test --sanitize=thread \
 	    --scratch-path .build-tsan --filter RingsTests --filter StressTests \
+	    --filter '^SwitchTests' \
 	    --filter 'CFunctions/(ConcurrencyTests|PairTests)'
 
 # Instructions per packet under valgrind, the same on every x86-64 machine: Tests/Baselines/count.
@@ -152,6 +166,12 @@ test-model: needed
 numa-test: build
 	@.ci/require --optional $(GUEST)
 	@Tests/NUMA/numa-test $(PROGRAM) .build-numa
+
+# Skipped, with the reason, where a peer cannot be had: Tests/Peers/README.md.
+test-peers: needed
+	@.ci/require --optional $(PEER_GUESTS)
+	$(COMPILE) build -c release --product cleave-vhost
+	@Tests/Peers/run --program .build/release/cleave-vhost $(PEERS) || [ $$? -eq 77 ]
 
 format:
 	$(SWIFT) format format --in-place --parallel --recursive $(SOURCES)
@@ -210,6 +230,12 @@ endif
 bench-dpdk: lib
 	@.ci/require libdpdk-dev gcc pkg-config
 	$(MAKE) --no-print-directory -C Benchmarks dpdk $(if $(JSON),JSON=$(abspath $(JSON)))
+
+bench-switch: needed
+	@.ci/require --optional dpdk-dev libdpdk-dev gcc pkg-config
+	$(COMPILE) build -c release --product cleave-vhost
+	@.ci/own-session Benchmarks/Switch/bench-switch --program .build/release/cleave-vhost \
+	    $(if $(JSON),--json $(JSON)) $(BENCH_ARGS)
 
 bench-parser:
 	@.ci/require --optional libdpdk-dev gcc pkg-config
