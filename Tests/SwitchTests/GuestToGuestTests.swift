@@ -1,0 +1,276 @@
+import CCleaveHost
+import CleaveEngine
+import CleaveHost
+import CleavePorts
+import CleaveVhostUser
+import CleaveVirtioNet
+import Glibc
+import Testing
+
+@testable import CleaveSwitch
+
+/// A switch that runs: its ports' sockets lie in a folder of their own, its control thread serves.
+private final class RunningSwitch: @unchecked Sendable {
+    // SAFETY: after `init` the switch is used by its control thread alone, but for `counters`,
+    // which are read when that has ended.
+
+    let folder: String
+    private let joined: Switch
+    private let stop: SharedFlag
+    private let thread: PinnedThread
+
+    /// A flag that two threads see.
+    final class SharedFlag: @unchecked Sendable {
+        // SAFETY: guarded by the lock.
+        private let lock = Lock()
+        private var isSet = false
+        func set() { lock.withLock { isSet = true } }
+        var value: Bool { lock.withLock { isSet } }
+    }
+
+    /// Carries the switch to its thread, which is alone with it.
+    private struct Carrier: @unchecked Sendable {
+        // SAFETY: see above.
+        let joined: Switch
+    }
+
+    init(
+        _ names: [String], wires: [(String, String)] = [], idle: IdlePolicy = .park,
+        _ change: (inout VhostUserPortConfiguration) -> Void = { _ in }
+    ) throws {
+        var template = Array("/tmp/cleave-switch.XXXXXX".utf8CString)
+        let made = try #require(mkdtemp(&template))
+        folder = String(cString: made)
+        var configuration = SwitchConfiguration()
+        configuration.idle = idle
+        configuration.wires = wires
+        var ports: [any Port] = []
+        for name in names {
+            var port = VhostUserPortConfiguration(name: name, path: "\(folder)/\(name)")
+            change(&port)
+            ports.append(try VhostUserPort(port))
+        }
+        joined = try Switch(configuration, ports: ports) { _ in }
+        try joined.open()
+        stop = SharedFlag()
+        let (carrier, flag) = (Carrier(joined: joined), stop)
+        thread = try PinnedThread(name: "control", cpu: nil) {
+            carrier.joined.serve { flag.value }
+        }
+    }
+
+    func path(_ name: String) -> String { "\(folder)/\(name)" }
+
+    /// Ends it.
+    /// - Returns: what each port has done.
+    func end() -> [String: PortCounters] {
+        stop.set()
+        thread.join()
+        joined.close()
+        rmdir(folder)
+        return Dictionary(uniqueKeysWithValues: joined.counters.map { ($0.name, $0.counters) })
+    }
+}
+
+@Suite("From guest to guest, over sockets")
+struct GuestToGuestTests {
+    private static let left = Frame.mac(1)
+    private static let right = Frame.mac(2)
+
+    private func frames(_ count: Int, to: [UInt8], from: [UInt8], first: Int = 0) -> [[UInt8]] {
+        (first..<first + count).map { number in
+            let bytes = [UInt8(truncatingIfNeeded: number), UInt8(truncatingIfNeeded: number >> 8)]
+            return Frame.make(to: to, from: from, bytes, byteCount: 60 + number * 37 % 1440)
+        }
+    }
+
+    @Test(
+        "Every byte arrives in order, whatever the rings and however the thread waits",
+        arguments: RingFormat.allCases, RingFormat.allCases)
+    func bytes(_ one: RingFormat, _ other: RingFormat) throws {
+        for (idle, features) in [
+            (IdlePolicy.park, VirtioFeatures.eventIndex), (.pause, []), (.park, .inOrder),
+        ] {
+            let running = try RunningSwitch(["a", "b"], wires: [("a", "b")], idle: idle)
+            let guests = [
+                try LocalGuest(one, features: features), try LocalGuest(other, features: features),
+            ]
+            try guests[0].connect(running.path("a"))
+            try guests[1].connect(running.path("b"))
+            // More than the ring, past its end several times.
+            for round in 0..<10 {
+                let sent = frames(40, to: Self.right, from: Self.left, first: round * 40)
+                let back = frames(24, to: Self.left, from: Self.right, first: round * 24)
+                #expect(guests[0].send(sent) == 40)
+                #expect(guests[1].send(back) == 24)
+                #expect(guests[1].receive(atLeast: 40) == sent)
+                #expect(guests[0].receive(atLeast: 24) == back)
+            }
+            #expect(guests.allSatisfy { $0.rx.fault == .none && $0.tx.fault == .none })
+            for guest in guests { guest.vanish() }
+            let counters = running.end()
+            #expect(counters["a"]?.packetsIn == 400 && counters["a"]?.packetsOut == 240)
+            #expect(counters["b"]?.packetsIn == 240 && counters["b"]?.packetsOut == 400)
+            #expect(counters.values.allSatisfy { $0.droppedIn.isEmpty && $0.droppedOut.isEmpty })
+        }
+    }
+
+    @Test("A guest that leaves in order, and one that vanishes, come back to the same switch")
+    func reconnect() throws {
+        let running = try RunningSwitch(["a", "b"])
+        let guests = [try LocalGuest(.split), try LocalGuest(.packed)]
+        try guests[0].connect(running.path("a"))
+        try guests[1].connect(running.path("b"))
+        for round in 0..<5 {
+            let sent = frames(10, to: Self.right, from: Self.left, first: round * 10)
+            #expect(guests[0].send(sent) == 10)
+            #expect(guests[1].receive(atLeast: 10) == sent)
+            // Both rings go on where they stood.
+            let bases = try guests[0].leave()
+            try connectAgain(guests[0], running.path("a"), bases)
+            let others = try guests[1].leave()
+            try connectAgain(guests[1], running.path("b"), others)
+        }
+        // Another guest at the same socket, from nothing.
+        guests[1].vanish()
+        let fresh = try LocalGuest(.split)
+        try connectAgain(fresh, running.path("b"), nil)
+        let sent = frames(10, to: Self.right, from: Self.left)
+        #expect(guests[0].send(sent) == 10)
+        #expect(fresh.receive(atLeast: 10) == sent)
+        guests[0].vanish()
+        fresh.vanish()
+        let counters = running.end()
+        #expect(counters["b"]?.packetsOut == 60)
+    }
+
+    /// The port listens again as soon as it has seen that its front-end is gone; until then it
+    /// refuses a second one.
+    private func connectAgain(_ guest: LocalGuest, _ path: String, _ bases: [UInt16]?) throws {
+        for _ in 0..<200 {
+            do { return try guest.connect(path, bases: bases) } catch {
+                guest.vanish()
+                usleep(10_000)
+            }
+        }
+        try guest.connect(path, bases: bases)
+    }
+
+    @Test("A49 Hundreds of connections leave descriptors and mappings where they were")
+    func manyConnections() throws {
+        let running = try RunningSwitch(["a"])
+        let guest = try LocalGuest(.split)
+        try guest.connect(running.path("a"))
+        var bases = try guest.leave()
+        func held() -> (descriptors: Int, mappings: Int) {
+            (entries("/proc/self/fd"), lines("/proc/self/maps"))
+        }
+        usleep(300_000)
+        let before = held()
+        for _ in 0..<300 {
+            try connectAgain(guest, running.path("a"), bases)
+            bases = try guest.leave()
+        }
+        usleep(300_000)
+        let after = held()
+        // Other tests of this process come and go; a leak would be hundreds.
+        #expect(abs(after.descriptors - before.descriptors) < 60)
+        #expect(abs(after.mappings - before.mappings) < 100)
+        #expect(running.end()["a"]?.events["connects"] ?? 0 >= 301)
+    }
+
+    private func entries(_ path: String) -> Int {
+        guard let folder = opendir(path) else { return 0 }
+        defer { closedir(folder) }
+        var count = 0
+        while readdir(folder) != nil { count += 1 }
+        return count
+    }
+
+    private func lines(_ path: String) -> Int {
+        guard let file = fopen(path, "r") else { return 0 }
+        defer { fclose(file) }
+        var count = 0
+        var byte = getc(file)
+        while byte != EOF {
+            count += byte == 10 ? 1 : 0
+            byte = getc(file)
+        }
+        return count
+    }
+
+    @Test("A49 A second front-end is refused while one is there, which goes on")
+    func secondFrontEnd() throws {
+        let running = try RunningSwitch(["a", "b"], wires: [("a", "b")])
+        let guests = [try LocalGuest(.split), try LocalGuest(.split)]
+        try guests[0].connect(running.path("a"))
+        try guests[1].connect(running.path("b"))
+        let intruder = try LocalGuest(.split)
+        #expect(throws: SetupError.self) { try intruder.connect(running.path("a")) }
+        let sent = frames(5, to: Self.right, from: Self.left)
+        #expect(guests[0].send(sent) == 5)
+        #expect(guests[1].receive(atLeast: 5) == sent)
+        for guest in guests { guest.vanish() }
+        #expect(running.end()["a"]?.events["refusedConnections"] == 1)
+    }
+
+    @Test("A large frame that one side leaves unsegmented reaches the other as segments")
+    func offloads() throws {
+        let running = try RunningSwitch(["a", "b"], wires: [("a", "b")])
+        let sender = try LocalGuest(.split, features: [.checksum, .hostTSO4])
+        let receiver = try LocalGuest(.split)
+        try sender.connect(running.path("a"))
+        try receiver.connect(running.path("b"))
+        // IPv4, TCP: 20 + 20 bytes of headers, 1600 of payload, segments of 500.
+        var ip: [UInt8] = [0x45, 0, 0x06, 0x68, 0, 7, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+        ip += [0x10, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x18, 1, 0, 0, 0, 0, 0]
+        let payload = (0..<1600).map { UInt8(truncatingIfNeeded: $0 * 7) }
+        let frame = Self.right + Self.left + [8, 0] + ip + payload
+        let header = NetHeader(
+            flags: 1, gsoType: 1, hdrLen: 54, gsoSize: 500, csumStart: 34, csumOffset: 16,
+            numBuffers: 0)
+        #expect(sender.send([frame], offloads: header) == 1)
+        let arrived = receiver.receive(atLeast: 4)
+        #expect(arrived.map(\.count) == [554, 554, 554, 154])
+        #expect(arrived.flatMap { $0.dropFirst(54) } == payload)
+        for guest in [sender, receiver] { guest.vanish() }
+        #expect(running.end()["b"]?.events["finished"] == 1)
+    }
+
+    @Test("A50 Sockets' paths that cannot be used are refused by their reason")
+    func paths() throws {
+        func failure(_ path: String) -> String {
+            do {
+                let port = try VhostUserPort(VhostUserPortConfiguration(name: "a", path: path))
+                let joined = try Switch(SwitchConfiguration(), ports: [port]) { _ in }
+                try joined.open()
+                joined.close()
+                return ""
+            } catch { return "\(error)" }
+        }
+        var template = Array("/tmp/cleave-paths.XXXXXX".utf8CString)
+        let folder = String(cString: try #require(mkdtemp(&template)))
+        defer { rmdir(folder) }
+        let path = folder + "/socket"
+        // Nothing there, twice: the first removes its own.
+        #expect(failure(path) == "")
+        #expect(failure(path) == "")
+        // A stale one: whoever made it is gone.
+        let stale = cleave_unix_listen(path)
+        close(stale)
+        #expect(failure(path) == "")
+        // Somebody listens.
+        let listener = cleave_unix_listen(path)
+        #expect(failure(path) == "port a: another process listens at \(path)")
+        close(listener)
+        unlink(path)
+        // A file, a folder, no folder, too long.
+        close(open(path, O_CREAT | O_WRONLY, 0o600))
+        #expect(failure(path) == "port a: \(path) exists and is not a socket")
+        unlink(path)
+        #expect(failure(folder) == "port a: \(folder) exists and is not a socket")
+        #expect(failure("\(folder)/none/socket").contains("No such file or directory"))
+        let long = folder + "/" + String(repeating: "x", count: 108)
+        #expect(failure(long).contains("need 1 to 107"))
+    }
+}

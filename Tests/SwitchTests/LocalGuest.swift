@@ -1,0 +1,121 @@
+import CCleaveHost
+import CleaveGuestDriver
+import CleaveHost
+import CleaveVhostUser
+import CleaveVirtioNet
+import Glibc
+import Testing
+
+/// A guest in this process: drivers for one queue pair, connected to a port's real socket.
+final class LocalGuest {
+    let rx: RxDriver
+    let tx: TxDriver
+    private(set) var front: FrontendSession?
+    private let space: GuestSpace
+    private let kicks: [EventDescriptorBox]
+    private let calls: [EventDescriptorBox]
+    private let ring: RingFormat
+
+    /// A descriptor in an object, for arrays.
+    final class EventDescriptorBox {
+        let event: EventDescriptor
+        init() throws { event = try EventDescriptor() }
+    }
+
+    init(_ ring: RingFormat, features: VirtioFeatures = [], ringSize: Int = 64) throws {
+        self.ring = ring
+        space = try GuestSpace(byteCount: 4 << 20, pages: .small, shared: true)
+        rx = try RxDriver(
+            RxDriverConfiguration(
+                ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 2048),
+                method: .whole, features: features), in: space)
+        tx = try TxDriver(
+            TxDriverConfiguration(ringSize: ringSize, ring: ring, features: features), in: space)
+        kicks = [try EventDescriptorBox(), try EventDescriptorBox()]
+        calls = [try EventDescriptorBox(), try EventDescriptorBox()]
+    }
+
+    /// Connects to the port that listens at `path`.
+    /// - Parameter bases: where receive and transmit ring go on; nil for fresh ones.
+    func connect(_ path: String, bases: [UInt16]? = nil) throws {
+        let socket = cleave_unix_connect(path)
+        try #require(socket >= 0, "\(path): \(socket)")
+        let front = FrontendSession(descriptor: socket)
+        self.front = front
+        let features = rx.configuration.allFeatures.union(tx.configuration.allFeatures)
+        try front.handshake(
+            wanting: features.rawValue | 1 << 32 | (ring == .packed ? 1 << 34 : 0))
+        try front.setMemory([
+            SharedRegion(
+                guestAddress: GuestSpace.guestBase, byteCount: space.arena.byteCount,
+                fileDescriptor: try #require(space.arena.fileDescriptor))
+        ])
+        for (index, virtqueue) in [rx.virtqueue, tx.virtqueue].enumerated() {
+            var virtqueue = virtqueue
+            if let bases { virtqueue.base = bases[index] }
+            try front.setRing(
+                index, virtqueue, kick: kicks[index].event.fileDescriptor,
+                call: calls[index].event.fileDescriptor)
+            try front.setEnabled(index, true)
+        }
+        rx.refill()
+    }
+
+    /// Stops both rings, and leaves.
+    /// - Returns: where they go on.
+    func leave() throws -> [UInt16] {
+        let front = try #require(self.front)
+        let bases = [try front.stopRing(0, ring), try front.stopRing(1, ring)]
+        self.front = nil
+        return bases
+    }
+
+    /// Goes without a word.
+    func vanish() { front = nil }
+
+    func send(_ frames: [[UInt8]], offloads: NetHeader = NetHeader(numBuffers: 0)) -> Int {
+        _ = tx.reap()
+        var taken = 0
+        var wantsKick = false
+        for frame in frames {
+            let result = frame.withUnsafeBytes { bytes -> (taken: Int, wantsKick: Bool) in
+                guard let base = bytes.baseAddress else { return (0, false) }
+                var one = OutgoingFrame(base, byteCount: bytes.count, offloads: offloads)
+                return tx.send(&one, count: 1)
+            }
+            if result.taken == 0 { break }
+            taken += 1
+            wantsKick = wantsKick || result.wantsKick
+        }
+        if wantsKick { kicks[1].event.signal() }
+        return taken
+    }
+
+    /// What has arrived.
+    func receive() -> [[UInt8]] {
+        var packets: [[UInt8]] = []
+        while rx.harvest() > 0 {
+            for packet in rx.packets {
+                let first = Int(packet.firstPiece)
+                packets.append(
+                    rx.pieces[first..<first + Int(packet.pieceCount)].flatMap {
+                        Array(UnsafeRawBufferPointer(start: $0.pointer, count: Int($0.byteCount)))
+                    })
+            }
+            rx.finish()
+            rx.refill()
+        }
+        return packets
+    }
+
+    /// What arrives until there are `count` packets or a time is over that only a fault needs.
+    func receive(atLeast count: Int) -> [[UInt8]] {
+        var packets = receive()
+        let end = SystemClock.monotonic + 20_000_000_000
+        while packets.count < count && SystemClock.monotonic < end {
+            usleep(200)
+            packets += receive()
+        }
+        return packets
+    }
+}
