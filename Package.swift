@@ -256,5 +256,12 @@ let package = Package(
                 "CleaveTraffic", "CleaveProfiling", "CleaveVirtioNet", "CleaveHost",
             ], exclude: ["README.md"],
             swiftSettings: settings),
+        .testTarget(
+            name: "VhostProgramTests",
+            dependencies: [
+                "cleave-vhost", "CleaveProgramSupport", "CleaveSwitch", "CleavePorts",
+                "CleaveEngine", "CleaveHost",
+            ], exclude: ["README.md"],
+            swiftSettings: settings),
     ]
 )

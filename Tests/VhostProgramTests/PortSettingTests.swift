@@ -1,0 +1,101 @@
+import CleaveHost
+import CleavePorts
+import CleaveProgramSupport
+import Testing
+
+@testable import cleave_vhost
+
+@Suite("Keys of a port")
+struct PortSettingTests {
+    private func port(_ text: String, directory: String = "") throws -> VhostUserPortConfiguration {
+        let port = try PortSetting(parsing: text).port(number: 3, directory: directory)
+        return try #require(port as? VhostUserPort).settings
+    }
+
+    @Test("All keys of a vhost-user port")
+    func vhostUser() throws {
+        let all = try port(
+            "type=vhost-user,path=a.sock,name=left,mode=client,queues=4,mtu=9000,"
+                + "mac=52:54:00:AB:cd:01,features-off=packed+csum,node=0")
+        #expect(all.name == "left")
+        #expect(all.path == "a.sock")
+        #expect(all.mode == .client)
+        #expect(all.queuePairs == 4)
+        #expect(all.mtu == 9000)
+        #expect(all.mac == [0x52, 0x54, 0, 0xab, 0xcd, 1])
+        #expect(all.featuresOff == 1 << 34 | 1)
+        #expect(all.node == 0)
+        let least = try port("type=vhost-user,path=/a.sock")
+        #expect(least.name == "port3")
+        #expect(least.mode == .server)
+        #expect(least.queuePairs == 1)
+        #expect(least.mtu == nil && least.mac == nil && least.featuresOff == 0)
+        #expect(
+            try port("type=vhost-user,path=a,features-off=0x400000001").featuresOff == 1 << 34 | 1)
+    }
+
+    @Test("Paths in a file are relative to it, paths of the command line are not")
+    func paths() throws {
+        #expect(
+            try port("type=vhost-user,path=a.sock", directory: "configs").path == "configs/a.sock")
+        #expect(try port("type=vhost-user,path=/run/a", directory: "configs").path == "/run/a")
+        var setting = try PortSetting(parsing: "type=vhost-user,path=a.sock")
+        setting.isOfCommandLine = true
+        let made = try setting.port(number: 0, directory: "configs") as? VhostUserPort
+        #expect(made?.settings.path == "a.sock")
+    }
+
+    @Test(
+        "Mistakes are named, with what was expected",
+        arguments: [
+            ("", "\"\" is not KEY=VALUE"),
+            ("path=a", "no type; it is one of vhost-user, tap, af-packet, pcap"),
+            ("type=vhost-user", "no path; where is the socket? (path=FILE)"),
+            ("type=vhost-usr,path=a", "did you mean vhost-user?"),
+            ("type=vhost-user,pth=a", "unknown key \"pth\"; did you mean path?"),
+            ("type=vhost-user,path=a,interface=b", "unknown key \"interface\""),
+            ("type=vhost-user,path=a,path=b", "path is given twice"),
+            ("type=vhost-user,path=a,mode=srv", "\"srv\" is not one of server, client"),
+            ("type=vhost-user,path=a,queues=0", "0 queue pairs: need 1 to 128"),
+            ("type=vhost-user,path=a,queues=129", "129 queue pairs: need 1 to 128"),
+            ("type=vhost-user,path=a,queues=two", "queues: \"two\" is not a whole number"),
+            ("type=vhost-user,path=a,queues=-1", "queues: -1 is negative"),
+            ("type=vhost-user,path=a,mtu=67", "MTU 67: need 68 to 65535"),
+            ("type=vhost-user,path=a,mac=52:54", "\"52:54\" is not an address such as"),
+            ("type=vhost-user,path=a,mac=01:00:5e:00:00:01", "the MAC is not the address of one"),
+            ("type=vhost-user,path=a,features-off=packd", "did you mean packed?"),
+            ("type=vhost-user,path=a,name=", "name: need 1 to 60 visible letters"),
+            ("type=vhost-user,path=", "socket path of 0 bytes"),
+            ("type=tap", "no interface (interface=NAME, made if it does not exist)"),
+            ("type=af-packet", "no interface (interface=NAME)"),
+            ("type=pcap", "no file (in=FILE to play, out=FILE to write)"),
+            ("type=vhost-user,=a", "\"=a\" is not KEY=VALUE"),
+        ])
+    func mistakes(_ text: String, _ expected: String) {
+        do {
+            _ = try PortSetting(parsing: text).port(number: 0, directory: "")
+            Issue.record("accepted: \(text)")
+        } catch {
+            #expect(error.description.contains(expected), "\(error)")
+            #expect(error.exitCode == 2)
+        }
+    }
+
+    @Test("Every feature that can be switched off is one that is offered, and has one name")
+    func features() throws {
+        let bits = Array(FeatureNames.bits.values)
+        #expect(Set(bits).count == bits.count)
+        var port = VhostUserPortConfiguration(name: "a", path: "a")
+        port.queuePairs = 2
+        port.mtu = 1500
+        port.mac = [2, 0, 0, 0, 0, 1]
+        port.featuresOff = 0
+        let offered = try #require(try? VhostUserPort(port)).offeredFeatures
+        for (name, bit) in FeatureNames.bits {
+            #expect(offered >> bit & 1 == 1, "\(name) is not offered")
+            port.featuresOff = 1 << bit
+            let less = try VhostUserPort(port).offeredFeatures
+            #expect(less == offered & ~(1 << bit))
+        }
+    }
+}
