@@ -15,7 +15,7 @@ GUEST := qemu-system-x86 busybox-static cpio
 PEER_GUESTS := $(GUEST) dpdk-dev python3-minimal user-mode-linux iperf3 ethtool iproute2 kmod gcc \
     libc6-dev
 # What `make test` runs of Tests/Peers: some minutes. PEERS="soak:3600" runs for an hour.
-TEST_PEERS := testpmd-io uml-pair qemu-guest:1
+TEST_PEERS := testpmd-io uml-pair qemu-guest:1 tap-zerocopy
 
 # The C library: everything it needs of Swift is inside. lld, because it exports nothing beyond the
 # map; nodelete, because the Swift runtime cannot be unloaded.
