@@ -64,8 +64,10 @@ public struct VhostUserPortConfiguration: Sendable, Equatable {
         if mtu != nil { bits |= 1 << 3 }
         if mac != nil { bits |= 1 << 5 }
         // MQ, and the control queue by which a driver says how many pairs it uses. QEMU serves that
-        // itself; User-Mode Linux leaves it to the back-end.
-        if queuePairs > 1 { bits |= 1 << 22 | 1 << 17 }
+        // itself; User-Mode Linux leaves it to the back-end. Messages name 256 rings, so behind
+        // 128 pairs there is no number left for it.
+        if queuePairs > 1 { bits |= 1 << 22 }
+        if queuePairs > 1 && queuePairs < 128 { bits |= 1 << 17 }
         return bits & ~featuresOff
     }
 }
