@@ -22,7 +22,7 @@ package struct WorkerControl: Sendable {
 
     /// One command among all.
     package struct Order: Equatable, BitwiseCopyable, Sendable {
-        fileprivate var word: UInt32
+        package fileprivate(set) var word: UInt32
         package var command: Command { Command(rawValue: word & 3) ?? .stop }
     }
 
