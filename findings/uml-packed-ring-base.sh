@@ -22,9 +22,9 @@ apt-get download -qq "user-mode-linux=$version" busybox-static 2>/dev/null || {
     echo "skipped: user-mode-linux $version cannot be had" >&2
     exit 77
 }
-for package in *.deb; do dpkg -x "$package" root; done
-kernel=$folder/root/usr/bin/linux.uml
-modules=$(echo "$folder"/root/usr/lib/uml/modules/*/kernel)
+for package in *.deb; do dpkg -x "$package" unpacked; done
+kernel=$folder/unpacked/usr/bin/linux.uml
+modules=$(echo "$folder"/unpacked/usr/lib/uml/modules/*/kernel)
 
 # On processors whose register state is larger than this kernel knows, setting it has to be completed.
 cat >whole.c <<'C'
@@ -73,8 +73,8 @@ if grep -qw amx_tile /proc/cpuinfo; then
 fi
 
 cat >init <<INIT
-#!$folder/root/bin/busybox sh
-b=$folder/root/bin/busybox
+#!$folder/unpacked/bin/busybox sh
+b=$folder/unpacked/bin/busybox
 for module in net/core/failover drivers/net/net_failover drivers/net/virtio_net; do
     \$b insmod $modules/\$module.ko
 done

@@ -245,6 +245,12 @@ int cleave_stop_signal_catch(unsigned grace_milliseconds) {
     if (sigaction(SIGTERM, &action, NULL) != 0 || sigaction(SIGINT, &action, NULL) != 0) {
         return -errno;
     }
+    // A terminal that closes asks for the same, unless whoever started this wants it ignored.
+    struct sigaction hangup;
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN &&
+        sigaction(SIGHUP, &action, NULL) != 0) {
+        return -errno;
+    }
     // The process that started this one may have blocked them.
     sigset_t wanted;
     sigemptyset(&wanted);

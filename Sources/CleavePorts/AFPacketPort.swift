@@ -79,7 +79,7 @@ public final class AFPacketPort: Port {
             throw error
         }
         self.host = host
-        host.whileHeld {
+        host.whileHeld(by: self) {
             for (queue, descriptor) in zip(kernelQueues, opened) {
                 queue.attach(descriptor, offloads: Self.offloads)
             }
@@ -103,7 +103,7 @@ public final class AFPacketPort: Port {
     public func service() {}
 
     public func close() {
-        host?.whileHeld { for queue in kernelQueues { queue.detach() } }
+        host?.whileHeld(by: self) { for queue in kernelQueues { queue.detach() } }
         host = nil
     }
 

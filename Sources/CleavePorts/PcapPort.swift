@@ -88,7 +88,7 @@ public final class PcapPort: Port {
         let schedule = PlaySchedule(
             loops: configuration.loops, packetsPerSecond: configuration.packetsPerSecond,
             queueCount: configuration.queues)
-        host.whileHeld {
+        host.whileHeld(by: self) {
             for (index, queue) in fileQueues.enumerated() {
                 let packets = Self.share(of: index, of: configuration.queues, in: pool)
                 queue.start(pool: pool, packets: packets, schedule: schedule)
@@ -138,7 +138,7 @@ public final class PcapPort: Port {
 
     /// Ends the port; what was written is in the file then.
     public func close() {
-        host?.whileHeld { for queue in fileQueues { queue.stop() } }
+        host?.whileHeld(by: self) { for queue in fileQueues { queue.stop() } }
         host = nil
     }
 

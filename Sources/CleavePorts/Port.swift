@@ -51,11 +51,15 @@ extension PortQueue {
     public var isReceiving: Bool { true }
 }
 
+extension Port {
+    public var isConnected: Bool { true }
+}
+
 /// What the threads of a switch are to a port: they can be kept away from its queues.
 public protocol PortHost: AnyObject {
-    /// Runs `body` while no thread uses any queue of any port, nor a packet that came in at one;
-    /// `body` may open and close queues. It must be short: traffic waits.
-    func whileHeld(_ body: () -> Void)
+    /// Runs `body` while no thread uses any queue of any port, nor a packet that came in at `port`;
+    /// `body` may open and close the queues of `port`. It must be short: traffic waits.
+    func whileHeld(by port: any Port, _ body: () -> Void)
 
     /// Says one line to the operator.
     func log(_ line: String)
@@ -69,6 +73,10 @@ public protocol Port: AnyObject {
     /// One queue for each pair that may ever be used, the same objects for the port's life. Those
     /// that are not open receive nothing.
     var queues: [any PortQueue] { get }
+
+    /// Whether somebody may be at the far side. When nobody is any more, what was learned of it is
+    /// forgotten; queues that close for a moment are no reason for that.
+    var isConnected: Bool { get }
 
     /// Opens the port; from now on it may use `host`.
     /// - Throws: what is wrong, naming the port.

@@ -27,7 +27,7 @@ final class SocketEndpoint {
         self.mode = mode
     }
 
-    /// One connection that is there already.
+    /// One connection that is there already, which belongs to this object from now on.
     /// - Throws: if `descriptor` is no unix stream socket.
     init(connected descriptor: Int32) throws(SetupError) {
         let own = cleave_unix_adopt(descriptor)
@@ -36,6 +36,8 @@ final class SocketEndpoint {
                 "descriptor \(descriptor) is no connected unix stream socket: "
                     + HostError.words(of: -own))
         }
+        // The peer learns of the end of a connection when its last descriptor is closed.
+        Glibc.close(descriptor)
         path = ""
         mode = .server
         given = own
@@ -92,6 +94,9 @@ final class SocketEndpoint {
         var file: (UInt64, UInt64) = (0, 0)
         if identify(&file) == 1 && file == identity { unlink(path) }
     }
+
+    /// The only connection that there will be was taken.
+    var isEnded: Bool { path.isEmpty && given < 0 }
 
     /// What to wait at.
     var descriptors: [Int32] { listener >= 0 && pausedUntil == nil ? [listener] : [] }

@@ -75,7 +75,7 @@ public final class TapPort: Port {
         }
         self.host = host
         nextCheck = SystemClock.monotonic + Self.checkNanoseconds
-        host.whileHeld {
+        host.whileHeld(by: self) {
             for (queue, found) in zip(kernelQueues, opened) {
                 queue.attach(found.descriptor, offloads: found.offloads)
             }
@@ -137,13 +137,14 @@ public final class TapPort: Port {
     /// Lets go of a device that somebody has deleted: its descriptors would wake threads for ever.
     public func service() {
         nextCheck = SystemClock.monotonic + Self.checkNanoseconds
-        guard kernelQueues.contains(where: \.isGone) else { return }
+        guard let host, kernelQueues.contains(where: \.isGone) else { return }
         lossCount += 1
+        host.log("port \(name): the interface \(configuration.interface) was deleted")
         close()
     }
 
     public func close() {
-        host?.whileHeld { for queue in kernelQueues { queue.detach() } }
+        host?.whileHeld(by: self) { for queue in kernelQueues { queue.detach() } }
         host = nil
     }
 

@@ -47,7 +47,12 @@ public struct VhostUserPortConfiguration: Sendable, Equatable {
         if let mtu, !(68...65535).contains(mtu) {
             throw SetupError("port \(name): MTU \(mtu): need 68 to 65535")
         }
-        if let mac, mac.count != 6 || mac[0] & 1 != 0 {
+        if let node {
+            do { try NUMATopology.current().validate(node: node) } catch {
+                throw SetupError("port \(name): ", error)
+            }
+        }
+        if let mac, mac.count != 6 || mac[0] & 1 != 0 || mac.allSatisfy({ $0 == 0 }) {
             throw SetupError("port \(name): the MAC is not the address of one station")
         }
     }
@@ -138,6 +143,8 @@ public final class VhostUserPort: Port {
     }
 
     public func service() {
+        // The session first: who comes now may be its front-end, back after it has gone.
+        serveSession()
         while let socket = endpoint.accept(isBusy: session != nil) {
             guard session == nil else {
                 Glibc.close(socket)
@@ -149,7 +156,11 @@ public final class VhostUserPort: Port {
             faultsReported = []
             session = BackendSession(descriptor: socket, device: self)
             host?.log("port \(name): front-end connected")
+            serveSession()
         }
+    }
+
+    private func serveSession() {
         guard let session else { return }
         if case .closed(let reason) = session.service() { return disconnect(because: reason) }
         serveControl()
@@ -160,13 +171,20 @@ public final class VhostUserPort: Port {
         }
     }
 
+    public var isConnected: Bool { session != nil }
+
+    /// A port over one connection whose connection is over.
+    public var isEnded: Bool { session == nil && endpoint.isEnded }
+
     /// Ends the session, if there is one.
     private func disconnect(because reason: String?) {
         guard let session else { return }
         // Stops the rings, which calls back.
-        hold { session.close() }
+        hold {
+            session.close()
+            self.session = nil
+        }
         for (name, count) in session.counters { refusals[name, default: 0] += count }
-        self.session = nil
         mappings = nil
         events["disconnects", default: 0] += 1
         if let reason { host?.log("port \(name): disconnected: \(reason)") }
@@ -257,7 +275,7 @@ public final class VhostUserPort: Port {
 
     private func hold(_ body: () -> Void) {
         guard let host else { return body() }
-        host.whileHeld(body)
+        host.whileHeld(by: self, body)
     }
 
     // MARK: Counters
@@ -285,6 +303,8 @@ extension VhostUserPort: BackendDevice {
             mac: settings.mac ?? [0, 0, 0, 0, 0, 0], linkUp: true,
             maxQueuePairs: settings.queuePairs, mtu: settings.mtu)
     }
+
+    public func change(_ body: () -> Void) { hold(body) }
 
     public func start(ring: Int, _ setup: VringSetup) throws(SetupError) {
         if ring == controlRing { return try startControl(setup) }

@@ -70,6 +70,7 @@ public final class Switch: PortHost {
     private var queues: [[SwitchQueue]] = []
     private var holdDepth = 0
     private var openQueues: [[Bool]] = []
+    private var connected: [Bool] = []
     private var isStarted = false
     private let start = SystemClock.monotonic
 
@@ -217,11 +218,13 @@ public final class Switch: PortHost {
 
     // MARK: PortHost
 
-    public func whileHeld(_ body: () -> Void) {
+    public func whileHeld(by port: any Port, _ body: () -> Void) {
         holdDepth += 1
         thread.hold()
-        // They lie in memory that `body` may let go of.
-        for queue in queues.joined() { thread.forwarding.abandon(queue) }
+        // What came in at it lies in memory that `body` may let go of.
+        if let number = ports.firstIndex(where: { $0 === port }) {
+            for queue in queues[number] { thread.forwarding.abandon(queue) }
+        }
         body()
         holdDepth -= 1
         if holdDepth == 0 { refresh() }
@@ -237,13 +240,16 @@ public final class Switch: PortHost {
             let isOpen = port.queues.map(\.isOpen)
             open.append(isOpen)
             let before = openQueues.indices.contains(number) ? openQueues[number] : []
-            if isOpen == before { continue }
-            thread.forwarding.set(queues: queues[number].filter(\.queue.isOpen), of: number)
-            if !isOpen.contains(true) && before.contains(true) {
+            if isOpen != before {
+                thread.forwarding.set(queues: queues[number].filter(\.queue.isOpen), of: number)
+            }
+            let wasConnected = connected.indices.contains(number) && connected[number]
+            if wasConnected && !port.isConnected {
                 // Nobody is there: its addresses may appear elsewhere.
                 table.sweep(now: thread.forwarding.tick, age: .max, port: number)
             }
         }
+        connected = ports.map(\.isConnected)
         openQueues = open
         for queue in queues.joined() { queue.forget() }
         thread.set(queues: queues.joined().filter(\.queue.isReceiving))

@@ -46,36 +46,47 @@ struct RunCommand: ParsableCommand {
             configuration.ports.append(port)
         }
         var made = try configuration.makePorts()
+        var connected: VhostUserPort?
         if let descriptor {
             do {
-                made.append(try VhostUserPort(connected: descriptor, name: "fd\(descriptor)"))
+                let port = try VhostUserPort(connected: descriptor, name: "fd\(descriptor)")
+                made.append(port)
+                connected = port
             } catch { throw Failure.usage("--fd: \(error)") }
         }
-        guard !made.isEmpty else { return try Stream.output.write(Introduction.text) }
-        try serve(made, configuration.settings)
+        guard !made.isEmpty else {
+            guard configuration.settings.wires.isEmpty else {
+                throw Failure.usage("--wire: there is no port to join; give --port or --config")
+            }
+            return try Stream.output.write(Introduction.text)
+        }
+        do { try configuration.settings.validate(names: made.map(\.name)) } catch {
+            throw Failure.usage("\(error)")
+        }
+        try serve(made, configuration.settings, only: connected)
     }
 
-    private func serve(_ ports: [any Port], _ settings: SwitchConfiguration) throws(Failure) {
+    /// - Parameter connected: the port of `--fd`: with its connection the program ends.
+    private func serve(
+        _ ports: [any Port], _ settings: SwitchConfiguration, only connected: VhostUserPort?
+    ) throws(Failure) {
         let isQuiet = quiet
         do {
             try StopSignal.catchSignals()
             try ReportSignal.catchSignal()
             let joined = try Switch(settings, ports: ports) { line in
-                // A log that cannot be written is no reason to stop traffic.
-                if !isQuiet { try? Stream.error.write("cleave-vhost: \(line)\n") }
+                if !isQuiet { OperatorLog.write("cleave-vhost: \(line)\n") }
             }
             try joined.open()
             defer {
                 joined.close()
-                try? Stream.error.write(StatisticsText.text(joined))
+                OperatorLog.write(StatisticsText.text(joined), waiting: 200)
             }
             try Stream.output.write("ready\n")
             try ServiceManager.sayReady()
             joined.serve {
-                if ReportSignal.take() {
-                    try? Stream.error.write(StatisticsText.text(joined))
-                }
-                return StopSignal.received != nil
+                if ReportSignal.take() { OperatorLog.write(StatisticsText.text(joined)) }
+                return StopSignal.received != nil || connected?.isEnded ?? false
             }
         } catch let failure as Failure {
             throw failure

@@ -40,6 +40,12 @@ struct VhostProgram: ParsableCommand {
     static func main() {
         // A reader that goes away (`| head`) shows as a failed write instead of a signal.
         signal(SIGPIPE, SIG_IGN)
+        // Until it is served, a request for the counters is no reason to end.
+        signal(SIGUSR1, SIG_IGN)
+        // Or a socket would take the number of a standard stream that is closed, and get its text.
+        for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
+            _ = open("/dev/null", O_RDWR)
+        }
         let arguments = Array(CommandLine.arguments.dropFirst())
         Glibc.exit(ProgramRun.run(VhostProgram.self, "cleave-vhost", arguments))
     }

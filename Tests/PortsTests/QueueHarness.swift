@@ -7,7 +7,7 @@ import Glibc
 final class LoneHost: PortHost {
     private(set) var holds = 0
 
-    func whileHeld(_ body: () -> Void) {
+    func whileHeld(by port: any Port, _ body: () -> Void) {
         holds += 1
         body()
     }

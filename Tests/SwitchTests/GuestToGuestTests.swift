@@ -156,6 +156,31 @@ struct GuestToGuestTests {
         try guest.connect(path, bases: bases)
     }
 
+    @Test("A guest's new memory table shows its traffic to nobody else, and loses none of it")
+    func memoryChange() throws {
+        let running = try RunningSwitch(["a", "b", "c"])
+        let guests = try ["a", "b", "c"].map { name in
+            let guest = try LocalGuest(.split)
+            try guest.connect(running.path(name))
+            return guest
+        }
+        // Where b is, all know now.
+        #expect(guests[1].send(frames(1, to: Self.left, from: Self.right)) == 1)
+        #expect(guests[0].receive(atLeast: 1).count == 1)
+        #expect(guests[2].receive(atLeast: 1).count == 1)
+        for round in 0..<20 {
+            try guests[1].sendMemory()
+            let sent = frames(20, to: Self.right, from: Self.left, first: round * 20)
+            #expect(guests[0].send(sent) == 20)
+            try guests[2].sendMemory()
+            #expect(guests[1].receive(atLeast: 20) == sent)
+        }
+        #expect(guests[2].receive().isEmpty)
+        for guest in guests { guest.vanish() }
+        let counters = running.end()
+        #expect(counters.values.allSatisfy { $0.droppedOut.isEmpty && $0.droppedIn.isEmpty })
+    }
+
     @Test("A49 Hundreds of connections leave descriptors and mappings where they were")
     func manyConnections() throws {
         let running = try RunningSwitch(["a"])

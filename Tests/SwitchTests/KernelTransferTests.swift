@@ -14,7 +14,7 @@ import Testing
         "no private network: \(PrivateNetwork.obstacle ?? "")"), .timeLimit(.minutes(1)))
 struct KernelTransferTests {
     private final class LoneHost: PortHost {
-        func whileHeld(_ body: () -> Void) { body() }
+        func whileHeld(by port: any Port, _ body: () -> Void) { body() }
         func log(_ line: String) {}
     }
 

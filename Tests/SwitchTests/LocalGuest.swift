@@ -45,11 +45,7 @@ final class LocalGuest {
         let features = rx.configuration.allFeatures.union(tx.configuration.allFeatures)
         try front.handshake(
             wanting: features.rawValue | 1 << 32 | (ring == .packed ? 1 << 34 : 0))
-        try front.setMemory([
-            SharedRegion(
-                guestAddress: GuestSpace.guestBase, byteCount: space.arena.byteCount,
-                fileDescriptor: try #require(space.arena.fileDescriptor))
-        ])
+        try sendMemory()
         for (index, virtqueue) in [rx.virtqueue, tx.virtqueue].enumerated() {
             var virtqueue = virtqueue
             if let bases { virtqueue.base = bases[index] }
@@ -59,6 +55,15 @@ final class LocalGuest {
             try front.setEnabled(index, true)
         }
         rx.refill()
+    }
+
+    /// Tells the back-end of the memory, at first or once more while the rings run.
+    func sendMemory() throws {
+        try #require(front).setMemory([
+            SharedRegion(
+                guestAddress: GuestSpace.guestBase, byteCount: space.arena.byteCount,
+                fileDescriptor: try #require(space.arena.fileDescriptor))
+        ])
     }
 
     /// Stops both rings, and leaves.

@@ -49,14 +49,14 @@ struct SwitchTests {
         try joined.open()
         var expected: [[UInt8]] = []
         for round in 0..<200 {
-            joined.whileHeld {
+            joined.whileHeld(by: ports[0]) {
                 let frame = Frame.make(
                     to: Frame.mac(2), from: Frame.mac(1), [UInt8(round)])
                 expected.append(frame)
                 ports[0].scripted[0].waiting.append(frame)
                 // While held, queues come and go.
                 ports[1].scripted[0].isOpen = round % 3 != 0
-                joined.whileHeld {}
+                joined.whileHeld(by: ports[1]) {}
             }
         }
         joined.close()

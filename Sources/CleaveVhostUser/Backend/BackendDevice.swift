@@ -12,6 +12,10 @@ public protocol BackendDevice: AnyObject {
     /// The device configuration space.
     var configuration: NetConfiguration { get }
 
+    /// Runs `body`, which stops rings and starts them again: a device that traffic flows through
+    /// lets none of it see what is between. It does no more than that by itself.
+    func change(_ body: () -> Void)
+
     /// The ring may be used from now on: it is started and enabled, and its addresses are checked.
     /// - Throws: if no queue can be made of it; the ring counts as broken then.
     func start(ring: Int, _ setup: VringSetup) throws(SetupError)
@@ -33,6 +37,10 @@ public protocol BackendDevice: AnyObject {
     /// The driver writes to the device configuration.
     /// - Returns: false if these bytes cannot be written.
     func writeConfiguration(offset: Int, _ bytes: [UInt8]) -> Bool
+}
+
+extension BackendDevice {
+    public func change(_ body: () -> Void) { body() }
 }
 
 /// The device configuration space of a network device, as far as it has values.

@@ -282,17 +282,24 @@ public final class BackendSession {
 
     /// Stops a ring while something of it changes.
     func change(_ index: Int, _ body: (inout Vring) -> Void) {
-        stop(index)
-        body(&rings[index])
-        startIfReady(index)
+        changing {
+            stop(index)
+            body(&rings[index])
+            startIfReady(index)
+        }
     }
 
     /// Replaces the memory: all rings stop, and those start again that are whole.
     func replaceMemory(_ new: MemoryTable?) {
-        let running = rings.indices.filter { rings[$0].isRunning }
-        for index in running { stop(index) }
-        table = new
-        for index in rings.indices { startIfReady(index) }
+        changing {
+            for index in rings.indices { stop(index) }
+            table = new
+            for index in rings.indices { startIfReady(index) }
+        }
+    }
+
+    private func changing(_ body: () -> Void) {
+        if let device { device.change(body) } else { body() }
     }
 
     /// The device as it was when the connection began, but for what belongs to the connection.
