@@ -75,6 +75,32 @@ final class LocalGuest {
         return bases
     }
 
+    /// How many descriptors and mappings of this process are of the guest's memory file.
+    func memoryUse() -> [Int]? {
+        var own = stat()
+        guard let file = space.arena.fileDescriptor, fstat(file, &own) == 0 else { return nil }
+        var descriptors = 0
+        for number in 0..<Int32(1024) {
+            var other = stat()
+            if fstat(number, &other) == 0 && other.st_ino == own.st_ino
+                && other.st_dev == own.st_dev
+            {
+                descriptors += 1
+            }
+        }
+        guard let maps = fopen("/proc/self/maps", "r") else { return nil }
+        defer { fclose(maps) }
+        var mappings = 0
+        var line = [CChar](repeating: 0, count: 512)
+        while fgets(&line, Int32(line.count), maps) != nil {
+            let text = String(
+                decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            let fields = text.split(separator: " ")
+            if fields.count > 5 && fields[4] == "\(own.st_ino)" { mappings += 1 }
+        }
+        return [descriptors, mappings]
+    }
+
     /// Goes without a word.
     func vanish() { front = nil }
 
