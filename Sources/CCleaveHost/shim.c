@@ -485,40 +485,45 @@ static int unix_address(const char *path, struct sockaddr_un *address) {
     return 0;
 }
 
-int cleave_unix_listen(const char *path) {
-    struct sockaddr_un address;
-    const int named = unix_address(path, &address);
+// A socket for `path`, whose address it fills in.
+static int unix_socket(const char *path, struct sockaddr_un *address) {
+    const int named = unix_address(path, address);
     if (named < 0) {
         return named;
     }
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+// `fd` if `done` is not 0, otherwise errno, with `fd` closed.
+static int unix_result(int fd, int done) {
+    if (done) {
+        return fd;
+    }
+    const int code = errno;
+    close(fd);
+    return -code;
+}
+
+int cleave_unix_listen(const char *path) {
+    struct sockaddr_un address;
+    const int fd = unix_socket(path, &address);
     if (fd < 0) {
-        return -errno;
+        return fd;
     }
-    if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 8) != 0) {
-        const int code = errno;
-        close(fd);
-        return -code;
-    }
-    return fd;
+    return unix_result(
+        fd,
+        bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 8) == 0);
 }
 
 int cleave_unix_connect(const char *path) {
     struct sockaddr_un address;
-    const int named = unix_address(path, &address);
-    if (named < 0) {
-        return named;
-    }
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const int fd = unix_socket(path, &address);
     if (fd < 0) {
-        return -errno;
+        return fd;
     }
-    if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
-        const int code = errno;
-        close(fd);
-        return -code;
-    }
-    return fd;
+    return unix_result(
+        fd, connect(fd, (const struct sockaddr *)&address, sizeof address) == 0);
 }
 
 int cleave_unix_accept(int fd) {
