@@ -32,9 +32,9 @@ struct BenchMachine {
         fixedNode = plan.node
         portNode = plan.node ?? topology.node(ofCPU: cpus[0])
         if plan.mode == .threads && cpus.count == 1 {
-            mode = .turns
+            mode = .oneCore
             warnings.append(
-                "mode threads needs 2 CPUs and there is 1: measured in turns on one thread")
+                "mode threads needs 2 CPUs and there is 1: measured on one core")
         } else {
             mode = plan.mode
         }
@@ -44,7 +44,7 @@ struct BenchMachine {
 
     /// Whether there are CPUs for every case that asks for threads.
     private mutating func checkThreads(_ plan: BenchPlan) throws(SetupError) {
-        guard plan.mode != .turns else { return }
+        guard plan.mode != .oneCore else { return }
         var sharesPortsCPU = false
         for one in plan.cases {
             do {
@@ -66,7 +66,7 @@ struct BenchMachine {
     /// In `threads`, RQs get the CPUs named for them, or those after the port's and that one last;
     /// if there are more RQs than CPUs, they share those after the port's.
     func queuePlan(rqs: Int) throws(SetupError) -> QueuePlan {
-        if mode != .turns {
+        if mode != .oneCore {
             let plan = try threadPlan(rqs: rqs, mode)
             guard let fixedNode else { return plan }
             return try plan.placed(onNode: fixedNode, topology: topology)

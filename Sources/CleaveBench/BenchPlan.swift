@@ -3,20 +3,36 @@ import CleaveHost
 import CleaveVirtioNet
 
 /// How a benchmark measures.
-public enum BenchMode: String, Sendable, CaseIterable, Codable {
+public enum BenchMode: Sendable, CaseIterable, Codable, RawRepresentable {
     /// One thread alternates device and driver: exact cycles of each side.
-    case turns
+    case oneCore
     /// Port and driver on one CPU, each RQ on another: throughput.
     case threads
     /// One thread per RQ and CPU, each alternating between device and driver of its own RQ: exact
     /// cycles of each side while RQs contend for what they share.
     case cores
+
+    /// As it is written on command lines, in configurations and in results.
+    public var rawValue: String {
+        switch self {
+        case .oneCore: "one-core"
+        case .threads: "threads"
+        case .cores: "cores"
+        }
+    }
+
+    /// `turns` is what results and configurations before 0.2 call `one-core`.
+    public init?(rawValue: String) {
+        let named = Self.allCases.first { $0.rawValue == rawValue }
+        guard let mode = named ?? (rawValue == "turns" ? .oneCore : nil) else { return nil }
+        self = mode
+    }
 }
 
 /// What a benchmark runs, and how often.
 public struct BenchPlan: Sendable {
     public var cases: [BenchCase] = []
-    public var mode = BenchMode.turns
+    public var mode = BenchMode.oneCore
     /// Timed passes of each case; cases are interleaved.
     public var repeats = 11
     /// Packets of a timed pass; nil = about 50 ms worth, by packet size.

@@ -95,7 +95,7 @@ public struct BenchResult: Sendable {
     public var uniformPacketBytes: Int?
     /// Mean bytes of a packet.
     public var meanPacketBytes: Double
-    /// Million packets per second; in `turns`, of the one thread that does both sides.
+    /// Million packets per second; in `one-core`, of the one thread that does both sides.
     public var mpps: Spread
     /// Gigabits of packet bytes per second.
     public var gbps: Spread

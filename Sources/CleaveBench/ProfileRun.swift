@@ -63,7 +63,7 @@ public struct ProfileRun: Sendable {
     /// The bare copy's cycles as a share of the poll's.
     public var shareOfCopyLimit: Double? {
         bench?.profile?.copyLimit.map {
-            $0.cyclesPerPacket.median / max(0.01, table.turn.median)
+            $0.cyclesPerPacket.median / max(0.01, table.poll.median)
         }
     }
 }

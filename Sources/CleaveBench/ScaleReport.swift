@@ -1,11 +1,11 @@
 import CleaveHost
 
-/// What `scale` found: cases measured in turns and with threads, pairs of them that differ in
+/// What `scale` found: cases measured on one core and with threads, pairs of them that differ in
 /// sharing alone, and stall curves.
 public struct ScaleReport: Sendable {
     public var machine: MachineFacts
     public var warnings: [String]
-    public var turns: BenchReport?
+    public var oneCore: BenchReport?
     public var cores: BenchReport?
     public var threads: BenchReport?
     public var stall: [StallPoint] = []
@@ -14,7 +14,7 @@ public struct ScaleReport: Sendable {
         (self.machine, self.warnings) = (machine, warnings)
     }
 
-    public var parts: [BenchReport] { [turns, cores, threads].compactMap { $0 } }
+    public var parts: [BenchReport] { [oneCore, cores, threads].compactMap { $0 } }
 
     /// Two cases of one run that differ in sharing alone.
     public struct Pair: Sendable {

@@ -102,7 +102,7 @@ private struct StallRun {
     }
 
     /// One burst of an RQ, harvested or not.
-    mutating func turn(_ rq: Int, harvests: Bool) {
+    mutating func poll(_ rq: Int, harvests: Bool) {
         lanes[rq].submit(limit: burst)
         lanes[rq].turnDevice()
         lanes[rq].reap()
@@ -113,13 +113,13 @@ private struct StallRun {
         defer { for lane in lanes { lane.free() } }
         let queue = testbed.guest.deviceQueues[0]
         // Starts every RQ, with as many rounds as bring all of them to the border of a group.
-        for _ in 0..<32 { for rq in lanes.indices { turn(rq, harvests: true) } }
+        for _ in 0..<32 { for rq in lanes.indices { poll(rq, harvests: true) } }
         let freeBefore = queue.freeCount
         let before = lanes.indices.map { testbed.engine.counters($0) }
         // The stalled RQ's driver sleeps; packets come until its buffers are used up.
-        for _ in 0..<testbed.benchCase.ringSize / burst { turn(0, harvests: false) }
+        for _ in 0..<testbed.benchCase.ringSize / burst { poll(0, harvests: false) }
         let held = Int(testbed.engine.counters(0).slots - before[0].slots)
-        for round in 0..<packets / burst { turn(1 + round % (lanes.count - 1), harvests: true) }
+        for round in 0..<packets / burst { poll(1 + round % (lanes.count - 1), harvests: true) }
         let after = lanes.indices.map { testbed.engine.counters($0) }
         let split = lanes.indices.dropFirst().reduce(0) {
             $0 + Int(after[$1].split - before[$1].split)

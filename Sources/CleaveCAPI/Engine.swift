@@ -65,7 +65,7 @@ final class EngineObject: HandleObject, @unchecked Sendable {
     func start() throws(Refusal) {
         if engine.isRunning { throw Refusal(Refusal.busy, "the engine is running") }
         for index in headerQueues.indices {
-            // [C4 acquire <- a caller's last turn]
+            // [C4 acquire <- a caller's last poll]
             let word = turner(index)
             let answer = word.compareExchange(expected: Turner.nobody, desired: Turner.thread)
             if answer.exchanged { continue }
@@ -89,7 +89,7 @@ final class EngineObject: HandleObject, @unchecked Sendable {
 
     /// Lets callers poll the first `count` RQs.
     private func release(_ count: Int) {
-        // [C4 release -> a caller's first turn: what the thread did before it was joined]
+        // [C4 release -> a caller's first poll: what the thread did before it was joined]
         for index in 0..<count { turner(index).storeRelease(Turner.nobody) }
     }
 
@@ -191,7 +191,7 @@ final class LaneObject: HandleObject, @unchecked Sendable {
         owner.context.log(.error, "the driver broke receive queue \(index): \(fault.name)")
     }
 
-    func turn() throws(Refusal) -> Int32 {
+    func poll() throws(Refusal) -> Int32 {
         Int32(truncatingIfNeeded: try owner.alone(index) { engine.poll(index) })
     }
 
@@ -323,7 +323,7 @@ public func cleave_lane_reap(
 
 @c @implementation
 public func cleave_lane_turn(_ lane: OpaquePointer!) -> Int32 {
-    exclusive(lane, as: LaneObject.self) { object throws(Refusal) in try object.turn() }
+    exclusive(lane, as: LaneObject.self) { object throws(Refusal) in try object.poll() }
 }
 
 @c @implementation

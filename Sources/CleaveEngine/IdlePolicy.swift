@@ -30,7 +30,7 @@ public struct IdlePolicy: Sendable, Equatable {
     /// Checks the numbers.
     public func validate() throws(SetupError) {
         guard (1...1 << 30).contains(pollsBeforePark) else {
-            throw SetupError("park after \(pollsBeforePark) turns: need 1 to 1073741824")
+            throw SetupError("park after \(pollsBeforePark) polls: need 1 to 1073741824")
         }
         guard (1...60_000_000).contains(wakeMicroseconds) else {
             throw SetupError("wake after \(wakeMicroseconds) microseconds: need 1 to 60000000")

@@ -45,7 +45,7 @@ final class RxLane: @unchecked Sendable {
     }
 
     /// Empty polls after which a thread lets others run: on a shared core, the one that feeds it.
-    private static let turnsBeforeYield = 256
+    private static let pollsBeforeYield = 256
     /// How often a paused thread checks for commands, in nanoseconds, in case a wake-up gets lost.
     private static let pauseNanoseconds: UInt64 = 100_000_000
 
@@ -138,7 +138,7 @@ final class RxLane: @unchecked Sendable {
         case .busy: break
         case .pause:
             cleave_pause()
-            if emptyPolls >= Self.turnsBeforeYield {
+            if emptyPolls >= Self.pollsBeforeYield {
                 PinnedThread.yield()
                 emptyPolls = 0
             }

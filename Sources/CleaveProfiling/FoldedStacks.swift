@@ -23,7 +23,7 @@ public struct FoldedStacks: Sendable {
             Double(profile.packets &+ profile.count(.wholePackets)) * Double(max(1, period))
         for stage in RxStage.allCases {
             let isPlacing = RxStage.isPlacing(stage.rawValue)
-            let inner = isPlacing ? ["turn", "place", stage.name] : ["turn", stage.name]
+            let inner = isPlacing ? ["poll", "place", stage.name] : ["poll", stage.name]
             let cycles = profile.cyclesPerPacket(stage.rawValue) * packets
             add(frames + inner, UInt64(min(cycles, 1e18)))
         }

@@ -27,15 +27,15 @@ public struct ProfileDiff: Sendable {
 
     /// Stages that both runs have, in the order of the second.
     public let stages: [Row]
-    public let turn: Row
+    public let poll: Row
 
     /// - Parameters:
     ///   - before, after: stages.
-    ///   - turns: the whole poll, in both.
+    ///   - polls: the whole poll, in both.
     public init(
-        before: [Figure], after: [Figure], turns: (before: ProfileSpread, after: ProfileSpread)
+        before: [Figure], after: [Figure], polls: (before: ProfileSpread, after: ProfileSpread)
     ) {
-        let least = Self.leastShare * turns.before.median
+        let least = Self.leastShare * polls.before.median
         func row(_ name: String, _ before: ProfileSpread, _ after: ProfileSpread) -> Row {
             let isApart = after.min > before.max || after.max < before.min
             return Row(
@@ -46,7 +46,7 @@ public struct ProfileDiff: Sendable {
             before.first { $0.name == figure.name }
                 .map { row(figure.name, $0.cyclesPerPacket, figure.cyclesPerPacket) }
         }
-        turn = row("turn", turns.before, turns.after)
+        poll = row("poll", polls.before, polls.after)
     }
 
     /// Stages that changed, the largest difference first.

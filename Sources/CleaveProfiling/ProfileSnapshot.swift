@@ -65,7 +65,7 @@ public struct ProfileSnapshot: Sendable, Equatable {
     /// without the marks. A mark ends the overlap of the instructions before and after it; this
     /// factor takes that cost off all stages alike. 1 without such polls.
     public var scale: Double {
-        let sum = rawCyclesPerPacket(ProfileBlock.turnRow)
+        let sum = rawCyclesPerPacket(ProfileBlock.pollRow)
         guard let whole = wholeCyclesPerPacket, sum > 0 else { return 1 }
         // Beyond these bounds the polls were not alike: too few, or disturbed.
         return min(max(whole / sum, 0.75), 1.25)
@@ -78,10 +78,10 @@ public struct ProfileSnapshot: Sendable, Equatable {
 
     /// Cycles per packet of a row as measured, less what a mark alone costs.
     ///
-    /// The parts of place come from turns that made a pass for each; together they are what one
-    /// pass for all takes in the other turns.
+    /// The parts of place come from polls that made a pass for each; together they are what one
+    /// pass for all takes in the other polls.
     public func rawCyclesPerPacket(_ row: Int) -> Double {
-        if row == ProfileBlock.turnRow {
+        if row == ProfileBlock.pollRow {
             return RxStage.allCases.reduce(0) { $0 + rawCyclesPerPacket($1.rawValue) }
         }
         if !RxStage.isPlacing(row) {

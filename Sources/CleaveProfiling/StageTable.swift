@@ -61,7 +61,7 @@ public struct StageTable: Sendable {
     public let sum: Row
     /// Cycles per packet of polls that ran the ordinary code and were timed at both ends only: the
     /// reference for the sum.
-    public let turn: ProfileSpread
+    public let poll: ProfileSpread
     /// Everything measured.
     public let total: ProfileSnapshot
 
@@ -71,7 +71,7 @@ public struct StageTable: Sendable {
     public init?(passes: [ProfileSnapshot]) {
         let passes = passes.filter { $0.packets > 0 }
             .sorted {
-                $0.cyclesPerPacket(ProfileBlock.turnRow) < $1.cyclesPerPacket(ProfileBlock.turnRow)
+                $0.cyclesPerPacket(ProfileBlock.pollRow) < $1.cyclesPerPacket(ProfileBlock.pollRow)
             }
         guard let total = ProfileSnapshot.sum(passes) else { return nil }
         self.total = total
@@ -98,12 +98,12 @@ public struct StageTable: Sendable {
             StageTraffic(
                 read: $0.read + $1.traffic.read, written: $0.written + $1.traffic.written)
         }
-        sum = row(ProfileBlock.turnRow, "sum", traffic)
+        sum = row(ProfileBlock.pollRow, "sum", traffic)
         rawSumShare =
             total.wholeCyclesPerPacket.map {
-                total.rawCyclesPerPacket(ProfileBlock.turnRow) / max(0.01, $0)
+                total.rawCyclesPerPacket(ProfileBlock.pollRow) / max(0.01, $0)
             } ?? 1
-        turn =
+        poll =
             ProfileSpread(passes.compactMap(\.wholeCyclesPerPacket)) ?? sum.cyclesPerPacket
     }
 
@@ -117,6 +117,6 @@ public struct StageTable: Sendable {
 
     /// The stages' sum as a share of the whole poll, by medians.
     public var sumShare: Double {
-        turn.median == 0 ? 1 : sum.cyclesPerPacket.median / turn.median
+        poll.median == 0 ? 1 : sum.cyclesPerPacket.median / poll.median
     }
 }

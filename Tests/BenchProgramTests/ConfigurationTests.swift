@@ -125,7 +125,7 @@ struct ConfigurationTests {
             ("cases: [4]", "f:1:9: a case: expected keys with values"),
             ("[1, 2]", "f:1:1: the configuration: expected keys with values"),
             ("[1]: 2\ncases: [{}]", "f:1:1: the configuration: a key must be a word"),
-            ("mode: turns", "f: no key \"cases\""),
+            ("mode: one-core", "f: no key \"cases\""),
             ("", "f:1: the configuration is empty"),
             ("# nothing\n", "f:1: the configuration is empty"),
             ("cases: [\n", "f:2:1: YAML:"),

@@ -65,7 +65,7 @@ struct ProfileTests {
         let parser = XMLParser(data: try Data(contentsOf: URL(fileURLWithPath: files[0])))
         #expect(parser.parse(), "the flame graph is XML")
         for line in try String(contentsOfFile: files[2], encoding: .utf8).split(separator: "\n") {
-            #expect(line.contains(";RQ ") && line.contains(";turn;"))
+            #expect(line.contains(";RQ ") && line.contains(";poll;"))
             #expect(UInt64(line.split(separator: " ").last ?? "") != nil, "\(line)")
         }
     }
@@ -73,21 +73,21 @@ struct ProfileTests {
     /// Stages lie inside their polls, one after the other.
     private func checkTrace(_ text: String) throws {
         let events = try #require(try object(text)["traceEvents"] as? [[String: Any]])
-        var turns = 0
+        var polls = 0
         var end = 0.0
         var position = 0.0
         for event in events where event["ph"] as? String == "X" {
             let start = try #require((event["ts"] as? NSNumber)?.doubleValue)
             let length = try #require((event["dur"] as? NSNumber)?.doubleValue)
-            if event["name"] as? String == "turn" {
-                turns += 1
+            if event["name"] as? String == "poll" {
+                polls += 1
                 (position, end) = (start, start + length)
             } else {
                 #expect(start >= position - 1e-6 && start + length <= end + 1e-6)
                 position = start + length
             }
         }
-        #expect(turns > 10)
+        #expect(polls > 10)
     }
 
     @Test("Two runs are compared by stage; what changed is named")
@@ -109,7 +109,7 @@ struct ProfileTests {
         let after = try file("b.json", parse: 32)
         let outcome = try Program.run(["profile", "diff", before, after])
         #expect(outcome.exitCode == 0, "\(outcome.error)")
-        #expect(outcome.output.contains("Changed: parse (+12.0 cycles); the turn +10.0 %."))
+        #expect(outcome.output.contains("Changed: parse (+12.0 cycles); the poll +10.0 %."))
         let same = try Program.run(["profile", "diff", before, before])
         #expect(same.output.contains("No stage changed"))
     }

@@ -38,7 +38,7 @@ struct ReportTests {
 
     private func report(_ results: [BenchResult]) -> BenchReport {
         BenchReport(
-            machine: MachineFacts.current(), mode: .turns, repeats: 3, results: results,
+            machine: MachineFacts.current(), mode: .oneCore, repeats: 3, results: results,
             warnings: ["A \"warning\",\nof two lines \u{1} \\."])
     }
 
@@ -81,7 +81,7 @@ struct ReportTests {
     @Test("Facts, warnings and legend frame the table unless it is to be quiet")
     func frame() throws {
         let text = ReportText(style: .plain).text(report([try result()]))
-        #expect(text.contains("mode     turns, 3 timed passes"))
+        #expect(text.contains("mode     one-core, 3 timed passes"))
         #expect(text.contains("warning: A \"warning\""))
         #expect(text.contains("\nrate: median of one thread"))
         #expect(!text.contains("\u{1B}"))
@@ -94,7 +94,7 @@ struct ReportTests {
         let object = try #require(
             try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
         #expect(object["schema"] as? String == "cleave-bench/1")
-        #expect(object["mode"] as? String == "turns")
+        #expect(object["mode"] as? String == "one-core")
         #expect(object["command"] as? [String] == ["a b", "--json"])
         #expect(object["warnings"] as? [String] == ["A \"warning\",\nof two lines \u{1} \\."])
         #expect((object["machine"] as? [String: Any])?["cpuModel"] is String)
@@ -162,7 +162,7 @@ struct ReportTests {
         #expect(rows[0].hasPrefix("name,mode,method,report,ring,buffers,ringSize,burst,rqs,"))
         #expect(
             rows[1]
-                == "1500 d/usedElement mergeable,turns,d,usedElement,split,mergeable,256,32,1,true,"
+                == "1500 d/usedElement mergeable,one-core,d,usedElement,split,mergeable,256,32,1,true,"
                 + "128,64,4096,128,false,false,none,false,1500,4.25,4.0,4.5,51.0,48.0,54.0,"
                 + "204.6,198.5,230.0,"
                 + "52.25,50.0,61.0,0.0,0.0,0.0,20.0,20.0,20.0,25.0,25.0,25.0,7.25,7.25,7.25,"

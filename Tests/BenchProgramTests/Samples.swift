@@ -42,7 +42,7 @@ enum Samples {
 
     static func report(_ results: [BenchResult]) -> BenchReport {
         BenchReport(
-            machine: MachineFacts.current(), mode: .turns, repeats: 3, results: results,
+            machine: MachineFacts.current(), mode: .oneCore, repeats: 3, results: results,
             warnings: [])
     }
 }

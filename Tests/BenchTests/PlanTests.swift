@@ -98,7 +98,7 @@ struct PlanTests {
         let cpu = CPUSet.allowed().cpus[0]
         #expect(text { $0.cpus = [4095] }.contains("4095"))
         #expect(text { $0.node = 999 }.contains("999"))
-        // In mode `turns` one thread does the work of all RQs, so that only mode `threads` needs
+        // In mode `one-core` one thread does the work of all RQs, so that only mode `threads` needs
         // CPUs.
         let many = text {
             $0.mode = .threads

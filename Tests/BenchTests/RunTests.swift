@@ -33,7 +33,7 @@ struct Setting: CustomTestStringConvertible, Sendable {
     /// that the settings together have every pair of values.
     var cases: [BenchCase] {
         var cases: [BenchCase] = []
-        var turn = Self.all.firstIndex { $0.testDescription == testDescription } ?? 0
+        var poll = Self.all.firstIndex { $0.testDescription == testDescription } ?? 0
         for buffers in isCapture ? [.mergeable] : BufferKind.allCases {
             for report in [nil] + HeaderReport.allCases {
                 var one = BenchCase()
@@ -41,12 +41,12 @@ struct Setting: CustomTestStringConvertible, Sendable {
                 one.buffers = buffers
                 one.method = report == nil ? .whole : .d
                 one.report = report ?? .usedElement
-                one.hashReport = turn % 2 == 1
-                one.consumer = PayloadConsumer.allCases[turn % 3]
+                one.hashReport = poll % 2 == 1
+                one.consumer = PayloadConsumer.allCases[poll % 3]
                 cases.append(one)
-                turn += 1
+                poll += 1
             }
-            turn += 1
+            poll += 1
         }
         return cases
     }
@@ -71,7 +71,7 @@ struct RunTests {
     func matrix(_ setting: Setting) throws {
         let cases = setting.cases
         let report = try run(cases) { $0.mode = setting.mode }
-        #expect(report.mode == (cpuCount > 1 ? setting.mode : .turns))
+        #expect(report.mode == (cpuCount > 1 ? setting.mode : .oneCore))
         #expect(report.results.map(\.benchCase) == cases)
         #expect(report.repeats == 2)
         for result in report.results {
@@ -89,7 +89,7 @@ struct RunTests {
                 #expect(result.split + fallback == result.packets, name)
                 #expect(result.memory.headerBytes == 256 * 128, name)
                 // Two threads claim while one driver retires for both: slots may run out.
-                let suffices = report.mode == .turns || setting.rqs == 1
+                let suffices = report.mode == .oneCore || setting.rqs == 1
                 if suffices && !setting.isCapture { #expect(result.fallback == [:], name) }
                 if suffices { #expect(result.fallback.keys.allSatisfy { $0 == "notSplittable" }) }
                 #expect(result.split > 0, name)
@@ -157,14 +157,14 @@ struct RunTests {
         }
     }
 
-    @Test("Threads on one CPU fall back to turns, and say so")
+    @Test("Threads on one CPU fall back to one core, and say so")
     func oneCPU() throws {
         let report = try run([BenchCase()]) {
             $0.mode = .threads
             $0.cpus = [CPUSet.allowed().cpus[0]]
         }
-        #expect(report.mode == .turns)
-        #expect(report.warnings.contains { $0.contains("measured in turns") })
+        #expect(report.mode == .oneCore)
+        #expect(report.warnings.contains { $0.contains("measured on one core") })
     }
 
     @Test("Progress goes through every step of every case once")

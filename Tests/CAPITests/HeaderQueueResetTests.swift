@@ -303,7 +303,7 @@ extension CFunctions {
             }
         }
 
-        @Test("A running engine is held at the end of a turn; other instances do not wait")
+        @Test("A running engine is held at the end of a poll; other instances do not wait")
         func turnBoundary() throws {
             let stuck = try StuckEngine()
             // SAFETY: a token, used while the queue is there.

@@ -32,7 +32,7 @@ extension CFunctions {
             #expect(lastError(rig.memory) == "config->queue_count is \(most + 1), not 1 to \(most)")
         }
 
-        @Test("A lane's turns and the engine's threads never meet")
+        @Test("A lane's polls and the engine's threads never meet")
         func turnsAndThreads() throws {
             let rig = try CRig(size: 256)
             // SAFETY: tokens; the rig outlives the threads.

@@ -167,8 +167,8 @@ struct QueuePlanTests {
     @Test("An idle policy that is none is refused")
     func idle() {
         for (policy, problem) in [
-            (IdlePolicy(.park, pollsBeforePark: 0), "park after 0 turns"),
-            (IdlePolicy(.park, pollsBeforePark: -1), "park after -1 turns"),
+            (IdlePolicy(.park, pollsBeforePark: 0), "park after 0 polls"),
+            (IdlePolicy(.park, pollsBeforePark: -1), "park after -1 polls"),
             (IdlePolicy(.park, wakeMicroseconds: 0), "wake after 0 microseconds"),
         ] {
             #expect(message { try policy.validate() }.hasPrefix(problem))

@@ -1,23 +1,23 @@
 /*
  * The header queue as a protocol: claim, report, retire and reset, with two RQs on one queue.
  *
- *   Worker(rq)    an RQ's thread: between two turns it obeys orders; in a turn it plans a burst,
+ *   Worker(rq)    an RQ's thread: between two polls it obeys orders; in a poll it plans a burst,
  *                 claims slots, writes them, reports them
  *   Consumer(rq)  an RQ's driver: harvests what was reported, reads it, retires it; or stops for
- *                 ever (turns.pml, driver.pml)
+ *                 ever (polls.pml, driver.pml)
  *   Control       asks for resets of RQs and of the header queue as the driver, and carries them
  *                 out as the device's control thread (reset.pml)
- *   Evil          with HOSTILE, stands for a driver that stores any tail at any moment (turns.pml)
+ *   Evil          with HOSTILE, stands for a driver that stores any tail at any moment (polls.pml)
  *
  * Each step names the function that it stands for. What is modelled exactly: the order of shared
  * accesses, claim's bounded tries and its second look at the head, the words of the retire bitmap
  * with their token P, the handshake by which RQs are held, and the order of steps in both resets.
  * An RQ that is removed and added takes the steps of one that is reset and enabled; one whose
- * virtqueue breaks publishes its burst and claims no more, as one that has no turn. Cursors count
+ * virtqueue breaks publishes its burst and claims no more, as one that has no poll. Cursors count
  * modulo LAPS * SLOTS, which tells every honest distance and every kind of lie; that the real head
  * does not come round is `moved`: whether it has changed since the read. Not modelled: the copy of
  * the head in guest memory, which nobody reads. The out-of-order return has a model of its own,
- * return-ring.pml; rqs.pml, turns.pml and reset.pml serve both.
+ * return-ring.pml; rqs.pml, polls.pml and reset.pml serve both.
  *
  * What weak memory does is modelled for the accesses that an edge orders (labels as in the
  * memory-ordering table):
@@ -225,4 +225,4 @@ inline begin() {
 }
 
 #include "driver.pml"
-#include "turns.pml"
+#include "polls.pml"

@@ -13,7 +13,7 @@
  *
  * Memory, beside what header-queue.pml says of slots and orders:
  *   - a worker's view of `ready` may lag, as that of the tail does there; [H2], [H5] and [E2] bring
- *     it up, and what it read in earlier turns counts for nothing;
+ *     it up, and what it read in earlier polls counts for nothing;
  *   - its look may be at an older `taken`, until it has the lock [H5];
  *   - an entry of the stock is under way until a release of `ready` [H4] completes it;
  *   - the writes to a slot are over for who finds its mark cleared [H6], and for whom the report
@@ -336,4 +336,4 @@ inline resetDevice() {
 }
 
 #include "return-driver.pml"
-#include "turns.pml"
+#include "polls.pml"

@@ -41,7 +41,7 @@ extension QueueProfiles {
         }
 
         @Test(
-            "On, turns are measured by stages and as a whole, and what they carried adds up",
+            "On, polls are measured by stages and as a whole, and what they carried adds up",
             arguments: [RxMethod.whole, .headerQueue(.usedElement), .headerQueue(.netHeader)])
         func on(_ method: RxMethod) throws {
             let rig = try carry(method, period: 1, bursts: 320)
@@ -68,7 +68,7 @@ extension QueueProfiles {
                 #expect(snapshot.perBurst[stage.rawValue].total == snapshot.bursts, "\(stage)")
             }
             let apart = snapshot.perPacket[RxStage.payload.rawValue].total
-            #expect(apart + snapshot.perPacket[ProfileBlock.turnRow].total == snapshot.bursts)
+            #expect(apart + snapshot.perPacket[ProfileBlock.pollRow].total == snapshot.bursts)
             #expect(UInt64(profile.block.readTraces().count) == apart)
             let table = try #require(StageTable(passes: [snapshot]))
             let sum = table.stages.reduce(0) { $0 + $1.cyclesPerPacket.median }
@@ -78,7 +78,7 @@ extension QueueProfiles {
             #expect(snapshot.cycles[RxStage.payload.rawValue] > 0)
         }
 
-        @Test("One turn in a period is measured, on average")
+        @Test("One poll in a period is measured, on average")
         func period() throws {
             let rig = try carry(.whole, period: 8, bursts: 32 * 8 * 12)
             defer { withExtendedLifetime(rig) {} }

@@ -20,19 +20,19 @@ struct TableTests {
         let after = [("parse", 31.0), ("claim", 6.5), ("placePayload", 80), ("publish", 7.2)]
         let diff = ProfileDiff(
             before: before.map(Self.figure), after: after.map(Self.figure),
-            turns: (Self.spread(132), Self.spread(124.7)))
+            polls: (Self.spread(132), Self.spread(124.7)))
         #expect(diff.stages.map(\.name) == before.map(\.0))
         #expect(diff.changes.map(\.name) == ["placePayload", "parse"])
         #expect(diff.changes.map(\.difference) == [-20, 11])
-        #expect(diff.turn.isChange && diff.turn.name == "turn")
+        #expect(diff.poll.isChange && diff.poll.name == "poll")
     }
 
     @Test("A run compared with itself has not changed; unknown stages are left out")
     func same() {
         let figures = [Self.figure("parse", 20)]
-        let turns = (Self.spread(20), Self.spread(20))
-        #expect(ProfileDiff(before: figures, after: figures, turns: turns).changes.isEmpty)
-        let other = ProfileDiff(before: figures, after: [Self.figure("new", 1)], turns: turns)
+        let polls = (Self.spread(20), Self.spread(20))
+        #expect(ProfileDiff(before: figures, after: figures, polls: polls).changes.isEmpty)
+        let other = ProfileDiff(before: figures, after: [Self.figure("new", 1)], polls: polls)
         #expect(other.stages.isEmpty)
     }
 

@@ -180,7 +180,7 @@ typedef struct cleave_header_queue_status {
 } cleave_header_queue_status;
 int cleave_header_queue_get_status(cleave_header_queue *queue, cleave_header_queue_status *status);
 /* Resets it, broken or not, while RQs stay: no slot is free, packets go whole, none is lost.
- * Running engines go on: their threads are held between two turns.
+ * Running engines go on: their threads are held between two polls.
  *   before  the driver stops giving slots back; it zeroes its return ring, or leaves its tail
  *   after   it harvests what was reported before, gives none of those slots back one by one, and
  *           then gives all: tail + slot_count, or the return ring from entry 0, lap 0 on
@@ -386,8 +386,8 @@ typedef struct cleave_counters {
     uint64_t misfits;       /* method C: headers in a large buffer */
     uint64_t fallback[16];  /* delivered whole although the queue splits: cleave_fallback_name */
     uint64_t dropped[16];   /* cleave_drop_name */
-    uint64_t busy_cycles;   /* an engine's thread, in turns that did something; else 0 */
-    uint64_t idle_cycles;   /* and in turns that did not */
+    uint64_t busy_cycles;   /* an engine's thread, in polls that did something; else 0 */
+    uint64_t idle_cycles;   /* and in polls that did not */
     uint64_t lost_calls;    /* of `calls`: call_fd had no other end */
     uint64_t empty_descriptors; /* of length 0, passed over in buffers with room elsewhere */
 } cleave_counters;
@@ -475,7 +475,7 @@ int cleave_engine_start(cleave_engine *engine);
 /* Waits until every submitted packet was placed; another thread goes on reaping meanwhile.
  * -ETIMEDOUT: after `milliseconds` some were left. */
 int cleave_engine_drain(cleave_engine *engine, uint32_t milliseconds);
-/* Ends the threads after their current turn; may be started again. Idempotent. */
+/* Ends the threads after their current poll; may be started again. Idempotent. */
 int cleave_engine_stop(cleave_engine *engine);
 /* Stops, and ends the engine and its lanes. -EBUSY, and nothing has happened, while a call on one
  * of them is under way. */
@@ -494,7 +494,7 @@ typedef struct cleave_completion {
 /* Takes completions, one per packet, in the order of submission. Returns how many. Tells the log if
  * the driver broke the virtqueue or the header queue since. */
 int cleave_lane_reap(cleave_lane *lane, cleave_completion *completions, uint32_t count);
-/* One turn of the RQ on the caller's thread, while the engine is not started (else -EBUSY).
+/* One poll of the RQ on the caller's thread, while the engine is not started (else -EBUSY).
  * Returns how many segments were done with. */
 int cleave_lane_turn(cleave_lane *lane);
 int cleave_lane_get_counters(cleave_lane *lane, cleave_counters *counters);

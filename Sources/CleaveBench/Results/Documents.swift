@@ -68,8 +68,8 @@ public struct ScaleDocument: Codable, Sendable {
         machine = MachineRecord(report.machine)
         self.command = CommandRecord(command)
         warnings = report.allWarnings
-        queuePlan = QueuePlanRecord(report.threads ?? report.turns)
-        (turns, cores, threads) = (runs(report.turns), runs(report.cores), runs(report.threads))
+        queuePlan = QueuePlanRecord(report.threads ?? report.oneCore)
+        (turns, cores, threads) = (runs(report.oneCore), runs(report.cores), runs(report.threads))
         sharing = report.pairs.map { pair in
             Pair(
                 mode: pair.mode.rawValue, shared: pair.shared.benchCase.displayName,
@@ -143,7 +143,7 @@ public struct ProfileDocument: Codable, Sendable, LeavesOutKeys {
         init(_ rq: ProfileSnapshot) {
             self.rq = rq.number
             (turns, packets) = (rq.bursts, rq.packets)
-            turnCyclesPerPacket = rq.cyclesPerPacket(ProfileBlock.turnRow)
+            turnCyclesPerPacket = rq.cyclesPerPacket(ProfileBlock.pollRow)
             stageCyclesPerPacket = Named(
                 RxStage.allCases.map { ($0.name, rq.cyclesPerPacket($0.rawValue)) })
             waitCycles = Named(
@@ -194,7 +194,7 @@ public struct ProfileDocument: Codable, Sendable, LeavesOutKeys {
             period = run.period
             (turns, packets) = (table.total.bursts, table.total.packets)
             stages = table.stages.map(Stage.init)
-            turnCyclesPerPacket = table.turn
+            turnCyclesPerPacket = table.poll
             sum = Stage(table.sum)
             costliest = table.costliest.name
             (sumShare, rawSumShare) = (table.sumShare, table.rawSumShare)

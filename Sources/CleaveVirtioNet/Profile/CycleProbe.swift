@@ -185,17 +185,17 @@ struct CycleProbe: StageProbe {
         block.counter(.packets).addSingleWriter(packets)
         block.counter(.bytes).addSingleWriter(words[Word.bytes])
         let onePass = words[Word.spent &+ RxStage.count]
-        var turn = onePass
+        var poll = onePass
         var stage = 0
         while stage < RxStage.count {
-            turn &+= words[Word.spent &+ stage]
+            poll &+= words[Word.spent &+ stage]
             if isApart || !RxStage.isPlacing(stage) {
                 record(stage, words[Word.spent &+ stage], packets)
             }
             stage &+= 1
         }
         if isApart { return trace(packets) }
-        record(ProfileBlock.turnRow, turn, packets)
+        record(ProfileBlock.pollRow, poll, packets)
         block.counter(.onePassPackets).addSingleWriter(packets)
         block.counter(.onePassCycles).addSingleWriter(onePass)
     }

@@ -102,7 +102,7 @@ for peer in peers {
         "\(peer.intact) intact; counters: \(counters.packets) packets, \(counters.bytes) bytes")
 }
 
-// `pause` returns at a turn boundary: no burst is half placed. Submitted packets wait.
+// `pause` returns at a poll boundary: no burst is half placed. Submitted packets wait.
 try engine.pause(0)
 peers[0].submit()
 peers[0].receive()
@@ -112,7 +112,7 @@ try engine.resume(0)
 peers[0].finish()
 print("RQ 0 resumed: \(peers[0].received - before) packets received")
 
-// The threads end after their current turn. Counters stay.
+// The threads end after their current poll. Counters stay.
 engine.stop()
 let total = engine.counters
 print("stopped: \(total.packets) packets, \(total.droppedTotal) dropped")

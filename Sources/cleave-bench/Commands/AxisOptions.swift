@@ -37,7 +37,7 @@ struct AxisOptions: ParsableArguments {
             "--ring-size 256,1024", "list"))
     var ringSize: [String] = []
 
-    @Option(help: .example("Most packets of one turn.", "--burst 8,32,64", "list"))
+    @Option(help: .example("Most packets of one poll.", "--burst 8,32,64", "list"))
     var burst: [String] = []
 
     @Option(help: .example("Receive queues.", "--rqs 1,2 --mode threads", "list"))

@@ -58,7 +58,7 @@ struct MeasureOptions: ParsableArguments {
 
     @Option(
         help: .example(
-            "Empty turns after which a thread sleeps (--idle park).", "--park-after 1k", "count"))
+            "Empty polls after which a thread sleeps (--idle park).", "--park-after 1k", "count"))
     var parkAfter: String?
 
     @Option(

@@ -11,9 +11,9 @@ struct PlanOptions: ParsableArguments {
 
     @Option(
         help: .example(
-            "turns: one thread does both sides, exact cycles of each; threads: one CPU per RQ, "
+            "one-core: one thread does both sides, exact cycles of each; threads: one CPU per RQ, "
                 + "one for port and driver; cores: both sides of each RQ on a CPU of its own.",
-            "--mode threads", "turns|threads|cores"))
+            "--mode threads", "one-core|threads|cores"))
     var mode: String?
 
     @OptionGroup var measure: MeasureOptions

@@ -28,7 +28,7 @@ struct ProfileAttach {
         guard !runs.isEmpty else {
             throw .run(
                 "process \(processID): none of its \(attachment.blocks.count) RQs carried a packet "
-                    + "in a measured turn within \(seconds) seconds")
+                    + "in a measured poll within \(seconds) seconds")
         }
         let count = attachment.blocks.count
         let facts = [

@@ -12,7 +12,7 @@ struct ProfileCommand: ParsableCommand {
         abstract: "Show what each stage of the receive path costs, here or in another process.",
         discussion: """
             Without arguments it runs \(DefaultConfiguration.profile.relativePath) and prints \
-            the stages of a turn with their cycles, and the costliest. Axes given as flags \
+            the stages of a poll with their cycles, and the costliest. Axes given as flags \
             replace those of the configuration.
 
             Examples:
@@ -35,7 +35,7 @@ struct ProfileRunCommand: ParsableCommand {
         commandName: "run",
         abstract: "Profile a configuration, or a running process (the default of profile).",
         discussion: """
-            Each timed pass is followed by one in which some turns are measured, stage by stage. \
+            Each timed pass is followed by one in which some polls are measured, stage by stage. \
             With --attach the RQs of a running program that embeds Cleave are read through \
             shared memory: it is not stopped, and measures only meanwhile.
             """)
@@ -96,7 +96,7 @@ struct ProfileRunCommand: ParsableCommand {
                 .text(runs, facts: facts, remarks: []))
         if let failure = Measuring.failure(report) { throw failure }
         if runs.isEmpty {
-            throw Failure.run("no turn was measured: more packets or a lower --period")
+            throw Failure.run("no poll was measured: more packets or a lower --period")
         }
     }
 }

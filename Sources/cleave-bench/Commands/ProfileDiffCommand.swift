@@ -10,7 +10,7 @@ struct ProfileDiffCommand: ParsableCommand {
         abstract: "Compare two profiles stage by stage and name what changed.",
         discussion: """
             A stage has changed if all passes of B lie on one side of all passes of A and the \
-            medians differ by more than 1 % of the turn. Cases are compared by their names.
+            medians differ by more than 1 % of the poll. Cases are compared by their names.
 
             Example: profile diff before.json after.json
             """)
@@ -33,7 +33,7 @@ struct ProfileDiffCommand: ParsableCommand {
             guard let other = first.first(where: { $0.name == run.name }) else { continue }
             let diff = ProfileDiff(
                 before: Self.figures(other), after: Self.figures(run),
-                turns: (other.turnCyclesPerPacket, run.turnCyclesPerPacket))
+                polls: (other.turnCyclesPerPacket, run.turnCyclesPerPacket))
             sections.append(text.text(run.name, diff))
         }
         guard !sections.isEmpty else {

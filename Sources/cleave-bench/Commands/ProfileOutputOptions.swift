@@ -13,7 +13,7 @@ struct ProfileOutputOptions: ParsableArguments {
 
     @Option(
         help: .init(
-            "Write the last measured turns of each RQ as a trace for Perfetto or Chrome.",
+            "Write the last measured polls of each RQ as a trace for Perfetto or Chrome.",
             discussion: "Example: --trace profile.trace.json", valueName: "file"))
     var trace: String?
 
@@ -25,7 +25,7 @@ struct ProfileOutputOptions: ParsableArguments {
 
     @Option(
         help: .init(
-            "One turn in so many is measured; 1 for all.",
+            "One poll in so many is measured; 1 for all.",
             discussion: "Example: --period 16", valueName: "count"))
     var period: UInt32?
 

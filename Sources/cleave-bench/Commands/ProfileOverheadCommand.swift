@@ -11,9 +11,9 @@ struct ProfileOverheadCommand: ParsableCommand {
         commandName: "overhead",
         abstract: "Measure what profiling itself costs: on against off, off against compiled out.",
         discussion: """
-            On against off: passes with and without measured turns alternate in this process. \
+            On against off: passes with and without measured polls alternate in this process. \
             With --against, the cost of being there and off as well: this program and one that \
-            was built without the trait Profiling run in turns, as processes of their own \
+            was built without the trait Profiling run alternately, as processes of their own \
             (make profile-overhead builds that one and does this). Compared are the fastest \
             passes, which neighbours disturb least.
 
@@ -25,7 +25,7 @@ struct ProfileOverheadCommand: ParsableCommand {
 
     @Option(
         help: .init(
-            "One turn in so many is measured when on.", discussion: "Example: --period 64",
+            "One poll in so many is measured when on.", discussion: "Example: --period 64",
             valueName: "count"))
     var period: UInt32 = RxProfile.defaultPeriod
 

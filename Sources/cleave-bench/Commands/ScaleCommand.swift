@@ -11,7 +11,7 @@ struct ScaleCommand: ParsableCommand {
         abstract: "Measure RQs that share a header queue against RQs with one each; stall curves.",
         discussion: """
             Runs \(DefaultConfiguration.scale.relativePath) unless told otherwise. Every case \
-            is measured in turns: one thread works for all RQs, burst by burst, so that the \
+            is measured on one core: one thread works for all RQs, burst by burst, so that the \
             claims of the others come in between; this gives the cost of each RQ whatever the \
             number of CPUs. Cases for which there are CPUs are measured on cores as well, where \
             each RQ has a thread that does both of its sides while the others contend with it, \
@@ -56,17 +56,17 @@ struct ScaleCommand: ParsableCommand {
     }
 
     private func measure(_ plan: BenchPlan, into report: inout ScaleReport) throws(Failure) {
-        var turns = plan
-        turns.mode = .turns
-        report.turns = try measured(turns)
-        if report.turns?.interruption != nil { return }
+        var oneCore = plan
+        oneCore.mode = .oneCore
+        report.oneCore = try measured(oneCore)
+        if report.oneCore?.interruption != nil { return }
         var threads = plan
         let cpuCount = (plan.cpus.isEmpty ? CPUSet.allowed().cpus : plan.cpus).count
         if !plan.oversubscribe { threads.cases.removeAll { $0.rqs > cpuCount } }
         let leftOut = plan.cases.count - threads.cases.count
         if leftOut > 0 {
             report.warnings.append(
-                "\(leftOut) cases have more RQs than the \(cpuCount) CPUs: measured in turns alone")
+                "\(leftOut) cases have more RQs than the \(cpuCount) CPUs: measured on one core alone")
         }
         if cpuCount < 2 || threads.cases.isEmpty {
             report.warnings.append("\(cpuCount) CPU: nothing is measured with threads")

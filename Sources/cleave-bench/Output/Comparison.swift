@@ -112,7 +112,7 @@ struct ComparisonFigure {
 
     static func all(_ document: BenchDocument) -> [ComparisonFigure] {
         let who =
-            document.mode == BenchMode.turns.rawValue
+            document.mode.flatMap(BenchMode.init) == .oneCore
             ? "of one thread that does both sides" : "of all RQs' threads together"
         var figures = [
             number("Mpps", "million packets per second \(who)", Numbers.rate) { $0.mpps.median },

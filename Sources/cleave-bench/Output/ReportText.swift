@@ -88,7 +88,7 @@ struct ReportText {
 
     private func legend(_ report: BenchReport) -> String {
         let who =
-            report.mode == .turns
+            report.mode == .oneCore
             ? "one thread that does both sides" : "all RQs' threads together"
         return """
             rate: median of \(who); cycles: TSC ticks per packet, median (min-max) of the passes.

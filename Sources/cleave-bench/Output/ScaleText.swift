@@ -11,7 +11,7 @@ struct ScaleText {
         var sections: [String] = []
         if !isQuiet {
             var lines = MachineText.facts(report.machine)
-            if let part = report.threads ?? report.turns { lines += PlacementText.lines(part) }
+            if let part = report.threads ?? report.oneCore { lines += PlacementText.lines(part) }
             lines += MachineText.warnings(report.allWarnings, style)
             sections.append(lines.map { $0 + "\n" }.joined())
         }

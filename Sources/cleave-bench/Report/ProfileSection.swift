@@ -26,20 +26,20 @@ extension ProfileDocument: ResultSection {
 
     private var turnTable: SectionPart {
         var table = SortableTable(
-            title: "Turns",
+            title: "Polls",
             columns: [
                 .words("case"), .words("costliest stage"),
-                .init(name: "turn", unit: "cycles/packet"), .init(name: "", unit: "range"),
-                .init(name: "plain turn", unit: "cycles/packet"),
+                .init(name: "poll", unit: "cycles/packet"), .init(name: "", unit: "range"),
+                .init(name: "plain poll", unit: "cycles/packet"),
                 .init(name: "profiling adds", unit: "%, fastest passes"),
                 .init(name: "bare copy", unit: "cycles/packet"),
-                .init(name: "copy's share", unit: "% of the turn"), .init(name: "packets"),
+                .init(name: "copy's share", unit: "% of the poll"), .init(name: "packets"),
             ])
         table.rows = runs.map { run in
-            let turn = run.turnCyclesPerPacket
+            let poll = run.turnCyclesPerPacket
             return [
                 .words(run.name), .words(run.costliest ?? "-"),
-                .figure(turn.median, Numbers.cycles), .range(turn),
+                .figure(poll.median, Numbers.cycles), .range(poll),
                 .figure(run.plainTurnCyclesPerPacket?.median, Numbers.cycles),
                 .figure(run.leastOverheadPercent) { Numbers.fixed($0, 1) },
                 .figure(run.copyLimit?.cyclesPerPacket.median, Numbers.cycles),

@@ -11,7 +11,7 @@ extension ScaleDocument: ResultSection {
     var conditions: [(name: String, text: String)] { [] }
 
     var parts: [SectionPart] {
-        let modes = [("in turns", turns), ("on cores", cores ?? []), ("with threads", threads)]
+        let modes = [("on one core", turns), ("on cores", cores ?? []), ("with threads", threads)]
         var parts: [SectionPart] = []
         for (words, runs) in modes where !runs.isEmpty {
             let table = RunTable(runs: runs, comparison: .telling(runs))

@@ -88,8 +88,8 @@ struct MachineCodeTests {
         #expect(Self.offences(reached) == [])
     }
 
-    @Test("A worker's turn makes one indirect call, the burst, and else nothing but copies")
-    func turn() throws {
+    @Test("A worker's poll makes one indirect call, the burst, and else nothing but copies")
+    func poll() throws {
         let found = code.functions(mangled: "WorkerC4poll")
         let symbol = try #require(found["CleaveVirtioNet.RxWorker.poll() -> Swift.Int"])
         let reached = try code.reachable(from: symbol)

@@ -62,29 +62,29 @@ struct ProfilingCodeTests {
         }
     }
 
-    @Test("Without profiling nothing of it is there, and no turn reads the clock")
+    @Test("Without profiling nothing of it is there, and no poll reads the clock")
     func compiledOut() throws {
         for name in ["CycleProbe", "Measured", "PayloadBytes"] {
             #expect(plain.functions(mangled: name).isEmpty, "\(name)")
             #expect(!code.functions(mangled: name).isEmpty, "\(name): the canary")
         }
-        let turn = try #require(
+        let poll = try #require(
             plain.functions(mangled: "WorkerC4poll")["CleaveVirtioNet.RxWorker.poll() -> Swift.Int"]
         )
-        for symbol in try plain.reachable(from: turn).keys {
+        for symbol in try plain.reachable(from: poll).keys {
             #expect(!Self.reads(try plain.instructions(of: symbol)), "\(demangle(symbol))")
         }
     }
 
-    @Test("With profiling a turn has a few instructions more than without")
-    func turn() throws {
-        func turn(_ code: MachineCode) throws -> [String] {
+    @Test("With profiling a poll has a few instructions more than without")
+    func poll() throws {
+        func poll(_ code: MachineCode) throws -> [String] {
             let found = code.functions(mangled: "WorkerC4poll")
             return try code.instructions(
                 of: try #require(found["CleaveVirtioNet.RxWorker.poll() -> Swift.Int"]))
         }
-        let own = try turn(code)
-        let other = try turn(plain)
+        let own = try poll(code)
+        let other = try poll(plain)
         #expect(!Self.reads(own))
         // The test, the call after it, and the reasons of empty polls.
         #expect(own.count - other.count <= 48, "\(own.count) and \(other.count)")

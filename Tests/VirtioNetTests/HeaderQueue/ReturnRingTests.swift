@@ -196,7 +196,7 @@ struct ReturnRingTests {
         #expect(rig.claim(8) == [4, 5, 6, 7])
     }
 
-    @Test("P3: one turn looks at a bounded number of entries")
+    @Test("P3: one poll looks at a bounded number of entries")
     func bound() throws {
         let slotCount = 4096
         let rig = try RingRig(slotCount: slotCount)

@@ -52,9 +52,9 @@ struct RxWorkerTests {
             SourcePacket($0 % 4 == 3 ? [1, 2, 3] : TestFrames.tcp4([UInt8($0)]))
         }
         sut.submit(rig.port.references(packets))
-        var turns: [Int] = []
-        repeat { turns.append(sut.worker.poll()) } while turns.last != 0
-        #expect(turns == [5, 5, 5, 5, 0])
+        var polls: [Int] = []
+        repeat { polls.append(sut.worker.poll()) } while polls.last != 0
+        #expect(polls == [5, 5, 5, 5, 0])
         let refs = sut.completed()
         #expect(refs.map(\.cookie) == Array(0..<20))
         #expect(refs.map { $0.flags.contains(.dropped) } == (0..<20).map { $0 % 4 == 3 })
@@ -126,10 +126,10 @@ struct RxWorkerTests {
         let sut = try WorkerRig(rig: rig)
         rig.ring.post(99)
         sut.submit(rig.port.references((0..<50).map { _ in SourcePacket(TestFrames.tcp4([])) }))
-        var turns = 0
-        while turns < 10 && rig.queue.counters.droppedTotal < 50 {
+        var polls = 0
+        while polls < 10 && rig.queue.counters.droppedTotal < 50 {
             _ = sut.worker.poll()
-            turns += 1
+            polls += 1
         }
         let refs = sut.completed()
         #expect(refs.count == 50 && refs.allSatisfy { $0.flags.contains(.dropped) })

@@ -152,7 +152,7 @@ struct InFlightTests {
     }
 
     @Test(
-        "B35: kicks are not asked for, and turns without buffers do nothing",
+        "B35: kicks are not asked for, and polls without buffers do nothing",
         arguments: RingFormat.allCases)
     func kicks(format: RingFormat) throws {
         for features in [VirtioFeatures.mergeableBuffers, [.mergeableBuffers, .eventIndex]] {

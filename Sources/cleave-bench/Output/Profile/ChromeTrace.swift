@@ -82,9 +82,9 @@ enum ChromeTrace {
                 arguments)
         }
         let start = trace.start &- clock.start
-        let turn = trace.cycles.reduce(UInt64(0)) { $0 + UInt64($1) }
-        let whole = Event.Arguments(packets: trace.packets, bytes: trace.bytes, cycles: turn)
-        var events = [event("turn", start, turn, whole)]
+        let poll = trace.cycles.reduce(UInt64(0)) { $0 + UInt64($1) }
+        let whole = Event.Arguments(packets: trace.packets, bytes: trace.bytes, cycles: poll)
+        var events = [event("poll", start, poll, whole)]
         var position = start
         for (stage, cycles) in zip(RxStage.allCases, trace.cycles) where cycles > 0 {
             let length = UInt64(cycles)

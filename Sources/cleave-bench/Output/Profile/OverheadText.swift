@@ -28,7 +28,7 @@ struct OverheadText {
 
     func text(style: Style) -> String {
         var table = TextTable(columns: [
-            .init("case", alignment: .left), .init("plain turn", "cycles/packet"),
+            .init("case", alignment: .left), .init("plain poll", "cycles/packet"),
             .init("on", "% (fastest)"), .init("pass by pass", "% (min-max)"),
             .init("off", "% (fastest)"), .init("round by round", "% (min-max)"),
         ])
@@ -43,9 +43,9 @@ struct OverheadText {
         return table.text(style: style)
             + """
 
-            on: 1 turn in \(period) measured, against passes in which none is, alternating in one \
+            on: 1 poll in \(period) measured, against passes in which none is, alternating in one \
             process.
-            off: this program with profiling off, against --against, a build without it, in turns.
+            off: this program with profiling off, against --against, a build without it; the two alternate.
 
             """
     }

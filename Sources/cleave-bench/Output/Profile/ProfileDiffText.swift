@@ -11,7 +11,7 @@ struct ProfileDiffText {
             .init("B", "cycles/packet"), .init("B - A", "cycles"), .init("", "%"),
             .init("", alignment: .left),
         ])
-        for row in diff.stages + [diff.turn] {
+        for row in diff.stages + [diff.poll] {
             let share =
                 row.before.median == 0 ? .nan : 100 * row.difference / row.before.median
             table.append(
@@ -25,13 +25,13 @@ struct ProfileDiffText {
 
     /// What changed, in one sentence.
     private func verdict(_ diff: ProfileDiff) -> String {
-        let turn = Numbers.signed(100 * diff.turn.difference / max(0.01, diff.turn.before.median))
+        let poll = Numbers.signed(100 * diff.poll.difference / max(0.01, diff.poll.before.median))
         let changes = diff.changes.map { "\($0.name) (\(Numbers.signed($0.difference)) cycles)" }
         if changes.isEmpty {
-            return "No stage changed beyond the spread of its passes; the turn \(turn) %."
+            return "No stage changed beyond the spread of its passes; the poll \(poll) %."
         }
         let list = changes.joined(separator: ", ")
-        return "Changed: \(list); the turn \(turn) %."
+        return "Changed: \(list); the poll \(poll) %."
     }
 
     private func cycles(_ spread: ProfileSpread) -> String {

@@ -26,18 +26,18 @@ struct ProfileText {
 
     private func headline(_ run: ProfileRun) -> String {
         let costliest = run.table.costliest
-        let turn = run.table.turn.median
+        let poll = run.table.poll.median
         let share =
             costliest.cyclesPerPacket.median / max(0.01, run.table.sum.cyclesPerPacket.median)
         return style.bold(
-            "\(run.name): \(Numbers.cycles(turn)) cycles per packet; costliest: "
+            "\(run.name): \(Numbers.cycles(poll)) cycles per packet; costliest: "
                 + "\(costliest.name), \(Numbers.percent(share)) %")
     }
 
     private func table(_ run: ProfileRun) -> String {
         var table = TextTable(columns: [
             .init("stage", alignment: .left), .init("cycles/packet", "median (min-max)"),
-            .init("share", "%"), .init("", alignment: .left), .init("per turn:", "median"),
+            .init("share", "%"), .init("", alignment: .left), .init("per poll:", "median"),
             .init("", "99 %"), .init("", "max"), .init("cycles", "/burst"),
             .init("bytes", "read"), .init("/packet", "written"),
         ])
@@ -63,16 +63,16 @@ struct ProfileText {
         }
         // Measured by itself, so it has no other figures.
         table.append(
-            ["turn", Numbers.cycles(run.table.turn)] + Array(repeating: "", count: 8))
+            ["poll", Numbers.cycles(run.table.poll)] + Array(repeating: "", count: 8))
         return table.text(style: style)
     }
 
     private func findings(_ run: ProfileRun) -> [String] {
         let total = run.table.total
         var lines = [
-            "measured  1 turn in \(run.period): \(total.bursts) by stages, "
+            "measured  1 poll in \(run.period): \(total.bursts) by stages, "
                 + "\(total.count(.wholeTurns)) as a whole; the sum is "
-                + "\(Numbers.fixed(100 * run.table.sumShare, 1)) % of the turn "
+                + "\(Numbers.fixed(100 * run.table.sumShare, 1)) % of the poll "
                 + "(\(Numbers.fixed(100 * run.table.rawSumShare, 1)) % before scaling); "
                 + "\(total.count(.interrupted)) left out as interrupted"
         ]
@@ -99,7 +99,7 @@ struct ProfileText {
         if let limit = profile.copyLimit, let share = run.shareOfCopyLimit {
             lines.append(
                 "copying   the same packets alone takes \(Numbers.cycles(limit.cyclesPerPacket)) "
-                    + "cycles (\(Numbers.fixed(limit.bytesPerCycle, 1)) bytes per cycle): the turn "
+                    + "cycles (\(Numbers.fixed(limit.bytesPerCycle, 1)) bytes per cycle): the poll "
                     + "runs at \(Numbers.fixed(100 * share, 0)) % of the copy limit")
         }
         let set = profile.workingSet
@@ -125,7 +125,7 @@ struct ProfileText {
             if rq.idleCycles == 0 { return nil }
             let packets = Double(rq.packets &+ rq.count(.wholePackets))
             let busy =
-                rq.cyclesPerPacket(ProfileBlock.turnRow) * packets * Double(run.period)
+                rq.cyclesPerPacket(ProfileBlock.pollRow) * packets * Double(run.period)
             let idle = Double(rq.idleCycles)
             let reasons = RxWait.allCases.compactMap { wait -> String? in
                 let cycles = rq.count(.waitCycles, wait.rawValue)
@@ -138,13 +138,13 @@ struct ProfileText {
     }
 
     static let legend = """
-        stage: what an RQ does in a turn, in order; cycles: TSC ticks of measured turns, less what \
+        stage: what an RQ does in a poll, in order; cycles: TSC ticks of measured polls, less what \
         the marks cost,
-        mean of the median pass (least-largest of the passes); per turn: over the measured turns, \
+        mean of the median pass (least-largest of the passes); per poll: over the measured polls, \
         cycles per packet;
-        turn: turns measured as a whole, on the plain path; bytes: what the code touches, computed;
+        poll: polls measured as a whole, on the plain path; bytes: what the code touches, computed;
         copy limit: what memcpy of the same packets takes in this run. shadow, placeHeaders and
-        placePayload are one pass in the code: told apart in turns of their own and scaled to it.
+        placePayload are one pass in the code: told apart in polls of their own and scaled to it.
 
         """
 }

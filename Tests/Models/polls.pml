@@ -1,5 +1,5 @@
 /*
- * What the models of both returns share, as they end: the turns of a worker, the driver's harvest,
+ * What the models of both returns share, as they end: the polls of a worker, the driver's harvest,
  * the control thread (reset.pml). Before it stand, for one return: claim and report, retire, the
  * steps of a reset, begin.
  */
@@ -21,7 +21,7 @@ proctype Worker(byte rq) {
 #ifdef HOLD_STALE
         isHeld[rq] = false
 #endif
-    /* RxLane.run, as far as it has seen: RxWorker.turn, RxBurst.place */
+    /* RxLane.run, as far as it has seen: RxWorker.poll, RxBurst.place */
     :: atomic {
         runs ->
             assert(!stands[rq]);
@@ -40,7 +40,7 @@ proctype Worker(byte rq) {
         }
         claim();
 #ifdef RELAX_E1
-        /* Nothing keeps the answer behind what the turn does. */
+        /* Nothing keeps the answer behind what the poll does. */
         if
         :: atomic { holds[rq] -> isHeld[rq] = true }
         :: true
@@ -156,6 +156,6 @@ init {
 }
 
 #ifdef PROGRESS
-/* RQ 0's worker begins one turn after the other, whatever the driver does, unless it is held. */
+/* RQ 0's worker begins one poll after the other, whatever the driver does, unless it is held. */
 ltl goesOn { ([]<> (turned || holds[0])) && ([]<> (!turned || holds[0])) }
 #endif
