@@ -106,7 +106,7 @@ struct PacketBurst {
         }
         // A reference without bytes would be one segment more that says nothing.
         guard packet.length > 0 || more == 0 else {
-            throw .invalid(" has segments behind an empty first one")
+            throw .invalid(" has segments after an empty first one")
         }
         if contextCount > 0 { (refs + start).initialize(to: PacketRef(context: offloads)) }
         var count = contextCount + 1

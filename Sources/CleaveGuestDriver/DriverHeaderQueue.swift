@@ -121,7 +121,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     public func retire(first: Int, count: Int) {
         assert((0..<layout.slotCount).contains(first) && (0...layout.slotCount).contains(count))
         if let ring {
-            var place = takePlaces(count)
+            var place = takePositions(count)
             return post(first: first, count: count, at: &place, ring)
         }
         var slot = first
@@ -155,7 +155,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         var total = 0
         for index in 0..<count { total &+= Int(ranges[index].count) }
         if total == 0 { return }
-        var place = takePlaces(total)
+        var place = takePositions(total)
         for index in 0..<count {
             let range = ranges[index]
             post(first: Int(range.first), count: Int(range.count), at: &place, ring)
@@ -164,7 +164,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
 
     /// - Returns: the first of `count` reserved entries of the return ring, free-running.
     @inline(__always)
-    private func takePlaces(_ count: Int) -> UInt64 {
+    private func takePositions(_ count: Int) -> UInt64 {
         // [H7 both ways: whoever takes a place knows that its last entry was taken in: the slots
         // retired since then, by whichever thread, were claimed after that]
         tickets.fetchAddOrdered(UInt64(truncatingIfNeeded: count))
@@ -181,7 +181,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
             // Bit 15 is set in every lap, so zeroes are never an entry.
             let lap = UInt32(truncatingIfNeeded: place &>> shift) | 0x8000
             let slot = UInt32(truncatingIfNeeded: (first &+ offset) & mask)
-            // [H1 release -> acquire in HeaderClaimer's intake: the slot is done with]
+            // [H1 release -> acquire in HeaderClaimer's refill: the slot is done with]
             entry(ring, Int(place & UInt64(mask))).storeRelease(slot | lap &<< 16)
             place &+= 1
             offset &+= 1

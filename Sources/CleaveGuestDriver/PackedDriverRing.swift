@@ -90,7 +90,7 @@ struct PackedDriverRing: DriverRing {
         let count = postedCount
         let first = nextAvail.moved(back: count, size: size)
         postedCount = 0
-        // [V4 release -> the device's acquire of the first head: all descriptors behind it]
+        // [V4 release -> the device's acquire of the first head: all descriptors after it]
         // Sequential, so that the device's event is not read before this is visible [V3].
         rest(first).storeSequential(firstHead)
         return PackedEvent.isWanted(

@@ -74,7 +74,7 @@ extension RxDriverState {
         let lead = prefix &* firstDataPosition
         let isPlaced =
             headersLead && packet.isSplit
-            ? appendBehindHeaders(chain, byteCount, &packet)
+            ? appendAfterHeaders(chain, byteCount, &packet)
             : appendPieces(
                 chain, firstDataPosition, byteCount &- lead, prefix &- lead, &packet)
         guard isPlaced else { return failed(.usedLength) }
@@ -170,7 +170,7 @@ extension RxDriverState {
     /// Adds the payload of a first buffer that begins with prefix and headers: the chain's further
     /// descriptors hold it, if payload shares the chain; otherwise there is none.
     @inline(__always)
-    private mutating func appendBehindHeaders(
+    private mutating func appendAfterHeaders(
         _ head: Int, _ byteCount: Int, _ packet: inout ReceivedPacket
     ) -> Bool {
         let lead = prefixByteCount &+ Int(packet.headerLength)

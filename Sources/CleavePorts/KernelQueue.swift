@@ -1,4 +1,4 @@
-// One queue of a kernel interface: frames behind virtio-net headers, through a descriptor. TAP
+// One queue of a kernel interface: frames after virtio-net headers, through a descriptor. TAP
 // devices and packet sockets differ in how a descriptor is opened, and in little else.
 //
 // A frame that comes in lies in a slot of the queue's own until it is completed:

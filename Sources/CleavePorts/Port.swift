@@ -22,7 +22,7 @@ public protocol PortQueue: AnyObject {
 
     /// Sends whole packets out of the port, in order. Nothing of them is used once this returns.
     /// - Parameters:
-    ///   - refs: the references of whole packets, those with offloads behind a context
+    ///   - refs: the references of whole packets, those with offloads after a context
     ///     (`PacketRef.init(context:)`). Their offloads are among `offloads`.
     ///   - count: how many references.
     /// - Returns: references consumed: packets that were sent, or dropped and counted by the port.

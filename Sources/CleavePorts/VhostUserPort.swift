@@ -213,7 +213,7 @@ public final class VhostUserPort: Port {
 
     // MARK: Control queue
 
-    /// Number of the ring behind those of the pairs.
+    /// Number of the ring after those of the pairs.
     private var controlRing: Int { 2 * settings.queuePairs }
 
     /// A control queue that a driver uses, and what it needs to live.

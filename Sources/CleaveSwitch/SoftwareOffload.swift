@@ -266,7 +266,7 @@ final class SoftwareOffload {
         // An offset of 13 bits and a reassembled packet of 16 bits of length.
         if dataByteCount > 65535 { return .refused(.tooLong) }
         let isWhole = fragmentCount == 1
-        let headByteCount = start &+ (headers.isIPv6 && !isWhole ? 8 : 0)
+        let headerByteCount = start &+ (headers.isIPv6 && !isWhole ? 8 : 0)
         source.skip(start)
         if headers.isIPv6 && !isWhole { fragmentID &+= 1 }
         var sum: UInt16 = 0
@@ -275,7 +275,7 @@ final class SoftwareOffload {
             let offset = index &* size
             let byteCount = min(size, dataByteCount &- offset)
             packet.copyMemory(from: head, byteCount: start)
-            let data = packet + headByteCount
+            let data = packet + headerByteCount
             if index == 0 {
                 // The part that was judged is taken as it was judged.
                 let judged = headers.payloadStart &- start
@@ -296,10 +296,10 @@ final class SoftwareOffload {
             sum = InternetChecksum.add(
                 sum,
                 InternetChecksum.sum(data + skipped, byteCount: byteCount &- skipped))
-            out[index] = PacketRef(packet, byteCount: headByteCount &+ byteCount)
-            filled &+= headByteCount &+ byteCount
+            out[index] = PacketRef(packet, byteCount: headerByteCount &+ byteCount)
+            filled &+= headerByteCount &+ byteCount
         }
-        let field = headByteCount &+ (headers.transportStart &- start) &+ Int(context.csumOffset)
+        let field = headerByteCount &+ (headers.transportStart &- start) &+ Int(context.csumOffset)
         area.store(word: InternetChecksum.finished(sum), at: field)
         return .finished(fragmentCount)
     }

@@ -62,10 +62,10 @@ public final class HeaderQueue: @unchecked Sendable {
         reportedEarlier = SharedWord64(words.base + CacheLine.byteCount + 24)
         claimer = HeaderClaimer(
             slots: parts.slots,
-            tail: SharedWord32(parts.control + HeaderQueueLayout.tailOffset),
+            driverTail: SharedWord32(parts.control + HeaderQueueLayout.tailOffset),
             publicHead: SharedWord32(parts.control + HeaderQueueLayout.headOffset),
             publicStatus: SharedWord32(parts.control + HeaderQueueLayout.statusOffset),
-            head: SharedWord64(words.base),
+            claimedHead: SharedWord64(words.base),
             brokenWord: SharedWord32(words.base + CacheLine.byteCount),
             slotShift: UInt32(layout.slotSize.trailingZeroBitCount),
             slotCount: UInt32(layout.slotCount),
@@ -75,7 +75,7 @@ public final class HeaderQueue: @unchecked Sendable {
             } ?? .none(words.base))
         let start = base ?? 0
         if ring == nil {
-            claimer.head.store(UInt64(start))
+            claimer.claimedHead.store(UInt64(start))
             origin.store(UInt64(start))
         } else {
             // A lap is 15 bits of a position, so the upper half of a position means nothing.
@@ -89,13 +89,13 @@ public final class HeaderQueue: @unchecked Sendable {
     /// this queue is at a poll boundary, and claim no more: each claimed slot is reported by then.
     ///
     /// By the tail it is the head. By a return ring it is the number of the oldest entry whose slot
-    /// nobody claimed: entries in stock are read again, which the driver cannot have written over,
-    /// since it does not have their slots.
+    /// nobody claimed: entries in the free list are read again, which the driver cannot have
+    /// written over, since it does not have their slots.
     public var base: UInt32 {
-        let head = claimer.head.loadAcquire()  // [H2]
+        let head = claimer.claimedHead.loadAcquire()  // [H2]
         guard layout.slotReturn == .ring else { return UInt32(truncatingIfNeeded: head) }
-        let stocked = claimer.returns.ready.loadAcquire() &- head  // [H4]
-        return UInt32(truncatingIfNeeded: claimer.returns.taken.load() &- stocked)
+        let listed = claimer.returns.ready.loadAcquire() &- head  // [H4]
+        return UInt32(truncatingIfNeeded: claimer.returns.taken.load() &- listed)
     }
 
     /// Resets the queue: no slot is free, nothing is broken. The driver stopped retiring, and
@@ -106,18 +106,18 @@ public final class HeaderQueue: @unchecked Sendable {
         cleave_probe_reset(claimer.slots, claimedEarlier.load())
         // The head goes to the tail, not the tail to the head: RQs that are not paused yet would
         // see a tail stored here, and it could give them slots. [H1 acquire <- the driver]
-        let tail = layout.slotReturn == .tail ? claimer.tail.loadAcquire() : 0
+        let tail = layout.slotReturn == .tail ? claimer.driverTail.loadAcquire() : 0
         // Up to the next number with these low bits: no cursor value ever comes again.
-        let start = ((claimer.head.load() | 0xffff_ffff) &+ 1) | UInt64(tail)
+        let start = ((claimer.claimedHead.load() | 0xffff_ffff) &+ 1) | UInt64(tail)
         origin.store(start)
         claimer.publicHead.store(tail)
         claimer.publicStatus.store(0)
         claimer.brokenWord.store(0)
-        claimer.head.store(start)
+        claimer.claimedHead.store(start)
         if layout.slotReturn == .ring {
             claimer.returns.ready.store(start)
             claimer.returns.taken.store(0)
-            for slot in 0..<layout.slotCount { claimer.returns.mark(UInt32(slot)).store(0) }
+            for slot in 0..<layout.slotCount { claimer.returns.owned(UInt32(slot)).store(0) }
         }
     }
 
@@ -141,7 +141,7 @@ public final class HeaderQueue: @unchecked Sendable {
 
     /// Slots claimed since creation, by all RQs together.
     public var claimedCount: UInt64 {
-        claimedEarlier.load() &+ (claimer.head.load() &- origin.load())
+        claimedEarlier.load() &+ (claimer.claimedHead.load() &- origin.load())
     }
 
     /// Slots that were reported by RQs which are gone. Kept beside the claims, so that a queue that
@@ -156,15 +156,15 @@ public final class HeaderQueue: @unchecked Sendable {
     public var freeCount: Int {
         if layout.slotReturn == .ring {
             // The head first: claims between the two reads would make the difference negative.
-            let head = claimer.head.loadAcquire()  // [H2]
+            let head = claimer.claimedHead.loadAcquire()  // [H2]
             let ready = claimer.returns.ready.loadAcquire()  // [H4]
-            let stocked = Int(truncatingIfNeeded: ready &- head)
+            let listed = Int(truncatingIfNeeded: ready &- head)
             // Slots that other threads move between the reads may be counted twice.
-            return min(stocked + claimer.postedCount(), layout.slotCount)
+            return min(listed + claimer.postedCount(), layout.slotCount)
         }
         // [H1 acquire <- the driver's release of tail]
-        let tail = claimer.tail.loadAcquire()
-        let free = tail &- UInt32(truncatingIfNeeded: claimer.head.load())
+        let tail = claimer.driverTail.loadAcquire()
+        let free = tail &- UInt32(truncatingIfNeeded: claimer.claimedHead.load())
         return free > claimer.slotCount ? 0 : Int(free)
     }
 }

@@ -33,7 +33,7 @@ public struct TxPacket: BitwiseCopyable, Sendable {
 
     /// A packet of one segment that follows `netHeaderByteCount` bytes of net header.
     @inline(__always)
-    init(_ segment: Segment, behind netHeaderByteCount: Int = 0, offload request: TxOffload) {
+    init(_ segment: Segment, after netHeaderByteCount: Int = 0, offload request: TxOffload) {
         address = UInt64(UInt(bitPattern: segment.pointer + netHeaderByteCount))
         byteCount = segment.byteCount &- UInt32(truncatingIfNeeded: netHeaderByteCount)
         netFlags = request.netFlags

@@ -26,9 +26,9 @@ private final class Device {
             slotSize: 128, slotCount: Self.slotCount, slotReturn: slotReturn, in: space)
         let deviceQueue = try HeaderQueue(driverQueue.layout, memory: space.memory)
         if start > 0 {
-            deviceQueue.claimer.head.store(start)
+            deviceQueue.claimer.claimedHead.store(start)
             let tail = UInt32(truncatingIfNeeded: start) &+ UInt32(Self.slotCount)
-            deviceQueue.claimer.tail.store(tail)
+            deviceQueue.claimer.driverTail.store(tail)
         }
         let drivers = try (0..<2).map { _ in
             try RxDriver(
@@ -152,7 +152,7 @@ struct HeaderQueueResetTests {
         for jump: UInt32 in [4, 11, 0x7fff_ffff, 0xffff_fff8] {
             let device = try Device(.tail, start: start)
             device.deliver(0, 3)
-            let tail = device.deviceQueue.claimer.tail
+            let tail = device.deviceQueue.claimer.driverTail
             tail.store(tail.load() &+ jump)
             device.deliver(1, 2)
             try #require(device.deviceQueue.isBroken)

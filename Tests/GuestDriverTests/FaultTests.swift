@@ -137,19 +137,19 @@ private let slotLies: [Lie] = [
         $0.device.use($1[0], byteCount: 10, slot: 2)
     },
     Lie(testDescription: "tail: a slot beyond the last", method: netHeader, fault: .slot) {
-        $1[0].write(netHeaderBytes() + splitTailBytes(slot: 8, headerLength: 20))
+        $1[0].write(netHeaderBytes() + splitReportBytes(slot: 8, headerLength: 20))
         $0.device.use($1[0], byteCount: 30)
     },
     Lie(testDescription: "tail: a slot of all ones", method: netHeader, fault: .slot) {
-        $1[0].write(netHeaderBytes() + splitTailBytes(slot: .max, headerLength: 20))
+        $1[0].write(netHeaderBytes() + splitReportBytes(slot: .max, headerLength: 20))
         $0.device.use($1[0], byteCount: 30)
     },
     Lie(testDescription: "tail: no headers", method: netHeader, fault: .slot) {
-        $1[0].write(netHeaderBytes() + splitTailBytes(slot: 1, headerLength: 0))
+        $1[0].write(netHeaderBytes() + splitReportBytes(slot: 1, headerLength: 0))
         $0.device.use($1[0], byteCount: 30)
     },
     Lie(testDescription: "tail: headers beyond the slot", method: netHeader, fault: .slot) {
-        $1[0].write(netHeaderBytes() + splitTailBytes(slot: 1, headerLength: 65))
+        $1[0].write(netHeaderBytes() + splitReportBytes(slot: 1, headerLength: 65))
         $0.device.use($1[0], byteCount: 30)
     },
 ]

@@ -103,7 +103,7 @@ func netHeaderBytes(hdrLen: Int = 0, numBuffers: Int = 1, count: Int = 12) -> [U
 }
 
 /// The split report after the net header, as bytes.
-func splitTailBytes(slot: UInt32, headerLength: Int, isSplit: Bool = true) -> [UInt8] {
+func splitReportBytes(slot: UInt32, headerLength: Int, isSplit: Bool = true) -> [UInt8] {
     (0..<4).map { UInt8(truncatingIfNeeded: slot >> UInt32(8 * $0)) }
         + [UInt8(headerLength & 0xff), UInt8(headerLength >> 8), isSplit ? 1 : 0, 0]
 }

@@ -156,7 +156,7 @@ struct RoundTests {
                 rig.device.use(chain, byteCount: payload.count, slot: slot)
             } else {
                 rig.fillSlot(slot, headers)
-                let tail = splitTailBytes(slot: UInt32(slot), headerLength: headers.count)
+                let tail = splitReportBytes(slot: UInt32(slot), headerLength: headers.count)
                 chain.write(header + tail + payload)
                 rig.device.use(chain, byteCount: netHeader + 8 + payload.count)
             }

@@ -1,6 +1,6 @@
 /*
  * The driver's side of return-ring.pml: it takes places and writes entries, or, with HOSTILE, what
- * an intake finds is any.
+ * a refill finds is any.
  */
 /* DriverHeaderQueue.prepareReset */
 inline prepareReset() {
@@ -18,8 +18,8 @@ inline begin() {
 
 #ifndef HOSTILE
 
-/* DriverHeaderQueue.takePlaces [H7 both ways] */
-inline takePlaces() {
+/* DriverHeaderQueue.takePositions [H7 both ways] */
+inline takePositions() {
     place = tickets;
     tickets = FORWARD(tickets, left);
 #ifdef PLACES
@@ -49,7 +49,7 @@ inline post(slot) {
 
 /* DriverHeaderQueue.retire */
 inline retire() {
-    atomic { takePlaces() }
+    atomic { takePositions() }
     do
     :: atomic {
         left > 0 ->

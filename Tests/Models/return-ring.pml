@@ -1,36 +1,38 @@
 /*
  * The return ring as a protocol: slots that come back by index, in any order. RQs, orders, resets,
- * and how weak memory is told, are those of header-queue.pml. Here stands claim, with its marks; in
- * return-intake.pml how ring entries come into stock, in return-driver.pml how a driver retires.
+ * and how weak memory is told, are those of header-queue.pml. Here stands claim, with its owned
+ * flags; in return-refill.pml how ring entries come into the free list, in return-driver.pml how a
+ * driver retires.
  *
  * Modelled exactly: the order of shared accesses, the look before the lock, the way round a lock
- * that is taken, the bounds on tries and on an intake, entries of another lap or of none, marks.
- * Places count modulo LAPS * SLOTS: an entry is of its place's lap, of the one before, or none, and
- * two laps tell these. `ready` is shown after each entry where the code does so after 32. With
- * HOSTILE an entry is any, whenever it is read. Not modelled: the copy of `taken` in guest memory,
- * which nobody reads, and the counters. To keep the states few, what has no meaning any more is
- * zeroed: places of the stock that were claimed, the slots of entries that were taken in.
+ * that is taken, the bounds on tries and on a refill, entries of another lap or of none, owned
+ * flags. Places count modulo LAPS * SLOTS: an entry is of its place's lap, of the one before, or
+ * none, and two laps tell these. `ready` is shown after each entry where the code does so after 32.
+ * With HOSTILE an entry is any, whenever it is read. Not modelled: the copy of `taken` in guest
+ * memory, which nobody reads, and the counters. To keep the states few, what has no meaning any
+ * more is zeroed: places of the free list that were claimed, the slots of entries that were taken
+ * in.
  *
  * Memory, beside what header-queue.pml says of slots and orders:
  *   - a worker's view of `ready` may lag, as that of the tail does there; [H2], [H5] and [E2] bring
  *     it up, and what it read in earlier polls counts for nothing;
  *   - its look may be at an older `taken`, until it has the lock [H5];
- *   - an entry of the stock is under way until a release of `ready` [H4] completes it;
- *   - the writes to a slot are over for who finds its mark cleared [H6], and for whom the report
- *     reaches [V2]; the reads of it, for who finds its entry [H1];
+ *   - an entry of the free list is under way until a release of `ready` [H4] completes it;
+ *   - the writes to a slot are over for who finds its owned flag cleared [H6], and for whom the
+ *     report reaches [V2]; the reads of it, for who finds its entry [H1];
  *   - the zeroes of a reset are under way until the RQs are held: an entry may be read as it was;
  *   - with PLACES, what a consumer knows of `taken`, by the slots it harvested and by those who
  *     took places before it [H7]: it must know that the entry it writes over was taken in.
  *
  * Other seeded bugs, of the device:
- *   NO_LOCK         intake goes on although another worker holds the lock
- *   NO_MARK         it does not look whether the slot is marked
+ *   NO_LOCK         refill goes on although another worker holds the lock
+ *   NO_OWNED        it does not look whether the slot is owned
  *   NO_LAP          it takes an entry of any lap
- *   READ_AFTER      a claim reads the stock when it has moved the head
- *   REPORT_LATE     the marks are cleared when the used entries have been published
+ *   READ_AFTER      a claim reads the free list when it has moved the head
+ *   REPORT_LATE     the owned flags are cleared when the used entries have been published
  *   WAIT_BUSY       who finds the lock taken looks again without counting its tries
- *   CLAIM_UNBOUNDED a claim takes what is wanted, however few are in stock
- *   RESET_MARKS     a reset leaves the marks; RESET_TAKEN: and `taken`
+ *   CLAIM_UNBOUNDED a claim takes what is wanted, however few are in the free list
+ *   RESET_OWNED     a reset leaves the owned flags; RESET_TAKEN: and `taken`
  * and of the driver:
  *   NO_LAP_BIT      zeroes are an entry of lap 0
  *   RESET_KEEPS     it does not zero the ring before a reset
@@ -47,17 +49,17 @@
 #define FORGETS
 #include "rqs.pml"
 
-/* Ring entries that one intake looks at. */
+/* Ring entries that one refill looks at. */
 #ifndef INTAKE
 #define INTAKE SLOTS
 #endif
-#define WORKER_LOCALS   start, free, count, wanted, tries, each, list, intake, position, fresh, \
+#define WORKER_LOCALS   start, free, count, wanted, tries, each, list, refill, position, fresh, \
                         left, found
 #define CONSUMER_LOCALS first, left, each, place
 
 /* Up to two slots of a burst, in one byte; NONE stands for no slot. */
 #define NONE SLOTS
-/* HeaderClaimer.Intake */
+/* HeaderClaimer.Refill */
 #define isWanted 0
 #define isDone   1
 #define isBusy   2
@@ -87,18 +89,18 @@ mtype owner[SLOTS] = isReturned;
 /* Guest memory. */
 byte ring[SLOTS];
 /* The device's own words, beside head. */
-byte stock[SLOTS], ready, taken;
-bool mark[SLOTS], lock;
+byte freeList[SLOTS], ready, taken;
+bool owned[SLOTS], lock;
 /* The driver's: places given out. */
 byte tickets = SLOTS % CURSORS;
 
 /* Memory. */
-bool stocking[SLOTS], zeroes;
+bool listing[SLOTS], zeroes;
 
 /* There are one or two slots. */
 #define COUNT(state) ((owner[0] == state) + (SLOTS == 2 && owner[SLOTS - 1] == state))
 
-/* free + claimed + reported = slotCount, of which stock and claims are what the words say. */
+/* free + claimed + reported = slotCount, of which list and claims are what the words say. */
 inline countSlots() {
 #ifndef READ_AFTER
     assert(COUNT(isStocked) == DISTANCE(head, ready));
@@ -109,7 +111,7 @@ inline countSlots() {
 #endif
 }
 
-/* Every slot that was returned stands where intake will find it. */
+/* Every slot that was returned stands where refill will find it. */
 inline checkRing() {
     assert(COUNT(isReturned) == DISTANCE(taken, tickets));
     EACH(each, DISTANCE(taken, tickets),
@@ -146,12 +148,12 @@ inline readReady() {
     free = DISTANCE(start, (ready + CURSORS - lag[rq]) % CURSORS)
 }
 
-#include "return-intake.pml"
+#include "return-refill.pml"
 
 /* HeaderClaimer.readStock: what is not there yet is any. */
-inline readStock() {
+inline readFreeList() {
     EACH(each, count,
-        list = list + (stocking[SLOT(start + each)] -> NONE : stock[SLOT(start + each)]) *
+        list = list + (listing[SLOT(start + each)] -> NONE : freeList[SLOT(start + each)]) *
             (1 + each * SLOTS))
 }
 
@@ -180,7 +182,7 @@ inline moveHead() {
 #endif
     assert(count >= 1 && count <= wanted);
 #ifndef READ_AFTER
-    EACH(each, count, stock[SLOT(start + each)] = 0);
+    EACH(each, count, freeList[SLOT(start + each)] = 0);
     ownAll();
     start = 0
 #endif
@@ -188,7 +190,7 @@ inline moveHead() {
 
 /* HeaderClaimer.report [H6 release] */
 inline clearMarks() {
-    EACH(each, count, mark[NAMED(list, each)] = false);
+    EACH(each, count, owned[NAMED(list, each)] = false);
 #ifdef HOSTILE
     EACH(each, count, owner[NAMED(list, each)] = isReported);
     claimed[rq] = claimed[rq] - count;
@@ -238,7 +240,7 @@ inline claim() {
     atomic {
         if
         :: broken || wanted == 0
-        :: else -> readHead(); tries = TRIES; intake = isWanted
+        :: else -> readHead(); tries = TRIES; refill = isWanted
         fi
     }
 again:
@@ -247,17 +249,17 @@ again:
         tries > 0 ->
             readReady();
             if
-            :: intake == isWanted && free < (wanted < SLOTS / 2 -> SLOTS / 2 : wanted)
-            :: else -> goto stocked
+            :: refill == isWanted && free < (wanted < SLOTS / 2 -> SLOTS / 2 : wanted)
+            :: else -> goto listed
             fi
         }
-        takeIn();
+        refillFreeList();
         atomic {
             readReady();
-stocked:
+listed:
             if
-            :: intake == isBusy && free < wanted ->
-                intake = isWanted;
+            :: refill == isBusy && free < wanted ->
+                refill = isWanted;
 #ifndef WAIT_BUSY
                 tries--;
 #endif
@@ -275,33 +277,33 @@ stocked:
 #endif
             free = 0;
             if
-            :: count == 0 -> intake = 0; break
+            :: count == 0 -> refill = 0; break
             :: else
             fi;
 #ifndef READ_AFTER
             if
             :: moved[rq]
-            :: else -> readStock()
+            :: else -> readFreeList()
             fi
 #endif
         }
         atomic {
             if
             :: moved[rq] -> readHead(); tries--; count = 0; list = 0
-            :: else -> moveHead(); free = 0; wanted = 0; tries = 0; intake = 0
+            :: else -> moveHead(); free = 0; wanted = 0; tries = 0; refill = 0
             fi
         }
     /* The slots have been written. */
     :: atomic {
         tries == 0 && count > 0 ->
 #ifdef READ_AFTER
-            readStock();
+            readFreeList();
             ownAll();
 #endif
             afterClaim();
             break
         }
-    :: atomic { tries == 0 && count == 0 -> intake = 0; break }
+    :: atomic { tries == 0 && count == 0 -> refill = 0; break }
     od
 }
 
@@ -315,8 +317,8 @@ inline resetDevice() {
 #ifndef RESET_TAKEN
     taken = 0;
 #endif
-#ifndef RESET_MARKS
-    EACH(each, SLOTS, mark[each] = false);
+#ifndef RESET_OWNED
+    EACH(each, SLOTS, owned[each] = false);
 #endif
     /* Relaxed stores: that [E2] hands them on is taken to come with the head. */
 #ifdef RELAX_E2

@@ -1,4 +1,4 @@
-// Kernel interfaces that carry frames behind a virtio-net header. Every int result is 0 (or a
+// Kernel interfaces that carry frames after a virtio-net header. Every int result is 0 (or a
 // value) on success and a negated errno on failure. Descriptors are non-blocking and close-on-exec.
 #pragma once
 
@@ -13,7 +13,7 @@
 enum { CLEAVE_TAP_CHECKSUM = 1, CLEAVE_TAP_TSO = 2, CLEAVE_TAP_USO = 4 };
 
 /// Opens a queue of the TAP device `name` (at most 15 bytes), and creates the device if there is
-/// none. It carries Ethernet frames behind a virtio-net header of 12 little-endian bytes. All
+/// none. It carries Ethernet frames after a virtio-net header of 12 little-endian bytes. All
 /// settings are made: a persistent device keeps those of its last owner.
 /// `offloads`: set to what the kernel grants.
 /// -EINVAL: it is no TAP device, or has been made with another `is_multi_queue`.

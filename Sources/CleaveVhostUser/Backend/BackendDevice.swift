@@ -7,7 +7,7 @@ public protocol BackendDevice: AnyObject {
     /// once, when a session begins.
     var offeredFeatures: UInt64 { get }
     /// Most queue pairs, 1 to 127; read once, too. There are two rings for each, and a control ring
-    /// behind them if VIRTIO_NET_F_CTRL_VQ is offered.
+    /// after them if VIRTIO_NET_F_CTRL_VQ is offered.
     var queuePairLimit: Int { get }
     /// The device configuration space.
     var configuration: NetConfiguration { get }

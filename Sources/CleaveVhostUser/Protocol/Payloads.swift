@@ -7,7 +7,7 @@ struct PayloadReader {
 
     init(_ bytes: [UInt8]) { self.bytes = bytes[...] }
 
-    /// The next number; 0 behind the end.
+    /// The next number; 0 after the end.
     mutating func next<Value: FixedWidthInteger>(_ type: Value.Type = Value.self) -> Value {
         var value: Value = 0
         withUnsafeMutableBytes(of: &value) { target in

@@ -38,6 +38,6 @@ enum FeatureBit {
     static let protocolFeatures: UInt64 = 1 << 30
     /// VIRTIO_F_RING_PACKED.
     static let packedRing: UInt64 = 1 << 34
-    /// VIRTIO_NET_F_CTRL_VQ: there is a control ring behind those of the queue pairs.
+    /// VIRTIO_NET_F_CTRL_VQ: there is a control ring after those of the queue pairs.
     static let controlQueue: UInt64 = 1 << 17
 }

@@ -10,26 +10,26 @@ import CleaveRings
 struct HeaderClaimer: BitwiseCopyable {
     let slots: UnsafeMutableRawPointer
     /// Guest word, written by the driver.
-    let tail: SharedWord32
-    /// Guest word, written by the device: a copy of `head`.
+    let driverTail: SharedWord32
+    /// Guest word, written by the device: a copy of `claimedHead`.
     let publicHead: SharedWord32
     /// Guest word, written by the device: not 0 once the queue is broken.
     let publicStatus: SharedWord32
     /// Host word: the next slot to claim, free-running; from the queue's base on.
-    let head: SharedWord64
+    let claimedHead: SharedWord64
     /// Host word: not 0 once the tail was found where it cannot be.
     let brokenWord: SharedWord32
     let slotShift: UInt32
     let slotCount: UInt32
-    /// Used in place of `tail` by queues whose slots come back out of order.
+    /// Used in place of `driverTail` by queues whose slots come back out of order.
     let returns: ReturnRing
 
     /// A claimer that never finds a slot, for queues that do not split.
     /// - Parameter memory: zeroed bytes that stay untouched.
     static func none(_ memory: UnsafeMutableRawPointer) -> HeaderClaimer {
         HeaderClaimer(
-            slots: memory, tail: SharedWord32(memory), publicHead: SharedWord32(memory),
-            publicStatus: SharedWord32(memory), head: SharedWord64(memory),
+            slots: memory, driverTail: SharedWord32(memory), publicHead: SharedWord32(memory),
+            publicStatus: SharedWord32(memory), claimedHead: SharedWord64(memory),
             brokenWord: SharedWord32(memory), slotShift: 0,
             slotCount: 0, returns: .none(memory))
     }
@@ -54,15 +54,15 @@ struct HeaderClaimer: BitwiseCopyable {
     func claim(_ wanted: Int) -> Claim {
         if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
         // [H2 acquire <- another claimer] After it the tail is no older than what that one saw.
-        var start = head.loadAcquire()
+        var start = claimedHead.loadAcquire()
         var retries = 0
         while retries < Self.maximumTries {
             // [H1 acquire <- the driver's release of tail: it has done with the slots below]
-            let free = tail.loadAcquire() &- UInt32(truncatingIfNeeded: start)
+            let free = driverTail.loadAcquire() &- UInt32(truncatingIfNeeded: start)
             if free > slotCount {
                 // A stale `start` looks the same as a tail that lies; only with the head unmoved
                 // is it the tail.
-                let now = head.loadAcquire()  // [H2]
+                let now = claimedHead.loadAcquire()  // [H2]
                 if now == start {
                     markBroken(at: start)
                     break
@@ -77,7 +77,8 @@ struct HeaderClaimer: BitwiseCopyable {
                 break
             }
             // [H2 both ways: claims are ordered among workers]
-            let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
+            let attempt = claimedHead.compareExchange(
+                expected: start, desired: start &+ UInt64(count))
             if attempt.exchanged {
                 assert(count > 0 && count <= Int(slotCount) && count <= wanted)
                 let first = UInt32(truncatingIfNeeded: start)

@@ -2,15 +2,16 @@
 // that is held holds up no other.
 //
 //   driver             guest memory               host memory
-//   appends --[H1]--> | return ring | --intake--> | stock: validated slots | --claim, one CAS
-//                      lap | slot     one worker    each at most once          --> worker
-//                                     at a time     marks <-- report ---------------/
+//   appends --[H1]--> | return ring | --refill--> | free list: checked slots | --claim, one CAS
+//                      lap | slot     one worker    each at most once           --> worker
+//                                     at a time     owned flags <-- report ---------/
 //
 // Exclusivity must not rest on the ring, which a driver may fill with one slot twice. It rests on
-// the marks: a slot is marked from its intake until the worker that claimed it has written it. An
-// index that is marked already is skipped and counted. Intake is done by one worker at a time, so
-// a mark is tested and set without a read-modify-write. It begins while half the slots are still in
-// stock, so that the others do not miss them; whoever runs dry all the same looks eight times.
+// the owned flags: a slot is owned from its refill until the worker that claimed it has written it.
+// An index that is owned already is skipped and counted. One worker at a time refills, so an owned
+// flag is tested and set without a read-modify-write. A refill begins while half the slots are
+// still in the free list, so that the others do not miss them; a worker that finds too few all the
+// same looks eight times.
 
 import CCleaveHost
 import CleaveRings
@@ -20,22 +21,22 @@ struct ReturnRing: BitwiseCopyable {
     /// Guest memory: le32 entries, slot index in the lower half, lap number in the upper.
     let entries: UnsafeMutableRawPointer
     /// Host memory: slots that may be claimed, 16 bits each, `slotCount` of them, used in a circle.
-    let stock: UnsafeMutableRawPointer
+    let freeList: UnsafeMutableRawPointer
     /// Host memory: 16 bits for each slot, not 0 while it is the device's.
-    let marks: UnsafeMutableRawPointer
-    /// Host word: slots put into stock since creation.
+    let ownedFlags: UnsafeMutableRawPointer
+    /// Host word: slots put into the free list since creation.
     let ready: SharedWord64
-    /// Host word: not 0 while a worker takes in.
+    /// Host word: not 0 while a worker refills.
     let lock: SharedWord64
     /// Host word: ring entries taken since creation; the lock's holder writes it.
     let taken: SharedWord64
     /// Host word: entries that named a slot which the device had already.
     let duplicates: SharedWord64
 
-    /// Ring entries that one intake reads at most: a bound on the cost of a poll.
-    static let maximumIntake = 256
+    /// Ring entries that one refill reads at most: a bound on the cost of a poll.
+    static let maximumRefill = 256
 
-    /// Host bytes for a queue of `slotCount` slots: words, stock and marks.
+    /// Host bytes for a queue of `slotCount` slots: words, free list and owned flags.
     static func hostByteCount(slotCount: Int) -> Int {
         3 * CacheLine.byteCount + 2 * CacheLine.roundedUp(2 * slotCount)
     }
@@ -51,8 +52,8 @@ struct ReturnRing: BitwiseCopyable {
         lock = SharedWord64(memory + CacheLine.byteCount)
         taken = SharedWord64(memory + 2 * CacheLine.byteCount)
         duplicates = SharedWord64(memory + 2 * CacheLine.byteCount + 8)
-        stock = memory + 3 * CacheLine.byteCount
-        marks = stock + CacheLine.roundedUp(2 * slotCount)
+        freeList = memory + 3 * CacheLine.byteCount
+        ownedFlags = freeList + CacheLine.roundedUp(2 * slotCount)
     }
 
     /// For a queue whose slots come back by the tail: never used.
@@ -68,38 +69,38 @@ struct ReturnRing: BitwiseCopyable {
     }
 
     @inline(__always)
-    func mark(_ slot: UInt32) -> SharedWord16 { SharedWord16(marks + Int(slot) &* 2) }
+    func owned(_ slot: UInt32) -> SharedWord16 { SharedWord16(ownedFlags + Int(slot) &* 2) }
 
     @inline(__always)
-    func stocked(_ position: UInt64, _ mask: UInt64) -> SharedWord16 {
-        SharedWord16(stock + Int(position & mask) &* 2)
+    func listed(_ position: UInt64, _ mask: UInt64) -> SharedWord16 {
+        SharedWord16(freeList + Int(position & mask) &* 2)
     }
 }
 
 extension HeaderClaimer {
-    /// Claims up to `wanted` slots of a queue with a return ring: as many as are in stock.
+    /// Claims up to `wanted` slots of a queue with a return ring: as many as are in the free list.
     ///
-    /// One read-modify-write, and one more if this worker fills the stock.
+    /// One read-modify-write, and one more if this worker fills the free list.
     /// - Parameter list: where the slots' indices go; room for `wanted`.
     /// - Returns: the claim; its slots are the first of `list`, and `first` is 0.
     @inline(__always)
     func claim(_ wanted: Int, into list: UnsafeMutablePointer<UInt16>) -> Claim {
         if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
-        // Refilled from half on, so that others find stock while this worker refills.
+        // Refilled from half on, so that others find free slots while this worker refills.
         let least = wanted < Int(slotCount &>> 1) ? Int(slotCount &>> 1) : wanted
-        var start = head.loadAcquire()  // [H2 acquire <- another claimer]
-        var intake = Intake.wanted
+        var start = claimedHead.loadAcquire()  // [H2 acquire <- another claimer]
+        var refill = Refill.wanted
         var retries = 0
         while retries < Self.maximumTries {
-            var free = stockCount(from: start)
-            if free < least && intake == .wanted {
-                intake = takeIn()
-                free = stockCount(from: start)
+            var free = freeCount(from: start)
+            if free < least && refill == .wanted {
+                refill = refillFreeList()
+                free = freeCount(from: start)
             }
-            if free < wanted && intake == .busy {
+            if free < wanted && refill == .busy {
                 // The worker that refills will have some in a moment.
                 cleave_pause()
-                intake = .wanted
+                refill = .wanted
                 retries &+= 1
                 if retries < Self.maximumTries { continue }
             }
@@ -108,12 +109,13 @@ extension HeaderClaimer {
                 cleave_probe_header_queue_empty(slots, UInt64(truncatingIfNeeded: wanted))
                 break
             }
-            // Before the exchange: while the head is at `start`, intake cannot come round to these
-            // places, as the stock never holds more than there are slots. If it has moved, what was
-            // read here is void.
-            readStock(from: start, count, into: list)
+            // Before the exchange: while the head is at `start`, refill cannot come round to these
+            // places, as the free list never holds more than there are slots. If it has moved, what
+            // was read here is void.
+            readFreeList(from: start, count, into: list)
             // [H2 both ways: claims are ordered among workers]
-            let attempt = head.compareExchange(expected: start, desired: start &+ UInt64(count))
+            let attempt = claimedHead.compareExchange(
+                expected: start, desired: start &+ UInt64(count))
             if attempt.exchanged {
                 probeClaim(wanted, count, free: free)
                 return Claim(first: 0, count: count, retries: retries)
@@ -125,36 +127,36 @@ extension HeaderClaimer {
     }
 
     @inline(__always)
-    private func stockCount(from start: UInt64) -> Int {
-        // [H4 acquire <- intake: the stock below it, and that earlier writers are done]
+    private func freeCount(from start: UInt64) -> Int {
+        // [H4 acquire <- refill: the free list below it, and that earlier writers are done]
         Int(truncatingIfNeeded: returns.ready.loadAcquire() &- start)
     }
 
     @inline(__always)
-    private func readStock(
+    private func readFreeList(
         from start: UInt64, _ count: Int, into list: UnsafeMutablePointer<UInt16>
     ) {
         let mask = UInt64(slotCount &- 1)
         var index = 0
         while index < count {
-            list[index] = returns.stocked(start &+ UInt64(index), mask).load()
+            list[index] = returns.listed(start &+ UInt64(index), mask).load()
             index &+= 1
         }
     }
 
-    /// How far a claim has come with filling the stock.
-    private enum Intake { case wanted, done, busy }
+    /// How far a claim has come with filling the free list.
+    private enum Refill { case wanted, done, busy }
 
-    /// Moves what the driver has posted into stock, unless another worker is doing so.
+    /// Moves what the driver has posted into the free list, unless another worker is doing so.
     @inline(never)
-    private func takeIn() -> Intake {
+    private func refillFreeList() -> Refill {
         // This check costs no read-modify-write; a worker that refills moves `taken` on.
         if posted(returns.taken.load()) == nil { return .done }
-        // [H5 both ways: intakes one after the other]
+        // [H5 both ways: refills one after the other]
         if !returns.lock.compareExchange(expected: 0, desired: 1).exchanged { return .busy }
         var position = returns.taken.load()
         var ready = returns.ready.load()
-        let end = position &+ UInt64(ReturnRing.maximumIntake)
+        let end = position &+ UInt64(ReturnRing.maximumRefill)
         while position < end, let slot = posted(position) {
             position &+= 1
             if keep(slot, at: ready) { ready &+= 1 }
@@ -164,20 +166,20 @@ extension HeaderClaimer {
         returns.taken.store(position)
         publicHead.store(UInt32(truncatingIfNeeded: position))
         returns.ready.storeRelease(ready)  // [H4 release -> claim]
-        returns.lock.storeRelease(0)  // [H5 release -> the next intake]
+        returns.lock.storeRelease(0)  // [H5 release -> the next refill]
         return .done
     }
 
-    /// Puts a posted slot at place `position` of the stock, unless the device has it already.
+    /// Puts a posted slot at place `position` of the free list, unless the device has it already.
     @inline(__always)
     private func keep(_ slot: UInt32, at position: UInt64) -> Bool {
         // [H6 acquire <- the worker that wrote the slot last]
-        if returns.mark(slot).loadAcquire() != 0 {
+        if returns.owned(slot).loadAcquire() != 0 {
             returns.duplicates.fetchAdd(1)
             return false
         }
-        returns.mark(slot).store(1)
-        returns.stocked(position, UInt64(slotCount &- 1)).store(UInt16(truncatingIfNeeded: slot))
+        returns.owned(slot).store(1)
+        returns.listed(position, UInt64(slotCount &- 1)).store(UInt16(truncatingIfNeeded: slot))
         return true
     }
 
@@ -206,14 +208,14 @@ extension HeaderClaimer {
     func report(_ list: UnsafePointer<UInt16>, _ count: Int) {
         var index = 0
         while index < count {
-            // [H6 release -> intake: the slot's bytes]
-            returns.mark(UInt32(list[index])).storeRelease(0)
+            // [H6 release -> refill: the slot's bytes]
+            returns.owned(UInt32(list[index])).storeRelease(0)
             index &+= 1
         }
     }
 
     // control path
-    /// Slots that the driver has posted and the next intakes will keep: a snapshot. Entries that
+    /// Slots that the driver has posted and the next refills will keep: a snapshot. Entries that
     /// name a slot which the device has already, or that was counted, do not count; one that names
     /// no slot ends the count, and breaks nothing.
     func postedCount() -> Int {
@@ -222,7 +224,7 @@ extension HeaderClaimer {
         for offset in 0..<UInt64(slotCount) {
             guard let slot = entry(start &+ offset), slot < slotCount else { break }
             // [H6 acquire <- the worker that wrote the slot last]
-            if returns.mark(slot).loadAcquire() == 0 { seen.insert(slot) }
+            if returns.owned(slot).loadAcquire() == 0 { seen.insert(slot) }
         }
         return seen.count
     }

@@ -147,7 +147,7 @@ struct PackedTxRing: TxRing {
     }
 
     @inline(__always)
-    mutating func useRun(
+    mutating func addUsedRun(
         _ chains: UnsafePointer<TxChain>, mask: Int, first index: Int, _ count: Int
     ) -> Int {
         // Up to the ring's end, and never the first of a publish.

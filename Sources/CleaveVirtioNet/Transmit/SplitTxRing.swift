@@ -124,7 +124,7 @@ struct SplitTxRing: TxRing {
     }
 
     @inline(__always)
-    mutating func useRun(
+    mutating func addUsedRun(
         _ chains: UnsafePointer<TxChain>, mask: Int, first: Int, _ count: Int
     ) -> Int {
         var done = 0

@@ -225,7 +225,7 @@ enum TxBurst<Ring: TxRing> {
         var left = count
         var stored = 0
         while index != end {
-            let plain = ring.useRun(chains, mask: mask, first: index, left)
+            let plain = ring.addUsedRun(chains, mask: mask, first: index, left)
             index &+= plain
             left &-= plain
             if index == end { break }

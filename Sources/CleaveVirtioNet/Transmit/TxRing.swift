@@ -34,7 +34,7 @@ protocol TxRing: BitwiseCopyable {
     /// The same for `count` chains of a ring of them, from `first` on, for as long as each is
     /// plain (`TxChain.isPlain`).
     /// - Returns: how many.
-    mutating func useRun(_ chains: UnsafePointer<TxChain>, mask: Int, first: Int, _ count: Int)
+    mutating func addUsedRun(_ chains: UnsafePointer<TxChain>, mask: Int, first: Int, _ count: Int)
         -> Int
 
     /// Makes what was used visible at once.
@@ -150,7 +150,7 @@ struct TxRun: BitwiseCopyable {
             request = asked
         }
         (packets + count).initialize(
-            to: TxPacket(segment, behind: netHeaderByteCount, offload: request))
+            to: TxPacket(segment, after: netHeaderByteCount, offload: request))
         chains[(firstChain &+ count) & chainMask] = TxChain(tag: tag)
         count &+= 1
         byteCount &+= length

@@ -15,7 +15,7 @@
 
 namespace cleave {
 
-// The sentence that the library kept on `handle`, behind the word for the result.
+// The sentence that the library kept on `handle`, after the word for the result.
 class error : public std::runtime_error {
 public:
     error(int result, const void *handle)
@@ -145,7 +145,7 @@ int run() {
     packet.length = static_cast<std::uint32_t>(frame.size());
     cleave::check(cleave_rq_enqueue_burst(rq.get(), &packet, 1, nullptr), rq.get());
 
-    // Headers lie in the slot behind 12 bytes of virtio-net header, payload alone on its page.
+    // Headers lie in the slot after 12 bytes of virtio-net header, payload alone on its page.
     const auto slot = (guest->used.entries[0].id >> 16) - 1;
     const bool split = guest->used.index == 1 && slot == 0 &&
                        std::memcmp(guest->slots[slot].data() + 12, frame.data(), 42) == 0 &&

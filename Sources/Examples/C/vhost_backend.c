@@ -352,7 +352,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     const char *path = argv[1];
-    /* EAL sees its options behind a program name. */
+    /* EAL sees its options after a program name. */
     argv[1] = argv[0];
     if (rte_eal_init(argc - 1, argv + 1) < 0) return 1;
     cleave_context_config config = {.struct_size = sizeof config, .log = log_line};

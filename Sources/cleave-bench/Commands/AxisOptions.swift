@@ -116,7 +116,7 @@ struct AxisOptions: ParsableArguments {
     @Option(
         defaultAsFlag: "true",
         help: .example(
-            "Zero a slot behind the headers, to the end of a cache line (method d).",
+            "Zero a slot after the headers, to the end of a cache line (method d).",
             "--zero-pad false,true", "list"))
     var zeroPad: String?
 

@@ -39,7 +39,7 @@ struct MeasureOptions: ParsableArguments {
 
     @Option(
         help: .example(
-            "CPUs of the RQs' threads, RQ 0's first (default: those of --cpus behind the first).",
+            "CPUs of the RQs' threads, RQ 0's first (default: those of --cpus after the first).",
             "--rq-cpus 3,1", "list"))
     var rqCpus: String?
 

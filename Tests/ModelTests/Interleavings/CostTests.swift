@@ -60,16 +60,16 @@ extension Interleavings {
             }
         }
 
-        @Test("By a ring: one for a claim, one more if it fills the stock, and one to retire it")
+        @Test("By a ring: one for a claim, one more for a refill, and one to retire it")
         func ring() throws {
-            var intakes = 0
+            var refills = 0
             try count(.ring, slotCount: 128, bursts: Self.bursts) { run, wanted, claim, retire in
                 run.check((1...2).contains(claim), "\(claim) to claim \(wanted)")
                 run.check(retire == 1, "\(retire) to retire \(wanted)")
-                intakes += claim - 1
+                refills += claim - 1
             }
-            // 296 slots, in portions of at least half the stock.
-            #expect((1...6).contains(intakes), "\(intakes) intakes")
+            // 296 slots, in portions of at least half the free list.
+            #expect((1...6).contains(refills), "\(refills) refills")
         }
     }
 }

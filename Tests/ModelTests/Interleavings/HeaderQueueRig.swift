@@ -38,11 +38,11 @@ final class HeaderQueueRig {
         driver = try Self.makeDriver(slotCount: slotCount)
         device = try HeaderQueue(driver.layout, memory: Self.space!.memory)
         owners = Array(repeating: .device, count: slotCount)
-        run.word("head", device.claimer.head.cellAddress)
+        run.word("head", device.claimer.claimedHead.cellAddress)
         run.quiet(device.claimer.publicHead.cellAddress)
         // Never stored to while the driver is honest, which `claim` checks.
         run.quiet(device.claimer.brokenWord.cellAddress)
-        run.word("tail", device.claimer.tail.cellAddress) { [unowned self] old, new in
+        run.word("tail", device.claimer.driverTail.cellAddress) { [unowned self] old, new in
             movesTail(from: UInt32(old), to: UInt32(new))
         }
         for group in 0..<slotCount / driver.groupSize {

@@ -24,7 +24,7 @@ extension Interleavings {
             if wanted > 0 {
                 let channel = Channel(run)
                 run.thread("worker") {
-                    let tail = rig.device.claimer.tail.cellAddress
+                    let tail = rig.device.claimer.driverTail.cellAddress
                     let start = UInt32(slotCount)
                     _ = run.wait(until: { tail.load(as: UInt32.self) != start })
                     let claim = rig.claim(wanted, as: "worker")

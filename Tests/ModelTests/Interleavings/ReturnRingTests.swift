@@ -5,8 +5,8 @@ import Testing
 @testable import CleaveVirtioNet
 
 extension Interleavings {
-    /// Slots that come back out of order: workers claim from stock and take in what the driver
-    /// posts, one at a time.
+    /// Slots that come back out of order: workers claim from the free list and refill it with what
+    /// the driver posts, one at a time.
     @Suite("Return ring")
     struct ReturnRingTests {
         private let space: GuestSpace
@@ -25,11 +25,11 @@ extension Interleavings {
             let claimer = device.claimer
             run.quiet(claimer.publicHead.cellAddress)
             run.quiet(claimer.brokenWord.cellAddress)
-            run.word("head", claimer.head.cellAddress)
+            run.word("head", claimer.claimedHead.cellAddress)
             run.word("ready", claimer.returns.ready.cellAddress)
             run.word("lock", claimer.returns.lock.cellAddress)
             for slot in 0..<slotCount {
-                run.word("mark", claimer.returns.mark(UInt32(slot)).cellAddress)
+                run.word("owned", claimer.returns.owned(UInt32(slot)).cellAddress)
                 run.word("entry", claimer.returns.entries + 4 * slot)
             }
             /// Which worker has a slot; nil: none.
@@ -57,7 +57,7 @@ extension Interleavings {
             }
             run.thread("driver") {
                 if early {
-                    // Slot 0 has an owner or is in stock: posting it is a lie.
+                    // Slot 0 has an owner or is in the free list: posting it is a lie.
                     return driver.retire(first: 0, count: 1)
                 }
                 while run.wait(until: { channels.contains { !$0.isEmpty } }) {
@@ -80,7 +80,7 @@ extension Interleavings {
 
         @Test("No slot has two owners, and none is lost")
         func owners() throws {
-            // A worker that finds another at the intake checks again: many schedules.
+            // A worker that finds another at the refill checks again: many schedules.
             for bounds in [
                 Bounds(preemptions: 1, staleReads: 1), Bounds(preemptions: 2, staleReads: 0),
             ] {
@@ -100,7 +100,7 @@ extension Interleavings {
             for part in [Weakening.Part.release, .acquire] {
                 try expectFinds(
                     "race", Bounds(preemptions: 2, staleReads: 0),
-                    without: Weakening(part: part, word: "mark")
+                    without: Weakening(part: part, word: "owned")
                 ) { try setUp($0, slotCount: 1, claims: [[1], [1]], early: true) }
                 try expectFinds(
                     "race", Bounds(preemptions: 2, staleReads: 0),
@@ -110,7 +110,7 @@ extension Interleavings {
         }
 
         @Test("H4 is needed", arguments: [Weakening.Part.release, .acquire])
-        func stock(_ part: Weakening.Part) throws {
+        func freeList(_ part: Weakening.Part) throws {
             try expectFinds(
                 "race", Bounds(preemptions: 2, staleReads: 1),
                 without: Weakening(part: part, word: "ready")
@@ -118,7 +118,7 @@ extension Interleavings {
         }
 
         @Test("H5 is needed", arguments: [Weakening.Part.release, .acquire])
-        func intake(_ part: Weakening.Part) throws {
+        func refill(_ part: Weakening.Part) throws {
             try expectFinds(
                 "slots are free", Bounds(preemptions: 1, staleReads: 4),
                 without: Weakening(part: part, word: "lock")

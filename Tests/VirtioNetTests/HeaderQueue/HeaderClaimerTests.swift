@@ -20,7 +20,7 @@ struct HeaderClaimerTests {
             slots = EvilHeaderQueue(
                 guest, slotSize: 64, slotCount: slotCount, at: EvilRig.headerAddress)
             queue = try HeaderQueue(slots.layout, memory: guest.memory)
-            queue.claimer.head.store(head)
+            queue.claimer.claimedHead.store(head)
             slots.setTail(UInt32(truncatingIfNeeded: head) &+ UInt32(free ?? slotCount))
         }
     }

@@ -82,8 +82,8 @@ struct ReturnRingTests {
         ) { slotCount, start, lies in
             let rig = try RingRig(slotCount: slotCount, start: Self.starts(slotCount)[start])
             var random = SeededRandom(seed: UInt64(slotCount * 100 + start))
-            // The device's expected state: stock in order, and owned slots.
-            var stock: [Int] = []
+            // The device's expected state: the free list in order, and owned slots.
+            var freeList: [Int] = []
             var isDevices = [Bool](repeating: false, count: slotCount)
             var unseen: [Int] = []
             var written: [Int] = []
@@ -102,20 +102,20 @@ struct ReturnRingTests {
                 // Slots that are posted twice, or that the device has already, add nothing to
                 // claim.
                 let fresh = Set(unseen.filter { !isDevices[$0] })
-                try #require(rig.queue.freeCount == stock.count + fresh.count)
-                if stock.count < max(wanted, slotCount / 2) && wanted > 0 {
+                try #require(rig.queue.freeCount == freeList.count + fresh.count)
+                if freeList.count < max(wanted, slotCount / 2) && wanted > 0 {
                     for slot in unseen {
-                        if isDevices[slot] { duplicates += 1 } else { stock.append(slot) }
+                        if isDevices[slot] { duplicates += 1 } else { freeList.append(slot) }
                         isDevices[slot] = true
                     }
                     unseen = []
                 }
-                let expected = Array(stock.prefix(wanted))
+                let expected = Array(freeList.prefix(wanted))
                 try #require(rig.claim(wanted) == expected)
-                stock.removeFirst(expected.count)
+                freeList.removeFirst(expected.count)
                 written += expected
-                // No slot is with two workers, nor with one and in stock.
-                let devices = stock + written
+                // No slot is with two workers, nor with one and in the free list.
+                let devices = freeList + written
                 try #require(Set(devices).count == devices.count)
                 let done = written.prefix(random.int(0...written.count))
                 rig.report(Array(done))
@@ -173,7 +173,7 @@ struct ReturnRingTests {
         for slot in [5, 5, 6] { rig.post(slot) }
         #expect(rig.claim(1) == [5])
         #expect(rig.queue.duplicateCount == 1)
-        // 5 is being written, 6 is in stock.
+        // 5 is being written, 6 is in the free list.
         for slot in [5, 6, 7] { rig.post(slot) }
         #expect(rig.claim(8) == [6, 7])
         #expect(rig.queue.duplicateCount == 3)
@@ -183,7 +183,7 @@ struct ReturnRingTests {
         #expect(rig.queue.duplicateCount == 3 && !rig.queue.isBroken)
     }
 
-    @Test("D18: while another worker takes in, the stock is what there is, and nobody waits")
+    @Test("D18: while another worker refills, the free list is what there is, and nobody waits")
     func locked() throws {
         let rig = try RingRig(slotCount: 8)
         for slot in 0..<4 { rig.post(slot) }
@@ -202,28 +202,28 @@ struct ReturnRingTests {
         let rig = try RingRig(slotCount: slotCount)
         for _ in 0..<slotCount { rig.post(9) }
         #expect(rig.claim(2) == [9])
-        #expect(rig.queue.duplicateCount == UInt64(ReturnRing.maximumIntake - 1))
+        #expect(rig.queue.duplicateCount == UInt64(ReturnRing.maximumRefill - 1))
         #expect(rig.claim(2) == [])
-        #expect(rig.queue.duplicateCount == UInt64(2 * ReturnRing.maximumIntake - 1))
+        #expect(rig.queue.duplicateCount == UInt64(2 * ReturnRing.maximumRefill - 1))
     }
 
-    @Test("A burst of claims is one step of the head, and takes in at most once")
+    @Test("A burst of claims is one step of the head, and refills at most once")
     func cost() throws {
         let rig = try RingRig(slotCount: 256)
         for slot in 0..<256 { rig.post(slot) }
         let returns = rig.queue.claimer.returns
-        var intakes = 0
+        var refills = 0
         for burst in 1...20 {
-            let head = rig.queue.claimer.head.load()
+            let head = rig.queue.claimer.claimedHead.load()
             let ready = returns.ready.load()
             let claimed = rig.claim(burst)
-            #expect(rig.queue.claimer.head.load() == head + UInt64(claimed.count))
+            #expect(rig.queue.claimer.claimedHead.load() == head + UInt64(claimed.count))
             #expect(claimed.count == burst)
-            intakes += returns.ready.load() == ready ? 0 : 1
+            refills += returns.ready.load() == ready ? 0 : 1
             rig.report(claimed)
         }
-        // The stock was filled once, for all of them.
-        #expect(intakes == 1)
+        // The free list was filled once, for all of them.
+        #expect(refills == 1)
     }
 
     @Test("Reset, a queue begins anew: nothing is the device's, the ring starts at lap 0")

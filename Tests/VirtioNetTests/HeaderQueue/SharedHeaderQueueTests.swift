@@ -23,7 +23,7 @@ private final class SharedRig {
             guest, slotCount: slotCount, at: EvilRig.headerAddress,
             tail: UInt32(truncatingIfNeeded: head + slotCount))
         headerQueue = try HeaderQueue(headers.layout, memory: guest.memory)
-        headerQueue.claimer.head.store(UInt64(head))
+        headerQueue.claimer.claimedHead.store(UInt64(head))
         rings = [0, 0x1000].map { EvilRing(guest, size: 16, at: EvilRig.ringAddress + $0) }
         var queues: [RxQueue] = []
         for ring in rings {

@@ -91,7 +91,7 @@ import Testing
         }
     }
 
-    @Test func splitTail() {
+    @Test func splitReport() {
         let tail = SplitReport(slot: 0x0403_0201, headerLength: 0x0605)
         #expect(tail.isSplit && !SplitReport.notSplit.isSplit)
         let memory = GuardedMemory(byteCount: 8)

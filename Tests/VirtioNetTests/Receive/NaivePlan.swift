@@ -79,7 +79,7 @@ struct NaivePlan {
     let rules: NaiveRules
     private(set) var fates: [NaiveFate] = []
     /// Buffers given back before a packet that found too few.
-    private(set) var trailingTiny = 0
+    private(set) var trailingUndersized = 0
     private var next = 0
 
     /// Plans a burst over `buffers`.
@@ -101,14 +101,14 @@ struct NaivePlan {
         let first = split[slots]
         next = starts[first]
         fates.removeSubrange(first...)
-        trailingTiny = 0
+        trailingUndersized = 0
         for packet in packets[first...] where !add(packet, buffers, takesSlot: false) { break }
     }
 
     /// All used lengths, in order.
     var lengths: [Int] {
         fates.flatMap { Array(repeating: 0, count: $0.undersizedBuffers) + $0.lengths }
-            + Array(repeating: 0, count: trailingTiny)
+            + Array(repeating: 0, count: trailingUndersized)
     }
 
     /// - Returns: whether the next packet may be tried.
@@ -134,7 +134,7 @@ struct NaivePlan {
         next += fate.undersizedBuffers
         if !enough {
             if !rules.dropsOnShortage {
-                trailingTiny = fate.undersizedBuffers
+                trailingUndersized = fate.undersizedBuffers
                 return false
             }
             fate.drop = .noBuffer

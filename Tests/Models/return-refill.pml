@@ -1,5 +1,5 @@
 /*
- * Intake, for return-ring.pml: ring entries into stock, by one worker at a time.
+ * Refill, for return-ring.pml: ring entries into the free list, by one worker at a time.
  */
 /* HeaderClaimer.posted [H1 acquire]: the slot, or none. */
 inline look() {
@@ -25,12 +25,12 @@ inline look() {
 /* HeaderClaimer.keep, and a portion shown [H4 release]. */
 inline keep() {
     if
-#ifndef NO_MARK
-    :: mark[found] ->
+#ifndef NO_OWNED
+    :: owned[found] ->
 #ifdef HOSTILE
         skip /* counted */
 #else
-        assert(!mark[found]) /* an honest driver returns no slot that the device has */
+        assert(!owned[found]) /* an honest driver returns no slot that the device has */
 #endif
 #endif
     :: else ->
@@ -39,19 +39,19 @@ inline keep() {
 #else
         assert(owner[found] == isReturned);
 #endif
-        assert(DISTANCE(head, fresh) < SLOTS); /* or the stock would be written over */
+        assert(DISTANCE(head, fresh) < SLOTS); /* or the free list would be written over */
         /* [H6 acquire] */
 #ifndef RELAX_H6
         writing[found] = false;
 #endif
-        mark[found] = true;
-        stock[SLOT(fresh)] = found;
-        stocking[SLOT(fresh)] = true;
+        owned[found] = true;
+        freeList[SLOT(fresh)] = found;
+        listing[SLOT(fresh)] = true;
         owner[found] = isStocked;
         fresh = FORWARD(fresh, 1);
         ready = fresh;
 #ifndef RELAX_H4
-        EACH(each, SLOTS, stocking[each] = false);
+        EACH(each, SLOTS, listing[each] = false);
 #endif
         lag[rq] = 0;
         lag[1 - rq] = (lag[1 - rq] < LAG -> lag[1 - rq] + 1 : LAG);
@@ -62,10 +62,10 @@ inline keep() {
     fi
 }
 
-/* HeaderClaimer.takeIn */
-inline takeIn() {
+/* HeaderClaimer.refillFreeList */
+inline refillFreeList() {
     atomic {
-        intake = isDone;
+        refill = isDone;
         position = taken;
         look();
         position = 0;
@@ -81,7 +81,7 @@ inline takeIn() {
     if
     :: atomic { found == NONE -> found = 0 }
 #ifndef NO_LOCK
-    :: atomic { found != NONE && lock -> intake = isBusy; found = 0 }
+    :: atomic { found != NONE && lock -> refill = isBusy; found = 0 }
     :: atomic {
         found != NONE && !lock ->
 #else
@@ -125,7 +125,7 @@ inline takeIn() {
             position = 0; fresh = 0;
             /* [H5 release] */
             lock = false;
-            EACH(each, SLOTS, stocking[each] = false);
+            EACH(each, SLOTS, listing[each] = false);
             checkRest()
         }
     fi
