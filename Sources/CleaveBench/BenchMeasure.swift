@@ -179,8 +179,8 @@ final class BenchMeasure {
             returned = own.reduce(0) { $0 + lanes[$1].returned }
             for index in own where lanes[index].hasSource {
                 if returned < goal { lanes[index].submit(limit: limit) }
-                if !isThreaded { lanes[index].turnDevice() }
-                progress += lanes[index].turnDriver()
+                if !isThreaded { lanes[index].pollDevice() }
+                progress += lanes[index].harvestDriver()
                 progress += lanes[index].reap()
                 inFlight += lanes[index].inFlight
             }
@@ -194,7 +194,7 @@ final class BenchMeasure {
         var late = 0
         repeat {
             late = 0
-            for index in own { late += lanes[index].turnDriver() }
+            for index in own { late += lanes[index].harvestDriver() }
         } while late > 0
         for rq in own {
             let driver = testbed.drivers[rq]

@@ -103,7 +103,7 @@ struct BenchLane {
 
     /// The device's side, on this thread.
     @inline(__always)
-    mutating func turnDevice() {
+    mutating func pollDevice() {
         let start = CycleClock.now()
         _ = engine.poll(rq)
         figures.deviceCycles &+= CycleClock.now() &- start
@@ -112,7 +112,7 @@ struct BenchLane {
     /// The driver's side: harvest, consume, give back, refill.
     /// - Returns: packets harvested.
     @inline(__always)
-    mutating func turnDriver() -> Int {
+    mutating func harvestDriver() -> Int {
         let start = CycleClock.now()
         let count = driver.harvest()
         let harvested = CycleClock.now()

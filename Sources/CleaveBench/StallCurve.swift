@@ -104,9 +104,9 @@ private struct StallRun {
     /// One burst of an RQ, harvested or not.
     mutating func poll(_ rq: Int, harvests: Bool) {
         lanes[rq].submit(limit: burst)
-        lanes[rq].turnDevice()
+        lanes[rq].pollDevice()
         lanes[rq].reap()
-        if harvests { _ = lanes[rq].turnDriver() }
+        if harvests { _ = lanes[rq].harvestDriver() }
     }
 
     mutating func point(packets: Int) throws(SetupError) -> StallPoint {
@@ -128,7 +128,7 @@ private struct StallRun {
             $0 + Int(after[$1].packets - before[$1].packets)
         }
         // It wakes up.
-        for rq in lanes.indices { while lanes[rq].turnDriver() > 0 {} }
+        for rq in lanes.indices { while lanes[rq].harvestDriver() > 0 {} }
         var lost = 0
         for rq in lanes.indices {
             let verification = lanes[rq].verifier!.finish()

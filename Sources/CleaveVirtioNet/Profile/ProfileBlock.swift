@@ -28,7 +28,7 @@ public struct ProfileBlock: BitwiseCopyable, @unchecked Sendable {
     /// Rows of cycles and histograms: the stages and the poll.
     public static let rowCount = RxStage.count + 1
     /// The row of the whole poll.
-    public static let turnRow = RxStage.count
+    public static let pollRow = RxStage.count
     public static let traceCount = 256
     static let labelByteCount = 64
     private static let histogramByteCount = ProfileBuckets.count * 4

@@ -20,11 +20,11 @@ extension ProfileDocument: ResultSection {
         }
         return [
             .chart(.fitting("Cycles per packet by stage, the costliest in colour", panels)),
-            turnTable, stageTable,
+            pollTable, stageTable,
         ]
     }
 
-    private var turnTable: SectionPart {
+    private var pollTable: SectionPart {
         var table = SortableTable(
             title: "Polls",
             columns: [
