@@ -162,8 +162,8 @@ struct ReportTests {
         #expect(rows[0].hasPrefix("name,mode,method,report,ring,buffers,ringSize,burst,rqs,"))
         #expect(
             rows[1]
-                == "1500 d/usedElement mergeable,one-core,d,usedElement,split,mergeable,256,32,1,true,"
-                + "128,64,4096,128,false,false,none,false,1500,4.25,4.0,4.5,51.0,48.0,54.0,"
+                == "1500 d/usedElement mergeable,one-core,d,usedElement,split,mergeable,256,32,1,"
+                + "true,128,64,4096,128,false,false,none,false,1500,4.25,4.0,4.5,51.0,48.0,54.0,"
                 + "204.6,198.5,230.0,"
                 + "52.25,50.0,61.0,0.0,0.0,0.0,20.0,20.0,20.0,25.0,25.0,25.0,7.25,7.25,7.25,"
                 + "1000,990,10,noSlot=3;notSplittable=7,0,,0,0,0,4096,0,0,"

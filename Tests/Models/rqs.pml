@@ -60,8 +60,8 @@ chan used[2] = [BUFFERS] of { byte, byte };
 byte buffers[2] = 1;
 
 /*
- * WorkerControl: whether the last command is to pause, and whether that one is acknowledged. `stands`:
- * the control thread takes the RQ to be at a poll boundary; `turning`: it is between two.
+ * WorkerControl: whether the last command is to pause, and whether that one is acknowledged.
+ * `stands`: the control thread takes the RQ to be at a poll boundary; `turning`: it is between two.
  */
 bool holds[2], isHeld[2], stands[2], turning[2];
 /* RQs that were reset and not enabled again; whether the header queue is being reset, so that its

@@ -66,7 +66,7 @@ struct ScaleCommand: ParsableCommand {
         let leftOut = plan.cases.count - threads.cases.count
         if leftOut > 0 {
             report.warnings.append(
-                "\(leftOut) cases have more RQs than the \(cpuCount) CPUs: measured on one core alone")
+                "\(leftOut) cases have more RQs than the \(cpuCount) CPUs: on one core alone")
         }
         if cpuCount < 2 || threads.cases.isEmpty {
             report.warnings.append("\(cpuCount) CPU: nothing is measured with threads")

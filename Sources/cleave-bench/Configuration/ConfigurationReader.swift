@@ -1,6 +1,7 @@
 // Grammar of a configuration (YAML):
 //
-//   mode: one-core | threads | cores  repeats, packets, source-packets, verify-packets, flows: NUMBER
+//   mode: one-core | threads | cores
+//   repeats, packets, source-packets, verify-packets, flows: NUMBER
 //   cpus, rq-cpus: LIST            node: NUMBER
 //   oversubscribe: true | false    idle: busy | pause | park
 //   park-after, wake-latency, indirection-size: NUMBER
