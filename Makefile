@@ -14,7 +14,7 @@ GUEST := qemu-system-x86 busybox-static cpio
 # Other people's guests, and what is needed to run them.
 PEER_GUESTS := $(GUEST) dpdk-dev python3-minimal user-mode-linux iperf3 ethtool iproute2 kmod gcc \
     libc6-dev
-# What `make test` runs of Tests/Peers: some minutes. PEERS="soak:3600" runs for an hour.
+# What `make test` runs of Tests/Peers: some minutes..
 TEST_PEERS := testpmd-io uml-pair qemu-guest:1 tap-zerocopy
 
 # The C library: everything it needs of Swift is inside. lld, because it exports nothing beyond the
@@ -37,7 +37,7 @@ MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
     bench-dpdk lib abi install install-files clean needed \
     test-needed model test-model numa-test count count-update profile profile-overhead probe \
-    plain-probe check test-peers bench-switch
+    plain-probe check test-peers soak bench-switch
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -50,7 +50,8 @@ help:
 	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
 	@echo 'make count        instructions per packet beside the recorded ones; count-update records'
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
-	@echo 'make test-peers   cleave-vhost with guests of DPDK, Linux, QEMU (PEERS="soak:3600" picks)'
+	@echo 'make test-peers   cleave-vhost with guests of DPDK, Linux, QEMU (PEERS="uml-pair" picks)'
+	@echo 'make soak         guests that die and return for 10 minutes (SECONDS=N), nothing leaks'
 	@echo 'make profile      cycles of each stage of the receive path (PROFILE_ARGS="--svg FILE")'
 	@echo 'make profile-overhead  what profiling costs: on, and off against compiled out'
 	@echo 'make bench-rings  SPSC ring beside rte_ring and boost (BENCH_ARGS="--json FILE")'
@@ -172,6 +173,10 @@ test-peers: needed
 	@.ci/require --optional $(PEER_GUESTS)
 	$(COMPILE) build -c release --product cleave-vhost
 	@Tests/Peers/run --program .build/release/cleave-vhost $(PEERS) || [ $$? -eq 77 ]
+
+# Not part of `make test`.
+soak:
+	@$(MAKE) --no-print-directory test-peers PEERS='soak:$(or $(SECONDS),600)'
 
 format:
 	$(SWIFT) format format --in-place --parallel --recursive $(SOURCES)

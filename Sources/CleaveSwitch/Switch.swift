@@ -135,7 +135,10 @@ public final class Switch: PortHost {
                         "wire \(left),\(right): there is no port \"\(name)\" among "
                             + names.joined(separator: ", "))
                 }
-                guard ends[number] < 0, !pair.contains(number) else {
+                guard !pair.contains(number) else {
+                    throw SetupError("wire \(left),\(right): both ends are port \"\(name)\"")
+                }
+                guard ends[number] < 0 else {
                     throw SetupError("wire \(left),\(right): port \"\(name)\" is wired already")
                 }
                 pair.append(number)

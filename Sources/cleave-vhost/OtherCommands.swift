@@ -32,7 +32,8 @@ struct CheckConfigCommand: ParsableCommand {
 struct PrintQemuArgsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "print-qemu-args",
-        abstract: "Prints the arguments with which QEMU's guest gets a port as its card.")
+        abstract: "Prints the arguments with which QEMU's guest gets a port as its card.",
+        usage: "cleave-vhost print-qemu-args <name> --port <key=value,...> [options]")
 
     @Argument(help: "Name of the port.")
     var name: String
@@ -42,6 +43,12 @@ struct PrintQemuArgsCommand: ParsableCommand {
 
     func run() throws {
         let port = try PeerArguments.port(name, ports)
+        do {
+            // QEMU takes no guest without memory, nor one of a few bytes.
+            guard try SettingValue(text: memory).count(kilo: 1024) >= 1 << 20 else {
+                throw SettingError(problem: "\(memory) is less than 1M")
+            }
+        } catch let error as SettingError { throw Failure.usage("--memory: \(error.problem)") }
         try Stream.output.write(PeerArguments.qemu(port, memory: memory) + "\n")
     }
 }
@@ -50,7 +57,8 @@ struct PrintQemuArgsCommand: ParsableCommand {
 struct PrintTestpmdArgsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "print-testpmd-args",
-        abstract: "Prints the arguments with which DPDK's testpmd drives a port.")
+        abstract: "Prints the arguments with which DPDK's testpmd drives a port.",
+        usage: "cleave-vhost print-testpmd-args <name> --port <key=value,...> [options]")
 
     @Argument(help: "Name of the port.")
     var name: String

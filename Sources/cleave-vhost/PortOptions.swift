@@ -37,15 +37,20 @@ struct PortOptions: ParsableArguments {
     var idle: String?
 
     @Option(
+        parsing: .unconditional,
         help: .example(
             "Microseconds that packets wait for a receiver without room, then they are dropped.",
             "--hold 0", "microseconds"))
     var hold: String?
 
-    @Option(help: .example("Seconds after which an address is forgotten.", "--age 60", "seconds"))
+    @Option(
+        parsing: .unconditional,
+        help: .example("Seconds after which an address is forgotten.", "--age 60", "seconds"))
     var age: String?
 
-    @Option(help: .example("Most addresses learned at one port.", "--addresses 64", "number"))
+    @Option(
+        parsing: .unconditional,
+        help: .example("Most addresses learned at one port.", "--addresses 64", "number"))
     var addresses: String?
 
     /// All of them together.

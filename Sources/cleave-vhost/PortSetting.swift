@@ -139,6 +139,25 @@ struct PortSetting {
             ? text : "\(directory)/\(text)"
     }
 
+    /// Something of the system's that one port alone can use.
+    struct Claim: Hashable {
+        let type: String
+        let key: String
+        let value: String
+    }
+
+    /// What no other port may name.
+    func claims(_ directory: String) -> [Claim] {
+        let type = entries["type"]?.value.text ?? ""
+        let files = ["path", "out"].compactMap { key in
+            path(key, directory).map { Claim(type: type, key: key, value: $0) }
+        }
+        let interface = entries["interface"].map {
+            Claim(type: type, key: "interface", value: $0.value.text)
+        }
+        return files + [interface].compactMap { $0 }
+    }
+
     // MARK: Kinds
 
     private func vhostUser(

@@ -8,7 +8,8 @@ import Glibc
 /// Opens the ports and switches until it is stopped.
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "run", abstract: "Joins ports until it is stopped (the default).")
+        commandName: "run", abstract: "Joins ports until it is stopped (the default).",
+        usage: "cleave-vhost [run] --port <key=value,...> ... [options]")
 
     @OptionGroup var ports: PortOptions
 
@@ -20,7 +21,7 @@ struct RunCommand: ParsableCommand {
     var socketPath: String?
 
     @Option(
-        name: .customLong("fd"),
+        name: .customLong("fd"), parsing: .unconditional,
         help: .example(
             "QEMU's convention: one vhost-user port over a connected socket.", "--fd 3", "number"))
     var descriptor: Int32?
@@ -72,7 +73,6 @@ struct RunCommand: ParsableCommand {
     ) throws(Failure) {
         let isQuiet = quiet
         do {
-            try StopSignal.catchSignals()
             try ReportSignal.catchSignal()
             let joined = try Switch(settings, ports: ports) { line in
                 if !isQuiet { OperatorLog.write("cleave-vhost: \(line)\n") }

@@ -100,8 +100,16 @@ struct VhostConfiguration {
     /// Makes the ports; nothing is opened.
     func makePorts() throws(Failure) -> [any Port] {
         var made: [any Port] = []
+        var owners: [PortSetting.Claim: String] = [:]
         for (number, setting) in ports.enumerated() {
-            made.append(try setting.port(number: number, directory: directory))
+            let port = try setting.port(number: number, directory: directory)
+            for claim in setting.claims(directory) {
+                if let owner = owners.updateValue(port.name, forKey: claim) {
+                    throw .usage(
+                        "\(setting.place): \(claim.key): \(claim.value) is port \(owner)'s already")
+                }
+            }
+            made.append(port)
         }
         return made
     }

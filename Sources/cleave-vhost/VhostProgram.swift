@@ -4,6 +4,7 @@
 //   2   the command line or a configuration is wrong
 
 import ArgumentParser
+import CleaveHost
 import CleaveProgramSupport
 import Glibc
 
@@ -42,6 +43,11 @@ struct VhostProgram: ParsableCommand {
         signal(SIGPIPE, SIG_IGN)
         // Until it is served, a request for the counters is no reason to end.
         signal(SIGUSR1, SIG_IGN)
+        // From here on, as a request that comes while the ports open has the counters printed, too.
+        do { try StopSignal.catchSignals() } catch {
+            OperatorLog.write("cleave-vhost: \(error)\n")
+            Glibc.exit(1)
+        }
         // Or a socket would take the number of a standard stream that is closed, and get its text.
         for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
             _ = open("/dev/null", O_RDWR)

@@ -22,7 +22,7 @@ struct SwitchTests {
         #expect(error([("a", "b")], ["a", "b"]) == "")
         #expect(error([], ["a", "a"]).contains("two ports are named \"a\""))
         #expect(error([("a", "c")], ["a", "b"]).contains("there is no port \"c\""))
-        #expect(error([("a", "a")], ["a", "b"]).contains("\"a\" is wired already"))
+        #expect(error([("a", "a")], ["a", "b"]).contains("both ends are port \"a\""))
         #expect(
             error([("a", "b"), ("b", "c")], ["a", "b", "c"]).contains("\"b\" is wired already"))
         #expect(error([("a", "b")], ["a", "b", "c"]).contains("\"c\" is in no wire"))

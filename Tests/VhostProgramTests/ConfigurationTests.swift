@@ -53,10 +53,22 @@ struct ConfigurationTests {
             ("ports:\n  - {type: tap}\ncpus: 0-1", "the switch has one thread, on one CPU"),
             ("ports:\n  - {type: tap}\nhold: -1", "hold: -1 is negative"),
             ("ports: [", "x.yaml:"),
+            (
+                "ports:\n  - {type: vhost-user, path: a}\n  - {type: vhost-user, path: a}",
+                "x.yaml:3:5: path: configs/a is port port0's already"
+            ),
+            (
+                "ports:\n  - {type: tap, interface: t, name: x}\n  - {type: tap, interface: t}",
+                "x.yaml:3:5: interface: t is port x's already"
+            ),
+            (
+                "ports:\n  - {type: pcap, out: a}\n  - {type: pcap, in: b, out: a}",
+                "x.yaml:3:5: out: configs/a is port port0's already"
+            ),
         ])
     func mistakes(_ text: String, _ expected: String) {
         do {
-            _ = try read(text)
+            _ = try read(text).makePorts()
             Issue.record("accepted")
         } catch let failure as Failure {
             #expect(failure.description.contains(expected), "\(failure)")

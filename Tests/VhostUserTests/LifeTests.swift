@@ -323,7 +323,7 @@ struct LifeTests {
                 == "the back-end answers getFeatures with another message")
     }
 
-    @Test("A49 1000 reconnects leave descriptors and mappings where they were")
+    @Test("A49 10 000 reconnects leave descriptors and mappings where they were")
     func reconnects() throws {
         let backend = BackendThread()
         defer { backend.join() }
@@ -334,7 +334,7 @@ struct LifeTests {
         let call = try #require(FileIdentity(pipe.writer))
         let mappings = file.mappingCount
         #expect(mappings >= 1)
-        for number in 0..<1000 {
+        for number in 0..<10_000 {
             let front = backend.connect()
             try guest.connect(front)
             try front.setRing(
@@ -345,7 +345,7 @@ struct LifeTests {
             }
         }
         backend.waitForEnd()
-        #expect(backend.look { $0.starts } == 1000)
+        #expect(backend.look { $0.starts } == 10_000)
         #expect(file.mappingCount == mappings)
         #expect(file.openCount == 1)
         #expect(call.openCount == 2)
