@@ -106,6 +106,22 @@ public final class DriverHeaderQueue: @unchecked Sendable {
             SharedWord64(words + group * Self.wordStride).store(group == oldest ? Self.passed : 0)
         }
         tail.storeRelease(start &+ UInt32(layout.slotCount))  // [H1]
+        checkInvariants()
+    }
+
+    /// What holds while nobody retires: the tail is at the start of a group, that group alone has
+    /// `passed`, and no word is complete. In debug builds; the words of a return ring have no such
+    /// rule.
+    func checkInvariants() {
+        #if DEBUG && !ModelCheck
+        if ring != nil { return }
+        let position = Int(tail.load()) & (layout.slotCount &- 1)
+        assert(position % groupSize == 0, "the tail is inside a group")
+        for group in 0..<groupCount {
+            let word = SharedWord64(words + group * Self.wordStride).load()
+            assert(word != full && (word & Self.passed != 0) == (group == position / groupSize))
+        }
+        #endif
     }
 
     /// The memory of slot `index`, below slotCount.

@@ -143,11 +143,17 @@ public final class RxDriver: @unchecked Sendable {
     /// Posts every free chain for which there are buffers.
     /// - Returns: chains posted, and whether the device wants a kick.
     @discardableResult
-    public func refill() -> (posted: Int, wantsKick: Bool) { operations.refill() }
+    public func refill() -> (posted: Int, wantsKick: Bool) {
+        defer { state.pointee.checkInvariants() }
+        return operations.refill()
+    }
 
     /// Finds up to a burst of packets. Call `finish` before the next harvest.
     /// - Returns: how many.
-    public func harvest() -> Int { operations.harvest() }
+    public func harvest() -> Int {
+        defer { state.pointee.checkInvariants() }
+        return operations.harvest()
+    }
 
     /// The harvested packets.
     public var packets: UnsafeBufferPointer<ReceivedPacket> {
@@ -168,7 +174,10 @@ public final class RxDriver: @unchecked Sendable {
     /// Ends the burst: chains are free again, and so are their buffers unless `taking`.
     /// - Parameter taking: the application keeps the buffers, and `giveBack` returns the oldest
     ///   first; spare ones replace them, as far as there are any.
-    public func finish(taking: Bool = false) { state.pointee.finish(taking: taking) }
+    public func finish(taking: Bool = false) {
+        state.pointee.finish(taking: taking)
+        state.pointee.checkInvariants()
+    }
 
     /// Returns the `count` buffers that were taken longest ago.
     public func giveBack(_ count: Int) { state.pointee.giveBack(count) }

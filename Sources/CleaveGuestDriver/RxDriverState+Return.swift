@@ -20,7 +20,7 @@ struct DriverBuffer: BitwiseCopyable {
 /// Data buffers, oldest first, in fixed memory.
 struct BufferFIFO: BitwiseCopyable {
     private let storage: UnsafeMutablePointer<DriverBuffer>
-    private let capacity: Int
+    let capacity: Int
     private var head = 0
     private(set) var count = 0
 
