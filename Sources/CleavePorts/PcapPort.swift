@@ -58,16 +58,16 @@ public final class PcapPort: Port {
     public var name: String { configuration.name }
     public var queues: [any PortQueue] { fileQueues }
 
-    private let fileQueues: [PcapQueue]
+    private let fileQueues: [ReplayQueue]
     private weak var host: (any PortHost)?
     private var unplayable = PortCounters()
 
     public init(_ configuration: PcapPortConfiguration) throws(SetupError) {
         try configuration.check()
         self.configuration = configuration
-        var queues: [PcapQueue] = []
+        var queues: [ReplayQueue] = []
         for _ in 0..<configuration.queues {
-            do throws(HostError) { queues.append(try PcapQueue()) } catch {
+            do throws(HostError) { queues.append(try ReplayQueue()) } catch {
                 throw SetupError("port \(configuration.name): ", error)
             }
         }
@@ -85,13 +85,17 @@ public final class PcapPort: Port {
             } catch { throw SetupError("port \(name): ", error) }
         }
         self.host = host
-        let schedule = PlaySchedule(
-            loops: configuration.loops, packetsPerSecond: configuration.packetsPerSecond,
-            queueCount: configuration.queues)
+        let schedule = ReplaySchedule(
+            packetsPerSecond: configuration.packetsPerSecond, queueCount: configuration.queues)
         host.whileHeld(by: self) {
             for (index, queue) in fileQueues.enumerated() {
                 let packets = Self.share(of: index, of: configuration.queues, in: pool)
-                queue.start(pool: pool, packets: packets, schedule: schedule)
+                let (limit, isEndless) = configuration.loops.multipliedReportingOverflow(
+                    by: packets.count)
+                queue.start(
+                    pool: pool, packets: packets,
+                    limit: configuration.loops == 0 || isEndless ? .max : limit,
+                    schedule: schedule)
                 if let file { queue.startWriting(file, interface: index) }
                 queue.open()
             }
@@ -146,23 +150,5 @@ public final class PcapPort: Port {
         var sum = unplayable
         for queue in fileQueues { queue.add(to: &sum) }
         return sum
-    }
-}
-
-/// How often and how fast packets come in.
-struct PlaySchedule {
-    let loops: Int
-    let packetsPerSecond: Int?
-    let queueCount: Int
-
-    /// Packets that may have come in at one queue `nanoseconds` after its start.
-    func allowance(after nanoseconds: UInt64) -> Int {
-        guard let packetsPerSecond else { return .max }
-        // Hours of a billion a second fit the product's 128 bits.
-        let product = UInt64(packetsPerSecond).multipliedFullWidth(by: nanoseconds)
-        let divisor = UInt64(queueCount) * 1_000_000_000
-        guard product.high < divisor else { return .max }
-        let whole = divisor.dividingFullWidth(product).quotient
-        return Int(clamping: whole) &+ 1
     }
 }

@@ -18,7 +18,8 @@ struct CheckConfigCommand: ParsableCommand {
             throw Failure.usage("\(file): \(error)")
         }
         for (port, setting) in zip(ports, configuration.ports) {
-            try Stream.output.write("\(port.name): \(try setting.type().rawValue)\n")
+            let summary = (port as? GeneratorPort).map { ": " + $0.summary } ?? ""
+            try Stream.output.write("\(port.name): \(try setting.type().rawValue)\(summary)\n")
         }
         let wires = configuration.settings.wires.map { "\($0.0) - \($0.1)" }
         try Stream.output.write(

@@ -11,7 +11,9 @@ struct PortOptions: ParsableArguments {
             --port type=vhost-user,path=A.sock[,mode=server|client][,queues=N][,name=NAME]\
             [,mtu=N][,mac=MAC][,features-off=NAME+NAME][,node=N]; \
             type=tap,interface=NAME[,queues=N]; type=af-packet,interface=NAME[,queues=N]; \
-            type=pcap[,in=FILE][,out=FILE][,rate=PPS][,loop=N]
+            type=pcap[,in=FILE][,out=FILE][,rate=PPS][,loop=N]; \
+            type=generator[,traffic=SIZE/KIND][,rate=PPS][,flows=N][,count=N][,queues=N]\
+            [,from=MAC][,to=MAC][,node=N]
             """, "key=value,..."))
     var port: [String] = []
 

@@ -11,6 +11,7 @@ enum PortType: String, CaseIterable {
     case tap
     case afPacket = "af-packet"
     case pcap
+    case generator
 
     /// Keys beside `type` and `name`.
     var keys: [String] {
@@ -19,6 +20,7 @@ enum PortType: String, CaseIterable {
         case .tap: ["interface", "queues"]
         case .afPacket: ["interface", "queues"]
         case .pcap: ["in", "out", "rate", "loop"]
+        case .generator: ["traffic", "rate", "flows", "count", "queues", "from", "to", "node"]
         }
     }
 }
@@ -77,6 +79,7 @@ struct PortSetting {
             case .tap: return try TapPort(try tap(name))
             case .afPacket: return try AFPacketPort(try afPacket(name))
             case .pcap: return try PcapPort(try pcap(name, directory))
+            case .generator: return try GeneratorPort(try generator(name))
             }
         } catch { throw Failure.usage("\(place): \(error)") }
     }
@@ -209,6 +212,23 @@ struct PortSetting {
         }
         port.loops = try count("loop") ?? 1
         port.packetsPerSecond = try count("rate")
+        return port
+    }
+
+    private func generator(_ name: String) throws(SetupError) -> GeneratorPortConfiguration {
+        var port = GeneratorPortConfiguration(name: name)
+        if let traffic = entries["traffic"]?.value.text { port.traffic = traffic }
+        port.packetsPerSecond = try count("rate")
+        port.flows = try count("flows") ?? 1
+        port.count = try count("count")
+        port.queues = try count("queues") ?? 1
+        port.source = try value("from") { (value) throws(SettingError) in
+            try Self.mac(value.text)
+        }
+        port.destination = try value("to") { (value) throws(SettingError) in
+            try Self.mac(value.text)
+        }
+        port.node = try count("node")
         return port
     }
 

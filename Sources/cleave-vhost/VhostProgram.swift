@@ -15,8 +15,9 @@ struct VhostProgram: ParsableCommand {
         abstract: "Joins virtual machines and kernel interfaces: a vhost-user back-end and switch.",
         discussion: """
             Each --port is a guest's network card (type=vhost-user), a kernel interface (type=tap, \
-            type=af-packet) or a capture file (type=pcap). What comes in at one goes out of \
-            another by its destination address, with one copy; or of the one it is wired to.
+            type=af-packet), a capture file (type=pcap) or a traffic generator (type=generator). \
+            What comes in at one goes out of another by its destination address, with one copy; or \
+            of the one it is wired to.
 
             Example, two guests:
               cleave-vhost --port type=vhost-user,path=/tmp/a.sock \\

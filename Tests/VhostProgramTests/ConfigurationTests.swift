@@ -88,12 +88,13 @@ struct ConfigurationTests {
 
     @Test(
         "The files that come with the project are right",
-        arguments: ["two-guests", "guest-and-host", "recorded"])
+        arguments: ["two-guests", "guest-and-host", "recorded", "generated"])
     func shipped(_ name: String) throws {
         let path = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
         let configuration = try VhostConfiguration.read(path: "/\(path)/configs/vhost/\(name).yaml")
         let names = try configuration.ports.enumerated().map { try $1.name($0) }
         try configuration.settings.validate(names: names)
         for port in configuration.ports { _ = try port.type() }
+        if name == "generated" { #expect(try configuration.makePorts().count == 2) }
     }
 }

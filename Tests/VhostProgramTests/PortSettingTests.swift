@@ -34,6 +34,32 @@ struct PortSettingTests {
             try port("type=vhost-user,path=a,features-off=0x400000001").featuresOff == 1 << 34 | 1)
     }
 
+    @Test("All keys of a generator, and what check-config says of it")
+    func generator() throws {
+        let made = try PortSetting(
+            parsing: "type=generator,name=g,traffic=imix/udp6,rate=10k,flows=8,count=100,queues=2,"
+                + "from=02:00:00:00:00:aa,to=52:54:00:00:00:01,node=0"
+        ).port(number: 0, directory: "")
+        let port = try #require(made as? GeneratorPort)
+        var expected = GeneratorPortConfiguration(name: "g")
+        expected.traffic = "imix/udp6"
+        expected.packetsPerSecond = 10_000
+        expected.flows = 8
+        expected.count = 100
+        expected.queues = 2
+        expected.source = [2, 0, 0, 0, 0, 0xaa]
+        expected.destination = [0x52, 0x54, 0, 0, 0, 1]
+        expected.node = 0
+        #expect(port.configuration == expected)
+        #expect(port.queues.count == 2)
+        #expect(
+            port.summary == "traffic imix/udp6, 8 flows, 10000 packets per second, 100 packets")
+        let least = try PortSetting(parsing: "type=generator").port(number: 3, directory: "")
+        #expect(least.name == "port3")
+        #expect(
+            (least as? GeneratorPort)?.summary == "traffic 64, 1 flow, unlimited rate")
+    }
+
     @Test("Paths in a file are relative to it, paths of the command line are not")
     func paths() throws {
         #expect(
@@ -49,7 +75,7 @@ struct PortSettingTests {
         "Mistakes are named, with what was expected",
         arguments: [
             ("", "\"\" is not KEY=VALUE"),
-            ("path=a", "no type; it is one of vhost-user, tap, af-packet, pcap"),
+            ("path=a", "no type; it is one of vhost-user, tap, af-packet, pcap, generator"),
             ("type=vhost-user", "no path; where is the socket? (path=FILE)"),
             ("type=vhost-usr,path=a", "did you mean vhost-user?"),
             ("type=vhost-user,pth=a", "unknown key \"pth\"; did you mean path?"),
@@ -70,6 +96,16 @@ struct PortSettingTests {
             ("type=af-packet", "no interface (interface=NAME)"),
             ("type=pcap", "no file (in=FILE to play, out=FILE to write)"),
             ("type=vhost-user,=a", "\"=a\" is not KEY=VALUE"),
+            ("type=generator,traffic=59", "frame size 59 is not within 60...65535"),
+            ("type=generator,traffic=64/tcp5", "\"tcp5\" is not a header kind"),
+            ("type=generator,rate=0", "0 packets per second: need 1 to 1000000000"),
+            ("type=generator,flows=0", "0 flows: need 1 to 65536"),
+            ("type=generator,count=0", "0 packets: need 1 or more"),
+            ("type=generator,queues=2", "2 queues and 1 flows: each queue needs a flow"),
+            ("type=generator,queues=257,flows=300", "257 queues: need 1 to 256"),
+            ("type=generator,from=01:00:00:00:00:01", "the source is not the address of one"),
+            ("type=generator,to=1", "to: \"1\" is not an address such as"),
+            ("type=generator,loop=1", "unknown key \"loop\""),
         ])
     func mistakes(_ text: String, _ expected: String) {
         do {

@@ -4,9 +4,10 @@ import CleaveTraffic
 import CleaveVirtioNet
 import Glibc
 
-/// One queue of capture files. It is started and stopped by the control thread while the switch is
-/// held, and used by a thread of the switch while it is not.
-final class PcapQueue: PortQueue {
+/// One queue whose packets lie in memory and come in again and again: a capture's, or generated.
+/// What goes out is counted, and written if there is a file. It is started and stopped by the
+/// control thread while the switch is held, and used by a thread of the switch while it is not.
+final class ReplayQueue: PortQueue {
     private let words = PortCounterWords.allocate()
     /// Readable as long as packets are left to come in.
     private let wake: EventDescriptor
@@ -14,10 +15,13 @@ final class PcapQueue: PortQueue {
     /// What `packets` refer to.
     private var pool: PacketPool?
     private var packets: UnsafeMutableBufferPointer<TxPacket>
-    private var schedule = PlaySchedule(loops: 0, packetsPerSecond: nil, queueCount: 1)
-    /// The next packet, the times that the input was played, and packets that came in.
+    /// Bytes of all packets before each, and of all.
+    private var bytesBefore: UnsafeMutableBufferPointer<Int>
+    private var schedule = ReplaySchedule()
+    /// Most packets that come in.
+    private var limit = Int.max
+    /// The next packet, and packets that came in.
     private var next = 0
-    private var played = 0
     private var received = 0
     private var startTime: UInt64 = 0
     private var outCount = 0
@@ -29,23 +33,38 @@ final class PcapQueue: PortQueue {
     init() throws(HostError) {
         wake = try EventDescriptor()
         packets = .allocate(capacity: 0)
+        bytesBefore = .allocate(capacity: 0)
     }
 
     deinit {
         writer?.flush()
         packets.deallocate()
+        bytesBefore.deallocate()
         words.deallocate()
     }
 
     // MARK: The control thread
 
-    func start(pool: PacketPool?, packets list: [TxPacket], schedule: PlaySchedule) {
+    /// - Parameters:
+    ///   - pool: keeps the bytes of `list`.
+    ///   - list: the packets, in order.
+    ///   - limit: most packets that come in; `Int.max` for no end.
+    func start(
+        pool: PacketPool?, packets list: [TxPacket], limit: Int, schedule: ReplaySchedule
+    ) {
         self.pool = pool
         packets.deallocate()
         packets = .allocate(capacity: list.count)
         _ = packets.initialize(from: list)
+        bytesBefore.deallocate()
+        bytesBefore = .allocate(capacity: list.count + 1)
+        bytesBefore.initialize(repeating: 0)
+        for (index, packet) in list.enumerated() {
+            bytesBefore[index + 1] = bytesBefore[index] + Int(packet.byteCount)
+        }
+        self.limit = limit
         self.schedule = schedule
-        (next, played, received, outCount) = (0, 0, 0, 0)
+        (next, received, outCount) = (0, 0, 0)
     }
 
     func startWriting(_ file: CaptureOutput, interface: Int) {
@@ -83,23 +102,24 @@ final class PcapQueue: PortQueue {
         guard isStarted else { return 0 }
         idlePolls &+= 1
         if idlePolls == Self.idleLimit { writer?.flush() }
-        if isOver { return 0 }
-        var most = count
+        guard let first = packets.baseAddress, !isOver else { return 0 }
+        var most = min(count, limit &- received)
         if schedule.packetsPerSecond != nil {
             let elapsed = SystemClock.monotonic &- startTime
             most = min(most, schedule.allowance(after: elapsed) &- received)
         }
+        if most <= 0 { return 0 }
         var done = 0
         var byteCount = 0
-        while done < most && !isOver {
-            let packet = packets[next]
-            (target + done).initialize(to: packet)
-            byteCount &+= Int(packet.byteCount)
-            done &+= 1
-            next &+= 1
-            if next == packets.count { (next, played) = (0, played &+ 1) }
+        while done < most {
+            // As far as the packets follow each other.
+            let run = min(most &- done, packets.count &- next)
+            (target + done).initialize(from: first + next, count: run)
+            byteCount &+= bytesBefore[next &+ run] &- bytesBefore[next]
+            done &+= run
+            next &+= run
+            if next == packets.count { next = 0 }
         }
-        if done == 0 { return 0 }
         received &+= done
         outCount &+= done
         words.add(.packetsIn, done)
@@ -109,9 +129,7 @@ final class PcapQueue: PortQueue {
     }
 
     /// Whether all has come in.
-    private var isOver: Bool {
-        packets.isEmpty || (schedule.loops > 0 && played >= schedule.loops)
-    }
+    private var isOver: Bool { packets.isEmpty || received >= limit }
 
     /// The bytes are the pool's, and stay.
     func complete(_ count: Int) {
@@ -120,7 +138,7 @@ final class PcapQueue: PortQueue {
     }
 
     func transmit(_ refs: UnsafeMutablePointer<PacketRef>, count: Int) -> Int {
-        let time = SystemClock.realTime
+        let time = writer == nil ? 0 : SystemClock.realTime
         idlePolls = 0
         var done = 0
         while done < count {
@@ -151,6 +169,24 @@ final class PcapQueue: PortQueue {
             done = end
         }
         return count
+    }
+}
+
+/// How fast packets come in, at all queues together.
+struct ReplaySchedule {
+    /// nil: as fast as they are taken.
+    var packetsPerSecond: Int?
+    var queueCount = 1
+
+    /// Packets that may have come in at one queue `nanoseconds` after its start.
+    func allowance(after nanoseconds: UInt64) -> Int {
+        guard let packetsPerSecond else { return .max }
+        // Hours of a billion a second fit the product's 128 bits.
+        let product = UInt64(packetsPerSecond).multipliedFullWidth(by: nanoseconds)
+        let divisor = UInt64(queueCount) * 1_000_000_000
+        guard product.high < divisor else { return .max }
+        let whole = divisor.dividingFullWidth(product).quotient
+        return Int(clamping: whole) &+ 1
     }
 }
 
