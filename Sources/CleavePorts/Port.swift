@@ -33,6 +33,11 @@ public protocol PortQueue: AnyObject {
     /// Constant while the threads of the switch run.
     var offloads: VirtioFeatures { get }
 
+    /// Bytes of the longest frame that the far side takes, unless it is to be segmented: its MTU
+    /// and an Ethernet header, to which VLAN tags come. `Int.max` if it has agreed on no MTU.
+    /// Constant while the threads of the switch run.
+    var frameLimit: Int { get }
+
     /// Whether packets can be sent out of it. Constant while the threads of the switch run.
     var isOpen: Bool { get }
 
@@ -49,6 +54,7 @@ public protocol PortQueue: AnyObject {
 
 extension PortQueue {
     public var isReceiving: Bool { true }
+    public var frameLimit: Int { .max }
 }
 
 extension Port {

@@ -102,6 +102,7 @@ public final class VhostUserPort: Port {
         try settings.check()
         self.settings = settings
         pairs = (0..<settings.queuePairs).map { _ in VhostUserQueue() }
+        for pair in pairs { pair.mtu = settings.mtu }
         endpoint = SocketEndpoint(path: settings.path, mode: settings.mode)
     }
 
@@ -154,6 +155,10 @@ public final class VhostUserPort: Port {
             }
             events["connects", default: 0] += 1
             faultsReported = []
+            // What an earlier front-end said of its MTU was for its driver.
+            for pair in pairs where pair.mtu != settings.mtu {
+                hold { pair.mtu = settings.mtu }
+            }
             session = BackendSession(descriptor: socket, device: self)
             host?.log("port \(name): front-end connected")
             serveSession()
@@ -339,7 +344,11 @@ extension VhostUserPort: BackendDevice {
         host?.log("port \(name): features 0x\(String(features, radix: 16))")
     }
 
-    public func setMTU(_ mtu: Int) { events["mtuMessages", default: 0] += 1 }
+    /// The front-end gives its driver another MTU than the one that was offered.
+    public func setMTU(_ mtu: Int) {
+        events["mtuMessages", default: 0] += 1
+        hold { for pair in pairs { pair.mtu = mtu } }
+    }
 
     public func announce(mac: [UInt8]) {
         events["announces", default: 0] += 1

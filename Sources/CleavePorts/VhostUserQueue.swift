@@ -16,6 +16,10 @@ final class VhostUserQueue: PortQueue {
     /// Counts of queues that were stopped.
     private var earlier = PortCounters()
     private var features = VirtioFeatures()
+    /// VIRTIO_NET_F_MTU was negotiated.
+    private var hasMTU = false
+    /// The MTU that was offered to the driver; nil if none was.
+    var mtu: Int?
     /// The driver wants packets in this pair.
     var isWanted = true
     /// A frame that says where a guest is, sent before anything else.
@@ -78,6 +82,12 @@ final class VhostUserQueue: PortQueue {
     }
 
     var offloads: VirtioFeatures { features }
+    /// Virtio 1.4, "Device Initialization" of the network device: beyond that the device must not
+    /// pass packets, once the driver has agreed.
+    var frameLimit: Int {
+        guard hasMTU, let mtu else { return .max }
+        return mtu + Self.ethernetHeaderByteCount
+    }
     var isOpen: Bool { rx != nil && isWanted }
     var isReceiving: Bool { tx != nil }
     var wakeDescriptor: Int32 { tx?.kick?.fileDescriptor ?? -1 }
@@ -102,6 +112,7 @@ final class VhostUserQueue: PortQueue {
         rx = Running(queue: queue, arena: arena, mappings: setup.mappings, kick: nil)
         rxQueue = .passUnretained(queue)
         self.features = features.intersection(.receive)
+        hasMTU = features.contains(Self.mtuFeature)
     }
 
     /// The guest's transmit queue.
@@ -153,6 +164,9 @@ final class VhostUserQueue: PortQueue {
 
     var rxFault: QueueFault { rx?.queue.fault ?? .none }
     var txFault: QueueFault { tx?.queue.fault ?? .none }
+
+    private static let mtuFeature = VirtioFeatures(rawValue: 1 << 3)
+    private static let ethernetHeaderByteCount = 14
 
     /// RARP request from and for `mac`: what switches learn a guest's new place by.
     private static let announcementByteCount = 60

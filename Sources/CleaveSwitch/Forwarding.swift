@@ -58,6 +58,8 @@ final class SwitchQueue {
     fileprivate var lastPort = Destination.nowhere
     /// What the far side takes unfinished, as long as it is open.
     fileprivate var offloads = VirtioFeatures()
+    /// The longest frame that the far side takes unsegmented, without tags.
+    fileprivate var frameLimit = Int.max
     /// All packets of the burst go to the same place.
     fileprivate var isUniform = false
 
@@ -92,6 +94,7 @@ final class SwitchQueue {
     func forget() {
         lastDestination = .max
         offloads = queue.offloads
+        frameLimit = queue.frameLimit
     }
 }
 
@@ -444,6 +447,7 @@ final class Forwarding {
         var packetCount = 0
         var left: UInt32 = 0
         var rest = group
+        if target.frameLimit != .max { rest = fitting(ingress, group, egress, target.frameLimit) }
         while rest != 0 {
             let index = rest.trailingZeroBitCount
             rest &= rest &- 1
@@ -478,6 +482,67 @@ final class Forwarding {
             left |= 1 &<< UInt32(truncatingIfNeeded: numbers[index])
         }
         return left
+    }
+
+    // MARK: The receiver's MTU
+
+    /// Those of `group` that are no longer than the receiver's MTU; drops the others, counted.
+    @inline(never)
+    private func fitting(
+        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
+        _ limit: Int
+    ) -> UInt32 {
+        var fitting = group
+        var rest = group
+        while rest != 0 {
+            let index = rest.trailingZeroBitCount
+            rest &= rest &- 1
+            let packet = ingress.packets + index
+            if packet.pointee.moreCount == 0 && Int(packet.pointee.byteCount) <= limit { continue }
+            if exceeds(packet, limit) { fitting &= ~(1 &<< UInt32(index)) }
+        }
+        if fitting != group {
+            egress.pointee.counters.add(.exceedsMTU, (group ^ fitting).nonzeroBitCount)
+        }
+        return fitting
+    }
+
+    /// Whether a packet that is not to be segmented is longer than `limit` and its tags.
+    private func exceeds(_ packet: UnsafePointer<TxPacket>, _ limit: Int) -> Bool {
+        if packet.pointee.gsoType & ~SegmentationType.ecn != SegmentationType.none { return false }
+        var byteCount = Int(packet.pointee.byteCount)
+        for index in 0..<Int(packet.pointee.moreCount) {
+            byteCount &+= packet.pointee.segment(index).byteCount
+        }
+        return byteCount > limit && byteCount > limit &+ tagBytes(packet)
+    }
+
+    /// Bytes of a packet's VLAN tags, two at most (802.1Q, 802.1ad).
+    private func tagBytes(_ packet: UnsafePointer<TxPacket>) -> Int {
+        guard copyHead(packet, to: scratch, limit: 18) == 18 else { return 0 }
+        var byteCount = 0
+        for offset in [12, 16] {
+            let type = UInt16(
+                bigEndian: scratch.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
+            if type != 0x8100 && type != 0x88a8 { break }
+            byteCount &+= 4
+        }
+        return byteCount
+    }
+
+    /// Whether each of the packets in `finished` is no longer than `limit`.
+    private func isEachFinished(_ count: Int, within limit: Int) -> Bool {
+        var byteCount = 0
+        for index in 0..<count {
+            // A context has no bytes of the packet.
+            if !finished[index].flags.contains(.context) {
+                byteCount &+= Int(finished[index].byteCount)
+            }
+            if finished[index].flags.contains(.more) { continue }
+            if byteCount > limit { return false }
+            byteCount = 0
+        }
+        return true
     }
 
     /// References to a packet, with its offloads in front if it has any.
@@ -539,6 +604,12 @@ final class Forwarding {
             }
             return true
         case .finished(let finishedCount):
+            if target.frameLimit != .max
+                && !isEachFinished(finishedCount, within: target.frameLimit &+ tagBytes(packet))
+            {
+                egress.pointee.counters.add(.exceedsMTU)
+                return true
+            }
             let consumed = target.queue.transmit(finished, count: finishedCount)
             if consumed == 0 { return false }
             egress.pointee.counters.add(.finished, 1)

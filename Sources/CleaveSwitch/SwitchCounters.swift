@@ -21,6 +21,9 @@ public enum SwitchDropReason: Int, CaseIterable, Sendable {
     case unfinishable
     /// Counted where it should have gone out: finishing it needs more memory than is set aside.
     case tooManySegments
+    /// Counted where it should have gone out: it is longer than the MTU that the far side agreed
+    /// on, and is not to be segmented.
+    case exceedsMTU
 
     public var name: String { String(describing: self) }
     var isInbound: Bool { rawValue < Self.portClosed.rawValue }

@@ -242,6 +242,53 @@ struct ForwardingTests {
         #expect(bench.ports[1].sent == [frame, frame])
     }
 
+    @Test("The receiver's MTU holds for whole frames, and for segments that are made for it")
+    func frameLimit() throws {
+        let bench = try Bench(3, wires: [])
+        for port in 1..<3 { bench.ports[port].scripted[0].frameLimit = 500 }
+        bench.ports[2].scripted[0].offloads = [.guestChecksum, .guestTSO4]
+        for list in bench.ingresses { list[0].forget() }
+        _ = bench.table.learn(address(Frame.mac(1)), at: 1, tick: 0)
+        _ = bench.table.learn(address(Frame.mac(2)), at: 2, tick: 0)
+        // IPv4, TCP: 54 bytes of headers.
+        func large(to: UInt8) -> [UInt8] {
+            var ip: [UInt8] = [0x45, 0, 3, 0xe0, 0, 7, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+            ip += [0x10, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x18, 1, 0, 0, 0, 0, 0]
+            return Frame.mac(to) + Frame.mac(9) + [8, 0] + ip + [UInt8](repeating: 1, count: 952)
+        }
+        let sender = bench.ports[0].scripted[0]
+        func send(gsoSize: UInt16, to: UInt8) {
+            sender.incomingOffloads =
+                gsoSize == 0
+                ? PacketOffloads.none
+                : PacketOffloads(
+                    flags: 1, gsoType: 1, gsoSize: gsoSize, csumStart: 34, csumOffset: 16)
+            sender.waiting = [large(to: to)]
+            bench.poll()
+        }
+        // Passed on as it is, whatever its length.
+        send(gsoSize: 1400, to: 2)
+        #expect(bench.ports[2].sent.map(\.count) == [1006])
+        send(gsoSize: 0, to: 2)
+        #expect(bench.drops(2) == [.exceedsMTU: 1])
+        // Made into segments: 446 + 54 bytes fit, one more does not.
+        send(gsoSize: 446, to: 1)
+        #expect(bench.ports[1].sent.map(\.count) == [500, 500, 114])
+        send(gsoSize: 447, to: 1)
+        #expect(bench.drops(1) == [.exceedsMTU: 1])
+        #expect(bench.ports[1].sent.count == 3)
+        // A flood is judged at each port.
+        sender.incomingOffloads = PacketOffloads.none
+        sender.waiting = [
+            Frame.make(to: Frame.mac(99), from: Frame.mac(9), byteCount: 501),
+            Frame.make(to: Frame.mac(99), from: Frame.mac(9), byteCount: 500),
+        ]
+        bench.poll()
+        #expect(bench.drops(1) == [.exceedsMTU: 2] && bench.drops(2) == [.exceedsMTU: 2])
+        #expect(bench.ports[1].sent.last?.count == 500 && bench.ports[2].sent.last?.count == 500)
+        #expect(sender.out.isEmpty)
+    }
+
     @Test("Frames of 14 bytes and the largest are carried", arguments: [14, 15, 60, 1514, 65589])
     func sizes(byteCount: Int) throws {
         let bench = try Bench(2)

@@ -243,6 +243,61 @@ struct GuestToGuestTests {
         #expect(running.end()["b"]?.events["finished"] == 1)
     }
 
+    @Test(
+        "A driver that agreed on an MTU gets no longer frames, tags apart; one that did not, does",
+        arguments: RingFormat.allCases)
+    func mtu(_ ring: RingFormat) throws {
+        let running = try RunningSwitch(["a", "b"], wires: [("a", "b")]) { $0.mtu = 1000 }
+        let agreed: UInt64 = 1 << 3
+        let guests = [try LocalGuest(ring), try LocalGuest(ring, wanted: agreed)]
+        try guests[0].connect(running.path("a"))
+        try guests[1].connect(running.path("b"))
+        func frame(_ byteCount: Int, tags: [UInt8] = [], to: [UInt8]) -> [UInt8] {
+            let head = to + Frame.mac(9) + tags + [0x88, 0xb5]
+            return head + (head.count..<byteCount).map { UInt8(truncatingIfNeeded: $0) }
+        }
+        let tag: [UInt8] = [0x81, 0, 0, 5]
+        let frames = [
+            frame(1014, to: Self.right), frame(1015, to: Self.right),
+            frame(1018, tags: tag, to: Self.right), frame(1019, tags: tag, to: Self.right),
+            frame(1022, tags: [0x88, 0xa8, 0, 5] + tag, to: Self.right),
+            frame(1500, to: Self.right), frame(60, to: Self.right),
+        ]
+        #expect(guests[0].send(frames) == frames.count)
+        let kept = [0, 2, 4, 6].map { frames[$0] }
+        #expect(guests[1].receive(atLeast: kept.count) == kept)
+        // The other way nothing was agreed.
+        #expect(guests[1].send(frames) == frames.count)
+        #expect(guests[0].receive(atLeast: frames.count) == frames)
+        // The VMM says another.
+        try #require(guests[1].front).setMTU(1001)
+        #expect(guests[0].send([frames[1], frames[5], frames[0]]) == 3)
+        #expect(guests[1].receive(atLeast: 2) == [frames[1], frames[0]])
+        for guest in guests { guest.vanish() }
+        let counters = running.end()
+        #expect(counters["b"]?.droppedOut == ["exceedsMTU": 4])
+        #expect(counters["b"]?.packetsOut == 6 && counters["a"]?.droppedOut == [:])
+    }
+
+    @Test("A packet too large for the receiver's buffers is dropped there, and no other")
+    func bufferTooSmall() throws {
+        let running = try RunningSwitch(["a", "b"], wires: [("a", "b")])
+        let guests = [
+            try LocalGuest(.split),
+            try LocalGuest(
+                .split, shape: .chained(bufferByteCount: 640, packetByteCount: 600)),
+        ]
+        try guests[0].connect(running.path("a"))
+        try guests[1].connect(running.path("b"))
+        let frames = [60, 628, 629, 1500, 61].map { byteCount in
+            Frame.make(to: Self.right, from: Self.left, [3], byteCount: byteCount)
+        }
+        #expect(guests[0].send(frames) == 5)
+        #expect(guests[1].receive(atLeast: 3) == [frames[0], frames[1], frames[4]])
+        for guest in guests { guest.vanish() }
+        #expect(running.end()["b"]?.droppedOut == ["bufferTooSmall": 2])
+    }
+
     @Test("A50 Sockets' paths that cannot be used are refused by their reason")
     func paths() throws {
         func failure(_ path: String) -> String {

@@ -15,6 +15,7 @@ final class LocalGuest {
     private let kicks: [EventDescriptorBox]
     private let calls: [EventDescriptorBox]
     private let ring: RingFormat
+    private let wanted: UInt64
 
     /// A descriptor in an object, for arrays.
     final class EventDescriptorBox {
@@ -22,12 +23,17 @@ final class LocalGuest {
         init() throws { event = try EventDescriptor() }
     }
 
-    init(_ ring: RingFormat, features: VirtioFeatures = [], ringSize: Int = 64) throws {
+    /// - Parameter wanted: features that no queue obeys, such as the MTU's.
+    init(
+        _ ring: RingFormat, features: VirtioFeatures = [], ringSize: Int = 64,
+        shape: BufferShape = .mergeable(bufferByteCount: 2048), wanted: UInt64 = 0
+    ) throws {
         self.ring = ring
+        self.wanted = wanted
         space = try GuestSpace(byteCount: 4 << 20, pages: .small, shared: true)
         rx = try RxDriver(
             RxDriverConfiguration(
-                ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 2048),
+                ringSize: ringSize, ring: ring, shape: shape,
                 method: .whole, features: features), in: space)
         tx = try TxDriver(
             TxDriverConfiguration(ringSize: ringSize, ring: ring, features: features), in: space)
@@ -44,7 +50,7 @@ final class LocalGuest {
         self.front = front
         let features = rx.configuration.allFeatures.union(tx.configuration.allFeatures)
         try front.handshake(
-            wanting: features.rawValue | 1 << 32 | (ring == .packed ? 1 << 34 : 0))
+            wanting: features.rawValue | wanted | 1 << 32 | (ring == .packed ? 1 << 34 : 0))
         try sendMemory()
         for (index, virtqueue) in [rx.virtqueue, tx.virtqueue].enumerated() {
             var virtqueue = virtqueue

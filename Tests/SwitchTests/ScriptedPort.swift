@@ -45,6 +45,7 @@ final class ScriptedQueue: PortQueue {
     var room: Int?
     var isOpen = true
     var offloads: VirtioFeatures = []
+    var frameLimit = Int.max
     var wakeDescriptor: Int32 { -1 }
     /// Offloads of every frame that comes in.
     var incomingOffloads = PacketOffloads.none
