@@ -43,7 +43,11 @@ final class VhostUserQueue: PortQueue {
         guard let txQueue else { return 0 }
         // SAFETY: `tx` keeps it, and is replaced only while no thread is here.
         return txQueue._withUnsafeGuaranteedRef { queue in
-            if isAnnouncing && count > 0 && queue.heldCount == 0 { return announce(packets) }
+            if isAnnouncing && count > 0 {
+                // First of those that are out, so that `complete` knows it; what is out comes back
+                // within a hold.
+                return queue.heldCount == 0 ? announce(packets) : 0
+            }
             return queue.dequeue(packets, count: count).count
         }
     }
@@ -58,9 +62,11 @@ final class VhostUserQueue: PortQueue {
     }
 
     func complete(_ count: Int) {
-        if announcesOut > 0 {
+        var count = count
+        if announcesOut > 0 && count > 0 {
             announcesOut = 0
-            return
+            count &-= 1
+            if count == 0 { return }
         }
         // SAFETY: as in `receive`.
         txQueue?._withUnsafeGuaranteedRef { _ = $0.complete(count) }

@@ -10,8 +10,10 @@
 // later bursts at once until it has taken one again: a dead receiver costs each sender that time
 // once.
 //
-// Why a burst is completed as a whole: completing packets out of order needs a window in each port,
-// and a hold is short.
+// On one thread a burst is completed as a whole: a hold is short. With several threads, packets to a
+// queue of another one are handed over (`Forwarding+Threads.swift`), and a window restores the order
+// in which they finish (`InFlightWindow`). Which of the two it is, is known to the compiler: the one
+// thread pays nothing for the others.
 
 import CCleaveHost
 import CleaveHost
@@ -28,6 +30,21 @@ enum ForwardingLimit {
     static let refs = packets * refsPerPacket
     /// References of one packet that was finished by software.
     static let finishedRefs = 1024
+    /// With several threads: packets of one queue that are out, and hand-offs that wait for one
+    /// receiver. Powers of two.
+    static let window = 256
+    static let waiting = 64
+}
+
+/// How many threads a switch has: the variants of the packet path.
+protocol ThreadPolicy {
+    static var isShared: Bool { get }
+}
+enum OneThread: ThreadPolicy {
+    @inline(__always) static var isShared: Bool { false }
+}
+enum SeveralThreads: ThreadPolicy {
+    @inline(__always) static var isShared: Bool { true }
 }
 
 /// Where a packet goes.
@@ -37,113 +54,14 @@ enum Destination {
     static let nowhere: Int32 = -2
 }
 
-/// One queue of a port as its thread sees it, with the burst that came in last and is not all out
-/// yet.
-///
-/// Used by its thread alone, and by the control thread while that is held. Constants of a final
-/// class: the loop reaches all of it without counting a reference.
-final class SwitchQueue {
-    let port: Int
-    let queue: any PortQueue
-    fileprivate let packets: UnsafeMutablePointer<TxPacket>
-    fileprivate let destinations: UnsafeMutablePointer<Int32>
-    fileprivate var count = 0
-    /// Bit i: packet i is not delivered yet.
-    fileprivate var left: UInt32 = 0
-    /// When the burst is held no longer; 0 while it is not held.
-    fileprivate var deadline: UInt64 = 0
-    /// The last packet's addresses and where it went: most bursts are of one flow.
-    fileprivate var lastDestination: UInt64 = .max
-    fileprivate var lastSource: UInt64 = .max
-    fileprivate var lastPort = Destination.nowhere
-    /// What the far side takes unfinished, as long as it is open.
-    fileprivate var offloads = VirtioFeatures()
-    /// The longest frame that the far side takes unsegmented, without tags.
-    fileprivate var frameLimit = Int.max
-    /// All packets of the burst go to the same place.
-    fileprivate var isUniform = false
-
-    init(port: Int, queue: any PortQueue) {
-        self.port = port
-        self.queue = queue
-        packets = .allocate(capacity: ForwardingLimit.packets)
-        destinations = .allocate(capacity: ForwardingLimit.packets)
-    }
-
-    deinit {
-        packets.deallocate()
-        destinations.deallocate()
-    }
-
-    /// Those of `packets` that go to `destination`.
-    fileprivate func group(of destination: Int32, _ packets: UInt32) -> UInt32 {
-        var group: UInt32 = 0
-        var rest = packets
-        while rest != 0 {
-            let index = rest.trailingZeroBitCount
-            rest &= rest &- 1
-            if destinations[index] == destination { group |= 1 &<< UInt32(index) }
-        }
-        return group
-    }
-
-    /// Whether packets wait for room.
-    var isHolding: Bool { left != 0 }
-
-    /// Forgets where the last packet went: ports opened or closed, or addresses aged.
-    func forget() {
-        lastDestination = .max
-        offloads = queue.offloads
-        frameLimit = queue.frameLimit
-    }
-}
-
-/// Queues that a thread reaches without counting references: whoever fills it keeps them.
-struct QueueList: BitwiseCopyable {
-    private let base: UnsafeMutablePointer<Unmanaged<SwitchQueue>>
-    private(set) var count = 0
-    private let capacity: Int
-
-    init(capacity: Int) {
-        base = .allocate(capacity: max(1, capacity))
-        self.capacity = capacity
-    }
-
-    func free() { base.deallocate() }
-
-    /// - Parameter queues: at most as many as there is room for; the caller keeps them.
-    mutating func set(_ queues: [SwitchQueue]) {
-        assert(queues.count <= capacity)
-        for (index, queue) in queues.enumerated() {
-            (base + index).initialize(to: .passUnretained(queue))
-        }
-        count = queues.count
-    }
-
-    @inline(__always)
-    func with<Result>(_ index: Int, _ body: (SwitchQueue) -> Result) -> Result {
-        // SAFETY: below `count`; its owner keeps it for as long as it is in a list.
-        base[index]._withUnsafeGuaranteedRef(body)
-    }
-}
-
-/// A port as a place to send to.
-struct Egress: BitwiseCopyable {
-    /// Its open queues.
-    var queues: QueueList
-    /// It had no room for the length of a hold, and has taken nothing since.
-    var isSlow = false
-    let counters: SwitchCounterBlock
-}
-
 /// The forwarding of one thread.
 final class Forwarding {
     private let table: MACTable
     /// Port to port: nothing is learned. Empty for a learning switch.
     private let wires: [Int]
-    private let holdCycles: UInt64
+    let holdCycles: UInt64
     /// By port number. Memory of its own, so that the loop pays for no exclusivity checks.
-    private let egresses: UnsafeMutablePointer<Egress>
+    let egresses: UnsafeMutablePointer<Egress>
     private let portLimit: Int
     private let refs: UnsafeMutablePointer<PacketRef>
     private let finished: UnsafeMutablePointer<PacketRef>
@@ -153,6 +71,10 @@ final class Forwarding {
     private let scratch: UnsafeMutableRawPointer
     private let hash = ToeplitzHash()
     private let offload: SoftwareOffload
+    /// The thread's number, and its ends of the rings to others; nil if there are none.
+    let number: Int
+    let links: ThreadLinks?
+    let crossing: CrossingState
     /// Seconds, for ageing; the control thread moves it on while the thread is held.
     var tick: UInt32 = 0
 
@@ -160,10 +82,14 @@ final class Forwarding {
     ///   - wires: for each port the one that it is wired to; empty if the switch learns.
     ///   - holdCycles: how long a burst waits for room.
     ///   - ports: for each port its counters, and how many queues it has.
+    ///   - links: the thread's ends of the rings to others; nil if it is the only one.
     init(
         table: MACTable, wires: [Int], holdCycles: UInt64,
-        ports: [(counters: SwitchCounterBlock, queueCount: Int)]
+        ports: [(counters: SwitchCounterBlock, queueCount: Int)], links: ThreadLinks? = nil
     ) {
+        number = links?.number ?? 0
+        self.links = links
+        crossing = CrossingState(queueLimit: ports.reduce(0) { $0 + $1.queueCount })
         self.table = table
         self.wires = wires
         self.holdCycles = holdCycles
@@ -207,7 +133,19 @@ final class Forwarding {
 
     /// Moves one burst on, or a new one if none is held.
     /// - Returns: packets that left it, delivered or dropped.
-    func poll(_ ingress: SwitchQueue) -> Int {
+    func poll(_ ingress: SwitchQueue) -> Int { poll(ingress, OneThread.self) }
+
+    /// The same on one thread of several. Packets also leave a burst when they are handed over.
+    func pollShared(_ ingress: SwitchQueue) -> Int { poll(ingress, SeveralThreads.self) }
+
+    @inline(__always)
+    private func poll<Threads: ThreadPolicy>(
+        _ ingress: SwitchQueue, _ threads: Threads.Type
+    ) -> Int {
+        if Threads.isShared {
+            giveBack(ingress)
+            if ingress.window.room < ForwardingLimit.packets && ingress.left == 0 { return 0 }
+        }
         if ingress.left == 0 {
             let count = ingress.queue.receive(ingress.packets, count: ForwardingLimit.packets)
             if count == 0 { return 0 }
@@ -215,27 +153,37 @@ final class Forwarding {
             ingress.count = count
             ingress.left = UInt32.max &>> UInt32(truncatingIfNeeded: 32 &- count)
             ingress.deadline = 0
+            if Threads.isShared { ingress.window.begin(count) }
             decide(ingress)
         }
         let before = ingress.left
-        deliver(ingress)
+        deliver(ingress, threads)
+        if Threads.isShared {
+            ingress.window.finish(ofBurst: before ^ ingress.left)
+            giveBack(ingress)
+        }
         if ingress.left == 0 {
-            ingress.queue.complete(ingress.count)
+            if !Threads.isShared { ingress.queue.complete(ingress.count) }
         } else if ingress.deadline == 0 {
             ingress.deadline = CycleClock.now() &+ holdCycles
         }
         return (before ^ ingress.left).nonzeroBitCount
     }
 
-    /// Drops what is left of a burst, and gives it back. While the thread is held.
+    /// Drops what is left of a burst, and gives it back. While all threads are held.
     func abandon(_ ingress: SwitchQueue) {
-        if ingress.left == 0 { return }
-        for index in 0..<ingress.count where ingress.left &>> UInt32(index) & 1 != 0 {
+        let left = ingress.left
+        for index in 0..<ingress.count where left &>> UInt32(index) & 1 != 0 {
             // Only a packet that goes to one port is held.
             egresses[Int(ingress.destinations[index])].counters.add(.noRoom)
         }
         ingress.left = 0
-        ingress.queue.complete(ingress.count)
+        if links != nil {
+            ingress.window.finish(ofBurst: left)
+            giveBack(ingress)
+        } else if left != 0 {
+            ingress.queue.complete(ingress.count)
+        }
     }
 
     // MARK: Deciding
@@ -336,7 +284,9 @@ final class Forwarding {
     // MARK: Delivering
 
     /// Delivers what is left of a burst, port by port.
-    private func deliver(_ ingress: SwitchQueue) {
+    private func deliver<Threads: ThreadPolicy>(
+        _ ingress: SwitchQueue, _ threads: Threads.Type
+    ) {
         var waiting = ingress.left
         while waiting != 0 {
             let first = waiting.trailingZeroBitCount
@@ -346,11 +296,11 @@ final class Forwarding {
             switch destination {
             case Destination.nowhere: ingress.left &= ~group
             case Destination.flood:
-                flood(ingress, group)
+                flood(ingress, group, threads)
                 ingress.left &= ~group
             default:
                 let port = Int(destination)
-                let held = send(ingress, group, to: port)
+                let held = send(ingress, group, to: port, threads)
                 ingress.left &= ~group | held
             }
         }
@@ -358,9 +308,11 @@ final class Forwarding {
 
     /// Sends packets to one port, and drops what has waited too long.
     /// - Returns: those that wait for room.
-    private func send(_ ingress: SwitchQueue, _ group: UInt32, to port: Int) -> UInt32 {
+    private func send<Threads: ThreadPolicy>(
+        _ ingress: SwitchQueue, _ group: UInt32, to port: Int, _ threads: Threads.Type
+    ) -> UInt32 {
         let egress = egresses + port
-        let left = transmit(ingress, group, to: port)
+        let left = transmit(ingress, group, to: port, waits: true, threads)
         if left != group { egress.pointee.isSlow = false }
         if left == 0 { return 0 }
         let isOver = ingress.deadline != 0 && CycleClock.now() >= ingress.deadline
@@ -375,12 +327,14 @@ final class Forwarding {
 
     /// Sends packets to every other port, waiting for none.
     @inline(never)
-    private func flood(_ ingress: SwitchQueue, _ group: UInt32) {
+    private func flood<Threads: ThreadPolicy>(
+        _ ingress: SwitchQueue, _ group: UInt32, _ threads: Threads.Type
+    ) {
         var targets = 0
         for port in 0..<portLimit where port != ingress.port {
             if egresses[port].queues.count == 0 { continue }
             targets &+= 1
-            let left = transmit(ingress, group, to: port)
+            let left = transmit(ingress, group, to: port, waits: false, threads)
             if left != 0 { egresses[port].counters.add(.noRoom, left.nonzeroBitCount) }
         }
         let counters = egresses[ingress.port].counters
@@ -389,22 +343,27 @@ final class Forwarding {
     }
 
     /// Hands packets of a burst to a port's queues.
+    /// - Parameter waits: those of another thread may wait there for room.
     /// - Returns: those for which there was no room.
-    private func transmit(_ ingress: SwitchQueue, _ group: UInt32, to port: Int) -> UInt32 {
+    private func transmit<Threads: ThreadPolicy>(
+        _ ingress: SwitchQueue, _ group: UInt32, to port: Int, waits: Bool,
+        _ threads: Threads.Type
+    ) -> UInt32 {
         let egress = egresses + port
         switch egress.pointee.queues.count {
         case 0:
             egress.pointee.counters.add(.portClosed, group.nonzeroBitCount)
             return 0
-        case 1: return transmit(ingress, group, egress, queue: 0)
-        default: return spread(ingress, group, egress)
+        case 1: return transmit(ingress, group, egress, queue: 0, waits: waits, threads)
+        default: return spread(ingress, group, egress, waits: waits, threads)
         }
     }
 
     /// The same to a port with several queues: all packets of a flow go to the same.
     @inline(never)
-    private func spread(
-        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>
+    private func spread<Threads: ThreadPolicy>(
+        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
+        waits: Bool, _ threads: Threads.Type
     ) -> UInt32 {
         let queueCount = UInt32(truncatingIfNeeded: egress.pointee.queues.count)
         var left: UInt32 = 0
@@ -421,7 +380,7 @@ final class Forwarding {
                 if queue == chosen { part |= 1 &<< UInt32(index) }
             }
             waiting &= ~part
-            left |= transmit(ingress, part, egress, queue: Int(chosen))
+            left |= transmit(ingress, part, egress, queue: Int(chosen), waits: waits, threads)
         }
         return left
     }
@@ -432,26 +391,38 @@ final class Forwarding {
         return hash.hash(frame: scratch, byteCount: byteCount)?.value ?? 0
     }
 
-    private func transmit(
-        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>, queue: Int
+    @inline(__always)
+    private func transmit<Threads: ThreadPolicy>(
+        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
+        queue: Int, waits: Bool, _ threads: Threads.Type
     ) -> UInt32 {
-        egress.pointee.queues.with(queue) { transmit(ingress, group, egress, $0) }
+        egress.pointee.queues.with(queue) { target in
+            if Threads.isShared && target.thread != number {
+                return handOver(ingress, group, to: target, waits: waits)
+            }
+            let group =
+                target.frameLimit == .max
+                ? group : fitting(ingress.packets, group, egress, target.frameLimit)
+            return transmit(ingress.packets, group, egress, target)
+        }
     }
 
-    private func transmit(
-        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
-        _ target: SwitchQueue
+    /// Sends those of `packets` that are in `group`, and not too long for it, out of a queue of this
+    /// thread.
+    /// - Returns: those for which there was no room: none, or the last ones.
+    func transmit(
+        _ packets: UnsafeMutablePointer<TxPacket>, _ group: UInt32,
+        _ egress: UnsafeMutablePointer<Egress>, _ target: SwitchQueue
     ) -> UInt32 {
         let offloads = target.offloads
         var refCount = 0
         var packetCount = 0
         var left: UInt32 = 0
         var rest = group
-        if target.frameLimit != .max { rest = fitting(ingress, group, egress, target.frameLimit) }
         while rest != 0 {
             let index = rest.trailingZeroBitCount
             rest &= rest &- 1
-            let packet = ingress.packets + index
+            let packet = packets + index
             if !Offload.isTaken(packet, by: offloads) {
                 // What is gathered goes first: order.
                 left |= flush(target, packetCount, refCount)
@@ -489,15 +460,15 @@ final class Forwarding {
     /// Those of `group` that are no longer than the receiver's MTU; drops the others, counted.
     @inline(never)
     private func fitting(
-        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
-        _ limit: Int
+        _ packets: UnsafeMutablePointer<TxPacket>, _ group: UInt32,
+        _ egress: UnsafeMutablePointer<Egress>, _ limit: Int
     ) -> UInt32 {
         var fitting = group
         var rest = group
         while rest != 0 {
             let index = rest.trailingZeroBitCount
             rest &= rest &- 1
-            let packet = ingress.packets + index
+            let packet = packets + index
             if packet.pointee.moreCount == 0 && Int(packet.pointee.byteCount) <= limit { continue }
             if exceeds(packet, limit) { fitting &= ~(1 &<< UInt32(index)) }
         }
@@ -508,7 +479,7 @@ final class Forwarding {
     }
 
     /// Whether a packet that is not to be segmented is longer than `limit` and its tags.
-    private func exceeds(_ packet: UnsafePointer<TxPacket>, _ limit: Int) -> Bool {
+    func exceeds(_ packet: UnsafePointer<TxPacket>, _ limit: Int) -> Bool {
         if packet.pointee.gsoType & ~SegmentationType.ecn != SegmentationType.none { return false }
         var byteCount = Int(packet.pointee.byteCount)
         for index in 0..<Int(packet.pointee.moreCount) {

@@ -4,11 +4,14 @@
 // its hash names; a full bucket gives up the entry that was seen longest ago. A port holds a
 // bounded number of entries, so that one guest cannot push the others' addresses out.
 //
-//   bucket, 64 bytes:  4 x key (address 48 bits | port + 1 16 bits)   4 x tick seen (le32)   unused
+//   bucket, 64 bytes:
+//   4 x key (address 48 bits | port + 1 16 bits)   4 x tick seen (le32)   lock (8 bytes)   unused
 //
-// Threads of the switch read and write entries as single words without ordering: whatever mix of
-// old and new a reader meets, the worst is a packet that floods once or goes where the address was
-// a moment ago.
+// All threads of the switch share it: what one has learned the others know. They read entries as
+// single words without ordering: whatever mix of old and new a reader meets, the worst is a packet
+// that floods once or goes where the address was a moment ago. An entry is replaced by one thread at
+// a time; another one that would replace an entry of the same bucket leaves it to its next packet,
+// so nobody waits, and an address is in the table once.
 
 import CleaveRings
 
@@ -24,6 +27,7 @@ struct MACTable: Sendable {
     let addressLimit: Int
 
     private static let wayCount = 4
+    private static let lockOffset = 48
     private static let bucketByteCount = CacheLine.byteCount / 2
 
     /// - Parameters:
@@ -77,8 +81,9 @@ struct MACTable: Sendable {
         return -1
     }
 
-    /// Notes that `address` was seen at `port`.
-    /// - Returns: whether it is in the table now; false if the port holds too many addresses.
+    /// Notes that `address` was seen at `port`, unless another thread is inserting into the same
+    /// bucket.
+    /// - Returns: false if the port holds too many addresses.
     @inline(__always)
     func learn(_ address: UInt64, at port: Int, tick now: UInt32) -> Bool {
         let bucket = bucket(address)
@@ -96,9 +101,15 @@ struct MACTable: Sendable {
     private func insert(
         _ entry: UInt64, in bucket: UnsafeMutableRawPointer, _ port: Int, _ now: UInt32
     ) -> Bool {
+        let lock = SharedWord64(bucket + Self.lockOffset)
+        // [S1 both ways: the entries are as the last insertion left them]
+        if lock.fetchOr(1) != 0 { return true }
+        // [S1 release -> the next insertion]
+        defer { lock.storeRelease(0) }
         var victim = 0
         for way in 0..<Self.wayCount {
             let present = key(bucket, way).load()
+            if present == entry { return true }
             if present & EthernetAddress.mask == entry & EthernetAddress.mask && present != 0 {
                 // It moved here from another port.
                 if !reserve(port) { return false }
@@ -118,10 +129,15 @@ struct MACTable: Sendable {
         return true
     }
 
+    /// Buckets share the count: it is taken first, and given back if it was too many.
     private func reserve(_ port: Int) -> Bool {
-        if count(port).load() >= UInt64(truncatingIfNeeded: addressLimit) { return false }
-        count(port).fetchAdd(1)
-        return true
+        let limit = UInt64(truncatingIfNeeded: addressLimit)
+        // Far above the limit the count does not rise by threads that only ask.
+        if count(port).load() >= limit { return false }
+        // [S2 both ways: no two threads get the last place]
+        if count(port).fetchAddOrdered(1) < limit { return true }
+        count(port).fetchAdd(UInt64.max)
+        return false
     }
 
     private func replace(

@@ -1,9 +1,12 @@
 // Ports joined: learning by address, or wired in pairs.
 //
 //   control thread   sockets, timers, queues that come and go            Switch.serve
-//   switch thread    polls the ports' queues, forwards burst by burst    SwitchThread, Forwarding
+//   switch threads   poll the ports' queues, forward burst by burst      SwitchThread, Forwarding
 //
-// The control thread changes nothing that the switch thread uses but while that is held at the
+// Queue q of port p, both numbered from 0, belongs to thread (p + q) modulo their number: ports of
+// one queue are dealt out like cards, and so are the queues of one port.
+//
+// The control thread changes nothing that the switch threads use but while all are held at the
 // boundary between two polls (`whileHeld`).
 
 import CCleaveHost
@@ -20,8 +23,8 @@ public struct SwitchConfiguration: Sendable {
     /// Addresses of ports that are wired to each other; what no wire names is switched. Empty for
     /// a learning switch.
     public var wires: [(String, String)] = []
-    /// CPU of the switch thread; nil for any.
-    public var cpu: Int?
+    /// One thread for each, with the CPU that it is kept on; nil for any. 1 to 32.
+    public var threads: [Int?] = [nil]
     public var idle: IdlePolicy = .park
     /// How long a burst waits for a far side without room, in microseconds; 0 = not at all.
     public var holdMicroseconds = 1000
@@ -46,6 +49,13 @@ public struct SwitchConfiguration: Sendable {
         guard (1...1024).contains(portLimit) else {
             throw SetupError("\(portLimit) ports: need 1 to 1024")
         }
+        guard (1...32).contains(threads.count) else {
+            throw SetupError("\(threads.count) switch threads: need 1 to 32")
+        }
+        let cpus = threads.compactMap { $0 }
+        if let twice = cpus.indices.first(where: { cpus[..<$0].contains(cpus[$0]) }) {
+            throw SetupError("CPU \(cpus[twice]) is given to two switch threads")
+        }
         guard (0...1_000_000).contains(holdMicroseconds) else {
             throw SetupError("hold of \(holdMicroseconds) microseconds: need 0 to 1000000")
         }
@@ -64,8 +74,9 @@ public final class Switch: PortHost {
     private let output: (String) -> Void
     private let table: MACTable
     private let counterMemory: MemoryArena
-    private let blocks: [SwitchCounterBlock]
-    private let thread: SwitchThread
+    /// By thread and port.
+    private let blocks: [[SwitchCounterBlock]]
+    private let threads: [SwitchThread]
     private var ports: [any Port] = []
     private var queues: [[SwitchQueue]] = []
     private var holdDepth = 0
@@ -89,31 +100,51 @@ public final class Switch: PortHost {
         self.configuration = configuration
         output = log
         let limit = max(1, ports.count)
+        let threadCount = configuration.threads.count
         table = MACTable(portLimit: limit, addressLimit: configuration.addressLimit)
         do {
             counterMemory = try MemoryArena(
-                byteCount: limit * SwitchCounterBlock.byteCount, pages: .small)
-            var blocks: [SwitchCounterBlock] = []
-            for _ in 0..<limit {
-                blocks.append(
-                    SwitchCounterBlock(
-                        try counterMemory.allocate(byteCount: SwitchCounterBlock.byteCount)))
+                byteCount: threadCount * limit * SwitchCounterBlock.byteCount, pages: .small)
+            var blocks: [[SwitchCounterBlock]] = []
+            for _ in 0..<threadCount {
+                var ofThread: [SwitchCounterBlock] = []
+                for _ in 0..<limit {
+                    ofThread.append(
+                        SwitchCounterBlock(
+                            try counterMemory.allocate(byteCount: SwitchCounterBlock.byteCount)))
+                }
+                blocks.append(ofThread)
             }
             self.blocks = blocks
         } catch { throw SetupError("switch counters: ", error) }
         let wires = try Self.wiring(configuration.wires, ports.map(\.name))
-        thread = try SwitchThread(
-            Forwarding(
-                table: table, wires: wires,
-                holdCycles: UInt64(
-                    Double(configuration.holdMicroseconds) * CycleClock.hertz / 1e6),
-                ports: zip(blocks, ports).map { ($0, $1.queues.count) }),
-            cpu: configuration.cpu, idle: configuration.idle,
-            queueLimit: ports.reduce(0) { $0 + $1.queues.count })
-        self.ports = ports
-        for (number, port) in ports.enumerated() {
-            queues.append(port.queues.map { SwitchQueue(port: number, queue: $0) })
+        let mesh = try ThreadMesh(threadCount: threadCount)
+        let holdCycles = UInt64(Double(configuration.holdMicroseconds) * CycleClock.hertz / 1e6)
+        var threads: [SwitchThread] = []
+        for (number, cpu) in configuration.threads.enumerated() {
+            let links = mesh.links(of: number, sleeps: configuration.idle.kind == .park)
+            let forwarding = Forwarding(
+                table: table, wires: wires, holdCycles: holdCycles,
+                ports: zip(blocks[number], ports).map { ($0, $1.queues.count) },
+                links: threadCount > 1 ? links : nil)
+            threads.append(
+                try SwitchThread(
+                    forwarding, cpu: cpu, idle: configuration.idle,
+                    queueLimit: ports.reduce(0) { $0 + $1.queues.count }, links: links))
         }
+        self.threads = threads
+        self.ports = ports
+        var queueCount = 0
+        for (port, list) in ports.map(\.queues).enumerated() {
+            queues.append(
+                list.enumerated().map { index, queue in
+                    SwitchQueue(
+                        port: port, queue: queue, number: queueCount + index,
+                        thread: (port + index) % threadCount, isShared: threadCount > 1)
+                })
+            queueCount += list.count
+        }
+        for thread in threads { thread.forwarding.crossing.all.set(Array(queues.joined())) }
     }
 
     deinit {
@@ -151,16 +182,21 @@ public final class Switch: PortHost {
         return ends
     }
 
+    /// For each port the threads of its queues.
+    var threadNumbers: [[Int]] { queues.map { $0.map(\.thread) } }
+
     // MARK: Life
 
-    /// Opens all ports, then starts the switch thread.
+    /// Opens all ports, then starts the switch threads.
     /// - Throws: why a port cannot be opened; those that were are closed again.
     public func open() throws(SetupError) {
         do throws(SetupError) {
             for port in ports { try port.open(for: self) }
             refresh()
-            try thread.start(name: "cleave-switch")
             isStarted = true
+            for (number, thread) in threads.enumerated() {
+                try thread.start(name: threads.count > 1 ? "switch-\(number)" : "cleave-switch")
+            }
         } catch {
             close()
             throw error
@@ -198,24 +234,34 @@ public final class Switch: PortHost {
 
     private func age(_ now: UInt64) {
         let tick = UInt32(truncatingIfNeeded: (now - start) / 1_000_000_000)
-        thread.hold()
-        thread.forwarding.tick = tick
+        hold()
+        for thread in threads { thread.forwarding.tick = tick }
         if tick % 8 == 0 { table.sweep(now: tick, age: UInt32(configuration.ageSeconds)) }
         // What a flow's packets repeat is looked up, and so refreshed, once a second.
         for queue in queues.joined() { queue.forget() }
-        thread.release()
+        release()
     }
+
+    /// From the return of this no thread uses a queue, until `release`. May be nested.
+    private func hold() {
+        for thread in threads { thread.beginHold() }
+        for thread in threads { thread.awaitHold() }
+    }
+
+    private func release() { for thread in threads { thread.release() } }
 
     /// Takes what waits in the queues, for at most 200 ms, then closes all ports. A guest's VMM may
     /// mark what is left as sent although it was not (QEMU does).
     public func close() {
+        hold()
         if isStarted {
-            thread.hold()
-            thread.drain(untilCycles: CycleClock.now() &+ UInt64(CycleClock.hertz / 5))
-            thread.release()
+            let deadline = CycleClock.now() &+ UInt64(CycleClock.hertz / 5)
+            while threads.reduce(0, { $0 + $1.poll() }) > 0 && CycleClock.now() < deadline {}
         }
+        for number in ports.indices { retire(number) }
         for port in ports { port.close() }
-        thread.stop()
+        for thread in threads { thread.stop() }
+        release()
         isStarted = false
     }
 
@@ -223,15 +269,26 @@ public final class Switch: PortHost {
 
     public func whileHeld(by port: any Port, _ body: () -> Void) {
         holdDepth += 1
-        thread.hold()
+        hold()
         // What came in at it lies in memory that `body` may let go of.
-        if let number = ports.firstIndex(where: { $0 === port }) {
-            for queue in queues[number] { thread.forwarding.abandon(queue) }
-        }
+        if let number = ports.firstIndex(where: { $0 === port }) { retire(number) }
         body()
         holdDepth -= 1
         if holdDepth == 0 { refresh() }
-        thread.release()
+        release()
+    }
+
+    /// Takes back all packets that came in at a port. What was handed from thread to thread, by any
+    /// port, is placed first where there is room. While all threads are held: the control thread
+    /// stands for each of them.
+    private func retire(_ port: Int) {
+        for thread in threads { thread.forwarding.settle() }
+        for thread in threads { thread.forwarding.dropWaiting(from: port) }
+        for thread in threads { thread.forwarding.collect() }
+        for queue in queues[port] {
+            threads[queue.thread].forwarding.abandon(queue)
+            assert(queue.window.count == 0, "all that was handed over has come back")
+        }
     }
 
     public func log(_ line: String) { output(line) }
@@ -244,18 +301,24 @@ public final class Switch: PortHost {
             open.append(isOpen)
             let before = openQueues.indices.contains(number) ? openQueues[number] : []
             if isOpen != before {
-                thread.forwarding.set(queues: queues[number].filter(\.queue.isOpen), of: number)
+                let list = queues[number].filter(\.queue.isOpen)
+                for thread in threads { thread.forwarding.set(queues: list, of: number) }
             }
             let wasConnected = connected.indices.contains(number) && connected[number]
             if wasConnected && !port.isConnected {
                 // Nobody is there: its addresses may appear elsewhere.
-                table.sweep(now: thread.forwarding.tick, age: .max, port: number)
+                table.sweep(now: threads[0].forwarding.tick, age: .max, port: number)
             }
         }
         connected = ports.map(\.isConnected)
         openQueues = open
         for queue in queues.joined() { queue.forget() }
-        thread.set(queues: queues.joined().filter(\.queue.isReceiving))
+        for (number, thread) in threads.enumerated() {
+            // What waited for a queue that is closed now waits in vain.
+            thread.forwarding.dropWaiting(from: nil)
+            thread.set(
+                queues: queues.joined().filter { $0.thread == number && $0.queue.isReceiving })
+        }
     }
 
     // MARK: Counters
@@ -265,9 +328,8 @@ public final class Switch: PortHost {
     public var counters: [(name: String, counters: PortCounters)] {
         ports.enumerated().map { number, port in
             var counters = port.counters
-            let block = blocks[number]
             for reason in SwitchDropReason.allCases {
-                let count = block.read(reason)
+                let count = blocks.reduce(0) { $0 + $1[number].read(reason) }
                 if count == 0 { continue }
                 if reason.isInbound {
                     counters.droppedIn[reason.name, default: 0] += count
@@ -275,8 +337,9 @@ public final class Switch: PortHost {
                     counters.droppedOut[reason.name, default: 0] += count
                 }
             }
-            for (name, word) in Self.words where block.read(word) > 0 {
-                counters.events[name] = block.read(word)
+            for (name, word) in Self.words {
+                let count = blocks.reduce(0) { $0 + $1[number].read(word) }
+                if count > 0 { counters.events[name] = count }
             }
             return (port.name, counters)
         }
@@ -287,10 +350,21 @@ public final class Switch: PortHost {
         ("unlearned", .unlearned),
     ]
 
-    /// What the switch thread has done.
-    public var work: (busyCycles: UInt64, idleCycles: UInt64, packets: UInt64, parks: UInt64) {
-        thread.work
+    /// What one switch thread has done.
+    public struct Work: Sendable {
+        /// The CPU that it is kept on; nil for any.
+        public let cpu: Int?
+        /// Cycles of polls that moved packets, and of all else.
+        public let busyCycles: UInt64
+        public let idleCycles: UInt64
+        /// Packets that it moved; one that is handed from thread to thread counts at both.
+        public let packets: UInt64
+        /// How often it slept.
+        public let parks: UInt64
     }
+
+    /// What the switch threads have done, in their order.
+    public var work: [Work] { threads.map(\.work) }
 
     /// Addresses that are known now, as text, and the names of their ports.
     public var addresses: [(address: String, port: String)] {

@@ -5,7 +5,8 @@ import CleavePorts
 import CleaveRings
 import Glibc
 
-/// One pinned thread that polls queues of ports, in turn, and forwards what came in.
+/// One pinned thread that polls queues of ports, in turn, and forwards what came in. It alone uses
+/// its queues, in both directions; packets to queues of other threads are handed to those.
 ///
 /// The queues and all that the forwarding knows of ports are changed by the control thread while
 /// the thread is held; the thread uses them while it is not.
@@ -18,10 +19,12 @@ final class SwitchThread: @unchecked Sendable {
     private var kept: [SwitchQueue] = []
     private let words: Words
     private let idle: IdlePolicy
-    private let cpu: Int?
-    /// Wakes the thread for commands.
-    private let wake: EventDescriptor
-    /// What the thread sleeps at: `wake`, then a descriptor for each queue that has one.
+    let cpu: Int?
+    /// The thread's ends of the rings to others, and what wakes it: for commands, and for others'
+    /// packets.
+    private let links: ThreadLinks
+    private let isShared: Bool
+    /// What the thread sleeps at: the waker, then a descriptor for each queue that has one.
     private var waits: [pollfd] = []
     /// A queue must be polled: the thread sleeps for short times only.
     private var hasSilentQueue = false
@@ -34,15 +37,17 @@ final class SwitchThread: @unchecked Sendable {
 
     /// - Parameter queueLimit: most queues.
     init(
-        _ forwarding: Forwarding, cpu: Int?, idle: IdlePolicy, queueLimit: Int
+        _ forwarding: Forwarding, cpu: Int?, idle: IdlePolicy, queueLimit: Int,
+        links: ThreadLinks
     ) throws(SetupError) {
         try idle.validate()
+        self.links = links
+        isShared = links.peerCount > 0
         self.forwarding = forwarding
         self.cpu = cpu
         self.idle = idle
         words = Words()
         queues = QueueList(capacity: queueLimit)
-        do { wake = try EventDescriptor() } catch { throw SetupError("switch thread: ", error) }
         set(queues: [])
     }
 
@@ -78,11 +83,24 @@ final class SwitchThread: @unchecked Sendable {
     }
 
     /// One burst of each queue.
-    /// - Returns: packets that were delivered or dropped.
-    private func poll() -> Int {
+    /// - Returns: packets that were delivered or dropped; with several threads also those that were
+    ///   handed over, which count again where they arrive.
+    func poll() -> Int {
+        if isShared { return pollShared() }
         var moved = 0
         let queues = queues
         for index in 0..<queues.count { moved &+= queues.with(index) { forwarding.poll($0) } }
+        return moved
+    }
+
+    @inline(never)
+    private func pollShared() -> Int {
+        var moved = forwarding.exchange()
+        let queues = queues
+        for index in 0..<queues.count {
+            moved &+= queues.with(index) { forwarding.pollShared($0) }
+        }
+        links.ring()
         return moved
     }
 
@@ -105,18 +123,22 @@ final class SwitchThread: @unchecked Sendable {
     /// - Returns: whether something came.
     private func park(_ order: WorkerControl.Order) -> Bool {
         // A packet that waits for room has a deadline of its own, far shorter than a sleep.
-        if kept.contains(where: \.isHolding) {
+        if kept.contains(where: \.isHolding) || forwarding.isWaiting {
             PinnedThread.yield()
             return false
         }
         for queue in kept { queue.queue.setWakeups(enabled: true) }
-        defer { for queue in kept { queue.queue.setWakeups(enabled: false) } }
+        links.beginSleep()
+        defer {
+            links.endSleep()
+            for queue in kept { queue.queue.setWakeups(enabled: false) }
+        }
         // What came before the wake-ups were on shows in this poll.
-        if poll() > 0 || !words.control.isLast(order) { return true }
+        if links.wasRung() || poll() > 0 || !words.control.isLast(order) { return true }
         words.parks.addSingleWriter(1)
         let milliseconds = hasSilentQueue ? max(1, idle.wakeMicroseconds / 1000) : 1000
         let ready = Glibc.poll(&waits, nfds_t(waits.count), Int32(milliseconds))
-        wake.drain()
+        links.waker.event.drain()
         return ready > 0
     }
 
@@ -127,8 +149,8 @@ final class SwitchThread: @unchecked Sendable {
             case .run: return order
             case .stop: return nil
             case .pause:
-                wake.wait(nanoseconds: Self.pauseNanoseconds)
-                wake.drain()
+                links.waker.event.wait(nanoseconds: Self.pauseNanoseconds)
+                links.waker.event.drain()
             }
         }
     }
@@ -149,11 +171,15 @@ final class SwitchThread: @unchecked Sendable {
         self.thread = nil
     }
 
-    /// From the return of this the thread uses no queue, until `release`. May be nested.
-    func hold() {
+    /// Asks the thread to use no queue, until `release`. May be nested.
+    func beginHold() {
         holdDepth += 1
-        guard holdDepth == 1, thread != nil else { return }
-        send(.pause)
+        if holdDepth == 1 && thread != nil { send(.pause) }
+    }
+
+    /// From the return of this the thread uses no queue.
+    func awaitHold() {
+        guard thread != nil else { return }
         // Bounded: a poll is, and the thread looks for commands between polls.
         while !words.control.isAcknowledged { PinnedThread.yield() }
     }
@@ -165,14 +191,16 @@ final class SwitchThread: @unchecked Sendable {
 
     private func send(_ command: WorkerControl.Command) {
         words.control.send(command)
-        wake.signal()
+        links.waker.event.signal()
     }
 
     /// The queues that packets may come in at. While held.
     func set(queues list: [SwitchQueue]) {
         kept = list
         queues.set(list)
-        waits = [pollfd(fd: wake.fileDescriptor, events: Int16(POLLIN), revents: 0)]
+        waits = [
+            pollfd(fd: links.waker.event.fileDescriptor, events: Int16(POLLIN), revents: 0)
+        ]
         hasSilentQueue = false
         for queue in list {
             let descriptor = queue.queue.wakeDescriptor
@@ -184,17 +212,10 @@ final class SwitchThread: @unchecked Sendable {
         }
     }
 
-    /// Takes what waits in the queues until nothing is left or the time is up. While held.
-    func drain(untilCycles deadline: UInt64) {
-        while poll() > 0 && CycleClock.now() < deadline {}
-    }
-
-    /// Cycles spent on polls that moved packets and on all else, and packets moved.
-    var work: (busyCycles: UInt64, idleCycles: UInt64, packets: UInt64, parks: UInt64) {
-        (
-            words.busyCycles.load(), words.idleCycles.load(), words.packets.load(),
-            words.parks.load()
-        )
+    var work: Switch.Work {
+        Switch.Work(
+            cpu: cpu, busyCycles: words.busyCycles.load(), idleCycles: words.idleCycles.load(),
+            packets: words.packets.load(), parks: words.parks.load())
     }
 
     /// Words that the thread shares with the control thread, each writer's on lines of its own.

@@ -29,12 +29,15 @@ struct PortOptions: ParsableArguments {
             "--config configs/vhost/two-guests.yaml", "file"))
     var config: String?
 
-    @Option(help: .example("The CPU of the switch thread.", "--cpus 1", "list"))
+    @Option(
+        help: .example(
+            "One switch thread for each of these CPUs; the ports' queues are dealt out to them.",
+            "--cpus 1-3", "list"))
     var cpus: String?
 
     @Option(
         help: .example(
-            "What the switch thread does while nothing comes: busy, pause or park (sleeps).",
+            "What a switch thread does while nothing comes: busy, pause or park (sleeps).",
             "--idle busy", "kind"))
     var idle: String?
 

@@ -32,13 +32,17 @@ enum StatisticsText {
                 }
             }
         }
-        let work = joined.work
-        let cycles = work.busyCycles + work.idleCycles
-        let busy = cycles == 0 ? 0 : work.busyCycles * 100 / cycles
-        let each = work.packets == 0 ? 0 : work.busyCycles / work.packets
-        details.append(
-            "switch thread: \(work.packets) packets, \(each) cycles each while busy, "
-                + "busy \(busy) %, slept \(work.parks) times")
+        let threads = joined.work
+        for (number, work) in threads.enumerated() {
+            let cycles = work.busyCycles + work.idleCycles
+            let busy = cycles == 0 ? 0 : work.busyCycles * 100 / cycles
+            let each = work.packets == 0 ? 0 : work.busyCycles / work.packets
+            let place = work.cpu.map { " on CPU \($0)" } ?? ""
+            details.append(
+                (threads.count == 1 ? "switch thread: " : "switch thread \(number)\(place): ")
+                    + "\(work.packets) packets, \(each) cycles each while busy, "
+                    + "busy \(busy) %, slept \(work.parks) times")
+        }
         return table.text(style: Style(stream: .error, isAllowed: true))
             + details.map { $0 + "\n" }.joined()
     }

@@ -20,15 +20,12 @@ enum SwitchSetting: String, CaseIterable {
     ) throws(SettingError) {
         switch self {
         case .cpus:
-            let cpus: [Int]
-            do { cpus = try CPUSet(parsing: value.text).cpus } catch {
+            do { configuration.threads = try CPUSet.numbers(parsing: value.text) } catch {
                 throw SettingError(problem: error.description)
             }
-            guard cpus.count == 1 else {
-                throw SettingError(
-                    problem: "\"\(value.text)\": the switch has one thread, on one CPU")
+            guard !configuration.threads.isEmpty else {
+                throw SettingError(problem: "no CPU; the switch has one thread for each")
             }
-            configuration.cpu = cpus[0]
         case .idle: configuration.idle.kind = try value.choice()
         case .hold: configuration.holdMicroseconds = try value.count(kilo: 1000)
         case .age: configuration.ageSeconds = try value.count(kilo: 1000)

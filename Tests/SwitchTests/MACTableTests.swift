@@ -1,3 +1,5 @@
+import CleaveHost
+import CleaveTestSupport
 import Testing
 
 @testable import CleaveSwitch
@@ -45,6 +47,34 @@ struct MACTableTests {
             #expect(learned == 8)
             #expect(table.addressCount(at: 1) == 8)
             #expect(table.port(of: 0xaaaa) == 0)
+        }
+    }
+
+    @Test("Threads that learn at once: an address is there once, and no port passes its limit")
+    func threads() throws {
+        let table = MACTable(bucketCount: 4, portLimit: 3, addressLimit: 6)
+        defer { table.free() }
+        for round in 0..<20 {
+            let threads = try (0..<3).map { number in
+                try PinnedThread(name: "learn", cpu: nil) {
+                    var random = SeededRandom(seed: UInt64(round * 3 + number))
+                    for step in 0..<2000 {
+                        let address = UInt64(random.int(1...40))
+                        let port = random.int(0...2)
+                        _ = table.learn(address, at: port, tick: UInt32(step))
+                        let found = table.port(of: address)
+                        precondition(found >= -1 && found < 3)
+                    }
+                }
+            }
+            for thread in threads { thread.join() }
+            let entries = table.entries
+            #expect(Set(entries.map(\.address)).count == entries.count)
+            for port in 0..<3 {
+                let count = entries.count { $0.port == port }
+                #expect(table.addressCount(at: port) == count && count <= 6)
+            }
+            #expect(!entries.isEmpty)
         }
     }
 

@@ -1,6 +1,7 @@
 import CleaveHost
 import CleavePorts
 import CleaveVirtioNet
+import Glibc
 
 @testable import CleaveSwitch
 
@@ -68,7 +69,11 @@ final class ScriptedQueue: PortQueue {
     }
 
     func complete(_ count: Int) {
-        for pointer in out.prefix(count) { pointer.deallocate() }
+        for pointer in out.prefix(count) {
+            // Whoever reads it too late is found out.
+            memset(pointer, 0xdd, 14)
+            pointer.deallocate()
+        }
         out.removeFirst(count)
         completed += count
     }

@@ -28,6 +28,34 @@ struct SwitchTests {
         #expect(error([("a", "b")], ["a", "b", "c"]).contains("\"c\" is in no wire"))
     }
 
+    @Test("Threads that cannot be are refused")
+    func threads() {
+        func error(_ threads: [Int?]) -> String {
+            var configuration = SwitchConfiguration()
+            configuration.threads = threads
+            do {
+                let joined = try Switch(configuration, ports: [ScriptedPort("a")]) { _ in }
+                try joined.open()
+                joined.close()
+                return ""
+            } catch { return "\(error)" }
+        }
+        #expect(error([]) == "0 switch threads: need 1 to 32")
+        #expect(error([Int?](repeating: nil, count: 33)) == "33 switch threads: need 1 to 32")
+        #expect(error([0, nil, 0]) == "CPU 0 is given to two switch threads")
+        #expect(error([nil, 8191]).contains("CPU 8191"))
+        #expect(error([Int?](repeating: nil, count: 32)) == "")
+    }
+
+    @Test("Queues are dealt out: queue q of port p is thread p + q's")
+    func dealing() throws {
+        var configuration = SwitchConfiguration()
+        configuration.threads = [nil, nil, nil]
+        let ports = [ScriptedPort("a", queues: 4), ScriptedPort("b"), ScriptedPort("c")]
+        let joined = try Switch(configuration, ports: ports) { _ in }
+        #expect(joined.threadNumbers == [[0, 1, 2, 0], [1], [2]])
+    }
+
     @Test("A port that cannot be opened closes those that were")
     func failedOpen() throws {
         let ports = [ScriptedPort("a"), ScriptedPort("b")]
@@ -39,10 +67,11 @@ struct SwitchTests {
 
     @Test(
         "Packets cross while the control thread holds and releases the switch",
-        arguments: [IdlePolicy.busy, .pause, .park])
-    func holding(idle: IdlePolicy) throws {
+        arguments: [IdlePolicy.busy, .pause, .park], 1...3)
+    func holding(idle: IdlePolicy, threads: Int) throws {
         var configuration = SwitchConfiguration()
         configuration.idle = idle
+        configuration.threads = [Int?](repeating: nil, count: threads)
         configuration.wires = [("a", "b")]
         let ports = [ScriptedPort("a"), ScriptedPort("b")]
         let joined = try Switch(configuration, ports: ports) { _ in }

@@ -29,7 +29,8 @@ struct ConfigurationTests {
             addresses: 1k
             """)
         #expect(configuration.settings.wires.map { "\($0.0)-\($0.1)" } == ["left-right"])
-        #expect(configuration.settings.cpu == 0)
+        #expect(configuration.settings.threads == [0])
+        #expect(try read("ports: [{type: tap}]\ncpus: 3,0-1").settings.threads == [3, 0, 1])
         #expect(configuration.settings.idle == .busy)
         #expect(configuration.settings.holdMicroseconds == 0)
         #expect(configuration.settings.ageSeconds == 60)
@@ -50,7 +51,8 @@ struct ConfigurationTests {
             ("ports:\n  - {type: tap, type: tap}", "the same key again"),
             ("ports:\n  - 3", "x.yaml:2:5: a port: expected keys with values"),
             ("ports:\n  - {type: tap}\nwires: [[a]]", "x.yaml:3:9: wires: expected two names"),
-            ("ports:\n  - {type: tap}\ncpus: 0-1", "the switch has one thread, on one CPU"),
+            ("ports:\n  - {type: tap}\ncpus: ''", "x.yaml:3:1: cpus: no CPU; the switch has one"),
+            ("ports:\n  - {type: tap}\ncpus: 1-x", "x.yaml:3:1: cpus: "),
             ("ports:\n  - {type: tap}\nhold: -1", "hold: -1 is negative"),
             ("ports: [", "x.yaml:"),
             (
