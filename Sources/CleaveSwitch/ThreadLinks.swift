@@ -9,7 +9,7 @@
 // not got back, at most `ThreadMesh.capacity`: so neither ring is ever full, and a receiver's thread
 // never waits. The packet itself stays where it lies; both ends of the ring describe it.
 //
-// A thread that sleeps: after a turn in which it put something into a ring, a thread rings a bell,
+// A thread that sleeps: after a poll in which it put something into a ring, a thread rings a bell,
 // then looks whether the other one is asleep. That one says that it is, then looks at its bells.
 // [E4] orders the two, so at least one of them sees the other's word.
 
@@ -215,7 +215,7 @@ final class ThreadLinks {
         return peers + (thread < number ? thread : thread &- 1)
     }
 
-    /// After a turn: tells those that something was put into a ring for.
+    /// After a poll: tells those that something was put into a ring for.
     func ring() {
         for index in 0..<peerCount where peers[index].hasNews {
             peers[index].hasNews = false

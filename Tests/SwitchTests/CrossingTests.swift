@@ -63,7 +63,7 @@ private final class CrossingBench {
 
     static func address(_ port: Int) -> UInt64 { 0x5452 | UInt64(port) << 40 }
 
-    /// One turn of a thread.
+    /// One poll of a thread.
     @discardableResult
     func poll(_ number: Int) -> Int {
         var moved = threads[number].exchange()
