@@ -17,6 +17,7 @@ private final class RunningSwitch: @unchecked Sendable {
     let folder: String
     private let joined: Switch
     private let stop: SharedFlag
+    private let errands: Errands
     private let thread: PinnedThread
 
     /// A flag that two threads see.
@@ -28,15 +29,41 @@ private final class RunningSwitch: @unchecked Sendable {
         var value: Bool { lock.withLock { isSet } }
     }
 
+    /// What the control thread shall do.
+    final class Errands: @unchecked Sendable {
+        // SAFETY: guarded by the lock.
+        private let lock = Lock()
+        private var waiting: [@Sendable (VhostUserPort) -> Void] = []
+        private var names: [String] = []
+        func add(_ name: String, _ body: @escaping @Sendable (VhostUserPort) -> Void) {
+            lock.withLock {
+                waiting.append(body)
+                names.append(name)
+            }
+        }
+        func run(_ ports: [VhostUserPort]) {
+            let (bodies, names) = lock.withLock {
+                defer { (waiting, self.names) = ([], []) }
+                return (waiting, self.names)
+            }
+            for (body, name) in zip(bodies, names) {
+                if let port = ports.first(where: { $0.name == name }) { body(port) }
+            }
+        }
+        var isEmpty: Bool { lock.withLock { waiting.isEmpty } }
+    }
+
     /// Carries the switch to its thread, which is alone with it.
     private struct Carrier: @unchecked Sendable {
         // SAFETY: see above.
         let joined: Switch
+        let ports: [VhostUserPort]
     }
 
     init(
         _ names: [String], wires: [(String, String)] = [], idle: IdlePolicy = .park,
-        threads: Int = 1, _ change: (inout VhostUserPortConfiguration) -> Void = { _ in }
+        threads: Int = 1, holdMicroseconds: Int = 1000,
+        _ change: (inout VhostUserPortConfiguration) -> Void = { _ in }
     ) throws {
         var template = Array("/tmp/cleave-switch.XXXXXX".utf8CString)
         let made = try #require(mkdtemp(&template))
@@ -44,8 +71,9 @@ private final class RunningSwitch: @unchecked Sendable {
         var configuration = SwitchConfiguration()
         configuration.idle = idle
         configuration.wires = wires
+        configuration.holdMicroseconds = holdMicroseconds
         configuration.threads = [Int?](repeating: nil, count: threads)
-        var ports: [any Port] = []
+        var ports: [VhostUserPort] = []
         for name in names {
             var port = VhostUserPortConfiguration(name: name, path: "\(folder)/\(name)")
             change(&port)
@@ -54,10 +82,20 @@ private final class RunningSwitch: @unchecked Sendable {
         joined = try Switch(configuration, ports: ports) { _ in }
         try joined.open()
         stop = SharedFlag()
-        let (carrier, flag) = (Carrier(joined: joined), stop)
+        errands = Errands()
+        let (carrier, flag, errands) = (Carrier(joined: joined, ports: ports), stop, errands)
         thread = try PinnedThread(name: "control", cpu: nil) {
-            carrier.joined.serve { flag.value }
+            carrier.joined.serve {
+                errands.run(carrier.ports)
+                return flag.value
+            }
         }
+    }
+
+    /// Does something with a port on the control thread, and returns when that has begun.
+    func with(_ name: String, _ body: @escaping @Sendable (VhostUserPort) -> Void) {
+        errands.add(name, body)
+        while !errands.isEmpty { usleep(1000) }
     }
 
     func path(_ name: String) -> String { "\(folder)/\(name)" }
@@ -343,6 +381,86 @@ struct GuestToGuestTests {
         let counters = running.end()
         #expect(counters["p4"]?.packetsOut == 8000)
         #expect(counters.values.allSatisfy { $0.droppedOut.isEmpty && $0.droppedIn.isEmpty })
+    }
+
+    @Test(
+        "A sender that dies while its packets wait elsewhere takes them along, and nothing more",
+        arguments: 1...3)
+    func deadSender(threads: Int) throws {
+        // Longer than the test: what waits goes by its sender's end alone.
+        let running = try RunningSwitch(
+            ["a", "b", "c"], threads: threads, holdMicroseconds: 1_000_000)
+        var guests = [try LocalGuest(.split), try LocalGuest(.packed), try LocalGuest(.split)]
+        for (guest, name) in zip(guests[1...], ["b", "c"]) {
+            try guest.connect(running.path(name))
+        }
+        // Where b is. It takes 64 packets and then no more; c takes all it gets.
+        #expect(guests[1].send([Frame.make(to: Frame.mac(9), from: Self.right)]) == 1)
+        #expect(guests[2].receive(atLeast: 1).count == 1)
+        #expect(guests[2].send([Frame.make(to: Frame.mac(9), from: Frame.mac(3))]) == 1)
+        #expect(guests[1].receive(atLeast: 1).count == 1)
+        var bases: [UInt16]?
+        for round in 0..<20 {
+            try connectAgain(guests[0], running.path("a"), bases)
+            bases = nil
+            let sent = frames(12, to: Self.right, from: Self.left, first: round * 12)
+            #expect(guests[0].send(sent) == 12)
+            usleep(UInt32(round % 5) * 1000)
+            if round % 2 == 0 {
+                // In order: the rings stop while packets wait, and go on where they stood.
+                bases = try guests[0].leave()
+            } else {
+                guests[0].vanish()
+                guests[0] = try LocalGuest(.split)
+            }
+            let others = frames(5, to: Frame.mac(3), from: Self.right, first: round * 5)
+            #expect(guests[1].sendAll(others) == 5)
+            #expect(guests[2].receive(atLeast: 5) == others)
+        }
+        guests[0].vanish()
+        let arrived = guests[1].receive()
+        let numbers = arrived.map { Int($0[14]) | Int($0[15]) << 8 }
+        #expect(arrived.count <= 64 && zip(numbers, numbers.dropFirst()).allSatisfy { $0 < $1 })
+        let expected = numbers.flatMap {
+            frames(1, to: Self.right, from: Self.left, first: $0)
+        }
+        #expect(arrived == expected)
+        for guest in guests[1...] { guest.vanish() }
+        let counters = running.end()
+        let port = try #require(counters["b"])
+        #expect(port.droppedOut["noRoom"] ?? 0 > 100)
+        // The answer of c, and what a's rings gave up.
+        #expect(
+            counters["a"]?.packetsIn
+                == port.packetsOut + port.droppedOut.values.reduce(0, +) - 1)
+    }
+
+    @Test(
+        "A guest that moved is announced amid its traffic, which goes on whole", arguments: 1...2)
+    func announcements(threads: Int) throws {
+        let running = try RunningSwitch(["a", "b"], wires: [("a", "b")], threads: threads)
+        let guests = [try LocalGuest(.split), try LocalGuest(.split)]
+        try guests[0].connect(running.path("a"))
+        try guests[1].connect(running.path("b"))
+        let mac: [UInt8] = [0x52, 0x54, 0, 0, 0, 7]
+        var arrived: [[UInt8]] = []
+        for round in 0..<40 {
+            let sent = frames(20, to: Self.right, from: Self.left, first: round * 20)
+            #expect(guests[0].sendAll(sent) == 20)
+            if round % 8 == 4 { running.with("a") { $0.announce(mac: mac) } }
+            arrived += guests[1].receive(atLeast: 20 * (round + 1) - arrived.count)
+        }
+        arrived += guests[1].receive(atLeast: 805 - arrived.count)
+        let announced = arrived.filter { $0[12] == 0x80 && $0[13] == 0x35 }
+        #expect(announced.count == 5)
+        #expect(announced.allSatisfy { $0.count == 60 && Array($0[6..<12]) == mac })
+        #expect(
+            arrived.filter { $0[12] != 0x80 }
+                == frames(800, to: Self.right, from: Self.left))
+        for guest in guests { guest.vanish() }
+        let counters = running.end()
+        #expect(counters["b"]?.packetsOut == 805 && counters["b"]?.droppedOut == [:])
+        #expect(counters["a"]?.packetsIn == 800)
     }
 
     @Test("A large frame that one side leaves unsegmented reaches the other as segments")
