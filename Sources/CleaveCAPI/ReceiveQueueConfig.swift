@@ -81,6 +81,7 @@ struct ReceiveQueuePlan {
         switch config.report {
         case CLEAVE_REPORT_USED_ELEMENT.rawValue: return (.headerQueue(.usedElement), queue)
         case CLEAVE_REPORT_NET_HEADER.rawValue: return (.headerQueue(.netHeader), queue)
+        case CLEAVE_REPORT_USED_LENGTH.rawValue: return (.headerQueue(.usedLength), queue)
         default: throw .invalid("report \(config.report) is none")
         }
     }

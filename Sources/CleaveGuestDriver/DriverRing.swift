@@ -13,8 +13,10 @@ struct DriverRingGeometry {
     /// Chains that can be posted at once.
     let chainCount: Int
     let features: VirtioFeatures
-    /// Used entries name header slots (`usedElement`).
+    /// Used entries name header slots beside their lengths (`usedElement`).
     let namesSlots: Bool
+    /// Used entries name header slots in their lengths (`usedLength`).
+    let namesSlotsInLengths: Bool
     /// The first of every so many descriptors is for a header buffer; 0 = none is.
     private let headerStride: Int
 
@@ -22,6 +24,7 @@ struct DriverRingGeometry {
         size = configuration.ringSize
         features = configuration.allFeatures
         namesSlots = configuration.method == .headerQueue(.usedElement)
+        namesSlotsInLengths = configuration.method == .headerQueue(.usedLength)
         let dataLength = configuration.shape.chainLength
         switch configuration.method {
         case _ where configuration.hasLeadDescriptor:
@@ -46,6 +49,7 @@ struct DriverRingGeometry {
         size = configuration.ringSize
         features = configuration.allFeatures
         namesSlots = false
+        namesSlotsInLengths = false
         chainLength = configuration.usesIndirect ? 1 : configuration.descriptorCount
         chainCount = max(0, size) / max(1, chainLength)
         headerStride = 0
@@ -85,6 +89,15 @@ struct UsedBuffer: BitwiseCopyable {
     var slot: Int
     /// All of it was written: `byteCount` means nothing.
     var isFull = false
+}
+
+extension UsedBuffer {
+    /// - Parameter length: of an entry that may name a slot in it.
+    @inline(__always)
+    init(head: Int, length: UInt32) {
+        self.init(
+            head: head, byteCount: UsedLength.byteCount(length), slot: UsedLength.slot(length))
+    }
 }
 
 /// With IN_ORDER one used entry may complete several chains, up to the one it names; all but that

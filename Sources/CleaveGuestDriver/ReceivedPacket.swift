@@ -11,7 +11,8 @@ public struct ReceivedSegment: BitwiseCopyable, Sendable {
 /// One packet as harvested. Valid until the burst is finished.
 @frozen
 public struct ReceivedPacket: BitwiseCopyable, Sendable {
-    /// The virtio-net header: in the packet's first buffer, or in its slot (`usedElement`).
+    /// The virtio-net header: in the packet's first buffer, or in its slot (`usedElement`,
+    /// `usedLength`).
     // SAFETY: guest memory that the driver owns until it posts the buffer or retires the slot.
     public nonisolated(unsafe) var netHeader: UnsafeRawPointer
     /// Packet headers, where they lie apart; meaningful if `headerLength` is not 0.

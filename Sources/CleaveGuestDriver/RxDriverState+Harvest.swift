@@ -123,7 +123,7 @@ extension RxDriverState {
         return true
     }
 
-    /// Net header and packet headers in a slot (`usedElement`).
+    /// Net header and packet headers in a slot (`usedElement`, `usedLength`).
     @inline(__always)
     private mutating func readSlotHeader(_ slot: Int, _ packet: inout ReceivedPacket) -> Bool {
         if slot >= slotCount { return false }

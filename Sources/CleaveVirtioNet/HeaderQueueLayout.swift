@@ -139,4 +139,7 @@ public enum HeaderReport: String, Sendable, CaseIterable, Codable {
     case netHeader
     /// The used entry names the slot; virtio-net header and packet headers lie in it.
     case usedElement
+    /// The length of the used entry names the slot, in either ring format; virtio-net header and
+    /// packet headers lie in it. What the ring code of a kernel hands on to a driver.
+    case usedLength
 }

@@ -21,6 +21,7 @@ struct Lie: CustomTestStringConvertible, Sendable {
 private let chained = BufferShape.chained(bufferByteCount: 64, packetByteCount: 100)
 private let netHeader = RxMethod.headerQueue(.netHeader)
 private let usedElement = RxMethod.headerQueue(.usedElement)
+private let usedLength = RxMethod.headerQueue(.usedLength)
 
 private let usedRingLies: [Lie] = [
     Lie(testDescription: "id beyond the ring", fault: .usedID) { rig, _ in
@@ -69,6 +70,29 @@ private let usedRingLies: [Lie] = [
         testDescription: "less than a net header, unsplit", method: usedElement,
         fault: .usedLength
     ) { rig, chains in rig.device.use(chains[0], byteCount: 11) },
+    Lie(
+        testDescription: "length: less than a net header, unsplit", method: usedLength,
+        fault: .usedLength
+    ) { rig, chains in rig.device.use(chains[0], byteCount: 11) },
+    Lie(
+        testDescription: "length: an id above the ring's", method: usedLength, fault: .usedID
+    ) { rig, chains in
+        rig.fillSlot(0, netHeaderBytes(hdrLen: 20))
+        rig.device.use(id: UInt32(chains[0].head) | 1 << 16, byteCount: 1 << 31 | 10)
+    },
+    Lie(
+        testDescription: "length: one byte more than the buffer beside a slot", method: usedLength,
+        fault: .usedLength
+    ) { rig, chains in
+        rig.fillSlot(0, netHeaderBytes(hdrLen: 20))
+        rig.device.use(chains[0], byteCount: 65, slot: 0)
+    },
+    Lie(
+        testDescription: "length: a slot where none is reported", fault: .usedLength
+    ) { rig, chains in
+        chains[0].write(netHeaderBytes())
+        rig.device.use(id: UInt32(chains[0].head), byteCount: 1 << 31 | 12)
+    },
 ]
 
 private let mergeLies: [Lie] = [
@@ -97,6 +121,14 @@ private let mergeLies: [Lie] = [
     },
     Lie(
         testDescription: "a slot in a second buffer", method: usedElement, fault: .usedID
+    ) { rig, chains in
+        rig.fillSlot(0, netHeaderBytes(hdrLen: 20, numBuffers: 2))
+        rig.device.use(chains[0], byteCount: 64, slot: 0)
+        rig.device.use(chains[1], byteCount: 64, slot: 1)
+    },
+    Lie(
+        testDescription: "a length that names a slot in a second buffer", method: usedLength,
+        fault: .usedID
     ) { rig, chains in
         rig.fillSlot(0, netHeaderBytes(hdrLen: 20, numBuffers: 2))
         rig.device.use(chains[0], byteCount: 64, slot: 0)
@@ -134,6 +166,20 @@ private let slotLies: [Lie] = [
     },
     Lie(testDescription: "headers of all ones", method: usedElement, fault: .slot) {
         $0.fillSlot(2, netHeaderBytes(hdrLen: 0xffff))
+        $0.device.use($1[0], byteCount: 10, slot: 2)
+    },
+    Lie(testDescription: "length: a slot beyond the last", method: usedLength, fault: .slot) {
+        $0.device.use($1[0], byteCount: 10, slot: 8)
+    },
+    Lie(testDescription: "length: all ones", method: usedLength, fault: .slot) {
+        $0.device.use(id: UInt32($1[0].head), byteCount: .max)
+    },
+    Lie(testDescription: "length: no headers in the slot", method: usedLength, fault: .slot) {
+        $0.fillSlot(2, netHeaderBytes(hdrLen: 0))
+        $0.device.use($1[0], byteCount: 10, slot: 2)
+    },
+    Lie(testDescription: "length: headers beyond the slot", method: usedLength, fault: .slot) {
+        $0.fillSlot(2, netHeaderBytes(hdrLen: 64 - 12 + 1))
         $0.device.use($1[0], byteCount: 10, slot: 2)
     },
     Lie(testDescription: "tail: a slot beyond the last", method: netHeader, fault: .slot) {

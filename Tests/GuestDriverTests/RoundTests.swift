@@ -135,7 +135,7 @@ struct RoundTests {
         #expect(rig.driver.fault == .none)
     }
 
-    @Test("Both reports find headers and payload", arguments: HeaderReport.allCases, [12, 20])
+    @Test("Every report finds headers and payload", arguments: HeaderReport.allCases, [12, 20])
     func split(_ report: HeaderReport, _ netHeader: Int) throws {
         let rig = try Rig(
             ringSize: 1, shape: .mergeable(bufferByteCount: 128), method: .headerQueue(report),
@@ -145,12 +145,12 @@ struct RoundTests {
             rig.driver.refill()
             // The longest headers that fit, and the shortest.
             let slot = round % 8
-            let room = report == .usedElement ? 64 - netHeader : 64
+            let room = report == .netHeader ? 64 : 64 - netHeader
             let headers = (0..<(round % 2 == 0 ? room : 1)).map { UInt8($0 + round) }
             let payload = (0..<(round * 2)).map { UInt8($0) }
             let chain = rig.device.takeAll()[0]
             let header = netHeaderBytes(hdrLen: headers.count, count: netHeader)
-            if report == .usedElement {
+            if report != .netHeader {
                 rig.fillSlot(slot, header + headers)
                 chain.write(payload)
                 rig.device.use(chain, byteCount: payload.count, slot: slot)

@@ -19,6 +19,7 @@ func count(packets: Int, of packet: String) throws {
         ("whole", .whole), ("a", .headerDescriptor), ("b", .headerPage),
         ("c", .alternating(headerBufferByteCount: 128)), ("netHeader", .headerQueue(.netHeader)),
         ("usedElement", .headerQueue(.usedElement)),
+        ("usedLength", .headerQueue(.usedLength)),
     ]
     let pool = try PacketPool.load(packet, count: 256, flows: 16)
     try countParts(packets: packets)

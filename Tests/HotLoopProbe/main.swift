@@ -86,6 +86,7 @@ func probe(packets: Int) throws {
     let methods: [(String, RxMethod)] = [
         ("whole", .whole), ("netHeader", .headerQueue(.netHeader)),
         ("usedElement", .headerQueue(.usedElement)),
+        ("usedLength", .headerQueue(.usedLength)),
         ("measured", .headerQueue(.usedElement)),
     ]
     for (name, method) in methods {

@@ -87,8 +87,14 @@ public struct EvilRing {
         }
         /// The chain's head, without the slot that `usedElement` puts above it.
         public var head: Int { Int(id & 0xffff) }
-        /// The header slot that `usedElement` names, if it names one.
-        public var slot: Int? { id >> 16 == 0 ? nil : Int(id >> 16) - 1 }
+        /// The header slot that `usedElement` names above the head, or `usedLength` in the length,
+        /// if one is named.
+        public var slot: Int? {
+            if length >> 31 == 1 { return Int(length >> 16 & 0x7fff) }
+            return id >> 16 == 0 ? nil : Int(id >> 16) - 1
+        }
+        /// Bytes written, without the slot that `usedLength` puts above them.
+        public var byteCount: Int { Int(length >> 31 == 1 ? length & 0xffff : length) }
     }
 
     public var usedIndex: UInt16 { guest.number(usedRing + 2, as: UInt16.self) }

@@ -113,6 +113,14 @@ public struct PackedEvilRing {
             self.address = address
             self.hasWrite = hasWrite ?? (length > 0)
         }
+        /// The header slot that `usedElement` names by the address, or `usedLength` in the length,
+        /// if one is named.
+        public var slot: Int? {
+            if length >> 31 == 1 { return length >> 16 & 0x7fff }
+            return address == 0 ? nil : Int(address) - 1
+        }
+        /// Bytes written, without the slot that `usedLength` puts above them.
+        public var byteCount: Int { length >> 31 == 1 ? length & 0xffff : length }
     }
 
     /// The used descriptor at `place`, if the device has marked it used in that place's lap.

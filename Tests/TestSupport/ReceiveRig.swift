@@ -141,7 +141,7 @@ extension EvilRig: ReceiveRig {
 
     public var reports: [UsedReport] {
         ring.used(since: ring.usedIndex &- UInt16(min(usedTotal, ring.size))).map {
-            UsedReport(id: $0.head, length: Int($0.length), slot: $0.slot)
+            UsedReport(id: $0.head, length: $0.byteCount, slot: $0.slot)
         }
     }
 
@@ -184,9 +184,7 @@ extension PackedRig: ReceiveRig {
         let oldest = ring.posted - ring.size
         return ring.lists.prefix(ring.usedCount).filter { $0 >= oldest }.compactMap { place in
             ring.used(place).map {
-                UsedReport(
-                    id: $0.id, length: $0.length,
-                    slot: $0.address == 0 ? nil : Int($0.address) - 1)
+                UsedReport(id: $0.id, length: $0.byteCount, slot: $0.slot)
             }
         }
     }
@@ -195,5 +193,13 @@ extension PackedRig: ReceiveRig {
         for place in ring.lists.prefix(ring.usedCount).suffix(count) {
             image.accept(descriptorAddress(place % ring.size), 16)
         }
+    }
+}
+
+extension RxMethod {
+    /// Used entries name header slots, and the virtio-net header lies in the slot.
+    public var namesSlotsInUsedEntries: Bool {
+        if case .headerQueue(let report) = self { return report != .netHeader }
+        return false
     }
 }

@@ -202,7 +202,10 @@ enum cleave_method {
 /* How method D tells the driver which slot it was. */
 enum cleave_report {
     CLEAVE_REPORT_USED_ELEMENT = 0, /* the used entry names it; the net header lies in it too */
-    CLEAVE_REPORT_NET_HEADER = 1    /* 8 bytes after the net header in the data buffer */
+    CLEAVE_REPORT_NET_HEADER = 1,   /* 8 bytes after the net header in the data buffer */
+    CLEAVE_REPORT_USED_LENGTH = 2   /* the used entry's length names it: bit 31 set, bits 30 to 16
+                                       the slot, bits 15 to 0 bytes of this buffer; the net header
+                                       lies in the slot too */
 };
 
 /* Bits of virtio's feature word, as far as they concern queues (virtio 1.4; net device 5.1.3,

@@ -165,6 +165,8 @@ extension BurstPlan {
             let number = firstSlot &+ UInt32(truncatingIfNeeded: index)
             let end = index &+ constants.span(number, count &- index)
             var slot = Method.claimsSlots ? constants.slot(number) : 0
+            // Slot of packet `index`, less `index`: 2 instructions less than counting slots, too.
+            let slotBase = slot &- UInt32(truncatingIfNeeded: index)
             var slotBytes = constants.slots + Int(slot) &* constants.slotSize
             let lastSlot = slotBytes + (end &- index &- 1) &* constants.slotSize
             constants.prefetchSlots(slotBytes, last: lastSlot)
@@ -177,6 +179,9 @@ extension BurstPlan {
                 if Part.writesPayload {
                     constants.prefetchPayload(after: place, source.byteCount)
                 }
+                if Method.reportsInUsedLength {
+                    slot = slotBase &+ UInt32(truncatingIfNeeded: index)
+                }
                 if Method.splits {
                     placeSplitSimple(place, source, slot, slotBytes, constants)
                 } else {
@@ -184,7 +189,7 @@ extension BurstPlan {
                 }
                 placed.bytes &+= Int(source.byteCount)
                 if Method.claimsSlots {
-                    slot = slot &+ 1
+                    if !Method.reportsInUsedLength { slot = slot &+ 1 }
                     slotBytes += constants.slotSize
                 }
                 index &+= 1
@@ -313,8 +318,14 @@ extension BurstPlan {
         _ usedIndex: Int, _ slot: UInt32, _ start: UnsafeMutableRawPointer,
         _ netHeader: NetHeader, _ constants: PlaceConstants<Report, Method, Part>
     ) -> UnsafeMutableRawPointer {
-        if !Method.reportsInUsedElement { return start }
-        if Part.namesSlots { constants.report.attach(slot: slot, toUsed: usedIndex) }
+        if !Method.reportsInUsedEntry { return start }
+        if Part.namesSlots {
+            if Method.reportsInUsedLength {
+                constants.report.attach(slot: slot, toLengthOfUsed: usedIndex)
+            } else {
+                constants.report.attach(slot: slot, toUsed: usedIndex)
+            }
+        }
         if Part.writesHeaders {
             netHeader.store(to: start, byteCount: constants.netHeaderByteCount)
         }
@@ -340,7 +351,7 @@ extension BurstPlan {
                 place.usedIndex, slot, slotBytes, netHeader, constants)
             : first + prefix
         if Part.writesHeaders { copyBytes(headers, source.pointer, headerLength) }
-        if Part.writesHeaders && !Method.reportsInUsedElement {
+        if Part.writesHeaders && !Method.reportsInUsedEntry {
             netHeader.store(to: first, byteCount: netHeaderByteCount)
             SplitReport(slot: slot, headerLength: place.headerLength)
                 .store(to: first + netHeaderByteCount)

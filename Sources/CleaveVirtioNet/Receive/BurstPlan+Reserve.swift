@@ -217,6 +217,7 @@ extension BurstPlan {
             }
         }
         queue.addUsed(left)
+        if Method.reportsInUsedLength && left == 0 { queue.keepEmptyLength() }
         skippedCount &+= skipped
         note(packet, firstSegment, firstUsed: firstUsed, usedCount: queue.usedCount)
         return true

@@ -62,14 +62,16 @@ extension BurstPlan {
     ) -> Int {
         let least = UInt64(
             Method.splits ? max(UInt32(HeaderParser.fastByteCount), settings.closerLimit &+ 1) : 14)
-        let span = UInt64(BurstLimit.packetByteCount) &- least
+        let end = UInt64(Method.splitPayloadLimit) &+ 1
+        // The split threshold may be above a limit that the method sets: then none is plain.
+        let span = end &- (Method.reportsInUsedLength ? min(least, end) : least)
         let room = slotSize &- Method.slotByteCount(headerLength: 0, netHeader: netHeaderByteCount)
         let prefix = Method.prefixByteCount(split: Method.splits, netHeader: netHeaderByteCount)
         var found = 0
         while found < limit {
             // One comparison for the length and for flags, of which a plain packet has none.
             let extent = PacketRef.extent(of: refs + found)
-            if extent &- least > span || !refs[found].hasAddress { break }
+            if extent &- least >= span || !refs[found].hasAddress { break }
             let byteCount = Int(truncatingIfNeeded: extent)
             var length = 0
             if Method.splits {
@@ -172,6 +174,9 @@ extension BurstPlan {
         if length == 0 { return Self.whole(.notSplittable) }
         let slotBytes = Method.slotByteCount(headerLength: length, netHeader: netHeaderByteCount)
         if Method.claimsSlots && slotBytes > slotSize { return Self.whole(.headerTooLong) }
+        if Int(byteCount) &- length > Method.splitPayloadLimit {
+            return Self.whole(.notSplittable)
+        }
         return (split.byteCount, .deliver)
     }
 

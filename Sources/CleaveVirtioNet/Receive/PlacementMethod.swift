@@ -30,7 +30,11 @@ protocol PlacementMethod {
     static func slotByteCount(headerLength: Int, netHeader: Int) -> Int
 
     /// The virtio-net header lies in the slot, and the used entry names it.
-    static var reportsInUsedElement: Bool { get }
+    static var reportsInUsedEntry: Bool { get }
+    /// The used entry names it in its length, and not beside it.
+    static var reportsInUsedLength: Bool { get }
+    /// Most bytes of a packet in its data buffers if it is split; more are placed whole.
+    static var splitPayloadLimit: Int { get }
 }
 
 extension PlacementMethod {
@@ -46,7 +50,9 @@ extension PlacementMethod {
     @inline(__always) static var listsSlots: Bool { false }
     @inline(__always) static var partsAreBuffers: Bool { false }
     @inline(__always) static var skipsSmallBuffers: Bool { false }
-    @inline(__always) static var reportsInUsedElement: Bool { false }
+    @inline(__always) static var reportsInUsedEntry: Bool { false }
+    @inline(__always) static var reportsInUsedLength: Bool { false }
+    @inline(__always) static var splitPayloadLimit: Int { BurstLimit.packetByteCount }
     @inline(__always)
     static func slotByteCount(headerLength: Int, netHeader: Int) -> Int { 0 }
 
@@ -102,7 +108,27 @@ enum NetHeaderReportPlacement: PlacementMethod {
 enum UsedElementReportPlacement: PlacementMethod {
     typealias Buffer = OneDescriptor
     @inline(__always) static var claimsSlots: Bool { true }
-    @inline(__always) static var reportsInUsedElement: Bool { true }
+    @inline(__always) static var reportsInUsedEntry: Bool { true }
+    @inline(__always)
+    static func prefixByteCount(split: Bool, netHeader: Int) -> Int { split ? 0 : netHeader }
+    @inline(__always)
+    static func slotByteCount(headerLength: Int, netHeader: Int) -> Int {
+        netHeader &+ headerLength
+    }
+}
+
+/// Method D, the slot named in the used entry's length: net header and packet headers lie in the
+/// slot, the payload starts at offset 0 of the data buffer.
+///
+/// Half of the length is left for bytes. So a packet of more payload is not split: no valid packet
+/// of TCP or UDP has more, as the lengths of IP are 16 bits and count at least 8 bytes of headers.
+/// Then no used entry of a split packet has more, whatever its buffers hold.
+enum UsedLengthReportPlacement: PlacementMethod {
+    typealias Buffer = OneNamingDescriptor
+    @inline(__always) static var claimsSlots: Bool { true }
+    @inline(__always) static var reportsInUsedEntry: Bool { true }
+    @inline(__always) static var reportsInUsedLength: Bool { true }
+    @inline(__always) static var splitPayloadLimit: Int { UsedLength.byteMask }
     @inline(__always)
     static func prefixByteCount(split: Bool, netHeader: Int) -> Int { split ? 0 : netHeader }
     @inline(__always)
@@ -116,7 +142,9 @@ enum OutOfOrder<Base: PlacementMethod>: PlacementMethod {
     typealias Buffer = Base.Buffer
     @inline(__always) static var claimsSlots: Bool { Base.claimsSlots }
     @inline(__always) static var listsSlots: Bool { true }
-    @inline(__always) static var reportsInUsedElement: Bool { Base.reportsInUsedElement }
+    @inline(__always) static var reportsInUsedEntry: Bool { Base.reportsInUsedEntry }
+    @inline(__always) static var reportsInUsedLength: Bool { Base.reportsInUsedLength }
+    @inline(__always) static var splitPayloadLimit: Int { Base.splitPayloadLimit }
     @inline(__always)
     static func prefixByteCount(split: Bool, netHeader: Int) -> Int {
         Base.prefixByteCount(split: split, netHeader: netHeader)

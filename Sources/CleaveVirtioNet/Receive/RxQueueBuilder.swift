@@ -70,10 +70,7 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         guard let headerQueue = configuration.headerQueue, configuration.method.needsHeaderQueue
         else { return 0 }
         let netHeader = NetHeaderLayout(hashReport: configuration.features.contains(.hashReport))
-        let taken =
-            configuration.method == .headerQueue(.usedElement)
-            ? UsedElementReportPlacement.slotByteCount(
-                headerLength: 0, netHeader: netHeader.byteCount) : 0
+        let taken = configuration.namesSlots ? netHeader.byteCount : 0
         return headerQueue.layout.slotSize - taken
     }
 
@@ -107,8 +104,10 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         switch (report, returns) {
         case (.netHeader, .tail): operations(NetHeaderReportPlacement.self)
         case (.usedElement, .tail): operations(UsedElementReportPlacement.self)
+        case (.usedLength, .tail): operations(UsedLengthReportPlacement.self)
         case (.netHeader, .ring): operations(OutOfOrder<NetHeaderReportPlacement>.self)
         case (.usedElement, .ring): operations(OutOfOrder<UsedElementReportPlacement>.self)
+        case (.usedLength, .ring): operations(OutOfOrder<UsedLengthReportPlacement>.self)
         }
     }
 
@@ -154,6 +153,11 @@ struct RxQueueBuilder<Queue: Virtqueue> {
 }
 
 extension RxQueueConfiguration {
+    /// Used entries name slots, which then hold the virtio-net header as well.
+    fileprivate var namesSlots: Bool {
+        method == .headerQueue(.usedElement) || method == .headerQueue(.usedLength)
+    }
+
     /// The queue as its profile describes it.
     fileprivate var profileSubject: RxProfile.Subject {
         let report = if case .headerQueue(let report) = method { "/\(report)" } else { "" }
@@ -164,7 +168,7 @@ extension RxQueueConfiguration {
             ringSize: virtqueue.size,
             netHeaderByteCount: NetHeaderLayout(hashReport: features.contains(.hashReport))
                 .byteCount,
-            isPacked: virtqueue.format == .packed, namesSlots: method == .headerQueue(.usedElement),
+            isPacked: virtqueue.format == .packed, namesSlots: namesSlots,
             claimsSlots: method.needsHeaderQueue)
     }
 }

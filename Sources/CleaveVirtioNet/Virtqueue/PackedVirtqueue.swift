@@ -119,7 +119,8 @@ struct PackedVirtqueue: Virtqueue {
         // Any other flags are left to `pop`.
         let single = UInt32(cursor.availableFlags | DescriptorFlags.write) &<< 16
         let linked = single | UInt32(DescriptorFlags.next) &<< 16
-        let usedFlags = UInt64(cursor.usedFlags) &<< 48
+        let write = Buffer.namesSlot ? DescriptorFlags.write : 0
+        let usedFlags = UInt64(cursor.usedFlags | write) &<< 48
         let (shadowOut, idLimit) = (shadow + 2 &* usedCount, UInt32(truncatingIfNeeded: size))
         var taken = 0
         while taken < count {
@@ -145,7 +146,10 @@ struct PackedVirtqueue: Virtqueue {
             (segments + part).initialize(to: last)
             shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
             shadowOut[2 &* taken &+ 1] =
-                UInt64(id) &<< 32 | usedFlags | Self.lengthAndWrite(byteCount)
+                UInt64(id) &<< 32 | usedFlags
+                | (Buffer.namesSlot
+                    ? UInt64(UInt32(truncatingIfNeeded: byteCount))
+                    : Self.lengthAndWrite(byteCount))
             taken &+= 1
         }
         return taken
@@ -226,6 +230,10 @@ struct PackedVirtqueue: Virtqueue {
         usedCount &+= 1
     }
 
+    mutating func keepEmptyLength() {
+        shadow[2 &* usedCount &- 1] |= UInt64(DescriptorFlags.write) &<< 48
+    }
+
     @inline(__always) func head(ofUsed index: Int) -> Int {
         Int(UInt16(truncatingIfNeeded: shadow[2 &* index &+ 1] &>> 32))
     }
@@ -250,6 +258,17 @@ struct PackedVirtqueue: Virtqueue {
         func attach(slot: UInt32, toUsed index: Int) {
             assert(slot < 0x8000)
             shadow[2 &* index] |= UInt64(slot) &+ 1
+        }
+
+        /// The upper half of the length is 0, so a store does.
+        @inline(__always)
+        func attach(slot: UInt32, toLengthOfUsed index: Int) {
+            assert(slot < 0x8000 && UInt32(truncatingIfNeeded: shadow[2 &* index &+ 1]) >> 16 == 0)
+            // Without WRITE virtio gives the length no meaning.
+            assert(shadow[2 &* index &+ 1] &>> 48 & UInt64(DescriptorFlags.write) != 0)
+            UnsafeMutableRawPointer(shadow).storeBytes(
+                of: UsedLength.upperHalf(slot: slot), toByteOffset: index &* 16 &+ 10,
+                as: UInt16.self)
         }
     }
 

@@ -201,6 +201,9 @@ struct SplitVirtqueue: Virtqueue {
         usedCount &+= 1
     }
 
+    /// A split ring's lengths always count.
+    @inline(__always) mutating func keepEmptyLength() {}
+
     @inline(__always) func head(ofUsed index: Int) -> Int {
         Int(truncatingIfNeeded: shadow[index]) & 0x7fff
     }
@@ -216,6 +219,15 @@ struct SplitVirtqueue: Virtqueue {
         func attach(slot: UInt32, toUsed index: Int) {
             assert(slot < 0x8000 && shadow[index] & 0xffff_0000 == 0)
             shadow[index] |= UInt64((slot &+ 1) &<< 16)
+        }
+
+        /// The upper half of the length is 0, so a store does.
+        @inline(__always)
+        func attach(slot: UInt32, toLengthOfUsed index: Int) {
+            assert(slot < 0x8000 && shadow[index] &>> 48 == 0)
+            UnsafeMutableRawPointer(shadow).storeBytes(
+                of: UsedLength.upperHalf(slot: slot), toByteOffset: index &* 8 &+ 6,
+                as: UInt16.self)
         }
     }
 

@@ -59,6 +59,9 @@ protocol Virtqueue: BitwiseCopyable {
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
     mutating func addUsed(_ byteCount: Int)
 
+    /// The length of the entry shadowed last counts, though it is 0: it is to name a slot.
+    mutating func keepEmptyLength()
+
     /// Names header slots in shadowed used entries.
     associatedtype SlotReport: UsedSlotReport
     var slotReport: SlotReport { get }
@@ -87,4 +90,7 @@ protocol Virtqueue: BitwiseCopyable {
 protocol UsedSlotReport: BitwiseCopyable {
     /// Names header slot `slot` in shadowed entry `index`.
     func attach(slot: UInt32, toUsed index: Int)
+
+    /// The same in the entry's length (`UsedLength`), of at most `UsedLength.byteMask` bytes.
+    func attach(slot: UInt32, toLengthOfUsed index: Int)
 }

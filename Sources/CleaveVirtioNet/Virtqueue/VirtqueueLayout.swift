@@ -42,3 +42,33 @@ public enum DescriptorFlags {
 public let availNoInterrupt: UInt16 = 1
 /// `flags` of the used ring: the device does not want to be kicked.
 public let usedNoNotify: UInt16 = 1
+
+/// The length of a used entry that names a header slot (report `usedLength`), the same four bytes
+/// in both ring formats:
+///
+///     bit 31       the packet is split
+///     bits 30..16  its header slot
+///     bits 15..0   bytes written to this buffer
+///
+/// With bit 31 clear it is a length as in virtio, of 31 bits.
+public enum UsedLength {
+    /// The packet is split, and the entry names its slot.
+    @inlinable public static var splitFlag: UInt32 { 1 << 31 }
+    /// Most bytes in the first buffer of a split packet.
+    @inlinable public static var byteMask: Int { 0xffff }
+
+    /// The upper two bytes of the length in the first used entry of a split packet.
+    @inlinable public static func upperHalf(slot: UInt32) -> UInt16 {
+        UInt16(truncatingIfNeeded: slot | splitFlag &>> 16)
+    }
+
+    /// The slot that a length names, or -1.
+    @inlinable public static func slot(_ length: UInt32) -> Int {
+        length & splitFlag == 0 ? -1 : Int(length &>> 16 & 0x7fff)
+    }
+
+    /// Bytes written to the buffer, by its length.
+    @inlinable public static func byteCount(_ length: UInt32) -> Int {
+        length & splitFlag == 0 ? Int(length) : Int(length) & byteMask
+    }
+}

@@ -21,7 +21,7 @@ struct AxisOptions: ParsableArguments {
 
     @Option(
         help: .example(
-            "How a header slot is reported (method d): usedElement or netHeader.",
+            "How a header slot is reported (method d): usedElement, usedLength or netHeader.",
             "--report usedElement,netHeader", "list"))
     var report: [String] = []
 

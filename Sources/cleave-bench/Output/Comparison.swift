@@ -11,13 +11,14 @@ struct Comparison {
         var method: String
         var report: String?
 
-        /// As short as a heading has to be: `whole`, `A`, `D used`, `D net`.
+        /// As short as a heading has to be: `whole`, `A`, `D used`, `D len`, `D net`.
         var label: String {
             guard method != RxMethod.Kind.whole.rawValue else { return method }
             let letter = method.uppercased()
             switch report.flatMap(HeaderReport.init(rawValue:)) {
             case nil: return letter
             case .usedElement: return "\(letter) used"
+            case .usedLength: return "\(letter) len"
             case .netHeader: return "\(letter) net"
             }
         }
@@ -36,7 +37,8 @@ struct Comparison {
             return [
                 place(ring, RingFormat.allCases.map(\.rawValue)),
                 place(method, RxMethod.Kind.allCases.map(\.rawValue)),
-                report == HeaderReport.netHeader.rawValue ? 1 : 0,
+                report == HeaderReport.usedLength.rawValue
+                    ? 1 : report == HeaderReport.netHeader.rawValue ? 2 : 0,
             ]
         }
     }

@@ -24,7 +24,9 @@ struct AllocationTests {
         let output = try ReleaseProgram.output(program.path, [String(packets)])
         let lines = output.split(separator: "\n").map(Self.parse)
         let workers = lines.filter { $0.name.hasPrefix("worker ") }
-        let names = ["whole", "netHeader", "usedElement", "measured"].map { "worker " + $0 }
+        let names = ["whole", "netHeader", "usedElement", "usedLength", "measured"].map {
+            "worker " + $0
+        }
         #expect(workers.map(\.name) == names)
         for worker in workers {
             #expect(worker.counts["packets"] == packets)

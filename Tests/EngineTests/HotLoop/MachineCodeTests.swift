@@ -38,8 +38,10 @@ struct MachineCodeTests {
     private static let methods = [
         "WholePlacement", "HeaderDescriptorPlacement", "HeaderPagePlacement",
         "AlternatingPlacement", "NetHeaderReportPlacement", "UsedElementReportPlacement",
+        "UsedLengthReportPlacement",
         "OutOfOrder<CleaveVirtioNet.NetHeaderReportPlacement>",
         "OutOfOrder<CleaveVirtioNet.UsedElementReportPlacement>",
+        "OutOfOrder<CleaveVirtioNet.UsedLengthReportPlacement>",
     ]
 
     /// The local function `name` in `function`, specialised for `types`.

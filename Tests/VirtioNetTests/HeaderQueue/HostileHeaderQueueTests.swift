@@ -123,7 +123,7 @@ struct HostileHeaderQueueTests {
         "D13: a slot that just holds the headers takes them, a smaller one does not",
         arguments: RingFormat.allCases, HeaderReport.allCases)
     func smallSlots(format: RingFormat, report: HeaderReport) throws {
-        let front = report == .usedElement ? 12 : 0
+        let front = report == .netHeader ? 0 : 12
         for words in 0...10 {
             let packet = TestFrames.tcp4([1, 2], optionWords: words)
             let fits = 54 + 4 * words + front <= 64

@@ -52,9 +52,7 @@ private final class SharedRig {
         let outcome = port.enqueue(packets, to: queues[number])
         try check(outcome.result.delivered == count, "delivered \(outcome.result.delivered)")
         return rings[number].used(since: from).compactMap { used in
-            if case .headerQueue(.usedElement) = queues[number].configuration.method {
-                return used.slot
-            }
+            if queues[number].configuration.method.namesSlotsInUsedEntries { return used.slot }
             let page = EvilRig.page(number * 16 + used.head)
             let isSplit = guest.number(page + 18, as: UInt16.self) & 1 == 1
             return isSplit ? Int(guest.number(page + 12, as: UInt32.self)) : nil

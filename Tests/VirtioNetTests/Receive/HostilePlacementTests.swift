@@ -8,7 +8,7 @@ import Testing
 @Suite("Unsuitable buffers")
 struct HostilePlacementTests {
     private static let methods: [RxMethod] = [
-        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement),
+        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
     ]
 
     /// Bytes that a packet of `count` bytes needs in data buffers; TCP without options.
@@ -17,7 +17,7 @@ struct HostilePlacementTests {
         case .whole: count + 12
         case .headerDescriptor, .headerPage, .alternating: count + 20
         case .headerQueue(.netHeader): count - 54 + 20
-        case .headerQueue(.usedElement): count - 54
+        case .headerQueue(.usedElement), .headerQueue(.usedLength): count - 54
         }
     }
 
@@ -127,6 +127,7 @@ struct HostilePlacementTests {
         // Mergeable or not: bytes before the packet, then before a header that goes to a slot.
         for (method, least) in [
             (RxMethod.whole, 12), (.headerQueue(.netHeader), 20), (.headerQueue(.usedElement), 1),
+            (.headerQueue(.usedLength), 1),
         ] {
             for features in [VirtioFeatures.mergeableBuffers, []] {
                 let rig = try format.rig(features: features, method: method, slots: (128, 8))
@@ -219,7 +220,7 @@ struct HostilePlacementTests {
             #expect(rig.reports.map(\.length) == lengths)
             #expect(rig.reports.map(\.id) == Array(0..<lengths.count))
             let netHeader =
-                method == .headerQueue(.usedElement)
+                method.namesSlotsInUsedEntries
                 ? EvilRig.headerAddress + 256 : EvilRig.page(0)
             #expect(rig.guest.number(netHeader + 10, as: UInt16.self) == lengths.count)
             #expect(rig.guest.bandsAreIntact && rig.queue.counters.fault == .none)

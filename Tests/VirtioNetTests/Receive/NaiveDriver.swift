@@ -205,17 +205,17 @@ struct NaiveDriver {
             while found.count < entries.count {
                 let entry = entries[found.count]
                 let report = UsedReport(
-                    id: entry.head, length: Int(entry.length), slot: entry.slot)
+                    id: entry.head, length: entry.byteCount, slot: entry.slot)
                 found += try takeBatch(report)
             }
             try check(found.count == entries.count, "a batch passes used.idx")
         case .packed(let ring):
             while let buffer = outstanding.first, let used = ring.used(buffer.place) {
-                let slot = used.address == 0 ? nil : Int(clamping: used.address) - 1
                 let batch = try takeBatch(
-                    UsedReport(id: used.id, length: used.length, slot: slot))
-                // One WRITE flag for a batch says that some buffer of it was written.
-                let isWritten = batch.contains { $0.used.length > 0 }
+                    UsedReport(id: used.id, length: used.byteCount, slot: used.slot))
+                // One WRITE flag for a batch says that some buffer of it was written, or that the
+                // length names a slot: without the flag it would mean nothing.
+                let isWritten = batch.contains { $0.used.length > 0 } || used.length > 0
                 try check(
                     used.hasWrite ? isWritten : used.length == 0, "WRITE of \(used)")
                 found += batch

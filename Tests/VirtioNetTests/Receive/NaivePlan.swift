@@ -16,8 +16,8 @@ struct NaiveRules {
     /// Bytes of packet that a slot holds.
     private var slotRoom: Int {
         switch method {
-        case .headerQueue(.usedElement): slotSize - netHeaderByteCount
         case .headerQueue(.netHeader): slotSize
+        case .headerQueue: slotSize - netHeaderByteCount
         default: 0
         }
     }
@@ -26,7 +26,7 @@ struct NaiveRules {
     func prefix(isSplit: Bool) -> Int {
         switch method {
         case .whole: netHeaderByteCount
-        case .headerQueue(.usedElement): isSplit ? 0 : netHeaderByteCount
+        case _ where method.namesSlotsInUsedEntries: isSplit ? 0 : netHeaderByteCount
         default: netHeaderByteCount + 8
         }
     }
@@ -47,6 +47,10 @@ struct NaiveRules {
         if packet.headerLength == 0 { return .whole(.notSplittable) }
         if method.needsHeaderQueue && packet.headerLength > slotRoom {
             return .whole(.headerTooLong)
+        }
+        // Half of a length is left for bytes.
+        if method == .headerQueue(.usedLength) && count - packet.headerLength > 0xffff {
+            return .whole(.notSplittable)
         }
         return .split(packet.headerLength)
     }

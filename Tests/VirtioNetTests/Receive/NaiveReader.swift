@@ -39,10 +39,8 @@ struct ReaderLayout {
 
     /// Net header, with the split report if the method has one.
     var prefixByteCount: Int {
-        switch method {
-        case .whole, .headerQueue(.usedElement): netHeaderByteCount
-        default: netHeaderByteCount + 8
-        }
+        method == .whole || method.namesSlotsInUsedEntries
+            ? netHeaderByteCount : netHeaderByteCount + 8
     }
 }
 
@@ -80,7 +78,7 @@ struct NaiveReader {
         let first = entries[0]
         var packet = ReadPacket()
         var data = Self.cut(first.buffer.pieces, first.used.length)
-        if case .headerQueue(.usedElement) = layout.method, let slot = first.used.slot {
+        if layout.method.namesSlotsInUsedEntries, let slot = first.used.slot {
             try readSlot(slot, &packet, image)
         } else {
             try check(first.used.slot == nil, "a slot in the used entry: \(first.used)")

@@ -13,7 +13,7 @@ struct OffloadTests {
     ]
     private static let methods: [RxMethod] = [
         .whole, .headerDescriptor, .headerPage, .alternating(headerBufferByteCount: 128),
-        .headerQueue(.netHeader), .headerQueue(.usedElement),
+        .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
     ]
     private static let tcp4 = TestFrames.tcp4(TestFrames.payload(3000), optionWords: 3)
     private static let tcp6 = TestFrames.tcp6(TestFrames.payload(3000))
@@ -66,7 +66,7 @@ struct OffloadTests {
     private static func netHeader(_ rig: any ReceiveRig, _ method: RxMethod) -> NetHeader {
         let address =
             switch method {
-            case .headerQueue(.usedElement): rig.headers?.slotAddress(0) ?? 0
+            case _ where method.namesSlotsInUsedEntries: rig.headers?.slotAddress(0) ?? 0
             case .headerDescriptor, .headerPage, .alternating: EvilRig.page(0)
             default: EvilRig.page(1)
             }

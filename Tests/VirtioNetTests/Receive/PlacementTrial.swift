@@ -17,6 +17,7 @@ final class PlacementTrial {
 
         static let methods = [
             "whole", "headerDescriptor", "headerPage", "alternating", "netHeader", "usedElement",
+            "usedLength",
         ]
         static let all = RingFormat.allCases.flatMap { format in
             methods.map { Kind(format: format, method: $0) }
@@ -108,6 +109,7 @@ final class PlacementTrial {
         case "alternating": .alternating(headerBufferByteCount: random.pick([64, 128, 256]))
         case "netHeader": .headerQueue(.netHeader)
         case "usedElement": .headerQueue(.usedElement)
+        case "usedLength": .headerQueue(.usedLength)
         default: .whole
         }
     }

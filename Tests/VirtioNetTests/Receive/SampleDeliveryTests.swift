@@ -7,7 +7,7 @@ import Testing
 @Suite("Crafted frames through a queue")
 struct SampleDeliveryTests {
     private static let methods: [RxMethod] = [
-        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement),
+        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
     ]
 
     /// Headers that the method puts into a slot, by the answer written beside the frame.
@@ -20,7 +20,7 @@ struct SampleDeliveryTests {
         let reports = rig.reports
         var data = reports.flatMap { rig.guest.read(EvilRig.page($0.id), $0.length) }
         switch method {
-        case .headerQueue(.usedElement):
+        case .headerQueue(.usedElement), .headerQueue(.usedLength):
             guard let slot = reports.first?.slot, let headers = rig.headers else { break }
             let length = headers.slot(slot, 4)[2...3].reversed().reduce(0) { $0 << 8 | Int($1) }
             return headers.slot(slot, 12 + length).dropFirst(12) + data
@@ -56,7 +56,7 @@ struct SampleDeliveryTests {
                 return
             }
             let header = expectedHeader(sample, method)
-            let front = method == .headerQueue(.usedElement) ? 12 : 0
+            let front = method.namesSlotsInUsedEntries ? 12 : 0
             let isSplit = header > 0 && header + front <= 1024
             let reason: FallbackReason = header > 0 ? .headerTooLong : .notSplittable
             #expect(counters.split == (isSplit ? 1 : 0), "\(comment)")

@@ -110,7 +110,8 @@ struct SourceLimitTests {
 
     @Test("D13: headers longer than the slot stay with their packet")
     func headerTooLong() throws {
-        for (report, most) in [(HeaderReport.netHeader, 64), (.usedElement, 52)] {
+        for (report, most) in [(HeaderReport.netHeader, 64), (.usedElement, 52), (.usedLength, 52)]
+        {
             for optionWords in 0...10 {
                 let rig = try EvilRig(method: .headerQueue(report), slots: (64, 8))
                 rig.post(0)

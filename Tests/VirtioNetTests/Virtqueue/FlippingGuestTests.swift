@@ -77,7 +77,10 @@ struct FlippingGuestTests {
 
     @Test(
         "B22, B23: descriptors that change after the check do no harm outside",
-        arguments: [RxMethod.whole, .headerQueue(.netHeader), .headerQueue(.usedElement)])
+        arguments: [
+            RxMethod.whole, .headerQueue(.netHeader), .headerQueue(.usedElement),
+            .headerQueue(.usedLength),
+        ])
     func flipping(method: RxMethod) throws {
         let guest = try EvilGuest()
         let arenas = ArenaSupply()

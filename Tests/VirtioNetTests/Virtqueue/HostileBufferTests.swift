@@ -233,7 +233,7 @@ struct HostileBufferTests {
     }
 
     private static let methods: [RxMethod] = [
-        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement),
+        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
     ]
 
     @Test(

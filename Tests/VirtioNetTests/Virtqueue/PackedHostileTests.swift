@@ -27,7 +27,10 @@ struct PackedHostileTests {
 
     @Test(
         "B22, B28, B33: descriptors that become available again and change all the time",
-        arguments: [RxMethod.whole, .headerQueue(.netHeader), .headerQueue(.usedElement)])
+        arguments: [
+            RxMethod.whole, .headerQueue(.netHeader), .headerQueue(.usedElement),
+            .headerQueue(.usedLength),
+        ])
     func endless(method: RxMethod) throws {
         let size = 5
         let guest = try EvilGuest()
