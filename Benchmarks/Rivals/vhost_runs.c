@@ -265,6 +265,7 @@ static int attach_guest(dpdk_guest *guest, const dpdk_guest_layout *layout) {
             return vhost_fail_cleave("cleave_header_queue_create", result, guest->memory);
         }
         config.method = CLEAVE_METHOD_D;
+        config.report = CLEAVE_REPORT_USED_LENGTH;
         config.header_queue = guest->headers;
     }
     result = cleave_rq_create(guest->memory, &config, &guest->rq);

@@ -25,7 +25,7 @@ public struct BenchCase: Sendable, Equatable {
     public var name = ""
     public var method = RxMethod.Kind.d
     /// How slots are reported; used by method D only.
-    public var report = HeaderReport.usedElement
+    public var report = HeaderReport.usedLength
     public var ring = RingFormat.split
     public var buffers = BufferKind.mergeable
     /// A traffic profile or the path of a capture.

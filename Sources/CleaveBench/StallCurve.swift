@@ -39,7 +39,7 @@ public struct StallCurve {
     public var ringSize = 256
     public var burst = 32
     public var slotSize = 128
-    public var report = HeaderReport.usedElement
+    public var report = HeaderReport.usedLength
     public var packet = "64"
 
     public init() {}

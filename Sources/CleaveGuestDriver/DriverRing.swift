@@ -13,18 +13,15 @@ struct DriverRingGeometry {
     /// Chains that can be posted at once.
     let chainCount: Int
     let features: VirtioFeatures
-    /// Used entries name header slots beside their lengths (`usedElement`).
+    /// Lengths of used entries name header slots (`usedLength`).
     let namesSlots: Bool
-    /// Used entries name header slots in their lengths (`usedLength`).
-    let namesSlotsInLengths: Bool
     /// The first of every so many descriptors is for a header buffer; 0 = none is.
     private let headerStride: Int
 
     init(_ configuration: RxDriverConfiguration) {
         size = configuration.ringSize
         features = configuration.allFeatures
-        namesSlots = configuration.method == .headerQueue(.usedElement)
-        namesSlotsInLengths = configuration.method == .headerQueue(.usedLength)
+        namesSlots = configuration.method == .headerQueue(.usedLength)
         let dataLength = configuration.shape.chainLength
         switch configuration.method {
         case _ where configuration.hasLeadDescriptor:
@@ -49,7 +46,6 @@ struct DriverRingGeometry {
         size = configuration.ringSize
         features = configuration.allFeatures
         namesSlots = false
-        namesSlotsInLengths = false
         chainLength = configuration.usesIndirect ? 1 : configuration.descriptorCount
         chainCount = max(0, size) / max(1, chainLength)
         headerStride = 0
@@ -92,11 +88,12 @@ struct UsedBuffer: BitwiseCopyable {
 }
 
 extension UsedBuffer {
-    /// - Parameter length: of an entry that may name a slot in it.
+    /// - Parameter namesSlots: the length may name a slot.
     @inline(__always)
-    init(head: Int, length: UInt32) {
+    init(head: Int, length: UInt32, namesSlots: Bool) {
         self.init(
-            head: head, byteCount: UsedLength.byteCount(length), slot: UsedLength.slot(length))
+            head: head, byteCount: namesSlots ? UsedLength.byteCount(length) : Int(length),
+            slot: namesSlots ? UsedLength.slot(length) : -1)
     }
 }
 

@@ -5,7 +5,7 @@ import CleaveVirtioNet
 /// The driver side of a packed virtqueue.
 ///
 /// All chains have the same length, so used entry n lies n chain lengths after the first, whichever
-/// chains the device used. Header slots come in the used descriptor's address or length.
+/// chains the device used. Header slots come in the used descriptor's length.
 struct PackedDriverRing: DriverRing {
     static var keepsDescriptors: Bool { false }
     static var namesLength: Bool { false }
@@ -18,7 +18,6 @@ struct PackedDriverRing: DriverRing {
     private let deviceArea: UnsafeMutableRawPointer
     private let usesEventIndex: Bool
     private let namesSlots: Bool
-    private let namesSlotsInLengths: Bool
     let isInOrder: Bool
     var batch: UsedBatch
     /// Where the next chain is posted.
@@ -44,7 +43,6 @@ struct PackedDriverRing: DriverRing {
         deviceArea = device.pointer
         usesEventIndex = geometry.features.contains(.eventIndex)
         namesSlots = geometry.namesSlots
-        namesSlotsInLengths = geometry.namesSlotsInLengths
         isInOrder = geometry.features.contains(.inOrder)
         batch = UsedBatch(geometry)
         addresses = VirtqueueAddresses(
@@ -113,16 +111,9 @@ struct PackedDriverRing: DriverRing {
         if UInt16(truncatingIfNeeded: word &>> 48) & PackedLayout.ownerFlags != place.usedFlags {
             return nil
         }
-        if namesSlotsInLengths {
-            return UsedBuffer(
-                head: Int(UInt16(truncatingIfNeeded: word &>> 32)),
-                length: UInt32(truncatingIfNeeded: word))
-        }
-        // Slot + 1; an impossible value stays impossible.
-        let slot = namesSlots ? Int(clamping: SharedWord64(slot(place)).load()) &- 1 : -1
         return UsedBuffer(
             head: Int(UInt16(truncatingIfNeeded: word &>> 32)),
-            byteCount: Int(UInt32(truncatingIfNeeded: word)), slot: slot)
+            length: UInt32(truncatingIfNeeded: word), namesSlots: namesSlots)
     }
 
     @inline(__always)

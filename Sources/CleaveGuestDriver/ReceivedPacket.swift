@@ -11,8 +11,7 @@ public struct ReceivedSegment: BitwiseCopyable, Sendable {
 /// One packet as harvested. Valid until the burst is finished.
 @frozen
 public struct ReceivedPacket: BitwiseCopyable, Sendable {
-    /// The virtio-net header: in the packet's first buffer, or in its slot (`usedElement`,
-    /// `usedLength`).
+    /// The virtio-net header: in the packet's first buffer, or in its slot (`usedLength`).
     // SAFETY: guest memory that the driver owns until it posts the buffer or retires the slot.
     public nonisolated(unsafe) var netHeader: UnsafeRawPointer
     /// Packet headers, where they lie apart; meaningful if `headerLength` is not 0.
@@ -41,7 +40,8 @@ public enum DriverFault: UInt8, Sendable, CaseIterable {
     case none
     /// A used id is not a posted chain.
     case usedID
-    /// A used length is larger than the buffer, or smaller than what must be in it.
+    /// A used length is larger than the buffer, smaller than what must be in it, or names a slot in
+    /// a further buffer of a packet.
     case usedLength
     /// `num_buffers` is 0, or more than were made visible together.
     case numBuffers

@@ -95,7 +95,9 @@ extension RxDriverState {
     ) -> DriverFault {
         for offset in 1..<count {
             guard let used = ring.pointee.used(entry &+ offset) else { return .numBuffers }
-            guard used.slot < 0, accept(used.head) else { return .usedID }
+            // A packet has one slot, and its first buffer names it.
+            if used.slot >= 0 { return .usedLength }
+            guard accept(used.head) else { return .usedID }
             let byteCount = used.isFull ? capacity(used.head) : used.byteCount
             // Method C gives small buffers back empty.
             if byteCount == 0 { continue }
@@ -123,7 +125,7 @@ extension RxDriverState {
         return true
     }
 
-    /// Net header and packet headers in a slot (`usedElement`, `usedLength`).
+    /// Net header and packet headers in a slot (`usedLength`).
     @inline(__always)
     private mutating func readSlotHeader(_ slot: Int, _ packet: inout ReceivedPacket) -> Bool {
         if slot >= slotCount { return false }

@@ -71,9 +71,7 @@ struct RxDriverState {
         netHeaderByteCount =
             NetHeaderLayout(hashReport: configuration.allFeatures.contains(.hashReport)).byteCount
         let method = configuration.method
-        hasSplitReport =
-            method != .whole && method != .headerQueue(.usedElement)
-            && method != .headerQueue(.usedLength)
+        hasSplitReport = method != .whole && method != .headerQueue(.usedLength)
         prefixByteCount =
             netHeaderByteCount + (hasSplitReport ? NetHeaderLayout.splitReportByteCount : 0)
         firstDataPosition = configuration.alignmentByteCount > 0 ? 1 : 0

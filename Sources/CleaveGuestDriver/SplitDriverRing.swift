@@ -5,8 +5,7 @@ import CleaveVirtioNet
 /// The driver side of a split virtqueue: chains of a fixed length, chain c made of
 /// the descriptors from c x chainLength on.
 ///
-/// A used entry is named by its chain's head; header slots come in the upper half of the id, or in
-/// the length.
+/// A used entry is named by its chain's head; header slots come in its length.
 struct SplitDriverRing: DriverRing {
     static var keepsDescriptors: Bool { true }
     static var namesLength: Bool { true }
@@ -20,7 +19,6 @@ struct SplitDriverRing: DriverRing {
     private let mask: UInt16
     private let usesEventIndex: Bool
     private let namesSlots: Bool
-    private let namesSlotsInLengths: Bool
     let isInOrder: Bool
     var batch: UsedBatch
     private var availIndex: UInt16 = 0
@@ -43,7 +41,6 @@ struct SplitDriverRing: DriverRing {
         mask = UInt16(truncatingIfNeeded: size - 1)
         usesEventIndex = geometry.features.contains(.eventIndex)
         namesSlots = geometry.namesSlots
-        namesSlotsInLengths = geometry.namesSlotsInLengths
         isInOrder = geometry.features.contains(.inOrder)
         batch = UsedBatch(geometry)
         addresses = VirtqueueAddresses(
@@ -108,13 +105,9 @@ struct SplitDriverRing: DriverRing {
         let entry =
             (usedRing + SplitLayout.entriesOffset + index &* SplitLayout.usedElementByteCount)
             .loadUnaligned(as: UInt64.self)
-        let id = Int(UInt32(truncatingIfNeeded: entry))
-        if namesSlotsInLengths {
-            return UsedBuffer(head: id, length: UInt32(truncatingIfNeeded: entry &>> 32))
-        }
         return UsedBuffer(
-            head: namesSlots ? id & 0xffff : id, byteCount: Int(entry &>> 32),
-            slot: namesSlots ? id &>> 16 &- 1 : -1)
+            head: Int(UInt32(truncatingIfNeeded: entry)),
+            length: UInt32(truncatingIfNeeded: entry &>> 32), namesSlots: namesSlots)
     }
 
     @inline(__always)

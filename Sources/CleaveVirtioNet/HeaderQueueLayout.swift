@@ -137,9 +137,7 @@ public enum SlotReturn: String, Sendable, CaseIterable, Codable {
 public enum HeaderReport: String, Sendable, CaseIterable, Codable {
     /// The virtio-net header in the data buffer carries an 8-byte tail naming the slot.
     case netHeader
-    /// The used entry names the slot; virtio-net header and packet headers lie in it.
-    case usedElement
-    /// The length of the used entry names the slot, in either ring format; virtio-net header and
-    /// packet headers lie in it. What the ring code of a kernel hands on to a driver.
+    /// The length of the used entry names the slot (`UsedLength`), in either ring format;
+    /// virtio-net header and packet headers lie in it. The default of programs.
     case usedLength
 }

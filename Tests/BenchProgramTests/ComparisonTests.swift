@@ -12,7 +12,7 @@ struct ComparisonTests {
     private func all(_ packet: String) -> [BenchResult] {
         RingFormat.allCases.reversed().flatMap { ring in
             RxMethod.Kind.allCases.reversed().flatMap { method in
-                (method == .d ? HeaderReport.allCases : [.usedElement]).map {
+                (method == .d ? HeaderReport.allCases : [.usedLength]).map {
                     Samples.result(packet, method, ring: ring, report: $0)
                 }
             }
@@ -30,6 +30,15 @@ struct ComparisonTests {
         #expect(labels.first == "whole")
         #expect(Array(labels.suffix(2)) == ["D used", "D net"])
         #expect(comparison.groups.allSatisfy { $0.runs.count == comparison.columns.count })
+    }
+
+    @Test("A report that this version does not have keeps its name")
+    func retiredReport() {
+        let columns = ["netHeader", "usedElement", "usedLength"].map {
+            Comparison.Column(ring: "split", method: "d", report: $0)
+        }
+        #expect(columns.map(\.label) == ["D net", "D usedElement", "D used"])
+        #expect(Comparison.Column(ring: "split", method: "d", report: nil).label == "D")
     }
 
     @Test("What cases differ in beside method and traffic stands in the title")

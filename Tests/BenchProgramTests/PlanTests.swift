@@ -14,14 +14,14 @@ struct PlanTests {
         let (plan, _) = try PlanBuilder.plan(
             request([
                 .packet: ["64", "1500"], .method: ["whole", "d"],
-                .report: ["usedElement", "netHeader"], .slotSize: ["128", "256"],
+                .report: ["usedLength", "netHeader"], .slotSize: ["128", "256"],
             ]))
         #expect(
             plan.cases.map(\.name) == [
-                "64 whole mergeable", "64 d/usedElement mergeable slot 128",
-                "64 d/usedElement mergeable slot 256", "64 d/netHeader mergeable slot 128",
+                "64 whole mergeable", "64 d/usedLength mergeable slot 128",
+                "64 d/usedLength mergeable slot 256", "64 d/netHeader mergeable slot 128",
                 "64 d/netHeader mergeable slot 256", "1500 whole mergeable",
-                "1500 d/usedElement mergeable slot 128", "1500 d/usedElement mergeable slot 256",
+                "1500 d/usedLength mergeable slot 128", "1500 d/usedLength mergeable slot 256",
                 "1500 d/netHeader mergeable slot 128", "1500 d/netHeader mergeable slot 256",
             ])
     }
@@ -70,7 +70,7 @@ struct PlanTests {
         request.configurationPath = path
         let (plan, _) = try PlanBuilder.plan(request)
         // The last two have become the same case.
-        #expect(plan.cases.map(\.name) == ["small", "1500 d/usedElement mergeable"])
+        #expect(plan.cases.map(\.name) == ["small", "1500 d/usedLength mergeable"])
         #expect(plan.cases.map(\.burst) == [16, 16])
         #expect(plan.repeats == 7)
         request.isQuick = true
@@ -105,6 +105,7 @@ struct PlanTests {
             (.bufferSize, "100", "buffer size 100 is not a multiple of 64"),
             (.bufferSize, "9999999999G", "--buffer-size: 9999999999G is more than"),
             (.method, "x", "--method: \"x\" is not one of whole, a, b, c, d"),
+            (.report, "usedElement", "--report: \"usedElement\" is gone: usedLength"),
             (.ring, "packd", "--ring: \"packd\" is not "),
             (.packet, "30", "--packet: traffic profile \"30\": frame size 30"),
             (.hashReport, "", "--hash-report: \"\" is neither true nor false"),

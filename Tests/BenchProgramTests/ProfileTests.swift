@@ -140,7 +140,7 @@ struct ProfileTests {
         }
         #expect(outcome.exitCode == 0, "\(outcome.error)")
         let run = try #require((try object(outcome.output)["runs"] as? [[String: Any]])?.first)
-        #expect((run["name"] as? String)?.hasPrefix("RQ 0: d/usedElement, split ring") == true)
+        #expect((run["name"] as? String)?.hasPrefix("RQ 0: d/usedLength, split ring") == true)
         #expect(try median(run["turnCyclesPerPacket"]) > 0)
         #expect(process.isRunning)
         let attachment = try ProfileAttachment(processID: process.processIdentifier)

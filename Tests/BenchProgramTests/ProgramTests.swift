@@ -75,7 +75,7 @@ struct ProgramTests {
         let outcome = try Program.run(Self.small + axes + ["--json", json, "--csv", csv])
         #expect(outcome.exitCode == 0, "\(outcome.error)")
         #expect(outcome.error == "")
-        #expect(outcome.output.contains("\nlinux-mtu1500 d/usedElement mergeable  "))
+        #expect(outcome.output.contains("\nlinux-mtu1500 d/usedLength mergeable  "))
         #expect(outcome.output.contains(": placed whole: notSplittable "))
         let object = try JSONSerialization.jsonObject(
             with: Data(contentsOf: URL(fileURLWithPath: json)))
@@ -174,13 +174,13 @@ struct ProgramTests {
         let scratch = try Scratch()
         let outcome = try Program.run(["list"], directory: scratch.path)
         #expect(outcome.exitCode == 0)
-        #expect(outcome.output.contains("linux-mtu9000 d/usedElement mergeable"))
+        #expect(outcome.output.contains("linux-mtu9000 d/usedLength mergeable"))
         let copy = "\(scratch.path)/cleave-bench"
         try FileManager.default.copyItem(atPath: Program.path, toPath: copy)
         let lone = try Program.run([], directory: scratch.path, shell: "exec ./cleave-bench list")
         #expect(lone.exitCode == 0)
         #expect(lone.output.hasPrefix("warning: configs/bench/default.yaml is neither"))
-        #expect(lone.output.contains("imix d/usedElement mergeable"))
+        #expect(lone.output.contains("imix d/usedLength mergeable"))
     }
 
     @Test("Machine facts, for people and as JSON")

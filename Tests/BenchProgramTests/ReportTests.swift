@@ -69,10 +69,10 @@ struct ReportTests {
         #expect(widths[0] <= 140)
         #expect(
             lines[2].split(separator: " ").map(String.init) == [
-                "1500", "d/usedElement", "mergeable", "4.25", "51.00", "205", "(198-230)", "52.2",
+                "1500", "d/usedLength", "mergeable", "4.25", "51.00", "205", "(198-230)", "52.2",
                 "(50.0-61.0)", "99.0", "1.0", "0", "32.00", "3.1", "4096/0",
             ])
-        #expect(lines[5] == "1500 d/usedElement mergeable: placed whole: notSplittable 7, noSlot 3")
+        #expect(lines[5] == "1500 d/usedLength mergeable: placed whole: notSplittable 7, noSlot 3")
         #expect(lines[6] == "configs/captures/a,b.pcap whole mergeable: dropped: noBuffer 12")
         #expect(lines[7].hasSuffix(": verification: 2 corrupt, 1 lost"))
         #expect(lines[8].hasSuffix(": small pages"))
@@ -101,7 +101,7 @@ struct ReportTests {
         let runs = try #require(object["runs"] as? [[String: Any]])
         let split = runs[0]
         #expect(split["method"] as? String == "d")
-        #expect(split["report"] as? String == "usedElement")
+        #expect(split["report"] as? String == "usedLength")
         #expect(split["ring"] as? String == "split")
         #expect(split["buffers"] as? String == "mergeable")
         #expect(split["packetBytes"] as? Int == 1500)
@@ -162,7 +162,7 @@ struct ReportTests {
         #expect(rows[0].hasPrefix("name,mode,method,report,ring,buffers,ringSize,burst,rqs,"))
         #expect(
             rows[1]
-                == "1500 d/usedElement mergeable,one-core,d,usedElement,split,mergeable,256,32,1,"
+                == "1500 d/usedLength mergeable,one-core,d,usedLength,split,mergeable,256,32,1,"
                 + "true,128,64,4096,128,false,false,none,false,1500,4.25,4.0,4.5,51.0,48.0,54.0,"
                 + "204.6,198.5,230.0,"
                 + "52.25,50.0,61.0,0.0,0.0,0.0,20.0,20.0,20.0,25.0,25.0,25.0,7.25,7.25,7.25,"

@@ -12,7 +12,7 @@ enum Samples {
     /// A verified result of 1000 packets; every cycle figure follows from `cycles`.
     static func result(
         _ packet: String = "1500", _ method: RxMethod.Kind = .d, ring: RingFormat = .split,
-        report: HeaderReport = .usedElement, cycles: Double = 100,
+        report: HeaderReport = .usedLength, cycles: Double = 100,
         _ change: (inout BenchResult) -> Void = { _ in }
     ) -> BenchResult {
         var one = BenchCase()

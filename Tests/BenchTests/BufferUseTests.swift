@@ -46,7 +46,7 @@ struct BufferUseTests {
         var cases: [BenchCase] = []
         for ring in RingFormat.allCases {
             for packet in ["64", "1500", "4150", "9000"] {
-                for report in method == .d ? HeaderReport.allCases : [.usedElement] {
+                for report in method == .d ? HeaderReport.allCases : [.usedLength] {
                     var one = BenchCase()
                     (one.packet, one.ring, one.bufferByteCount) = (packet, ring, 2048)
                     (one.method, one.report) = (method, report)

@@ -40,7 +40,7 @@ struct Setting: CustomTestStringConvertible, Sendable {
                 (one.packet, one.rqs, one.ringSize, one.slots) = (packetSpec, rqs, 64, 256)
                 one.buffers = buffers
                 one.method = report == nil ? .whole : .d
-                one.report = report ?? .usedElement
+                one.report = report ?? .usedLength
                 one.hashReport = poll % 2 == 1
                 one.consumer = PayloadConsumer.allCases[poll % 3]
                 cases.append(one)

@@ -36,7 +36,7 @@ extension CFunctions {
         func queueLevel(slotReturn: SlotReturn) throws {
             let log = CallbackLog()
             let rig = try CRig(
-                size: 64, method: .headerQueue(.usedElement), slotReturn: slotReturn, drivers: 2,
+                size: 64, method: .headerQueue(.usedLength), slotReturn: slotReturn, drivers: 2,
                 context: log.callbacks(level: CLEAVE_LOG_ERROR))
             let rqs = try (0..<2).map { number in
                 var config = rig.config(number)
@@ -83,7 +83,7 @@ extension CFunctions {
         func engineLevel() throws {
             let log = CallbackLog()
             let rig = try CRig(
-                size: 64, method: .headerQueue(.usedElement),
+                size: 64, method: .headerQueue(.usedLength),
                 context: log.callbacks(level: CLEAVE_LOG_ERROR))
             let engine = try #require(rig.makeEngine([rig.config]).engine)
             let lane = try made { cleave_engine_get_lane(engine, 0, $0) }
@@ -115,7 +115,7 @@ extension CFunctions {
         @Test("Slots that are posted again and again are not counted as free again")
         func freeIsBounded() throws {
             let rig = try CRig(
-                size: 128, method: .headerQueue(.usedElement), slotReturn: .ring)
+                size: 128, method: .headerQueue(.usedLength), slotReturn: .ring)
             #expect(enqueue(64, on: try rig.attach()) == 64)
             #expect(rig.takeSlots().count == 64)
             for _ in 0..<8 { rig.slots.retire(first: 0, count: 4) }
@@ -131,7 +131,7 @@ extension CFunctions {
         @Test("Looking at a queue's status breaks nothing")
         func observation() throws {
             let rig = try CRig(
-                size: 128, method: .headerQueue(.usedElement), slotReturn: .ring)
+                size: 128, method: .headerQueue(.usedLength), slotReturn: .ring)
             #expect(enqueue(64, on: try rig.attach()) == 64)
             _ = rig.takeSlots()
             try #require(rig.host(rig.slots.layout.returnRing!))

@@ -137,7 +137,9 @@ final class CRig {
             case .headerQueue: CLEAVE_METHOD_D
             }
         config.method = number.rawValue
-        if driver.method == .headerQueue(.netHeader) { config.report = 1 }
+        config.report =
+            driver.method == .headerQueue(.netHeader)
+            ? CLEAVE_REPORT_NET_HEADER.rawValue : CLEAVE_REPORT_USED_LENGTH.rawValue
         return config
     }
 

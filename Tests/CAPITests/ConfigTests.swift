@@ -26,7 +26,9 @@ extension CFunctions {
             ),
             ({ config, _ in config.reserved = 1 }, -EINVAL, "reserved"),
             ({ config, _ in config.method = 5 }, -EINVAL, "method 5"),
-            ({ config, _ in config.report = 2 }, -EINVAL, "report 2"),
+            ({ config, _ in config.report = 3 }, -EINVAL, "report 3"),
+            // What a configuration says that names none, and what programs of earlier versions do.
+            ({ config, _ in config.report = 0 }, -EINVAL, "CLEAVE_REPORT_USED_LENGTH (2)"),
             ({ config, _ in config.header_queue = nil }, -EINVAL, "header_queue is NULL"),
             ({ config, rig in config.header_queue = rig.memory }, -EBADF, "header_queue"),
             ({ config, _ in config.burst = 257 }, -EINVAL, "burst 257"),
@@ -73,7 +75,7 @@ extension CFunctions {
         @Test("Whatever cannot be is refused by name, and leaves nothing behind")
         func refusals() throws {
             for (change, result, words) in Self.refused {
-                let rig = try CRig(method: .headerQueue(.usedElement))
+                let rig = try CRig(method: .headerQueue(.usedLength))
                 change(&rig.config, rig)
                 var rq: Handle?
                 #expect(cleave_rq_create(rig.memory, &rig.config, &rq) == result, "\(words)")
@@ -87,8 +89,8 @@ extension CFunctions {
 
         @Test("A header queue of another guest is refused")
         func isolation() throws {
-            let mine = try CRig(method: .headerQueue(.usedElement))
-            let theirs = try CRig(method: .headerQueue(.usedElement))
+            let mine = try CRig(method: .headerQueue(.usedLength))
+            let theirs = try CRig(method: .headerQueue(.usedLength))
             mine.config.header_queue = theirs.headerQueue
             var rq: Handle?
             #expect(cleave_rq_create(mine.memory, &mine.config, &rq) == -EINVAL)

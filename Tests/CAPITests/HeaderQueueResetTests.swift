@@ -34,7 +34,7 @@ private func makeEngine(
 
 extension CFunctions {
     @Suite("Reset of a header queue") struct HeaderQueueResetTests {
-        private static let method = RxMethod.headerQueue(.usedElement)
+        private static let method = RxMethod.headerQueue(.usedLength)
 
         @Test(
             "RQs go on, whole at first, and in slots once all are given again",

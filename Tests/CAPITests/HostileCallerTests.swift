@@ -65,7 +65,7 @@ extension CFunctions {
 
         @Test("A handle of another type is refused")
         func types() throws {
-            let rig = try CRig(method: .headerQueue(.usedElement))
+            let rig = try CRig(method: .headerQueue(.usedLength))
             let rq = try rig.attach()
             let handles: [(prefix: String, handle: Handle?)] = [
                 ("context_", rig.context), ("memory_", rig.memory), ("rq_", rq),
@@ -85,7 +85,7 @@ extension CFunctions {
 
         @Test("Nothing goes before what was made from it, and nothing goes twice")
         func order() throws {
-            let rig = try CRig(method: .headerQueue(.usedElement))
+            let rig = try CRig(method: .headerQueue(.usedLength))
             let rq = try rig.attach()
             #expect(cleave_context_destroy(rig.context) == -EBUSY)
             #expect(lastError(rig.context) == "1 objects made from it are left")

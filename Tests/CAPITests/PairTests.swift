@@ -27,7 +27,7 @@ private final class World: @unchecked Sendable {
     init() throws {
         // Memory of an allocator, without asking the kernel: hundreds of these are made.
         rig = try CRig(
-            size: 32, method: .headerQueue(.usedElement), slotReturn: .ring, drivers: 3,
+            size: 32, method: .headerQueue(.usedLength), slotReturn: .ring, drivers: 3,
             context: allocator.callbacks, pages: .small)
         var first = rig.config(0)
         rq = try made { [rig] in cleave_rq_create(rig.memory, &first, $0) }
@@ -150,6 +150,7 @@ extension CFunctions {
                 // Another method, so that no ring is used by two.
                 var config = world.rig.config(2)
                 config.method = CLEAVE_METHOD_D.rawValue
+                config.report = CLEAVE_REPORT_USED_LENGTH.rawValue
                 return passing(
                     { cleave_rq_create(world.rig.memory, &config, $0) }, { cleave_rq_destroy($0) })
             },

@@ -10,12 +10,12 @@ extension CFunctions {
         @Test("A C program's RQ is found and measured from outside, and says what it is")
         func attach() throws {
             // A ring size that no other test has, to find it by.
-            let rig = try CRig(size: 512, method: .headerQueue(.usedElement))
+            let rig = try CRig(size: 512, method: .headerQueue(.usedLength))
             rig.config.burst = 9
             let rq = try rig.attach()
             let attachment = try ProfileAttachment(processID: getpid())
             let block = try #require(
-                attachment.blocks.first { $0.label == "d/usedElement, split ring of 512, burst 9" })
+                attachment.blocks.first { $0.label == "d/usedLength, split ring of 512, burst 9" })
             #expect(block.number == nil && block.ringSize == 512 && block.claimsSlots)
             var snapshot = ProfileSnapshot(block)
             let frame = TestFrames.tcp4([UInt8](repeating: 7, count: 200))

@@ -31,7 +31,7 @@ extension CFunctions {
             arguments: RingFormat.allCases,
             [
                 RxMethod.whole, .headerDescriptor, .headerPage,
-                .alternating(headerBufferByteCount: 128), .headerQueue(.usedElement),
+                .alternating(headerBufferByteCount: 128), .headerQueue(.usedLength),
                 .headerQueue(.netHeader),
             ])
         func roundTrip(ring: RingFormat, method: RxMethod) throws {
@@ -161,7 +161,7 @@ extension CFunctions {
 
         @Test("Header queues are shared, and tell what is claimed")
         func headerQueue() throws {
-            let rig = try CRig(method: .headerQueue(.usedElement))
+            let rig = try CRig(method: .headerQueue(.usedLength))
             let rq = try rig.attach()
             let set = PacketSet()
             for number in 0..<5 { set.add(TestFrames.tcp4(TestFrames.payload(99, seed: number))) }

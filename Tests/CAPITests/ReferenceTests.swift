@@ -24,7 +24,7 @@ extension CFunctions {
 
         @Test(
             "They arrive as they were given", arguments: RingFormat.allCases,
-            [RxMethod.whole, .headerQueue(.usedElement), .headerQueue(.netHeader)])
+            [RxMethod.whole, .headerQueue(.usedLength), .headerQueue(.netHeader)])
         func roundTrip(ring: RingFormat, method: RxMethod) throws {
             var random = SeededRandom(seed: 9)
             let rig = try CRig(ring: ring, size: 64, method: method)

@@ -49,7 +49,7 @@ extension CFunctions {
         /// A rig whose driver has all 64 slots.
         private func rig(_ slotReturn: SlotReturn) throws -> CRig {
             let rig = try CRig(
-                size: 128, method: .headerQueue(.usedElement), slotReturn: slotReturn)
+                size: 128, method: .headerQueue(.usedLength), slotReturn: slotReturn)
             #expect(enqueue(64, on: try rig.attach()) == 64)
             #expect(rig.takeSlots() == Array(0..<64))
             #expect(rig.status.free == 0)
@@ -109,7 +109,7 @@ extension CFunctions {
 
         @Test("Programs built before there was a ring are served as before")
         func olderStructures() throws {
-            let rig = try CRig(method: .headerQueue(.usedElement))
+            let rig = try CRig(method: .headerQueue(.usedLength))
             let size = MemoryLayout<cleave_header_queue_config>.size
             var bytes = [UInt8](repeating: 0xee, count: size + 16)
             var config = cleave_header_queue_config()

@@ -68,6 +68,7 @@ static int use_everything(void) {
     TRY(cleave_header_queue_create(memory, &header_config, &headers), 0);
     cleave_rq_config config = rq_config(guest);
     config.method = CLEAVE_METHOD_D;
+    config.report = CLEAVE_REPORT_USED_LENGTH;
     config.header_queue = headers;
     TRY(cleave_rq_create(memory, &config, &rq), 0);
     memset(packets, 0, sizeof packets);

@@ -101,6 +101,7 @@ static void queue_level(cleave_memory *memory, struct guest *guest, cleave_heade
     int i;
 
     config.method = CLEAVE_METHOD_D;
+    config.report = CLEAVE_REPORT_USED_LENGTH;
     config.header_queue = headers;
     EXPECT(cleave_rq_create(memory, &config, &rq), 0);
     fill_frame(frame);

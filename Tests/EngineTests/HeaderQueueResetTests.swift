@@ -34,7 +34,7 @@ private final class Device {
             try RxDriver(
                 RxDriverConfiguration(
                     ringSize: 16, shape: .mergeable(bufferByteCount: 1024),
-                    method: .headerQueue(.usedElement), headerQueue: driverQueue, burst: 16),
+                    method: .headerQueue(.usedLength), headerQueue: driverQueue, burst: 16),
                 in: space)
         }
         engine = try RxEngine(

@@ -113,10 +113,10 @@ struct QueuePlanTests {
         let driver = try RxDriver(
             RxDriverConfiguration(
                 ringSize: 4, shape: .mergeable(bufferByteCount: 4096),
-                method: .headerQueue(.usedElement), headerQueue: queues[0]), in: spaces[0])
+                method: .headerQueue(.usedLength), headerQueue: queues[0]), in: spaces[0])
         let queue = RxQueueConfiguration(
             virtqueue: driver.virtqueue, features: driver.configuration.allFeatures,
-            memory: spaces[0].memory, method: .headerQueue(.usedElement), headerQueue: foreign)
+            memory: spaces[0].memory, method: .headerQueue(.usedLength), headerQueue: foreign)
         #expect(
             message { _ = try RxEngine(queues: [queue], plan: QueuePlan(unpinned: 1)) }
                 == "RQ 0: the header queue belongs to another guest: "

@@ -241,7 +241,7 @@ struct SlotConservationTests {
         arguments: RingFormat.allCases)
     func stalledClaim(_ format: RingFormat) throws {
         for slotReturn in SlotReturn.allCases {
-            let device = try Device(rqs: 2, .usedElement, slotReturn, format)
+            let device = try Device(rqs: 2, .usedLength, slotReturn, format)
             device.claimAndStandStill(3)
             for round in 0..<60 {
                 device.deliver(1, 4)
@@ -268,7 +268,7 @@ struct SlotConservationTests {
         arguments: RingFormat.allCases)
     func comingAndGoing(_ format: RingFormat) throws {
         for slotReturn in SlotReturn.allCases {
-            let device = try Device(rqs: 2, .usedElement, slotReturn, format)
+            let device = try Device(rqs: 2, .usedLength, slotReturn, format)
             var random = SeededRandom(seed: 17)
             for _ in 0..<150 {
                 let rq = random.int(0...1)
@@ -286,7 +286,7 @@ struct SlotConservationTests {
     @Test("An RQ that nobody mends leaves the others all slots but those it has")
     func brokenForGood() throws {
         for slotReturn in SlotReturn.allCases {
-            let device = try Device(rqs: 2, .usedElement, slotReturn)
+            let device = try Device(rqs: 2, .usedLength, slotReturn)
             device.deliver(0, 4)
             try device.breakQueue(0)
             // Four buffers are known and used; then the device reads the ring.

@@ -25,13 +25,11 @@ struct PostedChain {
 struct HandDevice {
     let addresses: VirtqueueAddresses
     let memory: GuestMemory
-    private let namesSlotsInLengths: Bool
     private var nextAvail: UInt16 = 0
     private(set) var nextUsed: UInt16 = 0
 
     init(_ driver: RxDriver, _ space: GuestSpace) {
         addresses = driver.virtqueue
-        namesSlotsInLengths = driver.configuration.method == .headerQueue(.usedLength)
         memory = space.memory
     }
 
@@ -88,11 +86,7 @@ struct HandDevice {
     mutating func use(_ chain: PostedChain, byteCount: Int, slot: Int? = nil) {
         let head = UInt32(chain.head)
         guard let slot else { return use(id: head, byteCount: UInt32(byteCount)) }
-        if namesSlotsInLengths {
-            use(id: head, byteCount: 1 << 31 | UInt32(slot) << 16 | UInt32(byteCount))
-        } else {
-            use(id: head | UInt32(slot + 1) << 16, byteCount: UInt32(byteCount))
-        }
+        use(id: head, byteCount: 1 << 31 | UInt32(slot) << 16 | UInt32(byteCount))
     }
 
     func publish() { publish(index: nextUsed) }

@@ -107,7 +107,7 @@ struct InOrderTests {
 
     @Test("The slot of a packet over several buffers stays with it", arguments: RingFormat.allCases)
     func slots(ring: RingFormat) throws {
-        let rig = try Rig(ring, inOrder: true, method: .headerQueue(.usedElement))
+        let rig = try Rig(ring, inOrder: true, method: .headerQueue(.usedLength))
         let packets = (0..<2).map {
             SourcePacket(TestFrames.tcp4(TestFrames.payload(2500, seed: $0)))
         }

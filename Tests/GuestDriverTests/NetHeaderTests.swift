@@ -8,7 +8,7 @@ import Testing
 struct NetHeaderTests {
     private static let methods: [RxMethod] = [
         .whole, .headerDescriptor, .headerPage, .alternating(headerBufferByteCount: 128),
-        .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
+        .headerQueue(.netHeader), .headerQueue(.usedLength),
     ]
     private static let offloads: VirtioFeatures = [.guestChecksum, .guestTSO4]
 

@@ -66,7 +66,7 @@ struct PackedDifferentialTests {
     ]
     private static let methods: [RxMethod] = [
         .whole, .headerDescriptor, .headerPage, .alternating(headerBufferByteCount: 128),
-        .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
+        .headerQueue(.netHeader), .headerQueue(.usedLength),
     ]
 
     private static func packet(_ random: inout SeededRandom) -> SourcePacket {

@@ -18,7 +18,6 @@ func count(packets: Int, of packet: String) throws {
     let methods: [(String, RxMethod)] = [
         ("whole", .whole), ("a", .headerDescriptor), ("b", .headerPage),
         ("c", .alternating(headerBufferByteCount: 128)), ("netHeader", .headerQueue(.netHeader)),
-        ("usedElement", .headerQueue(.usedElement)),
         ("usedLength", .headerQueue(.usedLength)),
     ]
     let pool = try PacketPool.load(packet, count: 256, flows: 16)

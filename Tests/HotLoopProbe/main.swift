@@ -85,9 +85,8 @@ func probe(packets: Int) throws {
     let pool = try PacketPool.load("mixed", count: 256, flows: 16)
     let methods: [(String, RxMethod)] = [
         ("whole", .whole), ("netHeader", .headerQueue(.netHeader)),
-        ("usedElement", .headerQueue(.usedElement)),
         ("usedLength", .headerQueue(.usedLength)),
-        ("measured", .headerQueue(.usedElement)),
+        ("measured", .headerQueue(.usedLength)),
     ]
     for (name, method) in methods {
         let probe = try Probe(method, pool: pool, ringSize: 256)

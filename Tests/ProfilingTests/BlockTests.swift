@@ -31,7 +31,7 @@ extension QueueProfiles {
             return rig
         }
 
-        @Test("Off, nothing is measured", arguments: [RxMethod.whole, .headerQueue(.usedElement)])
+        @Test("Off, nothing is measured", arguments: [RxMethod.whole, .headerQueue(.usedLength)])
         func off(_ method: RxMethod) throws {
             let rig = try carry(method, period: 0, bursts: 100)
             defer { withExtendedLifetime(rig) {} }
@@ -42,7 +42,7 @@ extension QueueProfiles {
 
         @Test(
             "On, polls are measured by stages and as a whole, and what they carried adds up",
-            arguments: [RxMethod.whole, .headerQueue(.usedElement), .headerQueue(.netHeader)])
+            arguments: [RxMethod.whole, .headerQueue(.usedLength), .headerQueue(.netHeader)])
         func on(_ method: RxMethod) throws {
             let rig = try carry(method, period: 1, bursts: 320)
             defer { withExtendedLifetime(rig) {} }
@@ -90,7 +90,7 @@ extension QueueProfiles {
 
         @Test("Traces are the last ones, in order, with every stage")
         func traces() throws {
-            let rig = try carry(.headerQueue(.usedElement), period: 1, bursts: 2000)
+            let rig = try carry(.headerQueue(.usedLength), period: 1, bursts: 2000)
             defer { withExtendedLifetime(rig) {} }
             let traces = try #require(rig.queue.profile).block.readTraces()
             #expect(traces.count >= ProfileBlock.traceCount - 1)

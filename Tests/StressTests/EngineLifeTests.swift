@@ -33,7 +33,7 @@ struct EngineLifeTests {
         arguments: SlotReturn.allCases)
     func pause(_ slotReturn: SlotReturn) throws {
         let guest = try EngineGuest(
-            rqs: 2, method: .headerQueue(.usedElement), slotReturn: slotReturn)
+            rqs: 2, method: .headerQueue(.usedLength), slotReturn: slotReturn)
         let engine = guest.engine
         var port = Port(guest)
         let drivers = try (0..<2).map { try DriverThread(guest, rq: $0, until: 3_000) }
@@ -84,7 +84,7 @@ struct EngineLifeTests {
     func reset(_ slotReturn: SlotReturn) throws {
         let rounds = 6
         let guest = try EngineGuest(
-            rqs: 2, method: .headerQueue(.usedElement), slotReturn: slotReturn, spares: rounds)
+            rqs: 2, method: .headerQueue(.usedLength), slotReturn: slotReturn, spares: rounds)
         let engine = guest.engine
         var port = Port(guest)
         let other = try DriverThread(guest, rq: 0, until: .max)
@@ -177,7 +177,7 @@ struct EngineLifeTests {
         arguments: SlotReturn.allCases)
     func headerQueueReset(_ slotReturn: SlotReturn) throws {
         let guest = try EngineGuest(
-            rqs: 2, method: .headerQueue(.usedElement), slotReturn: slotReturn)
+            rqs: 2, method: .headerQueue(.usedLength), slotReturn: slotReturn)
         let engine = guest.engine
         var port = Port(guest)
         try engine.start()
@@ -234,7 +234,7 @@ struct EngineLifeTests {
     func park(_ rqs: Int) throws {
         // So long a sleep ends by a wake-up alone; a missed one shows as a late packet.
         let idle = IdlePolicy(.park, pollsBeforePark: 3, wakeMicroseconds: 60_000_000)
-        let guest = try EngineGuest(rqs: rqs, method: .headerQueue(.usedElement), idle: idle)
+        let guest = try EngineGuest(rqs: rqs, method: .headerQueue(.usedLength), idle: idle)
         let engine = guest.engine
         var port = Port(guest)
         for driver in guest.drivers { driver.refill() }
@@ -275,7 +275,7 @@ struct EngineLifeTests {
         let idle = IdlePolicy(.park, pollsBeforePark: 3, wakeMicroseconds: 60_000_000)
         let kick = try EventDescriptor()
         let guest = try EngineGuest(
-            rqs: 1, ring: ring, method: .headerQueue(.usedElement), idle: idle,
+            rqs: 1, ring: ring, method: .headerQueue(.usedLength), idle: idle,
             kick: kick.fileDescriptor)
         var port = Port(guest)
         let driver = guest.drivers[0]

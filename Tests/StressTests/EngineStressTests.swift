@@ -16,7 +16,7 @@ private struct Setting: Sendable, CustomTestStringConvertible {
 }
 
 private let settings: [Setting] = RingFormat.allCases.flatMap { ring in
-    [.whole, .headerQueue(.netHeader), .headerQueue(.usedElement)].map {
+    [.whole, .headerQueue(.netHeader), .headerQueue(.usedLength)].map {
         Setting(ring: ring, method: $0)
     }
         + HeaderReport.allCases.map {
@@ -121,7 +121,7 @@ struct EngineStressTests {
     func fewSlots(_ slotReturn: SlotReturn) throws {
         let total = 4_000
         let guest = try EngineGuest(
-            rqs: 2, method: .headerQueue(.usedElement), slots: 4, slotReturn: slotReturn)
+            rqs: 2, method: .headerQueue(.usedLength), slots: 4, slotReturn: slotReturn)
         var port = Port(guest)
         let drivers = try (0..<2).map { try DriverThread(guest, rq: $0, until: total) }
         try guest.engine.start()
@@ -137,7 +137,7 @@ struct EngineStressTests {
 
     @Test("Start, drain, stop, and again", arguments: [1, 2])
     func lifeCycle(_ rqs: Int) throws {
-        let guest = try EngineGuest(rqs: rqs, method: .headerQueue(.usedElement))
+        let guest = try EngineGuest(rqs: rqs, method: .headerQueue(.usedLength))
         var port = Port(guest)
         for round in 1...4 {
             let limit = round * 700

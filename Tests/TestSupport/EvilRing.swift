@@ -85,14 +85,10 @@ public struct EvilRing {
             self.id = id
             self.length = length
         }
-        /// The chain's head, without the slot that `usedElement` puts above it.
-        public var head: Int { Int(id & 0xffff) }
-        /// The header slot that `usedElement` names above the head, or `usedLength` in the length,
-        /// if one is named.
-        public var slot: Int? {
-            if length >> 31 == 1 { return Int(length >> 16 & 0x7fff) }
-            return id >> 16 == 0 ? nil : Int(id >> 16) - 1
-        }
+        /// The chain's head.
+        public var head: Int { Int(id) }
+        /// The header slot that `usedLength` names, if one is named.
+        public var slot: Int? { length >> 31 == 1 ? Int(length >> 16 & 0x7fff) : nil }
         /// Bytes written, without the slot that `usedLength` puts above them.
         public var byteCount: Int { Int(length >> 31 == 1 ? length & 0xffff : length) }
     }

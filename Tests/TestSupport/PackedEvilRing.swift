@@ -104,7 +104,7 @@ public struct PackedEvilRing {
     public struct Used: Equatable {
         public var id: Int
         public var length: Int
-        /// Header slot + 1, or 0.
+        /// Without a meaning in virtio.
         public var address: UInt64
         public var hasWrite: Bool
         public init(id: Int, length: Int, address: UInt64 = 0, hasWrite: Bool? = nil) {
@@ -113,12 +113,8 @@ public struct PackedEvilRing {
             self.address = address
             self.hasWrite = hasWrite ?? (length > 0)
         }
-        /// The header slot that `usedElement` names by the address, or `usedLength` in the length,
-        /// if one is named.
-        public var slot: Int? {
-            if length >> 31 == 1 { return length >> 16 & 0x7fff }
-            return address == 0 ? nil : Int(address) - 1
-        }
+        /// The header slot that `usedLength` names, if one is named.
+        public var slot: Int? { length >> 31 == 1 ? length >> 16 & 0x7fff : nil }
         /// Bytes written, without the slot that `usedLength` puts above them.
         public var byteCount: Int { length >> 31 == 1 ? length & 0xffff : length }
     }

@@ -34,7 +34,7 @@ final class GuestRig {
             ? .mergeable(bufferByteCount: bufferByteCount) : .single(packetByteCount: largestPacket)
         var configuration = RxDriverConfiguration(
             ringSize: shape.ringSize, ring: shape.ring, shape: buffers,
-            method: splits ? .headerQueue(.usedElement) : .whole)
+            method: splits ? .headerQueue(.usedLength) : .whole)
         space = try GuestSpace(
             byteCount: configuration.guestByteCount + 128 * shape.ringSize + 65536, pages: .small,
             shared: true)

@@ -199,9 +199,10 @@ enum cleave_method {
     CLEAVE_METHOD_D = 4      /* a slot of the header queue */
 };
 
-/* How method D tells the driver which slot it was. */
+/* How method D tells the driver which slot it was. Linux drivers can use either. */
 enum cleave_report {
-    CLEAVE_REPORT_USED_ELEMENT = 0, /* the used entry names it; the net header lies in it too */
+    CLEAVE_REPORT_USED_ELEMENT = 0, /* refused since 0.4, and never another report: method D needs
+                                       one of those below. USED_LENGTH took its place */
     CLEAVE_REPORT_NET_HEADER = 1,   /* 8 bytes after the net header in the data buffer */
     CLEAVE_REPORT_USED_LENGTH = 2   /* the used entry's length names it: bit 31 set, bits 30 to 16
                                        the slot, bits 15 to 0 bytes of this buffer; the net header

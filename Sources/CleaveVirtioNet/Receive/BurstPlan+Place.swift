@@ -318,14 +318,8 @@ extension BurstPlan {
         _ usedIndex: Int, _ slot: UInt32, _ start: UnsafeMutableRawPointer,
         _ netHeader: NetHeader, _ constants: PlaceConstants<Report, Method, Part>
     ) -> UnsafeMutableRawPointer {
-        if !Method.reportsInUsedEntry { return start }
-        if Part.namesSlots {
-            if Method.reportsInUsedLength {
-                constants.report.attach(slot: slot, toLengthOfUsed: usedIndex)
-            } else {
-                constants.report.attach(slot: slot, toUsed: usedIndex)
-            }
-        }
+        if !Method.reportsInUsedLength { return start }
+        if Part.namesSlots { constants.report.attach(slot: slot, toUsed: usedIndex) }
         if Part.writesHeaders {
             netHeader.store(to: start, byteCount: constants.netHeaderByteCount)
         }
@@ -351,7 +345,7 @@ extension BurstPlan {
                 place.usedIndex, slot, slotBytes, netHeader, constants)
             : first + prefix
         if Part.writesHeaders { copyBytes(headers, source.pointer, headerLength) }
-        if Part.writesHeaders && !Method.reportsInUsedEntry {
+        if Part.writesHeaders && !Method.reportsInUsedLength {
             netHeader.store(to: first, byteCount: netHeaderByteCount)
             SplitReport(slot: slot, headerLength: place.headerLength)
                 .store(to: first + netHeaderByteCount)

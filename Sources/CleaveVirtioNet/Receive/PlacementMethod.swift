@@ -29,9 +29,7 @@ protocol PlacementMethod {
     /// Bytes that a packet with `headerLength` bytes of headers puts into its slot.
     static func slotByteCount(headerLength: Int, netHeader: Int) -> Int
 
-    /// The virtio-net header lies in the slot, and the used entry names it.
-    static var reportsInUsedEntry: Bool { get }
-    /// The used entry names it in its length, and not beside it.
+    /// The virtio-net header lies in the slot, and the used entry's length names it.
     static var reportsInUsedLength: Bool { get }
     /// Most bytes of a packet in its data buffers if it is split; more are placed whole.
     static var splitPayloadLimit: Int { get }
@@ -50,7 +48,6 @@ extension PlacementMethod {
     @inline(__always) static var listsSlots: Bool { false }
     @inline(__always) static var partsAreBuffers: Bool { false }
     @inline(__always) static var skipsSmallBuffers: Bool { false }
-    @inline(__always) static var reportsInUsedEntry: Bool { false }
     @inline(__always) static var reportsInUsedLength: Bool { false }
     @inline(__always) static var splitPayloadLimit: Int { BurstLimit.packetByteCount }
     @inline(__always)
@@ -103,20 +100,6 @@ enum NetHeaderReportPlacement: PlacementMethod {
     static func slotByteCount(headerLength: Int, netHeader: Int) -> Int { headerLength }
 }
 
-/// Method D, the slot named in the used entry: net header and packet headers lie in the slot, the
-/// payload starts at offset 0 of the data buffer.
-enum UsedElementReportPlacement: PlacementMethod {
-    typealias Buffer = OneDescriptor
-    @inline(__always) static var claimsSlots: Bool { true }
-    @inline(__always) static var reportsInUsedEntry: Bool { true }
-    @inline(__always)
-    static func prefixByteCount(split: Bool, netHeader: Int) -> Int { split ? 0 : netHeader }
-    @inline(__always)
-    static func slotByteCount(headerLength: Int, netHeader: Int) -> Int {
-        netHeader &+ headerLength
-    }
-}
-
 /// Method D, the slot named in the used entry's length: net header and packet headers lie in the
 /// slot, the payload starts at offset 0 of the data buffer.
 ///
@@ -126,7 +109,6 @@ enum UsedElementReportPlacement: PlacementMethod {
 enum UsedLengthReportPlacement: PlacementMethod {
     typealias Buffer = OneNamingDescriptor
     @inline(__always) static var claimsSlots: Bool { true }
-    @inline(__always) static var reportsInUsedEntry: Bool { true }
     @inline(__always) static var reportsInUsedLength: Bool { true }
     @inline(__always) static var splitPayloadLimit: Int { UsedLength.byteMask }
     @inline(__always)
@@ -142,7 +124,6 @@ enum OutOfOrder<Base: PlacementMethod>: PlacementMethod {
     typealias Buffer = Base.Buffer
     @inline(__always) static var claimsSlots: Bool { Base.claimsSlots }
     @inline(__always) static var listsSlots: Bool { true }
-    @inline(__always) static var reportsInUsedEntry: Bool { Base.reportsInUsedEntry }
     @inline(__always) static var reportsInUsedLength: Bool { Base.reportsInUsedLength }
     @inline(__always) static var splitPayloadLimit: Int { Base.splitPayloadLimit }
     @inline(__always)

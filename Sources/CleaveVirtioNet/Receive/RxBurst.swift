@@ -109,7 +109,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         _ claimer: HeaderClaimer, _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock,
         _ probe: Probe
     ) -> PlacedBurst {
-        if Method.reportsInUsedEntry {
+        if Method.reportsInUsedLength {
             _ = pass(refs, plan, queue, claimer, claim, counters, SlotNames.self)
             probe.mark(.shadow)
         }

@@ -103,10 +103,8 @@ struct RxQueueBuilder<Queue: Virtqueue> {
     private func operations(_ report: HeaderReport, _ returns: SlotReturn) -> RxQueueOperations {
         switch (report, returns) {
         case (.netHeader, .tail): operations(NetHeaderReportPlacement.self)
-        case (.usedElement, .tail): operations(UsedElementReportPlacement.self)
         case (.usedLength, .tail): operations(UsedLengthReportPlacement.self)
         case (.netHeader, .ring): operations(OutOfOrder<NetHeaderReportPlacement>.self)
-        case (.usedElement, .ring): operations(OutOfOrder<UsedElementReportPlacement>.self)
         case (.usedLength, .ring): operations(OutOfOrder<UsedLengthReportPlacement>.self)
         }
     }
@@ -155,7 +153,7 @@ struct RxQueueBuilder<Queue: Virtqueue> {
 extension RxQueueConfiguration {
     /// Used entries name slots, which then hold the virtio-net header as well.
     fileprivate var namesSlots: Bool {
-        method == .headerQueue(.usedElement) || method == .headerQueue(.usedLength)
+        method == .headerQueue(.usedLength)
     }
 
     /// The queue as its profile describes it.

@@ -250,19 +250,12 @@ struct PackedVirtqueue: Virtqueue {
             | (any &>> 32) &* (UInt64(DescriptorFlags.write) &<< 48)
     }
 
-    /// Virtio gives the address of a used descriptor no meaning: slot + 1, 0 = no slot.
     struct SlotReport: UsedSlotReport {
         fileprivate let shadow: UnsafeMutablePointer<UInt64>
 
-        @inline(__always)
-        func attach(slot: UInt32, toUsed index: Int) {
-            assert(slot < 0x8000)
-            shadow[2 &* index] |= UInt64(slot) &+ 1
-        }
-
         /// The upper half of the length is 0, so a store does.
         @inline(__always)
-        func attach(slot: UInt32, toLengthOfUsed index: Int) {
+        func attach(slot: UInt32, toUsed index: Int) {
             assert(slot < 0x8000 && UInt32(truncatingIfNeeded: shadow[2 &* index &+ 1]) >> 16 == 0)
             // Without WRITE virtio gives the length no meaning.
             assert(shadow[2 &* index &+ 1] &>> 48 & UInt64(DescriptorFlags.write) != 0)

@@ -211,19 +211,12 @@ struct SplitVirtqueue: Virtqueue {
         UnsafeMutableRawPointer(shadow + size).assumingMemoryBound(to: UInt8.self)
     }
 
-    /// Heads need 15 bits, so the upper half of `id` is free: slot + 1, 0 = no slot.
     struct SlotReport: UsedSlotReport {
         fileprivate let shadow: UnsafeMutablePointer<UInt64>
 
-        @inline(__always)
-        func attach(slot: UInt32, toUsed index: Int) {
-            assert(slot < 0x8000 && shadow[index] & 0xffff_0000 == 0)
-            shadow[index] |= UInt64((slot &+ 1) &<< 16)
-        }
-
         /// The upper half of the length is 0, so a store does.
         @inline(__always)
-        func attach(slot: UInt32, toLengthOfUsed index: Int) {
+        func attach(slot: UInt32, toUsed index: Int) {
             assert(slot < 0x8000 && shadow[index] &>> 48 == 0)
             UnsafeMutableRawPointer(shadow).storeBytes(
                 of: UsedLength.upperHalf(slot: slot), toByteOffset: index &* 8 &+ 6,

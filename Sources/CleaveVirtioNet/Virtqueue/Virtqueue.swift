@@ -88,9 +88,7 @@ protocol Virtqueue: BitwiseCopyable {
 
 /// Writes header slots into used entries that are shadowed and not yet published.
 protocol UsedSlotReport: BitwiseCopyable {
-    /// Names header slot `slot` in shadowed entry `index`.
+    /// Names header slot `slot` in the length of shadowed entry `index` (`UsedLength`), which is
+    /// at most `UsedLength.byteMask`.
     func attach(slot: UInt32, toUsed index: Int)
-
-    /// The same in the entry's length (`UsedLength`), of at most `UsedLength.byteMask` bytes.
-    func attach(slot: UInt32, toLengthOfUsed index: Int)
 }

@@ -133,6 +133,7 @@ int run() {
     config.features = CLEAVE_F_VERSION_1 | CLEAVE_F_MRG_RXBUF;
     config.size = ringSize;
     config.method = CLEAVE_METHOD_D;
+    config.report = CLEAVE_REPORT_USED_LENGTH;
     config.header_queue = headers.get();
     config.descriptor_area = guest->descriptors.data();
     config.driver_area = &guest->avail;
@@ -145,13 +146,15 @@ int run() {
     packet.length = static_cast<std::uint32_t>(frame.size());
     cleave::check(cleave_rq_enqueue_burst(rq.get(), &packet, 1, nullptr), rq.get());
 
-    // Headers lie in the slot after 12 bytes of virtio-net header, payload alone on its page.
-    const auto slot = (guest->used.entries[0].id >> 16) - 1;
-    const bool split = guest->used.index == 1 && slot == 0 &&
+    // Headers lie in the slot after 12 bytes of virtio-net header, payload alone on its page. The
+    // length says so by bit 31, and the slot by the 15 bits below.
+    const auto length = guest->used.entries[0].length;
+    const auto slot = length >> 16 & 0x7fff;
+    const bool split = guest->used.index == 1 && length >> 31 == 1 && slot == 0 &&
                        std::memcmp(guest->slots[slot].data() + 12, frame.data(), 42) == 0 &&
                        std::memcmp(guest->buffers[0].data(), frame.data() + 42, 100) == 0;
     std::printf("headers in slot %u, %u bytes of payload at the start of a page: %s\n", slot,
-                guest->used.entries[0].length, split ? "intact" : "damaged");
+                length & 0xffff, split ? "intact" : "damaged");
 
     // What cannot be comes as an exception that says why.
     try {

@@ -19,9 +19,9 @@ struct RQ {
     ///   - slots: the guest's end of the header queue, to retire slots by.
     ///   - headerQueue: the device's end, to claim slots from. Both are shared by all RQs.
     init(_ guest: GuestSpace, _ slots: DriverHeaderQueue, _ headerQueue: HeaderQueue) throws {
-        // With `usedElement` the used entry names the slot, so payload begins where its buffer
+        // With `usedLength` the used entry names the slot, so payload begins where its buffer
         // does: at the start of a page.
-        let method = RxMethod.headerQueue(.usedElement)
+        let method = RxMethod.headerQueue(.usedLength)
         driver = try RxDriver(
             RxDriverConfiguration(
                 ringSize: 64, shape: .mergeable(bufferByteCount: 4096), method: method,

@@ -22,7 +22,7 @@ enum ClaimCases {
     // MARK: Names
 
     /// A method's part of a name: `A`, `D used`.
-    static func how(_ method: RxMethod.Kind, _ report: HeaderReport = .usedElement) -> String {
+    static func how(_ method: RxMethod.Kind, _ report: HeaderReport = .usedLength) -> String {
         let report = method == .d ? report.rawValue : nil
         return Comparison.Column(ring: "", method: method.rawValue, report: report).label
     }
@@ -71,7 +71,7 @@ enum ClaimCases {
     private static let hows: [(RxMethod.Kind, HeaderReport)] =
         RxMethod.Kind.allCases.flatMap { method in
             method == .d
-                ? [(method, .usedElement), (method, .netHeader)] : [(method, .usedElement)]
+                ? [(method, .usedLength), (method, .netHeader)] : [(method, .usedLength)]
         }
 
     /// What the driver does for a packet.

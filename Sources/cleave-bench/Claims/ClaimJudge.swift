@@ -49,7 +49,7 @@ struct ClaimJudge {
 
     private func driver(
         _ method: RxMethod.Kind, _ packet: Int, _ ring: RingFormat,
-        _ report: HeaderReport = .usedElement
+        _ report: HeaderReport = .usedLength
     ) -> BenchResult {
         result(ClaimCases.driverName(ClaimCases.how(method, report), packet, ring))
     }
@@ -163,7 +163,7 @@ struct ClaimJudge {
         var figures: [ClaimFigure] = []
         for ring in RingFormat.allCases {
             for packet in ClaimCases.driverPackets {
-                func cycles(_ method: RxMethod.Kind, _ report: HeaderReport = .usedElement)
+                func cycles(_ method: RxMethod.Kind, _ report: HeaderReport = .usedLength)
                     -> Double
                 { leastDriverCycles(driver(method, packet, ring, report)) }
                 let place = "\(packet) B, \(ring.rawValue) ring"

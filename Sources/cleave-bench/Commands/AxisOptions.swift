@@ -21,8 +21,8 @@ struct AxisOptions: ParsableArguments {
 
     @Option(
         help: .example(
-            "How a header slot is reported (method d): usedElement, usedLength or netHeader.",
-            "--report usedElement,netHeader", "list"))
+            "How a header slot is reported (method d): usedLength or netHeader.",
+            "--report usedLength,netHeader", "list"))
     var report: [String] = []
 
     @Option(

@@ -30,7 +30,13 @@ enum Axis: String, CaseIterable {
         switch self {
         case .packet: one.packet = value.text
         case .method: one.method = try value.choice()
-        case .report: one.report = try value.choice()
+        case .report:
+            if value.text == "usedElement" {
+                throw SettingError(
+                    problem: "\"usedElement\" is gone: usedLength takes its place, with the slot "
+                        + "in the length of the used entry")
+            }
+            one.report = try value.choice()
         case .ring: one.ring = try value.choice()
         case .buffers: one.buffers = try value.choice()
         case .ringSize: one.ringSize = try value.count(kilo: 1024)

@@ -18,10 +18,10 @@ struct DefaultConfiguration {
             cases:
               - packet: [64, 1500]
                 method: [whole, d]
-                report: [usedElement, netHeader]
+                report: [usedLength, netHeader]
               - packet: [4096, 9000, imix]
                 method: [whole, d]
-                report: usedElement
+                report: usedLength
             """)
 
     /// What `compare-methods` runs.
@@ -33,7 +33,7 @@ struct DefaultConfiguration {
             cases:
               - packet: [64, 256, 1024, 1500, 4096, 8192, 9000, imix]
                 method: [\(RxMethod.Kind.allCases.map(\.rawValue).joined(separator: ", "))]
-                report: [usedElement, netHeader]
+                report: [usedLength, netHeader]
             """)
 
     /// What `scale` runs.
@@ -41,7 +41,7 @@ struct DefaultConfiguration {
         relativePath: "configs/bench/scale.yaml",
         builtIn: """
             flows: 256
-            defaults: {method: d, report: usedElement, slots: 512}
+            defaults: {method: d, report: usedLength, slots: 512}
             cases:
               - packet: 64
                 rqs: [1, 2, 4, 8]
@@ -52,7 +52,7 @@ struct DefaultConfiguration {
     static let profile = DefaultConfiguration(
         relativePath: "configs/profile/default.yaml",
         builtIn: """
-            defaults: {method: d, report: usedElement}
+            defaults: {method: d, report: usedLength}
             cases: [{packet: [1500, 64]}]
             """)
 

@@ -11,15 +11,16 @@ struct Comparison {
         var method: String
         var report: String?
 
-        /// As short as a heading has to be: `whole`, `A`, `D used`, `D len`, `D net`.
+        /// As short as a heading has to be: `whole`, `A`, `D used`, `D net`.
         var label: String {
             guard method != RxMethod.Kind.whole.rawValue else { return method }
             let letter = method.uppercased()
-            switch report.flatMap(HeaderReport.init(rawValue:)) {
-            case nil: return letter
-            case .usedElement: return "\(letter) used"
-            case .usedLength: return "\(letter) len"
+            guard let report else { return letter }
+            switch HeaderReport(rawValue: report) {
+            case .usedLength: return "\(letter) used"
             case .netHeader: return "\(letter) net"
+            // Results of another version, such as `usedElement`.
+            case nil: return "\(letter) \(report)"
             }
         }
 
@@ -37,8 +38,7 @@ struct Comparison {
             return [
                 place(ring, RingFormat.allCases.map(\.rawValue)),
                 place(method, RxMethod.Kind.allCases.map(\.rawValue)),
-                report == HeaderReport.usedLength.rawValue
-                    ? 1 : report == HeaderReport.netHeader.rawValue ? 2 : 0,
+                place(report ?? "", HeaderReport.allCases.map(\.rawValue).reversed()),
             ]
         }
     }

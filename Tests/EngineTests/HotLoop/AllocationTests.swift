@@ -24,7 +24,7 @@ struct AllocationTests {
         let output = try ReleaseProgram.output(program.path, [String(packets)])
         let lines = output.split(separator: "\n").map(Self.parse)
         let workers = lines.filter { $0.name.hasPrefix("worker ") }
-        let names = ["whole", "netHeader", "usedElement", "usedLength", "measured"].map {
+        let names = ["whole", "netHeader", "usedLength", "measured"].map {
             "worker " + $0
         }
         #expect(workers.map(\.name) == names)

@@ -77,7 +77,7 @@ struct CountTests {
             #expect((document[key] as? String)?.isEmpty == false, "\(key)")
         }
         let counts = try #require(document["counts"] as? [String: Double])
-        for method in ["whole", "a", "b", "c", "netHeader", "usedElement"] {
+        for method in ["whole", "a", "b", "c", "netHeader", "usedLength"] {
             for ring in ["split", "packed"] {
                 for side in ["device", "driver"] {
                     #expect(counts["\(method) \(ring) \(side)", default: 0] > 0)

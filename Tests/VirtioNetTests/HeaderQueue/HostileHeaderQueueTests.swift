@@ -140,8 +140,8 @@ struct HostileHeaderQueueTests {
 
     @Test("D14: a header queue of another guest is refused", arguments: RingFormat.allCases)
     func isolation(format: RingFormat) throws {
-        let own = try format.rig(method: .headerQueue(.usedElement), slots: (128, 8))
-        let other = try format.rig(method: .headerQueue(.usedElement), slots: (128, 8))
+        let own = try format.rig(method: .headerQueue(.usedLength), slots: (128, 8))
+        let other = try format.rig(method: .headerQueue(.usedLength), slots: (128, 8))
         var configuration = own.queue.configuration
         configuration.headerQueue = other.headerQueue
         let refusal = #expect(throws: SetupError.self) {
@@ -198,7 +198,7 @@ private final class OneCPUDriver: @unchecked Sendable {
             RxQueueConfiguration(
                 virtqueue: format == .split ? split.addresses : packed.addresses,
                 features: .mergeableBuffers, memory: guest.memory,
-                method: .headerQueue(.usedElement), headerQueue: headerQueue))
+                method: .headerQueue(.usedLength), headerQueue: headerQueue))
         let port = MockPort()
         let page = EvilRig.page(number)
         for round in 0..<rounds {

@@ -159,7 +159,7 @@ struct ResumeTests {
 
     @Test("A table of the same guest goes with the queue, one of another guest does not")
     func tables() throws {
-        let rig = try EvilRig(method: .headerQueue(.usedElement), slots: (128, 8))
+        let rig = try EvilRig(method: .headerQueue(.usedLength), slots: (128, 8))
         let guest = rig.guest
         var configuration = rig.queue.configuration
         let regions = guest.regions.map {

@@ -129,7 +129,7 @@ struct SharedHeaderQueueTests {
 
     @Test("Without free slots packets stay whole, and split again once there are some")
     func exhaustion() throws {
-        let rig = try SharedRig(slotCount: 4, report: .usedElement)
+        let rig = try SharedRig(slotCount: 4, report: .usedLength)
         var random = SeededRandom(seed: 3)
         var split = 0
         while split < 4 { split += try rig.deliver(3, through: 0, &random).count }

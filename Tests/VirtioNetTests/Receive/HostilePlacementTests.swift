@@ -8,7 +8,7 @@ import Testing
 @Suite("Unsuitable buffers")
 struct HostilePlacementTests {
     private static let methods: [RxMethod] = [
-        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
+        .whole, .headerQueue(.netHeader), .headerQueue(.usedLength),
     ]
 
     /// Bytes that a packet of `count` bytes needs in data buffers; TCP without options.
@@ -17,7 +17,7 @@ struct HostilePlacementTests {
         case .whole: count + 12
         case .headerDescriptor, .headerPage, .alternating: count + 20
         case .headerQueue(.netHeader): count - 54 + 20
-        case .headerQueue(.usedElement), .headerQueue(.usedLength): count - 54
+        case .headerQueue(.usedLength): count - 54
         }
     }
 
@@ -126,8 +126,7 @@ struct HostilePlacementTests {
     func undersizedBuffers(format: RingFormat) throws {
         // Mergeable or not: bytes before the packet, then before a header that goes to a slot.
         for (method, least) in [
-            (RxMethod.whole, 12), (.headerQueue(.netHeader), 20), (.headerQueue(.usedElement), 1),
-            (.headerQueue(.usedLength), 1),
+            (RxMethod.whole, 12), (.headerQueue(.netHeader), 20), (.headerQueue(.usedLength), 1),
         ] {
             for features in [VirtioFeatures.mergeableBuffers, []] {
                 let rig = try format.rig(features: features, method: method, slots: (128, 8))

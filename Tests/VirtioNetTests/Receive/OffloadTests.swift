@@ -13,7 +13,7 @@ struct OffloadTests {
     ]
     private static let methods: [RxMethod] = [
         .whole, .headerDescriptor, .headerPage, .alternating(headerBufferByteCount: 128),
-        .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
+        .headerQueue(.netHeader), .headerQueue(.usedLength),
     ]
     private static let tcp4 = TestFrames.tcp4(TestFrames.payload(3000), optionWords: 3)
     private static let tcp6 = TestFrames.tcp6(TestFrames.payload(3000))
@@ -120,7 +120,7 @@ struct OffloadTests {
         features: VirtioFeatures = all
     ) throws {
         let rig = try format.rig(
-            features: features, method: .headerQueue(.usedElement), slots: (128, 8))
+            features: features, method: .headerQueue(.usedLength), slots: (128, 8))
         Self.post(rig, .whole)
         let image = rig.guest.image()
         let outcome = rig.port.enqueue([SourcePacket(frame, offloads: offloads)], to: rig.queue)

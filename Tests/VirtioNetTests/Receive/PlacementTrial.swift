@@ -16,8 +16,7 @@ final class PlacementTrial {
         var description: String { "\(method), \(format)" }
 
         static let methods = [
-            "whole", "headerDescriptor", "headerPage", "alternating", "netHeader", "usedElement",
-            "usedLength",
+            "whole", "headerDescriptor", "headerPage", "alternating", "netHeader", "usedLength",
         ]
         static let all = RingFormat.allCases.flatMap { format in
             methods.map { Kind(format: format, method: $0) }
@@ -108,7 +107,6 @@ final class PlacementTrial {
         case "headerPage": .headerPage
         case "alternating": .alternating(headerBufferByteCount: random.pick([64, 128, 256]))
         case "netHeader": .headerQueue(.netHeader)
-        case "usedElement": .headerQueue(.usedElement)
         case "usedLength": .headerQueue(.usedLength)
         default: .whole
         }

@@ -41,7 +41,7 @@ struct PlacementTwinTests {
             #expect(total.fallback[reason, default: 0] > 20, "\(reason)")
         }
         switch kind.method {
-        case "netHeader", "usedElement", "usedLength":
+        case "netHeader", "usedLength":
             #expect(total.fallback[.noSlot, default: 0] > 100 && total.tiny > 50)
         case "headerDescriptor":
             #expect(total.fallback[.noPayloadDescriptor, default: 0] > 20)

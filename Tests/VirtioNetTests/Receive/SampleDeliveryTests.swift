@@ -7,7 +7,7 @@ import Testing
 @Suite("Crafted frames through a queue")
 struct SampleDeliveryTests {
     private static let methods: [RxMethod] = [
-        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
+        .whole, .headerQueue(.netHeader), .headerQueue(.usedLength),
     ]
 
     /// Headers that the method puts into a slot, by the answer written beside the frame.
@@ -20,7 +20,7 @@ struct SampleDeliveryTests {
         let reports = rig.reports
         var data = reports.flatMap { rig.guest.read(EvilRig.page($0.id), $0.length) }
         switch method {
-        case .headerQueue(.usedElement), .headerQueue(.usedLength):
+        case .headerQueue(.usedLength):
             guard let slot = reports.first?.slot, let headers = rig.headers else { break }
             let length = headers.slot(slot, 4)[2...3].reversed().reduce(0) { $0 << 8 | Int($1) }
             return headers.slot(slot, 12 + length).dropFirst(12) + data

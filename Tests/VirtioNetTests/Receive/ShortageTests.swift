@@ -37,7 +37,7 @@ struct ShortageTests {
     func longChains() throws {
         // As drivers without mergeable buffers post them: 19 pieces in an indirect table each.
         let rig = try EvilRig(
-            size: 256, features: .indirectDescriptors, method: .headerQueue(.usedElement),
+            size: 256, features: .indirectDescriptors, method: .headerQueue(.usedLength),
             slots: (128, 256), burst: 256)
         let link = DescriptorFlags.write | DescriptorFlags.next
         for buffer in 0..<256 {

@@ -61,7 +61,7 @@ struct SourceLimitTests {
         for (count, expected) in [(64, [:]), (65, [.tooManySegments: 1, .runt: 1])]
             as [(Int, [DropReason: UInt64])]
         {
-            let rig = try format.rig(method: .headerQueue(.usedElement), slots: (128, 8))
+            let rig = try format.rig(method: .headerQueue(.usedLength), slots: (128, 8))
             rig.post(0)
             let bytes = TestFrames.tcp4(TestFrames.payload(count - 54))
             let packet = SourcePacket(segments: bytes.map { [$0] })
@@ -110,8 +110,7 @@ struct SourceLimitTests {
 
     @Test("D13: headers longer than the slot stay with their packet")
     func headerTooLong() throws {
-        for (report, most) in [(HeaderReport.netHeader, 64), (.usedElement, 52), (.usedLength, 52)]
-        {
+        for (report, most) in [(HeaderReport.netHeader, 64), (.usedLength, 52)] {
             for optionWords in 0...10 {
                 let rig = try EvilRig(method: .headerQueue(report), slots: (64, 8))
                 rig.post(0)
@@ -134,7 +133,7 @@ struct SourceLimitTests {
     @Test("Packets planned again for want of slots keep the reason they had")
     func reasonsSurviveReplanning() throws {
         let rig = try EvilRig(
-            features: [], method: .headerQueue(.usedElement), slots: (128, 1), shortage: .wait)
+            features: [], method: .headerQueue(.usedLength), slots: (128, 1), shortage: .wait)
         rig.headers?.setTail(0)
         // Split, the first packet fits the first buffer, and the second finds none; whole, the
         // first does not fit and the second does.

@@ -233,7 +233,7 @@ struct HostileBufferTests {
     }
 
     private static let methods: [RxMethod] = [
-        .whole, .headerQueue(.netHeader), .headerQueue(.usedElement), .headerQueue(.usedLength),
+        .whole, .headerQueue(.netHeader), .headerQueue(.usedLength),
     ]
 
     @Test(

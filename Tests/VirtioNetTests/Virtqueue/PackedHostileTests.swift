@@ -28,8 +28,7 @@ struct PackedHostileTests {
     @Test(
         "B22, B28, B33: descriptors that become available again and change all the time",
         arguments: [
-            RxMethod.whole, .headerQueue(.netHeader), .headerQueue(.usedElement),
-            .headerQueue(.usedLength),
+            RxMethod.whole, .headerQueue(.netHeader), .headerQueue(.usedLength),
         ])
     func endless(method: RxMethod) throws {
         let size = 5

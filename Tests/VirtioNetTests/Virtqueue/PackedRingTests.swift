@@ -101,10 +101,10 @@ struct PackedRingTests {
         }
     }
 
-    @Test("Slots come in the address of a packet's first used descriptor")
+    @Test("Slots come in the length of a packet's first used descriptor")
     func slots() throws {
         let rig = try PackedRig(
-            size: 6, method: .headerQueue(.usedElement), slots: (128, 8), start: 4)
+            size: 6, method: .headerQueue(.usedLength), slots: (128, 8), start: 4)
         for id in 0..<6 { rig.post(id, byteCount: 300) }
         rig.headers?.setTail(8)
         let outcome = rig.enqueue([
@@ -112,11 +112,11 @@ struct PackedRingTests {
             TestFrames.udp4(TestFrames.payload(10)),
         ])
         #expect(outcome.fates == [true, true, true, true])
-        #expect(rig.ring.used(4) == .init(id: 0, length: 300, address: 1))
+        #expect(rig.ring.used(4) == .init(id: 0, length: 1 << 31 | 300))
         #expect(rig.ring.used(5) == .init(id: 1, length: 200))
         #expect(rig.ring.used(6) == .init(id: 2, length: 72))
-        #expect(rig.ring.used(7) == .init(id: 3, length: 0, address: 2, hasWrite: false))
-        #expect(rig.ring.used(8) == .init(id: 4, length: 10, address: 3))
+        #expect(rig.ring.used(7) == .init(id: 3, length: 0x8001_0000))
+        #expect(rig.ring.used(8) == .init(id: 4, length: 0x8002_0000 | 10))
         #expect(rig.ring.used(9) == nil)
     }
 

@@ -64,8 +64,9 @@ struct UsedRingTests {
                     if let slot { queue.slotReport.attach(slot: UInt32(slot), toUsed: position) }
                     twin.append(
                         .init(
-                            id: UInt32(head) | UInt32((slot ?? -1) + 1) << 16,
-                            length: UInt32(round * 10 + position)))
+                            id: UInt32(head),
+                            length: UInt32(round * 10 + position)
+                                | (slot.map { 1 << 31 | UInt32($0) << 16 } ?? 0)))
                 }
                 let before = ring.usedIndex
                 queue.publish()
