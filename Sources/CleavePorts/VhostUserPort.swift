@@ -103,7 +103,7 @@ public final class VhostUserPort: Port {
         self.settings = settings
         pairs = (0..<settings.queuePairs).map { _ in VhostUserQueue() }
         for pair in pairs { pair.mtu = settings.mtu }
-        endpoint = SocketEndpoint(path: settings.path, mode: settings.mode)
+        endpoint = SocketEndpoint(path: settings.path, listens: settings.mode == .server)
     }
 
     /// A port over a socket that is connected already; it ends with that.

@@ -27,7 +27,7 @@ enum DirectionRules {
         // RQs on threads, for programs that embed them: no guest, no traffic, no reader of
         // profiles.
         "CleaveEngine": ["CleaveGuestDriver", "CleaveTraffic", "CleaveProfiling"],
-        "CleaveCAPI": ["CleaveGuestDriver", "CleaveTraffic", "CleaveProfiling"],
+        "CleaveCAPI": ["CleaveGuestDriver", "CleaveTraffic", "CleaveProfiling", "CleavePorts"],
     ]
 
     static func arrow(from module: String, to other: String) -> String? {

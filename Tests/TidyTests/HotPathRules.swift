@@ -9,7 +9,7 @@ enum HotPathRules {
     /// Modules of the data plane, and all that libcleave is linked from, do without Foundation.
     static let withoutFoundation: Set<String> = [
         "CleaveRings", "CleaveHost", "CleaveVirtioNet", "CleaveGuestDriver", "CleaveTraffic",
-        "CleaveEngine", "CleaveCAPI",
+        "CleaveVhostUser", "CleaveEngine", "CleaveCAPI",
     ]
     static let hotModules: Set<String> = ["CleaveRings", "CleaveVirtioNet"]
 

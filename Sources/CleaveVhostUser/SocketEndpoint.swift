@@ -3,9 +3,11 @@ import CleaveHost
 import Glibc
 
 /// One end of a unix socket by its path: listens for peers, or connects to one, again and again.
-final class SocketEndpoint {
+/// One thread at a time; nothing here waits.
+package final class SocketEndpoint {
     private let path: String
-    private let mode: VhostUserPortConfiguration.Mode
+    /// Whether peers come here; if not, this end goes to its peer.
+    private let listens: Bool
     private var listener: Int32 = -1
     /// The file that `listener` made, to know it from a successor's.
     private var identity: (UInt64, UInt64) = (0, 0)
@@ -22,14 +24,14 @@ final class SocketEndpoint {
     private static let firstBackOff: UInt64 = 50_000_000
     private static let longestBackOff: UInt64 = 2_000_000_000
 
-    init(path: String, mode: VhostUserPortConfiguration.Mode) {
+    package init(path: String, listens: Bool) {
         self.path = path
-        self.mode = mode
+        self.listens = listens
     }
 
     /// One connection that is there already, which belongs to this object from now on.
     /// - Throws: if `descriptor` is no unix stream socket.
-    init(connected descriptor: Int32) throws(SetupError) {
+    package init(connected descriptor: Int32) throws(SetupError) {
         let own = cleave_unix_adopt(descriptor)
         guard own >= 0 else {
             throw SetupError(
@@ -39,7 +41,7 @@ final class SocketEndpoint {
         // The peer learns of the end of a connection when its last descriptor is closed.
         Glibc.close(descriptor)
         path = ""
-        mode = .server
+        listens = true
         given = own
     }
 
@@ -47,10 +49,10 @@ final class SocketEndpoint {
 
     /// Listens, or begins to connect.
     /// - Throws: why the path cannot be used.
-    func open() throws(SetupError) {
+    package func open() throws(SetupError) {
         isOpen = true
         nextConnect = 0
-        if mode == .client || given >= 0 { return }
+        if !listens || given >= 0 { return }
         var file: (UInt64, UInt64) = (0, 0)
         let found = identify(&file)
         if found == 0 { throw SetupError("\(path) exists and is not a socket") }
@@ -84,7 +86,7 @@ final class SocketEndpoint {
     private func words(_ code: Int32) -> String { HostError.words(of: code) }
 
     /// Ends listening, and removes the socket's file if it is still the one that was made.
-    func close() {
+    package func close() {
         isOpen = false
         if given >= 0 { Glibc.close(given) }
         given = -1
@@ -96,27 +98,27 @@ final class SocketEndpoint {
     }
 
     /// The only connection that there will be was taken.
-    var isEnded: Bool { path.isEmpty && given < 0 }
+    package var isEnded: Bool { path.isEmpty && given < 0 }
 
     /// What to wait at.
-    var descriptors: [Int32] { listener >= 0 && pausedUntil == nil ? [listener] : [] }
+    package var descriptors: [Int32] { listener >= 0 && pausedUntil == nil ? [listener] : [] }
 
     /// When to call `accept` without a descriptor's being ready.
-    var deadline: UInt64? {
+    package var deadline: UInt64? {
         if given >= 0 { return 0 }
-        if mode == .server { return pausedUntil }
+        if listens { return pausedUntil }
         return isOpen && !isConnected ? nextConnect : nil
     }
 
     /// The next connection, which is the caller's to close; nil if there is none now.
     /// - Parameter isBusy: the caller has one: a client does not connect then.
-    func accept(isBusy: Bool) -> Int32? {
+    package func accept(isBusy: Bool) -> Int32? {
         guard isOpen else { return nil }
         if given >= 0 {
             defer { given = -1 }
             return given
         }
-        if mode == .client { return isBusy ? nil : connect() }
+        if !listens { return isBusy ? nil : connect() }
         if listener < 0 { return nil }
         if let pausedUntil, SystemClock.monotonic < pausedUntil { return nil }
         pausedUntil = nil
@@ -143,7 +145,7 @@ final class SocketEndpoint {
     }
 
     /// The connection that `accept` gave is over.
-    func disconnected() {
+    package func disconnected() {
         isConnected = false
         nextConnect = SystemClock.monotonic + Self.firstBackOff
     }
