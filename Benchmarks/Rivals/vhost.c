@@ -173,7 +173,7 @@ cleave_memory *vhost_memory(int vid) {
         regions[i] = (cleave_region){from->guest_phys_addr, from->size,
                                      (void *)(uintptr_t)from->host_user_addr, 0};
     }
-    cleave_memory_config config = {sizeof config, table->nregions, regions};
+    cleave_memory_config config = {sizeof config, table->nregions, regions, NULL};
     const int result = cleave_memory_create(vhost_context, &config, &memory);
     free(table);
     if (result < 0) vhost_fail_cleave("cleave_memory_create", result, vhost_context);

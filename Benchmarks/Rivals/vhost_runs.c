@@ -237,7 +237,7 @@ struct dpdk_guest {
 
 static int attach_guest(dpdk_guest *guest, const dpdk_guest_layout *layout) {
     cleave_region region = {layout->guest_base, layout->memory_bytes, layout->memory, 0};
-    cleave_memory_config table = {sizeof table, 1, &region};
+    cleave_memory_config table = {sizeof table, 1, &region, NULL};
     int result = cleave_memory_create(vhost_context, &table, &guest->memory);
     if (result < 0) return vhost_fail_cleave("cleave_memory_create", result, vhost_context);
     cleave_rq_config config = {

@@ -16,9 +16,11 @@ final class HeaderQueueObject: HandleObject, @unchecked Sendable {
     private let reported: SharedWord64
     private let words: UnsafeMutableRawPointer
 
-    init(_ memory: MemoryObject, _ layout: HeaderQueueLayout) throws(Refusal) {
+    init(_ memory: MemoryObject, _ layout: HeaderQueueLayout, base: UInt32) throws(Refusal) {
         self.memory = memory
-        do { queue = try HeaderQueue(layout, memory: memory.memory) } catch { throw Refusal(error) }
+        do { queue = try HeaderQueue(layout, memory: memory.memory, base: base) } catch {
+            throw Refusal(error)
+        }
         words = .allocate(byteCount: 8, alignment: 8)
         words.storeBytes(of: 0, as: UInt64.self)
         reported = SharedWord64(words)
@@ -46,6 +48,23 @@ final class HeaderQueueObject: HandleObject, @unchecked Sendable {
             reported.store(0)
         }
     }
+
+    /// Where another queue over the same slots resumes, once nobody claims any more.
+    func base() throws(Refusal) -> UInt32 {
+        var base: UInt32 = 0
+        var claims = 0
+        try HandleTable.hold(allMadeFrom: self) { users in
+            // RQs and engines; lanes are an engine's.
+            let linked = users.filter { $0.parents.contains { $0 === self } }
+            claims = linked.count { !(($0 as? ReceiveQueueObject)?.isStopped ?? false) }
+            base = queue.base
+        }
+        guard claims == 0 else {
+            throw Refusal(
+                Refusal.busy, "\(claims) RQs or engines that may claim slots are linked to it")
+        }
+        return base
+    }
 }
 
 extension cleave_header_queue_config {
@@ -63,6 +82,7 @@ public func cleave_header_queue_create(
         minimum: cleave_header_queue_config.firstByteCount, queue, "queue"
     ) { parent, configuration throws(Refusal) in
         guard configuration.reserved == 0 else { throw .invalid("config->reserved is not 0") }
+        guard configuration.reserved2 == 0 else { throw .invalid("config->reserved2 is not 0") }
         var layout = HeaderQueueLayout(
             base: try parent.guestAddress(configuration.slots, "config->slots"),
             control: try parent.guestAddress(configuration.control, "config->control"),
@@ -70,7 +90,7 @@ public func cleave_header_queue_create(
         if let returns = configuration.returns {
             layout.returnRing = try parent.guestAddress(returns, "config->returns")
         }
-        return try HeaderQueueObject(parent, layout)
+        return try HeaderQueueObject(parent, layout, base: configuration.base)
     }
 }
 
@@ -98,6 +118,17 @@ public func cleave_header_queue_get_status(
 public func cleave_header_queue_reset(_ queue: OpaquePointer!) -> Int32 {
     exclusive(queue, as: HeaderQueueObject.self) { object throws(Refusal) in
         try object.reset()
+        return 0
+    }
+}
+
+@c @implementation
+public func cleave_header_queue_get_base(
+    _ queue: OpaquePointer!, _ base: UnsafeMutablePointer<UInt32>!
+) -> Int32 {
+    exclusive(queue, as: HeaderQueueObject.self) { object throws(Refusal) in
+        guard let base else { throw .null("base") }
+        base.pointee = try object.base()
         return 0
     }
 }

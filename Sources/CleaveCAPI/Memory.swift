@@ -5,7 +5,12 @@ import CCleave
 import CleaveVirtioNet
 import Glibc
 
-/// A guest's memory table.
+extension cleave_memory_config {
+    /// Size before `same_guest_as` was added.
+    static let firstByteCount = 16
+}
+
+/// A memory table of a guest.
 final class MemoryObject: HandleObject, @unchecked Sendable {
     // SAFETY: constant.
 
@@ -13,10 +18,14 @@ final class MemoryObject: HandleObject, @unchecked Sendable {
     let memory: GuestMemory
     private let regions: [MemoryRegion]
 
-    init(_ context: ContextObject, _ regions: [MemoryRegion]) throws(Refusal) {
+    init(
+        _ context: ContextObject, _ regions: [MemoryRegion], guest: Guest
+    ) throws(Refusal) {
         self.context = context
         self.regions = regions
-        do { memory = try GuestMemory(regions: regions) } catch { throw Refusal(error) }
+        do { memory = try GuestMemory(regions: regions, guest: guest) } catch {
+            throw Refusal(error)
+        }
         super.init(parents: [context])
     }
 
@@ -43,7 +52,8 @@ public func cleave_memory_create(
     _ memory: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
     create(
-        under: context, as: ContextObject.self, config, cleave_memory_config(), memory, "memory"
+        under: context, as: ContextObject.self, config, cleave_memory_config(),
+        minimum: cleave_memory_config.firstByteCount, memory, "memory"
     ) { parent, configuration throws(Refusal) in
         let count = Int(configuration.region_count)
         guard (1...GuestMemory.maximumRegionCount).contains(count) else {
@@ -53,8 +63,18 @@ public func cleave_memory_create(
         guard let table = configuration.regions else { throw .null("config->regions") }
         var regions: [MemoryRegion] = []
         for index in 0..<count { regions.append(try region(table[index], index)) }
-        return try MemoryObject(parent, regions)
+        let guest = try guest(configuration.same_guest_as)
+        return try MemoryObject(parent, regions, guest: guest)
     }
+}
+
+/// Whose memory a table is: that of the guest of `other`, or of one that has no other table.
+private func guest(_ other: OpaquePointer?) throws(Refusal) -> Guest {
+    guard let other else { return Guest() }
+    guard let table = MemoryObject.live(other) else {
+        throw Refusal(Refusal.stale, "config->same_guest_as is not a live memory")
+    }
+    return table.memory.guest
 }
 
 private func region(_ region: cleave_region, _ index: Int) throws(Refusal) -> MemoryRegion {

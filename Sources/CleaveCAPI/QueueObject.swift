@@ -31,6 +31,9 @@ class QueueObject: HandleObject, @unchecked Sendable {
     /// - Returns: where the virtqueue is resumed.
     func end() throws(Refusal) -> UInt16 { 0 }
 
+    /// It is not used any more. Read while its cell is held.
+    final var isStopped: Bool { state.pointee.isStopped }
+
     @inline(__always)
     final func checkRunning() throws(Refusal) {
         if state.pointee.isStopped { throw Refusal(Refusal.stopped, "the queue was stopped") }

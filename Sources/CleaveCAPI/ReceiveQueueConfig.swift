@@ -75,8 +75,10 @@ struct ReceiveQueuePlan {
         guard let queue = HeaderQueueObject.live(handle) else {
             throw Refusal(Refusal.stale, "header_queue is not a live header queue")
         }
-        guard queue.memory === memory else {
-            throw .invalid("header_queue lies in the memory of another table")
+        guard queue.memory.memory.guest === memory.memory.guest else {
+            throw .invalid(
+                "header_queue belongs to another guest: its memory was made without same_guest_as "
+                    + "of this one's guest")
         }
         switch config.report {
         case CLEAVE_REPORT_USED_ELEMENT.rawValue:

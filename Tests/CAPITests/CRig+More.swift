@@ -66,7 +66,7 @@ final class TransmitRig {
             return withUnsafePointer(to: &table) { regions in
                 var config = cleave_memory_config(
                     struct_size: UInt32(MemoryLayout<cleave_memory_config>.size), region_count: 1,
-                    regions: regions)
+                    regions: regions, same_guest_as: nil)
                 return cleave_memory_create(context, &config, handle)
             }
         }

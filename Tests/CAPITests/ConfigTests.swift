@@ -94,7 +94,7 @@ extension CFunctions {
             mine.config.header_queue = theirs.headerQueue
             var rq: Handle?
             #expect(cleave_rq_create(mine.memory, &mine.config, &rq) == -EINVAL)
-            #expect(lastError(mine.memory).contains("another table"))
+            #expect(lastError(mine.memory).contains("belongs to another guest"))
         }
 
         @Test("Memory tables are checked")

@@ -27,7 +27,7 @@ extension CFunctions {
                 return withUnsafePointer(to: &region) { regions in
                     var table = cleave_memory_config(
                         struct_size: UInt32(MemoryLayout<cleave_memory_config>.size),
-                        region_count: 1, regions: regions)
+                        region_count: 1, regions: regions, same_guest_as: nil)
                     return cleave_memory_create(context, &table, handle)
                 }
             }

@@ -19,6 +19,7 @@ extension CFunctions {
             ("header_queue_create", { cleave_header_queue_create($0, nil, nil) }),
             ("header_queue_destroy", { cleave_header_queue_destroy($0) }),
             ("header_queue_get_status", { cleave_header_queue_get_status($0, nil) }),
+            ("header_queue_get_base", { cleave_header_queue_get_base($0, nil) }),
             ("header_queue_reset", { cleave_header_queue_reset($0) }),
             ("rq_create", { cleave_rq_create($0, nil, nil) }),
             ("rq_enqueue_burst", { cleave_rq_enqueue_burst($0, nil, 1, nil) }),

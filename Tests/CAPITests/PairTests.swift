@@ -115,7 +115,7 @@ extension CFunctions {
                 return withUnsafePointer(to: &region) { regions in
                     var table = cleave_memory_config(
                         struct_size: UInt32(MemoryLayout<cleave_memory_config>.size),
-                        region_count: 1, regions: regions)
+                        region_count: 1, regions: regions, same_guest_as: nil)
                     return passing(
                         { cleave_memory_create(world.rig.context, &table, $0) },
                         { cleave_memory_destroy($0) })
@@ -144,6 +144,10 @@ extension CFunctions {
                 var status = cleave_header_queue_status()
                 status.struct_size = 32
                 return cleave_header_queue_get_status(world.rig.headerQueue, &status)
+            },
+            "cleave_header_queue_get_base": { world in
+                var base: UInt32 = 0
+                return cleave_header_queue_get_base(world.rig.headerQueue, &base)
             },
             "cleave_header_queue_reset": { cleave_header_queue_reset($0.rig.headerQueue) },
             "cleave_rq_create": { world in

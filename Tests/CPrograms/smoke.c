@@ -20,8 +20,8 @@ SAME(segment_size, sizeof(cleave_segment), 16);
 SAME(completion_size, sizeof(cleave_completion), 4);
 SAME(region_size, sizeof(cleave_region), 32);
 SAME(context_size, sizeof(cleave_context_config), 40);
-SAME(memory_size, sizeof(cleave_memory_config), 16);
-SAME(header_queue_size, sizeof(cleave_header_queue_config), 40);
+SAME(memory_size, sizeof(cleave_memory_config), 24);
+SAME(header_queue_size, sizeof(cleave_header_queue_config), 48);
 SAME(status_size, sizeof(cleave_header_queue_status), 32);
 SAME(rq_size, sizeof(cleave_rq_config), 96);
 SAME(rq_areas, offsetof(cleave_rq_config, descriptor_area), 32);
@@ -258,10 +258,11 @@ int main(void) {
     cleave_header_queue_config slots;
     cleave_header_queue_status status;
     cleave_context *context = NULL;
-    cleave_memory *memory = NULL;
+    cleave_memory *memory = NULL, *second = NULL;
     cleave_header_queue *headers = NULL;
     cleave_rq *rq = NULL;
     char text[64];
+    uint32_t base = 0;
     void *host = NULL;
 
     EXPECT(cleave_abi_version(), (CLEAVE_ABI_MAJOR << 16 | CLEAVE_ABI_MINOR));
@@ -285,6 +286,7 @@ int main(void) {
     table.struct_size = sizeof table;
     table.region_count = 0;
     table.regions = &region;
+    table.same_guest_as = NULL;
     EXPECT(cleave_memory_create(context, &table, &memory), -EINVAL);
     EXPECT(cleave_last_error(context, text, sizeof text) > 10, 1);
     EXPECT(strncmp(text, "config->region_count is 0", 25), 0);
@@ -294,6 +296,9 @@ int main(void) {
     EXPECT(cleave_memory_translate(memory, BASE + 5, 7, &host), 0);
     EXPECT((char *)host == (char *)guest + 5, 1);
     EXPECT(cleave_memory_translate(memory, BASE + 5, sizeof *guest, &host), -EINVAL);
+    table.same_guest_as = memory;
+    EXPECT(cleave_memory_create(context, &table, &second), 0);
+    EXPECT(cleave_memory_destroy(second), 0);
     EXPECT(cleave_rq_create(memory, NULL, &rq), -EINVAL);
     EXPECT(cleave_context_destroy(context), -EBUSY);
     memset(&slots, 0, sizeof slots);
@@ -313,6 +318,8 @@ int main(void) {
     EXPECT(status.claimed, 2);
     EXPECT(status.free, 0);
     EXPECT(status.duplicates, 0);
+    EXPECT(cleave_header_queue_get_base(headers, &base), 0);
+    EXPECT(base, RING); /* a reset goes to the tail */
     EXPECT(cleave_header_queue_destroy(headers), 0);
     guest = fresh_guest();
     engine_level(memory, guest);

@@ -85,7 +85,7 @@ extern "C" {
 /* The interface described here; cleave_abi_version tells that of the library that was loaded.
  * Programs work with any library of the same major and an equal or higher minor number. */
 #define CLEAVE_ABI_MAJOR 0
-#define CLEAVE_ABI_MINOR 4
+#define CLEAVE_ABI_MINOR 5
 
 uint32_t cleave_abi_version(void); /* major number in the upper 16 bits, minor in the lower */
 const char *cleave_version(void);  /* the library's, such as "0.1.0"; constant */
@@ -138,9 +138,13 @@ typedef struct cleave_memory_config {
     uint32_t struct_size;
     uint32_t region_count;        /* 1 to 64 */
     const cleave_region *regions; /* copied; may not overlap */
+    /* Another table of the same guest, live, which may be destroyed afterwards; NULL: of a guest
+     * that has no other. Queues over two tables of one guest may share a header queue. */
+    cleave_memory *same_guest_as;
 } cleave_memory_config;
-/* The memory table of one guest. A new table means new queues: stop them, and resume new ones
- * where they were. */
+/* A memory table of one guest. A new table means new queues: stop them, and resume new ones where
+ * they were. A header queue stays with the table that it was made over, and goes on serving RQs
+ * over the new one. */
 int cleave_memory_create(
     cleave_context *context, const cleave_memory_config *config, cleave_memory **memory);
 /* -EBUSY while a queue uses it. */
@@ -163,8 +167,15 @@ typedef struct cleave_header_queue_config {
     void *returns;       /* NULL: slots come back in order, by the tail. Otherwise in any order,
                             by a ring of slot_count entries {le16 slot, le16 lap} (written by
                             the driver), zeroed; guest address a multiple of 64 */
+    /* Where the device goes on: 0 for slots that nobody has claimed, else what
+     * cleave_header_queue_get_base told of the queue that served them before. Slots before it are
+     * the driver's, as if this queue had claimed them; the driver notices nothing. A base that is
+     * not where the other queue stopped breaks the queue at the first claim, if it is ahead of the
+     * tail or more than slot_count before it. */
+    uint32_t base;
+    uint32_t reserved2; /* 0 */
 } cleave_header_queue_config;
-/* Slots that one or many RQs of the same guest draw from. Starts at head 0. */
+/* Slots that one or many RQs of the same guest draw from, whatever table those are made over. */
 int cleave_header_queue_create(
     cleave_memory *memory, const cleave_header_queue_config *config, cleave_header_queue **queue);
 /* -EBUSY while an RQ is linked to it. */
@@ -179,6 +190,9 @@ typedef struct cleave_header_queue_status {
     uint64_t duplicates; /* slots that were returned although the device had them: skipped */
 } cleave_header_queue_status;
 int cleave_header_queue_get_status(cleave_header_queue *queue, cleave_header_queue_status *status);
+/* Where another queue over the same slots resumes, such as that of the back end after this one.
+ * -EBUSY while an RQ that may claim is linked to it: stop the RQs, and destroy the engines. */
+int cleave_header_queue_get_base(cleave_header_queue *queue, uint32_t *base);
 /* Resets it, broken or not, while RQs stay: no slot is free, packets go whole, none is lost.
  * Running engines go on: their threads are held between two polls.
  *   before  the driver stops giving slots back; it zeroes its return ring, or leaves its tail
@@ -281,7 +295,7 @@ typedef struct cleave_rq_config {
      * long as it stays so. */
     int32_t call_fd;
     int32_t node;
-    cleave_header_queue *header_queue; /* method D needs one, of the same memory */
+    cleave_header_queue *header_queue; /* method D needs one, of the same guest */
     uint32_t header_buffer_size; /* method C: up to so many bytes a buffer is small, 64 to 1048576;
                                     0 = 128 */
     uint32_t reserved;           /* 0 */

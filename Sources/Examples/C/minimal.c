@@ -61,7 +61,9 @@ int main(void) {
     check("context", cleave_context_create(&callbacks, &cleave), NULL);
 
     cleave_region region = {GUEST_BASE, GUEST_BYTES, ring, 0};
-    cleave_memory_config table = {sizeof table, 1, &region};
+    cleave_memory_config table = CLEAVE_INIT(cleave_memory_config);
+    table.region_count = 1;
+    table.regions = &region;
     cleave_memory *memory;
     check("memory", cleave_memory_create(cleave, &table, &memory), cleave);
 

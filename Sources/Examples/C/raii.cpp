@@ -119,7 +119,7 @@ int run() {
     // Declared in the order in which they depend on each other: destroyed the other way round.
     const cleave_region region = {guestBase, sizeof(Guest), guest.get(), 0};
     const auto memory = cleave::create<cleave::memory>(
-        cleave_memory_create, context.get(), cleave_memory_config{0, 1, &region});
+        cleave_memory_create, context.get(), cleave_memory_config{0, 1, &region, nullptr});
 
     cleave_header_queue_config slots{};
     slots.slot_size = slotSize;
