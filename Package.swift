@@ -103,7 +103,8 @@ let package = Package(
         .target(
             name: "CleaveCAPI",
             dependencies: [
-                "CCleave", "CleaveEngine", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
+                "CCleave", "CleaveVhostUser", "CleaveEngine", "CleaveVirtioNet", "CleaveRings",
+                "CleaveHost",
             ],
             swiftSettings: settings),
         // What programs share: streams, tables, settings, YAML.
@@ -233,8 +234,9 @@ let package = Package(
         .testTarget(
             name: "CAPITests",
             dependencies: [
-                "CleaveCAPI", "CCleave", "CleaveGuestDriver", "CleaveProfiling", "CleaveVirtioNet",
-                "CleaveHost", "CleaveTestSupport",
+                "CleaveCAPI", "CCleave", "CCleaveHost", "CleaveVhostUser", "CleaveGuestDriver",
+                "CleaveProfiling", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
+                "CleaveTestSupport",
             ], exclude: ["README.md"], swiftSettings: settings),
         .testTarget(
             name: "ExampleTests",

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -18,7 +19,9 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -189,6 +192,43 @@ void cleave_touch(void *address, size_t byte_count, size_t page_byte_count) {
 int cleave_eventfd(void) {
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return fd < 0 ? -errno : fd;
+}
+
+int cleave_wait_set_open(int *timer) {
+    const int set = epoll_create1(EPOLL_CLOEXEC);
+    if (set < 0) {
+        return -errno;
+    }
+    const int clock = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    const int added = clock < 0 ? -errno : cleave_wait_set_add(set, clock);
+    if (added < 0) {
+        if (clock >= 0) {
+            close(clock);
+        }
+        close(set);
+        return added;
+    }
+    *timer = clock;
+    return set;
+}
+
+int cleave_wait_set_add(int set, int fd) {
+    struct epoll_event event = {.events = EPOLLIN};
+    return epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+void cleave_wait_set_remove(int set, int fd) {
+    struct epoll_event event = {.events = 0};
+    epoll_ctl(set, EPOLL_CTL_DEL, fd, &event);
+}
+
+void cleave_wait_set_arm(int timer, uint64_t nanoseconds) {
+    const uint64_t second = 1000000000;
+    // What has expired before does not count any more once the time is set anew.
+    const struct itimerspec time = {
+        .it_value = {
+            .tv_sec = (time_t)(nanoseconds / second), .tv_nsec = (long)(nanoseconds % second)}};
+    timerfd_settime(timer, TFD_TIMER_ABSTIME, &time, NULL);
 }
 
 int cleave_event_wait(int fd, int other_fd, uint64_t nanoseconds) {

@@ -102,14 +102,20 @@ public func cleave_last_error(
 ) -> Int32 {
     if handle == nil || (text == nil && size > 0) { return Refusal.invalid }
     return control(OpaquePointer(handle), as: HandleObject.self) { object throws(Refusal) in
-        let words = Array(object.lastError.utf8)
-        if let text, size > 0 {
-            let count = min(words.count, size - 1)
-            for index in 0..<count { text[index] = CChar(bitPattern: words[index]) }
-            text[count] = 0
-        }
-        return Int32(clamping: words.count)
+        copy(object.lastError, to: text, size)
     }
+}
+
+/// Copies a sentence for the caller, cut to `size` bytes with its final NUL.
+/// - Returns: its uncut length.
+func copy(_ words: String, to text: UnsafeMutablePointer<CChar>?, _ size: Int) -> Int32 {
+    let bytes = Array(words.utf8)
+    if let text, size > 0 {
+        let count = min(bytes.count, size - 1)
+        for index in 0..<count { text[index] = CChar(bitPattern: bytes[index]) }
+        text[count] = 0
+    }
+    return Int32(clamping: bytes.count)
 }
 
 @c @implementation

@@ -1,9 +1,9 @@
 // Handles: what a C caller holds instead of pointers.
 //
 //   bits 0-13   cell      a cache line of a table at a constant address
-//   bits 14-16  type      never 0
-//   bit  17     0         1 in the key of a cell that is being closed
-//   bits 18-63  generation of the cell, from 1
+//   bits 14-17  type      never 0
+//   bit  18     0         1 in the key of a cell that is being closed
+//   bits 19-63  generation of the cell, from 1
 //
 // A cell: +0 key, the handle that is alive in it, or 0; +8 busy, not 0 while a call that is alone
 // on its handle is under way; +16 the object; +24 the generation used last; +32 closing, whether
@@ -25,13 +25,13 @@ import Glibc
 /// What a handle refers to; part of its bits.
 enum HandleType: UInt64 {
     case context = 1
-    case memory, headerQueue, rq, engine, lane, txq
+    case memory, headerQueue, rq, engine, lane, txq, vhost
 
     @inline(__always)
-    static func bits(of handle: UInt64) -> UInt64 { handle >> UInt64(CLEAVE_SLOT_BITS) & 15 }
+    static func bits(of handle: UInt64) -> UInt64 { handle >> UInt64(CLEAVE_SLOT_BITS) & 31 }
 
     /// The bit above the type, set in the key of a cell that is being closed.
-    static let closingBit: UInt64 = 1 << UInt64(CLEAVE_SLOT_BITS + 3)
+    static let closingBit: UInt64 = 1 << UInt64(CLEAVE_SLOT_BITS + 4)
 }
 
 /// One cell of the table.
@@ -201,7 +201,7 @@ enum HandleTable {
         let type = Swift.type(of: object).type?.rawValue ?? 0
         let handle =
             number | type << UInt64(CLEAVE_SLOT_BITS)
-            | slot.generation << UInt64(CLEAVE_SLOT_BITS + 4)
+            | slot.generation << UInt64(CLEAVE_SLOT_BITS + 5)
         slot.object = Unmanaged.passRetained(object).toOpaque()
         object.isLive = true
         for parent in object.parents { parent.childCount += 1 }
@@ -261,7 +261,7 @@ enum HandleTable {
 
     /// How long a destroy or hold waits for the end of calls under way, in nanoseconds. Most take
     /// far less; if one takes longer, the caller is told to try again.
-    private static let patience: UInt64 = 20_000_000
+    static let patience: UInt64 = 20_000_000
 
     /// Runs `body` alone with all that was made from `object`, directly or indirectly: calls under
     /// way are waited for, later ones refused, and nothing more is made from it. The caller has
@@ -391,7 +391,7 @@ enum HandleTable {
 }
 
 /// Bounded waiting: yields to other threads, at first without a pause, then in short sleeps.
-private struct Deadline {
+struct Deadline {
     private let end: UInt64
     private var waits = 0
 

@@ -1,4 +1,5 @@
 import CCleave
+import CleaveVhostUser
 import CleaveVirtioNet
 
 /// What an RQ and a TXQ on their callers' threads have in common: it ends once, and says once that
@@ -9,16 +10,23 @@ class QueueObject: HandleObject, @unchecked Sendable {
     private struct State {
         var isStopped = false
         var reportedFault = false
+        /// A `cleave_vhost` ends it, not the program.
+        var isOfDevice = false
     }
 
     private let context: ContextObject
     private let state: UnsafeMutablePointer<State>
+    /// Guest memory that the library has mapped stays so as long as this object; nil if it is the
+    /// program's.
+    private let mappings: MappedMemory?
 
-    init(_ memory: MemoryObject, otherParents: [HandleObject] = []) {
-        context = memory.context
+    /// - Parameter mappings: of a queue of a `cleave_vhost`, which is then among the parents.
+    init(_ context: ContextObject, parents: [HandleObject], mappings: MappedMemory?) {
+        self.context = context
+        self.mappings = mappings
         state = .allocate(capacity: 1)
-        state.initialize(to: State())
-        super.init(parents: [memory] + otherParents)
+        state.initialize(to: State(isOfDevice: mappings != nil))
+        super.init(parents: parents)
     }
 
     deinit { state.deallocate() }
@@ -27,9 +35,12 @@ class QueueObject: HandleObject, @unchecked Sendable {
     class var name: String { "queue" }
     /// Why the driver's virtqueue is broken.
     var fault: QueueFault { .none }
-    /// Checks that nothing is under way.
-    /// - Returns: where the virtqueue is resumed.
-    func end() throws(Refusal) -> UInt16 { 0 }
+    /// Where the virtqueue is resumed, if nothing is under way.
+    var position: UInt16 { 0 }
+    /// Refuses while something is out that ends with the queue.
+    func checkNothingIsOut() throws(Refusal) {}
+    /// Gives back what is out.
+    func giveAllBack() {}
 
     /// It is not used any more. Read while its cell is held.
     final var isStopped: Bool { state.pointee.isStopped }
@@ -42,9 +53,26 @@ class QueueObject: HandleObject, @unchecked Sendable {
     /// Ends the use of the virtqueue.
     final func stop() throws(Refusal) -> UInt16 {
         try checkRunning()
-        let base = try end()
+        try checkNothingIsOut()
         state.pointee.isStopped = true
-        return base
+        return position
+    }
+
+    /// Ends the use of the virtqueue although packets are out, on behalf of the device that the
+    /// queue belongs to. It is the program's from now on: what was out stays readable until it is
+    /// destroyed.
+    final func abandon() -> UInt16 {
+        giveAllBack()
+        state.pointee.isStopped = true
+        state.pointee.isOfDevice = false
+        return position
+    }
+
+    /// Refuses to be destroyed by the program where that is a device's to do.
+    final func checkIsProgram() throws(Refusal) {
+        if state.pointee.isOfDevice {
+            throw Refusal(Refusal.busy, "the queue belongs to a vhost device, which ends it")
+        }
     }
 
     /// After a burst that fell short: tells the caller, and the log at the first time, if the

@@ -4,6 +4,7 @@
 import CCleave
 import CleaveHost
 import CleaveRings
+import CleaveVhostUser
 import CleaveVirtioNet
 import Glibc
 
@@ -19,8 +20,13 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
     private let arena: MemoryArena
     private let headerQueue: HeaderQueueObject?
 
-    init(_ memory: MemoryObject, _ plan: ReceiveQueuePlan) throws(Refusal) {
-        let context = memory.context
+    /// - Parameters:
+    ///   - parents: beside the header queue.
+    ///   - mappings: as for `QueueObject`.
+    init(
+        _ context: ContextObject, _ plan: ReceiveQueuePlan, parents: [HandleObject],
+        mappings: MappedMemory? = nil
+    ) throws(Refusal) {
         let capacity = plan.configuration.burst
         let refByteCount =
             PacketBurst.refCapacity(packets: capacity) * MemoryLayout<PacketRef>.stride
@@ -37,14 +43,15 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
         } catch { throw Refusal(-ENOMEM, "\(error)") }
         headerQueue = plan.headerQueue
         unowned = Unmanaged.passUnretained(queue)
-        super.init(memory, otherParents: plan.headerQueue.map { [$0] } ?? [])
+        super.init(
+            context, parents: parents + (plan.headerQueue.map { [$0] } ?? []), mappings: mappings)
         context.log(.info, "RQ of \(plan.configuration.virtqueue.size) entries created")
     }
 
     override class var type: HandleType? { .rq }
     override class var name: String { "receive" }
     override var fault: QueueFault { queue.fault }
-    override func end() -> UInt16 { queue.base }
+    override var position: UInt16 { queue.base }
 
     /// One burst after the other until `count` packets are placed, or some of a burst are not.
     @inline(__always)
@@ -139,7 +146,8 @@ public func cleave_rq_create(
         under: memory, as: MemoryObject.self, config, cleave_rq_config(),
         minimum: cleave_rq_config.firstByteCount, rq, "rq"
     ) { parent, configuration throws(Refusal) in
-        try ReceiveQueueObject(parent, ReceiveQueuePlan(configuration, parent))
+        try ReceiveQueueObject(
+            parent.context, ReceiveQueuePlan(configuration, parent), parents: [parent])
     }
 }
 
@@ -180,7 +188,9 @@ public func cleave_rq_stop(
 
 @c @implementation
 public func cleave_rq_destroy(_ rq: OpaquePointer!) -> Int32 {
-    destroy(rq, as: ReceiveQueueObject.self)
+    destroy(
+        rq, as: ReceiveQueueObject.self,
+        check: { object throws(Refusal) in try object.checkIsProgram() })
 }
 
 @c @implementation

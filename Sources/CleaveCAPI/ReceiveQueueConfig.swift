@@ -19,6 +19,11 @@ struct ReceiveQueuePlan {
         | CLEAVE_RQ_TINY.rawValue | CLEAVE_RQ_ZERO_PAD.rawValue
         | CLEAVE_RQ_IOVA_IS_GUEST_PHYSICAL.rawValue
 
+    init(_ configuration: RxQueueConfiguration, node: Int?) {
+        self.configuration = configuration
+        self.node = node
+    }
+
     init(_ config: cleave_rq_config, _ memory: MemoryObject) throws(Refusal) {
         guard config.flags & ~Self.knownFlags == 0 else {
             throw .invalid("flags 0x\(String(config.flags, radix: 16)) has unknown bits")

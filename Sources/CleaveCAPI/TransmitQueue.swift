@@ -3,6 +3,7 @@
 
 import CCleave
 import CleaveHost
+import CleaveVhostUser
 import CleaveVirtioNet
 import Glibc
 
@@ -15,31 +16,41 @@ final class TransmitQueueObject: QueueObject, @unchecked Sendable {
     /// As in `ReceiveQueueObject`.
     private let unowned: Unmanaged<TxQueue>
     private let arena: MemoryArena
+    /// Of a queue of a `cleave_vhost`, if its driver kicks.
+    let kick: NotificationDescriptor?
 
+    /// - Parameter mappings: as for `QueueObject`.
     init(
-        _ memory: MemoryObject, _ configuration: TxQueueConfiguration, node: Int?
+        _ context: ContextObject, _ configuration: TxQueueConfiguration, node: Int?,
+        parents: [HandleObject], mappings: MappedMemory? = nil,
+        kick: NotificationDescriptor? = nil
     ) throws(Refusal) {
-        let context = memory.context
+        self.kick = kick
         arena = try context.makeArena(byteCount: configuration.arenaByteCount, node: node)
         do { queue = try TxQueue(configuration, in: arena) } catch { throw Refusal(error) }
         unowned = Unmanaged.passUnretained(queue)
-        super.init(memory)
+        super.init(context, parents: parents, mappings: mappings)
         context.log(.info, "TXQ of \(configuration.virtqueue.size) entries created")
     }
 
     override class var type: HandleType? { .txq }
     override class var name: String { "transmit" }
     override var fault: QueueFault { queue.fault }
-    override func end() throws(Refusal) -> UInt16 {
-        try checkNothingIsOut()
-        return queue.base
-    }
+    override var position: UInt16 { queue.base }
 
     /// Packets that are out point into memory that ends with the queue.
-    func checkNothingIsOut() throws(Refusal) {
+    override func checkNothingIsOut() throws(Refusal) {
         if queue.heldCount > 0 {
             throw Refusal(Refusal.busy, "\(queue.heldCount) packets are out")
         }
+    }
+
+    override func giveAllBack() { _ = queue.complete(queue.heldCount) }
+
+    func setKicks(enabled: Bool) throws(Refusal) {
+        try checkRunning()
+        queue.setKicks(enabled: enabled)
+        if !enabled { kick?.drain() }
     }
 
     @inline(__always)
@@ -116,7 +127,7 @@ public func cleave_txq_create(
         minimum: cleave_txq_config.firstByteCount, txq, "txq"
     ) { parent, configuration throws(Refusal) in
         let (checked, node) = try transmitPlan(configuration, parent)
-        return try TransmitQueueObject(parent, checked, node: node)
+        return try TransmitQueueObject(parent.context, checked, node: node, parents: [parent])
     }
 }
 
@@ -142,6 +153,14 @@ public func cleave_txq_complete(
 }
 
 @c @implementation
+public func cleave_txq_set_kicks(_ txq: OpaquePointer!, _ enabled: Int32) -> Int32 {
+    exclusive(txq, as: TransmitQueueObject.self) { object throws(Refusal) in
+        try object.setKicks(enabled: enabled != 0)
+        return 0
+    }
+}
+
+@c @implementation
 public func cleave_txq_stop(
     _ txq: OpaquePointer!, _ base: UnsafeMutablePointer<UInt16>!
 ) -> Int32 {
@@ -152,7 +171,10 @@ public func cleave_txq_stop(
 public func cleave_txq_destroy(_ txq: OpaquePointer!) -> Int32 {
     destroy(
         txq, as: TransmitQueueObject.self,
-        check: { object throws(Refusal) in try object.checkNothingIsOut() })
+        check: { object throws(Refusal) in
+            try object.checkIsProgram()
+            try object.checkNothingIsOut()
+        })
 }
 
 @c @implementation

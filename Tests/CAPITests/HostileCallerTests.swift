@@ -29,6 +29,7 @@ extension CFunctions {
             ("txq_create", { cleave_txq_create($0, nil, nil) }),
             ("txq_dequeue_burst", { cleave_txq_dequeue_burst($0, nil, 1, nil) }),
             ("txq_complete", { cleave_txq_complete($0, 0, nil) }),
+            ("txq_set_kicks", { cleave_txq_set_kicks($0, 1) }),
             ("txq_stop", { cleave_txq_stop($0, nil) }),
             ("txq_destroy", { cleave_txq_destroy($0) }),
             ("txq_get_counters", { cleave_txq_get_counters($0, nil) }),
@@ -43,6 +44,12 @@ extension CFunctions {
             ("lane_turn", { cleave_lane_turn($0) }),
             ("lane_base", { cleave_lane_get_base($0, nil) }),
             ("lane_counters", { cleave_lane_get_counters($0, nil) }),
+            ("vhost_create", { cleave_vhost_create($0, nil, nil) }),
+            ("vhost_destroy", { cleave_vhost_destroy($0) }),
+            ("vhost_get_fd", { cleave_vhost_get_fd($0) }),
+            ("vhost_poll", { cleave_vhost_poll($0) }),
+            ("vhost_get_status", { cleave_vhost_get_status($0, nil) }),
+            ("vhost_describe", { cleave_vhost_describe($0, nil, 1) }),
         ]
 
         @Test("NULL, stale and foreign handles are refused by every function")
@@ -75,6 +82,7 @@ extension CFunctions {
             let takers = [
                 "memory_create": "context_", "header_queue_create": "memory_",
                 "rq_create": "memory_", "txq_create": "memory_", "engine_create": "memory_",
+                "vhost_create": "context_",
             ]
             for (name, call) in Self.calls {
                 for (prefix, handle) in handles {

@@ -21,6 +21,9 @@ private final class World: @unchecked Sendable {
     let txq: Handle
     let engine: Handle
     let lane: Handle
+    /// With a connection on which nobody says anything.
+    let vhost: Handle
+    private let peer = ConnectedPair()
     private let frame: UnsafeMutableRawPointer
     private let frameByteCount: Int
 
@@ -40,6 +43,8 @@ private final class World: @unchecked Sendable {
         config.driver_area = third.driver_area
         config.device_area = third.device_area
         txq = try made { [rig] in cleave_txq_create(rig.memory, &config, $0) }
+        var device = VhostRecorder.config(socket: peer.near)
+        vhost = try made { [rig] in cleave_vhost_create(rig.context, &device, $0) }
         let bytes = TestFrames.udp4([1, 2, 3])
         frameByteCount = bytes.count
         frame = .allocate(byteCount: bytes.count, alignment: 8)
@@ -59,7 +64,7 @@ private final class World: @unchecked Sendable {
     func end() {
         let all: [(Handle?, (Handle?) -> Int32)] = [
             (txq, { cleave_txq_destroy($0) }), (rq, { cleave_rq_destroy($0) }),
-            (engine, { cleave_engine_destroy($0) }),
+            (engine, { cleave_engine_destroy($0) }), (vhost, { cleave_vhost_destroy($0) }),
             (rig.headerQueue, { cleave_header_queue_destroy($0) }),
             (rig.memory, { cleave_memory_destroy($0) }),
             (rig.context, { cleave_context_destroy($0) }),
@@ -187,6 +192,7 @@ extension CFunctions {
                 return cleave_txq_dequeue_burst(world.txq, &packet, 1, nil)
             },
             "cleave_txq_complete": { cleave_txq_complete($0.txq, 0, nil) },
+            "cleave_txq_set_kicks": { cleave_txq_set_kicks($0.txq, 1) },
             "cleave_txq_stop": { cleave_txq_stop($0.txq, nil) },
             "cleave_txq_destroy": { cleave_txq_destroy($0.txq) },
             "cleave_txq_get_counters": { world in
@@ -227,6 +233,28 @@ extension CFunctions {
             "cleave_lane_get_base": { world in
                 var base: UInt16 = 0
                 return cleave_lane_get_base(world.lane, &base)
+            },
+            "cleave_vhost_create": { world in
+                let pair = ConnectedPair()
+                var config = VhostRecorder.config(socket: pair.near)
+                return passing(
+                    { cleave_vhost_create(world.rig.context, &config, $0) },
+                    { cleave_vhost_destroy($0) })
+            },
+            "cleave_vhost_destroy": { cleave_vhost_destroy($0.vhost) },
+            "cleave_vhost_get_fd": { min(0, cleave_vhost_get_fd($0.vhost)) },
+            "cleave_vhost_poll": { cleave_vhost_poll($0.vhost) },
+            "cleave_vhost_get_status": { world in
+                var status = cleave_vhost_status()
+                status.struct_size = 72
+                return cleave_vhost_get_status(world.vhost, &status)
+            },
+            "cleave_vhost_describe": { world in
+                var text: (UInt64, UInt64) = (0, 0)
+                return withUnsafeMutableBytes(of: &text) {
+                    cleave_vhost_describe(
+                        world.vhost, $0.baseAddress?.assumingMemoryBound(to: CChar.self), 16)
+                }
             },
         ]
 

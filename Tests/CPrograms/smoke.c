@@ -1,10 +1,14 @@
 /* Everything of cleave.h that can be tested from C: sizes, every function, every kind of refusal.
  * Includes nothing of Cleave but cleave.h; compiled as C and as C++, by every compiler at hand. */
+#define _POSIX_C_SOURCE 200809L
 #include <cleave.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "guest.h"
 
@@ -30,6 +34,9 @@ SAME(rq_header_queue, offsetof(cleave_rq_config, header_queue), 72);
 SAME(txq_size, sizeof(cleave_txq_config), 72);
 SAME(txq_counters_size, sizeof(cleave_txq_counters), 184);
 SAME(engine_size, sizeof(cleave_engine_config), 32);
+SAME(vhost_size, sizeof(cleave_vhost_config), 80);
+SAME(vhost_event_size, sizeof(cleave_vhost_event), 56);
+SAME(vhost_status_size, sizeof(cleave_vhost_status), 72);
 SAME(counters_size, sizeof(cleave_counters), 400);
 SAME(counters_dropped, offsetof(cleave_counters, dropped), 240);
 
@@ -178,6 +185,10 @@ static void transmit(cleave_memory *memory, struct guest *guest) {
     config.driver_area = guest->avail;
     config.device_area = guest->used;
     EXPECT(cleave_txq_create(memory, &config, &txq), 0);
+    EXPECT(cleave_txq_set_kicks(txq, 1), 0);
+    EXPECT(guest->used[0] & 1, 0);
+    EXPECT(cleave_txq_set_kicks(txq, 0), 0);
+    EXPECT(guest->used[0] & 1, 1); /* NO_NOTIFY */
     EXPECT(cleave_txq_dequeue_burst(txq, packets, 4, &events), 2);
     EXPECT(packets[0].data == guest->buffers[0] + 12, 1);
     EXPECT(packets[0].length, 142);
@@ -207,6 +218,72 @@ static void transmit(cleave_memory *memory, struct guest *guest) {
     EXPECT(cleave_txq_dequeue_burst(txq, packets, 4, &events), -ESHUTDOWN);
     EXPECT(cleave_txq_destroy(txq), 0);
     EXPECT(cleave_txq_destroy(txq), -EBADF);
+}
+
+static int event_count, last_event;
+static void on_event(void *user, const cleave_vhost_event *event) {
+    EXPECT(user == &event_count, 1);
+    EXPECT(event->struct_size, sizeof *event);
+    EXPECT(event->rq == NULL && event->txq == NULL && event->kick_fd == -1, 1);
+    event_count++;
+    last_event = (int)event->kind;
+}
+
+/* A front end comes, asks for the features, is answered, and goes. */
+static void vhost_level(cleave_context *context) {
+    static const uint32_t get_features[3] = {1, 1, 0}; /* request, version, no payload */
+    uint32_t answer[5] = {0, 0, 0, 0, 0};
+    uint64_t features;
+    cleave_vhost_config config = CLEAVE_INIT(cleave_vhost_config);
+    cleave_vhost_status status = CLEAVE_INIT(cleave_vhost_status);
+    cleave_vhost *vhost = NULL;
+    struct pollfd wait;
+    char text[256];
+    int ends[2];
+
+    EXPECT(cleave_vhost_create(context, &config, &vhost), -EINVAL);
+    EXPECT(cleave_last_error(context, text, sizeof text) > 10, 1);
+    EXPECT(strcmp(text, "config->event is NULL"), 0);
+    config.event = on_event;
+    config.user = &event_count;
+    config.flags = CLEAVE_VHOST_SOCKET_FD | CLEAVE_VHOST_MAC;
+    config.mac[0] = 2;
+    config.mtu = 1500;
+    config.offloads = CLEAVE_F_CSUM;
+    EXPECT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    config.socket_fd = ends[0];
+    EXPECT(cleave_vhost_create(context, &config, &vhost), 0);
+    wait.fd = cleave_vhost_get_fd(vhost);
+    wait.events = POLLIN;
+    EXPECT(poll(&wait, 1, 10000), 1);
+    EXPECT(cleave_vhost_poll(vhost), 1);
+    EXPECT(event_count, 1);
+    EXPECT(last_event, CLEAVE_VHOST_CONNECTED);
+    EXPECT(poll(&wait, 1, 0), 0);
+    EXPECT(write(ends[1], get_features, sizeof get_features), sizeof get_features);
+    EXPECT(poll(&wait, 1, 10000), 1);
+    EXPECT(cleave_vhost_poll(vhost), 1);
+    EXPECT(read(ends[1], answer, sizeof answer), sizeof answer);
+    memcpy(&features, answer + 3, sizeof features);
+    EXPECT(answer[2], 8);
+    EXPECT((features & CLEAVE_F_VERSION_1) != 0, 1);
+    EXPECT((features & CLEAVE_F_CSUM) != 0, 1);
+    EXPECT((features & CLEAVE_F_GUEST_CSUM) == 0, 1);
+    EXPECT(cleave_vhost_get_status(vhost, &status), 0);
+    EXPECT(status.connected, 1);
+    EXPECT(status.messages, 1);
+    EXPECT(status.pairs, 1);
+    EXPECT(status.queues, 0);
+    EXPECT(cleave_vhost_describe(vhost, text, sizeof text) > 10, 1);
+    EXPECT(strstr(text, "messages 1") != NULL, 1);
+    close(ends[1]);
+    EXPECT(poll(&wait, 1, 10000), 1);
+    EXPECT(cleave_vhost_poll(vhost), -ESHUTDOWN);
+    EXPECT(event_count, 2);
+    EXPECT(last_event, CLEAVE_VHOST_DISCONNECTED);
+    EXPECT(cleave_vhost_destroy(vhost), 0);
+    EXPECT(cleave_vhost_poll(vhost), -EBADF);
+    EXPECT(close(ends[0]), -1); /* it was the library's */
 }
 
 static void engine_level(cleave_memory *memory, struct guest *guest) {
@@ -325,6 +402,7 @@ int main(void) {
     engine_level(memory, guest);
     guest = fresh_guest();
     transmit(memory, guest);
+    vhost_level(context);
     EXPECT(cleave_memory_destroy(memory), 0);
     EXPECT(cleave_context_destroy(context), 0);
     EXPECT(log_count > 0, 1);

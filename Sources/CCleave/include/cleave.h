@@ -1,10 +1,15 @@
 /*
- * libcleave: the receive data plane of a virtio-net device, for programs that have a control plane
- * of their own (a vhost-user backend, an in-process device model). The caller negotiates, maps
- * memory and owns the sockets; it hands libcleave virtqueues and feeds them with bursts of packets:
+ * libcleave: the data plane of a virtio-net device. A program that has a control plane of its own
+ * (a vhost-user backend, an in-process device model) negotiates, maps memory and owns the sockets;
+ * it hands libcleave virtqueues and feeds them with bursts of packets:
  *
  *   queue level    cleave_rq_create, cleave_rq_enqueue_burst: on the caller's own threads
  *   engine level   cleave_engine_create: libcleave's pinned threads, one per queue, fed by rings
+ *
+ * A program without a control plane takes that of the library:
+ *
+ *   vhost-user     cleave_vhost_create: listens at a socket, or connects to one, talks to the
+ *                  guest's front end, and hands out the same queues
  *
  * ERRORS. Functions that return int return 0 or a count on success and a negated errno on failure;
  * nothing is written to errno, standard output or standard error. A sentence that says what was
@@ -37,7 +42,7 @@
  *   cleave_last_error, names, versions
  *   everything else                           any thread, one at a time per handle; a second one
  *                                             is refused with -EBUSY, never made to wait
- *   log callback                              the thread of the call that it reports on; what is
+ *   log, event callbacks                      the thread of the call that they report on; what is
  *                                             one at a time is refused on the same handle there
  *
  * A destroy that meets calls under way on its handle waits for their end, 20 ms at most, and holds
@@ -60,8 +65,9 @@
  * bytes are not to be had for bookkeeping, the process ends as after a failed C++ new.
  *
  * Instances are independent of each other; what they share is the table of handles. The library
- * installs no signal handler, writes to no stream, reads no environment of its own and starts no
- * thread unless an engine is started. It cannot be unloaded: dlclose leaves it where it is.
+ * installs no signal handler but one (see cleave_vhost_create), writes to no stream, reads no
+ * environment of its own and starts no thread unless an engine is started. It cannot be unloaded:
+ * dlclose leaves it where it is.
  */
 #ifndef CLEAVE_H
 #define CLEAVE_H
@@ -98,6 +104,7 @@ typedef struct cleave_rq cleave_rq;
 typedef struct cleave_txq cleave_txq;
 typedef struct cleave_engine cleave_engine;
 typedef struct cleave_lane cleave_lane;
+typedef struct cleave_vhost cleave_vhost;
 
 /* Copies the sentence about the last failure on a handle, cut to `size` bytes with its final NUL;
  * empty if there was none. Returns its uncut length. */
@@ -454,6 +461,11 @@ int cleave_txq_dequeue_burst(
     cleave_txq *txq, cleave_packet *packets, uint32_t count, uint32_t *events);
 /* Gives the `count` oldest packets that are out back to the driver. */
 int cleave_txq_complete(cleave_txq *txq, uint32_t count, uint32_t *events);
+/* Asks the driver to kick when it posts packets (`enabled` not 0), or not to, as at first: around a
+ * sleep of the thread that dequeues. Dequeue once more before the sleep: what was posted before
+ * the driver saw it is not kicked for. Switching kicks off clears the kick_fd of a queue of a
+ * cleave_vhost. */
+int cleave_txq_set_kicks(cleave_txq *txq, int enabled);
 /* Ends the use of the virtqueue, for good; -EBUSY while packets are out. */
 int cleave_txq_stop(cleave_txq *txq, uint16_t *base);
 /* -EBUSY while packets are out: their pieces end with the queue. */
@@ -518,6 +530,112 @@ int cleave_lane_turn(cleave_lane *lane);
 int cleave_lane_get_counters(cleave_lane *lane, cleave_counters *counters);
 /* Where a stopped engine's virtqueue can be resumed; -EBUSY while it runs. */
 int cleave_lane_get_base(cleave_lane *lane, uint16_t *base);
+
+/* ---- vhost-user: a control plane, for programs that have none -------------------------------- */
+/* A network device at a unix socket, for one guest at a time. It maps the guest's memory, and makes
+ * and ends the queues by itself; the program moves the packets, and is told of queues by events. */
+enum cleave_vhost_flags {
+    CLEAVE_VHOST_CLIENT = 1 << 0,    /* connects to path, again and again; 0: listens there */
+    CLEAVE_VHOST_SOCKET_FD = 1 << 1, /* socket_fd is valid, and path NULL: one connection */
+    CLEAVE_VHOST_MAC = 1 << 2,       /* mac is valid, and offered to the driver */
+    CLEAVE_VHOST_NODE = 1 << 3,      /* node is valid: private memory of queues lies there */
+    CLEAVE_VHOST_DROP = 1 << 4       /* RQs with too few buffers: as CLEAVE_RQ_DROP */
+};
+
+/* Later versions may tell of more: pass over what you do not know. */
+enum cleave_vhost_event_kind {
+    CLEAVE_VHOST_CONNECTED = 1,    /* a front end has come */
+    CLEAVE_VHOST_DISCONNECTED = 2, /* it has gone, and every queue with it */
+    /* Before the first queue event of a cleave_vhost_poll (or destroy), and after the last: no
+     * other thread may be in a call on a queue of this device, or begin one, between the return
+     * from the one and the other. */
+    CLEAVE_VHOST_HOLD = 3,
+    CLEAVE_VHOST_RELEASE = 4,
+    /* rq or txq, of pair `pair`, may be used from RELEASE on. It belongs to the device, so it is
+     * not destroyed by the program; only whole packets, no header queue. */
+    CLEAVE_VHOST_QUEUE_STARTED = 5,
+    /* It is stopped as soon as this callback returns, and its handle is stale then. Give back what
+     * is out of a txq (cleave_txq_complete). What is not given back by then the library gives back
+     * itself: such a queue is left, stopped, and its memory mapped, until cleave_txq_destroy. */
+    CLEAVE_VHOST_QUEUE_STOPPING = 6,
+    /* `value`: the driver uses so many pairs from now on, the first ones. All of them at first, but
+     * 1 where the driver has a control queue here. */
+    CLEAVE_VHOST_PAIRS = 7,
+    CLEAVE_VHOST_MTU = 8,     /* `value`: the front end set the MTU; nothing enforces it */
+    CLEAVE_VHOST_ANNOUNCE = 9 /* the guest has moved here: tell the network where `mac` is */
+};
+typedef struct cleave_vhost_event {
+    uint32_t struct_size; /* that of the library's structure */
+    uint32_t kind;        /* cleave_vhost_event_kind */
+    /* Of queue events; otherwise 0, -1 and NULL. */
+    uint32_t pair;
+    int32_t kick_fd; /* of a txq: readable once the driver has kicked (cleave_txq_set_kicks); -1: it
+                        never kicks. The library's, until QUEUE_STOPPING has returned */
+    cleave_rq *rq;   /* the guest receives there */
+    cleave_txq *txq; /* the guest transmits there; NULL where rq is not, and the reverse */
+    uint64_t features; /* negotiated; 0 before */
+    uint32_t value;
+    uint8_t mac[6];
+    uint8_t reserved[6];
+} cleave_vhost_event;
+
+typedef struct cleave_vhost_config {
+    uint32_t struct_size;
+    uint32_t flags;       /* cleave_vhost_flags */
+    const char *path;     /* of the socket, 1 to 107 bytes; copied */
+    int32_t socket_fd;    /* a connected unix stream socket: the library's once this succeeds */
+    uint32_t queue_pairs; /* 1 to 128; 0 = 1 */
+    /* Offered are the bits that the library serves: VERSION_1, RING_PACKED, IN_ORDER, RING_RESET,
+     * INDIRECT_DESC, EVENT_IDX, MRG_RXBUF and STATUS; MTU and MAC if they are set here; MQ and
+     * CTRL_VQ with several pairs (up to 127 for CTRL_VQ, whose queue the library serves). */
+    uint64_t features_off; /* which of them are not */
+    uint64_t offloads;     /* offered, too: those of CSUM, GUEST_* and HOST_* that the program
+                              serves, setting or obeying the offload members of packets; 0: none */
+    uint32_t mtu;          /* told to the driver, 68 to 65535; 0: nothing is said */
+    uint32_t burst;        /* of RQs, as in cleave_rq_config */
+    int32_t node;
+    uint8_t mac[6];
+    uint8_t reserved[6]; /* 0 */
+    void *user;          /* passed to the callback */
+    void (*event)(void *user, const cleave_vhost_event *event); /* in poll and destroy */
+} cleave_vhost_config;
+/* Listens, or begins to connect. A file at `path` that is the socket of nobody any more is
+ * replaced; destroy removes it.
+ * Guest memory is mapped when the front end shares it, and with the first region the process gets a
+ * handler of SIGBUS, once: a guest that cuts its memory short loses its connection, and nobody
+ * else anything. The handler passes on what is not its own; one that is installed later must pass
+ * on, too. */
+int cleave_vhost_create(
+    cleave_context *context, const cleave_vhost_config *config, cleave_vhost **vhost);
+/* The descriptor to wait at, by poll or in an epoll: readable when cleave_vhost_poll has something
+ * to do. The same from create to destroy; the library's. */
+int cleave_vhost_get_fd(cleave_vhost *vhost);
+/* Does what there is to do, a bounded amount, and waits for nothing but its callbacks: accepts or
+ * connects, answers the front end, and tells events meanwhile. Call it when the descriptor is
+ * readable, or as often as you like. Returns 1 while a front end is connected, else 0; -ESHUTDOWN
+ * once the connection of a socket_fd is over. */
+int cleave_vhost_poll(cleave_vhost *vhost);
+/* Ends the connection, with its events, and the device. -EBUSY: a queue is left (see
+ * CLEAVE_VHOST_QUEUE_STOPPING), and everything else has ended; or a poll is under way, and nothing
+ * has happened. */
+int cleave_vhost_destroy(cleave_vhost *vhost);
+typedef struct cleave_vhost_status {
+    uint32_t struct_size;
+    uint32_t connected;   /* not 0: a front end is */
+    uint64_t features;    /* negotiated; 0 before */
+    uint32_t queues;      /* RQs and TXQs that are started */
+    uint32_t pairs;       /* that the driver uses */
+    uint64_t connects;    /* front ends that came, since create */
+    uint64_t disconnects; /* and went */
+    uint64_t refused_connections; /* others that came while one was there */
+    uint64_t messages;            /* of front ends */
+    uint64_t refused_messages;    /* for whatever reason: cleave_vhost_describe has them */
+    uint64_t broken_queues;       /* that the driver broke, or that could not be made */
+} cleave_vhost_status;
+int cleave_vhost_get_status(cleave_vhost *vhost, cleave_vhost_status *status);
+/* Copies one line for people, cut to `size` bytes with its final NUL: what was negotiated, and
+ * counts of what happened, each refusal by its reason. Returns its uncut length. */
+int cleave_vhost_describe(cleave_vhost *vhost, char *text, size_t size);
 
 /* ---- Names up to minor version 3, for the same functions ------------------------------------ */
 int cleave_rq_counters(cleave_rq *rq, cleave_counters *counters);

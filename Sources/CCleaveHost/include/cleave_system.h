@@ -65,6 +65,18 @@ void cleave_touch(void *address, size_t byte_count, size_t page_byte_count);
 /// Creates a non-blocking, close-on-exec eventfd.
 int cleave_eventfd(void);
 
+/// A descriptor that is readable while one of those that were added to it is, or once a time has
+/// come: close-on-exec. `timer` is set to the one that `cleave_wait_set_arm` takes; the caller
+/// closes both.
+int cleave_wait_set_open(int *timer);
+
+/// Adds `fd`, or takes it out; 0, or -errno.
+int cleave_wait_set_add(int set, int fd);
+void cleave_wait_set_remove(int set, int fd);
+
+/// The time, by CLOCK_MONOTONIC in nanoseconds; 0 for never.
+void cleave_wait_set_arm(int timer, uint64_t nanoseconds);
+
 /// Waits until one of two descriptors (negative ones are left out) is readable or `nanoseconds`
 /// have passed: 1 when one is, else 0; an interrupted wait counts as passed.
 int cleave_event_wait(int fd, int other_fd, uint64_t nanoseconds);

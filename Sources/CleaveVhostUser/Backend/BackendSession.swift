@@ -37,6 +37,8 @@ public final class BackendSession {
     /// What happened, by name: `messages` that were complete, and refusals and closures by their
     /// reason.
     public private(set) var counters: [String: UInt64] = [:]
+    /// Requests that were refused, for whatever reason.
+    package private(set) var refusedCount: UInt64 = 0
 
     /// Usually the session's owner, and so not kept alive by it.
     weak var device: (any BackendDevice)?
@@ -145,6 +147,7 @@ public final class BackendSession {
                 return
             case .refused(let refusal):
                 count(refusal.rawValue)
+                refusedCount += 1
                 isUnknown = refusal == .unknown
                 refuse(message, refusal)
             }

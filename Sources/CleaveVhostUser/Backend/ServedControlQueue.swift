@@ -1,0 +1,67 @@
+import CleaveHost
+import CleaveVirtioNet
+
+/// A control queue that a driver uses, with what it needs to live, and the commands that a device
+/// with queue pairs carries out. One thread at a time.
+package final class ServedControlQueue {
+    private let queue: ControlQueue
+    private let kick: NotificationDescriptor?
+    /// The memory that `queue` reads stays mapped as long as this object.
+    private let mappings: MappedMemory
+    private let queuePairs: Int
+
+    /// What a call of `serve` did.
+    package struct Served {
+        /// Pairs that the driver wants to use from now on; nil if it did not say.
+        package var queuePairs: Int?
+        /// Commands that were answered with an error.
+        package var refused = 0
+    }
+
+    /// - Parameter queuePairs: most that a driver may use.
+    package init(_ setup: VringSetup, queuePairs: Int) throws(SetupError) {
+        queue = try ControlQueue(
+            ControlQueueConfiguration(
+                virtqueue: setup.virtqueue,
+                features: VirtioFeatures(rawValue: setup.features).intersection(.ring),
+                memory: setup.memory, callDescriptor: setup.callDescriptor))
+        kick = try setup.kick()
+        mappings = setup.mappings
+        self.queuePairs = queuePairs
+    }
+
+    /// For poll; -1 if the driver does not kick: every call of `serve` looks then.
+    package var kickDescriptor: Int32 { kick?.fileDescriptor ?? -1 }
+    /// Where the queue is resumed.
+    package var base: UInt16 { queue.base }
+    package var fault: QueueFault { queue.fault }
+
+    /// Answers what the driver has asked for.
+    package func serve() -> Served {
+        var served = Served()
+        // virtio-user serves a control queue of its own, which it tells of and never kicks.
+        guard kick?.drain() ?? true else { return served }
+        _ = queue.poll { kind, command, data in
+            switch ControlCommand(class: kind, command: command, data: data) {
+            case .setQueuePairs(let count) where count <= queuePairs:
+                served.queuePairs = count
+                return ControlAnswer.ok
+            case .acknowledgeAnnouncement: return ControlAnswer.ok
+            default:
+                served.refused += 1
+                return ControlAnswer.error
+            }
+        }
+        return served
+    }
+}
+
+extension VringSetup {
+    /// A duplicate of the kick descriptor; nil if there is none.
+    package func kick() throws(SetupError) -> NotificationDescriptor? {
+        if kickDescriptor < 0 { return nil }
+        do { return try NotificationDescriptor(duplicating: kickDescriptor, for: .kick) } catch {
+            throw SetupError("", error)
+        }
+    }
+}
