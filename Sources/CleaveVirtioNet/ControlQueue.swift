@@ -14,6 +14,8 @@ public struct ControlQueueConfiguration: Sendable {
     public var memory: GuestMemory
     /// Calls the driver, as for `TxQueueConfiguration`; -1: the owner is only told.
     public var callDescriptor: Int32
+    /// What to keep of the queue's doings; nil for nothing.
+    package var observation: QueueObservation?
 
     public init(
         virtqueue: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
@@ -62,6 +64,7 @@ public final class ControlQueue: @unchecked Sendable {
     public let configuration: ControlQueueConfiguration
     public private(set) var counters = ControlCounters()
     private var ring: any ControlRing
+    private let log: PageLog?
     private let call: NotificationDescriptor?
     private let segments: UnsafeMutablePointer<Segment>
 
@@ -80,7 +83,10 @@ public final class ControlQueue: @unchecked Sendable {
                     configuration.virtqueue, features: configuration.features,
                     memory: configuration.memory)
             }
+        let observation = configuration.observation
+        log = try observation?.pages(configuration.virtqueue, configuration.memory)
         segments = .allocate(capacity: Self.maximumSegments)
+        if let log { ring.observe(log, observation?.record?.writer) }
         ring.setKicks(enabled: true)
     }
 
@@ -135,6 +141,7 @@ public final class ControlQueue: @unchecked Sendable {
         }
         let answer = carryOut(readable, isTooLong, handler)
         list.base[index].pointer.storeBytes(of: answer, as: UInt8.self)
+        log?.mark(list.base[index].pointer, 1)
         return 1
     }
 

@@ -70,22 +70,25 @@ public final class RxQueue: @unchecked Sendable {
         call = try .given(configuration.callDescriptor, for: .call)
         kick = try .given(configuration.kickDescriptor, for: .kick)
         let sender = call?.sender ?? .none
-        switch configuration.virtqueue.format {
-        case .split:
-            let builder = try RxQueueBuilder<SplitVirtqueue>(configuration, call: sender, arena)
-            block = builder.block
-            operations = builder.operations(configuration.method)
-            #if Profiling
-            (profile, probe) = (builder.profile, builder.probe)
-            #endif
-        case .packed:
-            let builder = try RxQueueBuilder<PackedVirtqueue>(configuration, call: sender, arena)
-            block = builder.block
-            operations = builder.operations(configuration.method)
-            #if Profiling
-            (profile, probe) = (builder.profile, builder.probe)
-            #endif
-        }
+        let parts =
+            switch (configuration.virtqueue.format, configuration.observation != nil) {
+            case (.split, false):
+                try RxQueueBuilder<SplitVirtqueue>(configuration, call: sender, arena).parts
+            case (.packed, false):
+                try RxQueueBuilder<PackedVirtqueue>(configuration, call: sender, arena).parts
+            case (.split, true):
+                try RxQueueBuilder<ObservedVirtqueue<SplitVirtqueue>>(
+                    configuration, call: sender, arena
+                ).parts
+            case (.packed, true):
+                try RxQueueBuilder<ObservedVirtqueue<PackedVirtqueue>>(
+                    configuration, call: sender, arena
+                ).parts
+            }
+        (block, operations) = (parts.block, parts.operations)
+        #if Profiling
+        (profile, probe) = (parts.profile, parts.probe)
+        #endif
         #if !Profiling
         profile = nil
         #endif
@@ -172,9 +175,13 @@ public final class RxQueue: @unchecked Sendable {
 extension RxQueueConfiguration {
     /// Bytes that a queue takes from its arena, alignment included.
     public var arenaByteCount: Int {
-        switch virtqueue.format {
-        case .split: RxQueueBuilder<SplitVirtqueue>.arenaByteCount(self)
-        case .packed: RxQueueBuilder<PackedVirtqueue>.arenaByteCount(self)
+        switch (virtqueue.format, observation != nil) {
+        case (.split, false): RxQueueBuilder<SplitVirtqueue>.arenaByteCount(self)
+        case (.packed, false): RxQueueBuilder<PackedVirtqueue>.arenaByteCount(self)
+        case (.split, true):
+            RxQueueBuilder<ObservedVirtqueue<SplitVirtqueue>>.arenaByteCount(self)
+        case (.packed, true):
+            RxQueueBuilder<ObservedVirtqueue<PackedVirtqueue>>.arenaByteCount(self)
         }
     }
 }

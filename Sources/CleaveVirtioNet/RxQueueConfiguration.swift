@@ -29,6 +29,8 @@ public struct RxQueueConfiguration: Sendable {
     /// Carries the driver's kicks: a descriptor of the same kinds, which is duplicated, or -1.
     /// Needed only by owners that sleep.
     public var kickDescriptor: Int32
+    /// What to keep of the queue's doings; nil for nothing.
+    package var observation: QueueObservation?
 
     public init(
         virtqueue: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,

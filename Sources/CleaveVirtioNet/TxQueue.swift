@@ -15,6 +15,8 @@ public struct TxQueueConfiguration: Sendable {
     /// Calls the driver: an eventfd, pipe or stream socket, which is duplicated; or -1: then the
     /// owner is only told.
     public var callDescriptor: Int32
+    /// What to keep of the queue's doings; nil for nothing.
+    package var observation: QueueObservation?
 
     public init(
         virtqueue: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory,
@@ -36,8 +38,8 @@ public struct TxQueueConfiguration: Sendable {
     public var arenaByteCount: Int {
         4 * CacheLine.byteCount + chainCapacity * 8
             + segmentCapacity * MemoryLayout<Segment>.stride + TxCounterBlock.byteCount
-            + CacheLine.roundedUp(MemoryLayout<TxQueueState<SplitTxRing>>.stride)
-            + CacheLine.roundedUp(MemoryLayout<TxQueueState<PackedTxRing>>.stride)
+            + CacheLine.roundedUp(MemoryLayout<TxQueueState<ObservedTxRing<SplitTxRing>>>.stride)
+            + CacheLine.roundedUp(MemoryLayout<TxQueueState<ObservedTxRing<PackedTxRing>>>.stride)
     }
 }
 
@@ -74,9 +76,11 @@ public final class TxQueue: @unchecked Sendable {
         let builder = try TxQueueBuilder(configuration, call: call?.sender ?? .none, arena)
         block = builder.block
         operations =
-            switch configuration.virtqueue.format {
-            case .split: try builder.operations(SplitTxRing.self)
-            case .packed: try builder.operations(PackedTxRing.self)
+            switch (configuration.virtqueue.format, configuration.observation != nil) {
+            case (.split, false): try builder.operations(SplitTxRing.self)
+            case (.packed, false): try builder.operations(PackedTxRing.self)
+            case (.split, true): try builder.operations(ObservedTxRing<SplitTxRing>.self)
+            case (.packed, true): try builder.operations(ObservedTxRing<PackedTxRing>.self)
             }
     }
 
@@ -150,11 +154,17 @@ private struct TxQueueBuilder {
             arena, configuration.segmentCapacity * MemoryLayout<Segment>.stride)
         let state = try Self.allocate(arena, MemoryLayout<State>.stride)
             .bindMemory(to: State.self, capacity: 1)
+        var ring = try Ring(
+            configuration.virtqueue, features: configuration.features,
+            memory: configuration.memory)
+        if let observation = configuration.observation {
+            ring.observe(
+                try observation.pages(configuration.virtqueue, configuration.memory),
+                observation.record?.writer)
+        }
         state.initialize(
             to: State(
-                ring: try Ring(
-                    configuration.virtqueue, features: configuration.features,
-                    memory: configuration.memory),
+                ring: ring,
                 chains: chains.assumingMemoryBound(to: TxChain.self),
                 chainMask: configuration.chainCapacity - 1,
                 segments: SegmentList(

@@ -135,6 +135,8 @@ public final class EvilGuest: @unchecked Sendable {
     public final class Image {
         private let guest: EvilGuest
         private let copy: UnsafeMutableRawPointer
+        /// Numbers of the guest's pages with bytes that were accepted since the last capture.
+        public private(set) var acceptedPages: Set<UInt64> = []
 
         init(_ guest: EvilGuest) {
             self.guest = guest
@@ -145,10 +147,16 @@ public final class EvilGuest: @unchecked Sendable {
         deinit { copy.deallocate() }
 
         /// Takes everything as it is now.
-        public func capture() { memcpy(copy, guest.block, guest.blockByteCount) }
+        public func capture() {
+            memcpy(copy, guest.block, guest.blockByteCount)
+            acceptedPages = []
+        }
 
         /// Takes `count` bytes at `address` as they are now: they were allowed to change.
         public func accept(_ address: UInt64, _ count: Int) {
+            if count > 0 {
+                acceptedPages.formUnion(address / 4096...(address + UInt64(count) - 1) / 4096)
+            }
             var done = 0
             while done < count {
                 let (pointer, left) = guest.piece(address + UInt64(done))
@@ -156,6 +164,25 @@ public final class EvilGuest: @unchecked Sendable {
                 memcpy(copy + guest.block.distance(to: pointer), pointer, part)
                 done += part
             }
+        }
+
+        /// Numbers of the guest's pages that are not as they were taken.
+        public var changedPages: Set<UInt64> {
+            var found: Set<UInt64> = []
+            for region in guest.regions {
+                var address = region.base
+                let end = region.base + UInt64(region.byteCount)
+                while address < end {
+                    let next = min(address / 4096 * 4096 + 4096, end)
+                    let pointer = guest.pointer(address)
+                    let before = copy + guest.block.distance(to: pointer)
+                    if memcmp(pointer, before, Int(next - address)) != 0 {
+                        found.insert(address / 4096)
+                    }
+                    address = next
+                }
+            }
+            return found
         }
 
         /// Whether nothing else changed, canary bands included.

@@ -112,6 +112,7 @@ enum DirectionRules {
     /// Within the module each belongs to a folder, and is named by those that may name that.
     static let faceFolder: [String: String] = [
         "GuestMemory": "Memory",
+        "DirtyLog": "Virtqueue", "InFlightRecord": "Virtqueue",
         "QueueEvents": "Virtqueue", "QueueFault": "Virtqueue", "VirtioFeatures": "Virtqueue",
         "VirtqueueAddresses": "Virtqueue",
         "ControlCommand": "Control", "ControlQueue": "Control",

@@ -89,6 +89,7 @@ enum HostileCatalogue {
         .init("D12", .none, "cursors around every wrap"),
         .init("D13", .both, "a slot smaller than the headers"),
         .init("D14", .both, "another guest's header queue"),
+        .init("D16", .both, "pages written while a log is on"),
         .init("D17", .both, "RQs attached and detached during bursts"),
         .init("D18", .both, "all RQs on one CPU"),
     ]

@@ -28,6 +28,8 @@ struct ControlChain {
 }
 
 protocol ControlRing {
+    /// Keeps what the ring writes and holds from now on.
+    mutating func observe(_ log: PageLog, _ writer: InFlightWriter?)
     var fault: QueueFault { get }
     var base: UInt16 { get }
     /// Takes the next chain; nil if there is none, or the driver broke the queue.
@@ -67,6 +69,7 @@ struct SplitControlRing: ControlRing {
     private let regions: RegionCache
     /// Of both rings: no chain is out between two calls.
     private var next: UInt16
+    private var log: PageLog?
     private(set) var fault = QueueFault.none
 
     init(
@@ -81,6 +84,12 @@ struct SplitControlRing: ControlRing {
         calls = CallRule(features)
         regions = memory.cache
         next = addresses.base
+    }
+
+    mutating func observe(_ log: PageLog, _ writer: InFlightWriter?) {
+        // The ring itself tells what is in flight.
+        self.log = log
+        log.markEvents(SplitLayout.eventSpans(size: size))
     }
 
     var base: UInt16 { next }
@@ -116,12 +125,16 @@ struct SplitControlRing: ControlRing {
         // [V2 release -> the driver's acquire of used.idx: the entry and the answer] Sequential:
         // the driver's word is not read before this is visible [V3].
         SharedWord16(usedRing + SplitLayout.indexOffset).storeSequential(next)
+        log?.markUsed(
+            SplitLayout.usedSpans(from: next &- 1, to: next, size: size),
+            index: SplitLayout.usedIndexSpan)
         return SplitEvent.isWanted(availRing, upTo: next, count: 1, size: size, calls)
     }
 
     func setKicks(enabled: Bool) {
         SplitEvent.setKicks(
             enabled: enabled, usedRing: usedRing, availRing: availRing, at: next, size: size)
+        log?.markEvents(SplitLayout.eventSpans(size: size))
     }
 }
 
@@ -136,6 +149,8 @@ struct PackedControlRing: ControlRing {
     /// Where the next list begins, and its used descriptor goes.
     private var cursor: PackedCursor
     private var unfinishedCount = 0
+    private var log: PageLog?
+    private var writer: InFlightWriter?
     private(set) var fault = QueueFault.none
 
     /// How often a list may be found unfinished: never, if the driver publishes the head last.
@@ -153,6 +168,14 @@ struct PackedControlRing: ControlRing {
         calls = CallRule(features)
         regions = memory.cache
         cursor = PackedCursor(base: addresses.base)
+    }
+
+    mutating func observe(_ log: PageLog, _ writer: InFlightWriter?) {
+        self.log = log
+        self.writer = writer
+        log.markEvents(PackedLayout.eventSpans)
+        // Descriptors may have been put back.
+        log.markWholeRing(PackedLayout.ringByteCount(size: size))
     }
 
     var base: UInt16 { cursor.base }
@@ -189,11 +212,21 @@ struct PackedControlRing: ControlRing {
     mutating func use(_ chain: ControlChain, byteCount: Int) -> Bool {
         let flags = cursor.usedFlags | (byteCount > 0 ? DescriptorFlags.write : 0)
         calls.publish()
+        var end = cursor
+        end.advance(by: chain.listCount, size: size)
+        if let writer {
+            writer.take(ring, at: cursor.offset, chain.listCount)
+            writer.use(cursor.offset, chain.listCount)
+            writer.begin(end)
+        }
         // [V5 release -> the driver's acquire of the used descriptor: the answer] Sequential: the
         // driver's event is not read before this is visible [V3].
         SharedWord64(place + PackedLayout.restOffset).storeSequential(
             UInt64(byteCount) | UInt64(chain.tag) << 32 | UInt64(flags) << 48)
-        cursor.advance(by: chain.listCount, size: size)
+        cursor = end
+        writer?.commit()
+        log?.markUsed(
+            PackedLayout.spans(upTo: end, count: chain.listCount, size: size), index: .none)
         return PackedEvent.isWanted(
             driverArea, upTo: cursor, count: chain.listCount, size: size,
             usesEventIndex: calls.trustsEventIndex)
@@ -202,5 +235,6 @@ struct PackedControlRing: ControlRing {
     func setKicks(enabled: Bool) {
         PackedEvent.setKicks(
             enabled: enabled, deviceArea: deviceArea, ring: ring, at: cursor)
+        log?.markEvents(PackedLayout.eventSpans)
     }
 }

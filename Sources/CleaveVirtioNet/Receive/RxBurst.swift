@@ -51,6 +51,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         probe.markPlace()
         let buffers = queue.usedCount
         countOddBuffers(used: buffers, empty: queue.emptyCount, &plan, counters)
+        if Queue.Log.isOn { plan.markWrites(refs, queue.log, claimer, claim) }
         if Method.listsSlots { claimer.report(plan.slotList, claim.count) }
         queue.publish()
         probe.mark(.publish)

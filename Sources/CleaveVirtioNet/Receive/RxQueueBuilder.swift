@@ -14,6 +14,16 @@ struct RxQueueOperations {
     #endif
 }
 
+/// What an `RxQueue` is put together from.
+struct RxQueueParts {
+    let block: RxCounterBlock
+    let operations: RxQueueOperations
+    #if Profiling
+    let profile: RxProfile
+    let probe: CycleProbe
+    #endif
+}
+
 /// The checked parts of an RQ over one ring format, before its method is chosen.
 struct RxQueueBuilder<Queue: Virtqueue> {
     let block: RxCounterBlock
@@ -22,6 +32,7 @@ struct RxQueueBuilder<Queue: Virtqueue> {
     private let planMemory: PlanMemory
     private let claimer: HeaderClaimer
     private let returns: SlotReturn
+    private let method: RxMethod
     private let call: NotificationSender
     private let memory: UnsafeMutableRawPointer
     #if Profiling
@@ -41,9 +52,15 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         let counters = try Self.allocate(arena, RxCounterBlock.byteCount)
         memory = try Self.allocate(arena, Self.stateByteCount)
         block = RxCounterBlock(memory: counters)
-        queue = try Queue(
+        var queue = try Queue(
             configuration.virtqueue, features: configuration.features,
             memory: configuration.memory, shadow: shadow)
+        if let observation = configuration.observation {
+            queue.observe(
+                try Self.pages(observation, configuration), observation.record?.writer)
+        }
+        self.queue = queue
+        method = configuration.method
         settings = PlanSettings(configuration, slotRoom: Self.slotRoom(configuration))
         self.planMemory = PlanMemory(planMemory, burst: configuration.burst, queueSize: size)
         claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
@@ -87,9 +104,35 @@ struct RxQueueBuilder<Queue: Virtqueue> {
             + PlanMemory.byteCount(burst: configuration.burst, queueSize: size)
     }
 
+    /// The log of the pages that a configuration's queue writes.
+    private static func pages(
+        _ observation: QueueObservation, _ configuration: RxQueueConfiguration
+    ) throws(SetupError) -> PageLog {
+        var pages = try observation.pages(configuration.virtqueue, configuration.memory)
+        if let headerQueue = configuration.headerQueue {
+            // Guest addresses: the header queue may have been made over another table.
+            try observation.log?.check(covers: headerQueue.memory, configuration.virtqueue)
+            pages.slots = headerQueue.layout.base.rawValue
+            pages.headerWords =
+                headerQueue.layout.control.rawValue + UInt64(HeaderQueueLayout.headOffset)
+        }
+        return pages
+    }
+
+    /// All parts, put together where the ring is a concrete type.
+    @inline(__always)
+    var parts: RxQueueParts {
+        #if Profiling
+        RxQueueParts(
+            block: block, operations: operations(method), profile: profile, probe: probe)
+        #else
+        RxQueueParts(block: block, operations: operations(method))
+        #endif
+    }
+
     /// Called with a concrete ring, so that the closures are specialised for it and the method.
     @inline(__always)
-    func operations(_ method: RxMethod) -> RxQueueOperations {
+    private func operations(_ method: RxMethod) -> RxQueueOperations {
         switch method {
         case .whole: operations(WholePlacement.self)
         case .headerDescriptor: operations(HeaderDescriptorPlacement.self)
@@ -128,7 +171,9 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         func receiveMeasured(
             _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool
         ) -> EnqueueResult {
-            RxBurst<Queue, Method>.place(refs, count, plainOnly: plainOnly, state, probe)
+            // A queue that is observed is not measured: it is another code, for a while.
+            if Queue.Log.isOn { return receive(refs, count, plainOnly) }
+            return RxBurst<Queue, Method>.place(refs, count, plainOnly: plainOnly, state, probe)
         }
         return RxQueueOperations(
             receive: receive, base: { state.pointee.queue.base },

@@ -192,3 +192,16 @@ struct PackedTxRing: TxRing {
             usesEventIndex: calls.trustsEventIndex)
     }
 }
+
+extension PackedTxRing: ObservableTxRing {
+    var publishedSpans: (RingSpan, RingSpan) {
+        PackedLayout.spans(upTo: usedCursor, count: publishedCount, size: size)
+    }
+    var indexSpan: RingSpan { .none }
+    var eventSpans: (RingSpan, RingSpan) { PackedLayout.eventSpans }
+    var usedAreaByteCount: Int { PackedLayout.ringByteCount(size: size) }
+    var hasUsed: Bool { usedCount > 0 }
+    var places: PackedPlaces? {
+        PackedPlaces(ring: ring, size: size, taken: cursor, used: usedCursor)
+    }
+}

@@ -169,3 +169,13 @@ struct SplitTxRing: TxRing {
             calls)
     }
 }
+
+extension SplitTxRing: ObservableTxRing {
+    var publishedSpans: (RingSpan, RingSpan) {
+        SplitLayout.usedSpans(from: publishedFrom, to: publishedTo, size: size)
+    }
+    var indexSpan: RingSpan { SplitLayout.usedIndexSpan }
+    var eventSpans: (RingSpan, RingSpan) { SplitLayout.eventSpans(size: size) }
+    var usedAreaByteCount: Int { SplitLayout.usedRingByteCount(size: size) }
+    var hasUsed: Bool { publishedTo != nextUsed }
+}

@@ -11,6 +11,10 @@ protocol TxRing: BitwiseCopyable {
         _ addresses: VirtqueueAddresses, features: VirtioFeatures, memory: GuestMemory
     ) throws(SetupError)
 
+    /// Keeps what the queue writes and holds from now on, if it is of a type that does.
+    // control path
+    mutating func observe(_ log: PageLog, _ writer: InFlightWriter?)
+
     var fault: QueueFault { get }
     var base: UInt16 { get }
 
@@ -45,6 +49,11 @@ protocol TxRing: BitwiseCopyable {
 
     /// Whether the driver asked to be called for what the last `publish` made visible.
     func wantsCall() -> Bool
+}
+
+extension TxRing {
+    // control path
+    mutating func observe(_ log: PageLog, _ writer: InFlightWriter?) {}
 }
 
 /// A chain that was taken, for as long as its packet is out: 8 bytes.

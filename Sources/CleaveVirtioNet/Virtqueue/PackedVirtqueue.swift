@@ -359,3 +359,29 @@ struct PackedVirtqueue: Virtqueue {
     /// Offset in the lower 15 bits, wrap counter above them.
     var base: UInt16 { cursor.base }
 }
+
+extension PackedVirtqueue: ObservableVirtqueue {
+    var publishedSpans: (RingSpan, RingSpan) {
+        PackedLayout.spans(upTo: cursor, count: Int(publishedCount), size: size)
+    }
+    var indexSpan: RingSpan { .none }
+    var eventSpans: (RingSpan, RingSpan) { PackedLayout.eventSpans }
+    var usedAreaByteCount: Int { PackedLayout.ringByteCount(size: size) }
+
+    func beginPublish(_ writer: InFlightWriter) {
+        let first = cursor.moved(back: takenCount, size: size)
+        var place = first
+        for index in 0..<usedCount {
+            let count = Self.listCount(shadow[2 &* index])
+            writer.take(ring, at: place.offset, count)
+            place.advance(by: count, size: size)
+        }
+        place = first
+        for index in 0..<usedCount {
+            let count = Self.listCount(shadow[2 &* index])
+            writer.use(place.offset, count)
+            place.advance(by: count, size: size)
+        }
+        writer.begin(cursor)
+    }
+}

@@ -274,3 +274,14 @@ struct SplitVirtqueue: Virtqueue {
     /// The next available entry to take: what a stopped queue reports as its base.
     var base: UInt16 { nextAvail }
 }
+
+extension SplitVirtqueue: ObservableVirtqueue {
+    var publishedSpans: (RingSpan, RingSpan) {
+        SplitLayout.usedSpans(from: publishedFrom, to: nextUsed, size: size)
+    }
+    var indexSpan: RingSpan { SplitLayout.usedIndexSpan }
+    var eventSpans: (RingSpan, RingSpan) { SplitLayout.eventSpans(size: size) }
+    var usedAreaByteCount: Int { SplitLayout.usedRingByteCount(size: size) }
+    /// The ring itself tells what is in flight.
+    func beginPublish(_ writer: InFlightWriter) {}
+}

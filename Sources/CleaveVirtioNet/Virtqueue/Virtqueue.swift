@@ -21,6 +21,14 @@ protocol Virtqueue: BitwiseCopyable {
         shadow: UnsafeMutableRawPointer
     ) throws(SetupError)
 
+    /// Marks the pages that bursts write.
+    associatedtype Log: WriteLog
+    var log: Log { get }
+
+    /// Keeps what the queue writes and holds from now on, if it is of a type that does.
+    // control path
+    mutating func observe(_ log: PageLog, _ writer: InFlightWriter?)
+
     /// Why the queue is broken, or `.none`.
     var fault: QueueFault { get set }
     /// Entries in the ring: the most buffers a driver can have posted.
@@ -84,6 +92,12 @@ protocol Virtqueue: BitwiseCopyable {
 
     /// Whether the driver asked to be called for what the last `publish` made visible.
     func wantsCall() -> Bool
+}
+
+extension Virtqueue where Log == NoLog {
+    @inline(__always) var log: NoLog { NoLog() }
+    // control path
+    mutating func observe(_ log: PageLog, _ writer: InFlightWriter?) {}
 }
 
 /// Writes header slots into used entries that are shadowed and not yet published.

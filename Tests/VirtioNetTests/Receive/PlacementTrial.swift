@@ -35,11 +35,14 @@ final class PlacementTrial {
     private let burst: Int
     /// Packets in a hundred that bring offloads.
     private let offloadPercent: Int
+    /// Pages that the queue logs; nil if it logs none.
+    private let log: NaiveLog?
     private var claimed: UInt32 = 0
     private(set) var expected = RxCounters()
 
+    /// - Parameter isLogged: the queue is one that logs the pages it writes.
     init(
-        _ kind: Kind, seed: UInt64, guest: EvilGuest, arenas: ArenaSupply
+        _ kind: Kind, seed: UInt64, guest: EvilGuest, arenas: ArenaSupply, isLogged: Bool = false
     ) throws {
         var random = SeededRandom(seed: seed)
         self.guest = guest
@@ -77,12 +80,18 @@ final class PlacementTrial {
             threshold: random.chance(70) ? 0 : random.int(0...1500),
             placesTinyPackets: random.chance(30), zeroPads: random.chance(30))
         let shortage: BufferShortage = random.chance(50) ? .wait : .drop
-        queue = try arenas.queue(
-            RxQueueConfiguration(
-                virtqueue: ring.addresses, features: features, memory: guest.memory,
-                method: method,
-                headerQueue: try headers.map { try HeaderQueue($0.layout, memory: guest.memory) },
-                splitPolicy: policy, burst: burst, shortage: shortage))
+        log = isLogged ? NaiveLog(covering: guest, skew: random.int(0...9)) : nil
+        var configuration = RxQueueConfiguration(
+            virtqueue: ring.addresses, features: features, memory: guest.memory, method: method,
+            headerQueue: try headers.map { try HeaderQueue($0.layout, memory: guest.memory) },
+            splitPolicy: policy, burst: burst, shortage: shortage)
+        if let log {
+            configuration.observation = QueueObservation(
+                log: log.dirtyLog(ring: ring.addresses.deviceArea))
+        }
+        queue = try arenas.queue(configuration)
+        // What it says of kicks when it begins.
+        _ = log?.take()
         // Measured or not, a poll does the same.
         queue.profile?.period = seed & 1 == 0 ? 0 : 1
         layout = ReaderLayout(
@@ -157,12 +166,26 @@ final class PlacementTrial {
             let free = layout.headers.map { Int($0.tail &- claimed) } ?? 0
             let plan = NaivePlan(rules, packets, driver.outstanding, slots: free)
             let outcome = port.enqueue(pending.map(\.source), to: queue)
+            let (changed, marked) = (image.changedPages, log?.take() ?? [])
             try judge(outcome, packets, plan)
+            if log != nil { try judge(changed, marked) }
             pending.removeFirst(outcome.fates.count)
             // A port may give up on a packet that cannot be delivered.
             if outcome.fates.isEmpty && !pending.isEmpty { pending.removeFirst() }
         }
     }
+
+    /// Pages that a burst marked: all that changed, and only such as were written for it, as far as
+    /// what the driver reads accounts for them.
+    private func judge(_ changed: Set<UInt64>, _ marked: Set<UInt64>) throws {
+        try check(changed.isSubset(of: marked), "\(changed) changed, \(marked) marked")
+        let written = image.acceptedPages
+        try check(marked.isSubset(of: written), "\(marked) marked, \(written) written")
+        markedCount += marked.count
+    }
+
+    /// Marks of all bursts.
+    private(set) var markedCount = 0
 
     private func draw(_ pool: PacketPool) -> PacketPool.Packet {
         let packet = random.pick(pool.packets)

@@ -30,7 +30,8 @@ final class TxRig {
 
     init(
         _ format: RingFormat, size: Int = 16, features: VirtioFeatures = [],
-        firstIndex: UInt16 = 0, callDescriptor: Int32 = -1, regionCount: Int = 1
+        firstIndex: UInt16 = 0, callDescriptor: Int32 = -1, regionCount: Int = 1,
+        observing: (VirtqueueAddresses) -> QueueObservation? = { _ in nil }
     ) throws {
         let half = EvilRig.dataByteCount / 2
         let border = EvilRig.dataAddress + UInt64(half)
@@ -45,9 +46,10 @@ final class TxRig {
         place = packed.start
         usedPlace = packed.start
         usedIndex = firstIndex
-        let configuration = TxQueueConfiguration(
+        var configuration = TxQueueConfiguration(
             virtqueue: isPacked ? packed.addresses : split.addresses, features: features,
             memory: guest.memory, callDescriptor: callDescriptor)
+        configuration.observation = observing(configuration.virtqueue)
         queue = try TxQueue(configuration, in: arenas.arena(configuration.arenaByteCount))
     }
 
