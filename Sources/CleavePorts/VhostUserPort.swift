@@ -229,11 +229,12 @@ public final class VhostUserPort: Port {
     }
 
     private func startControl(_ setup: VringSetup) throws(SetupError) {
-        let queue = try ControlQueue(
-            ControlQueueConfiguration(
-                virtqueue: setup.virtqueue,
-                features: VirtioFeatures(rawValue: setup.features).intersection(.ring),
-                memory: setup.memory, callDescriptor: setup.callDescriptor))
+        var configuration = ControlQueueConfiguration(
+            virtqueue: setup.virtqueue,
+            features: VirtioFeatures(rawValue: setup.features).intersection(.ring),
+            memory: setup.memory, callDescriptor: setup.callDescriptor)
+        configuration.observation = setup.observation
+        let queue = try ControlQueue(configuration)
         var kick: NotificationDescriptor?
         if setup.kickDescriptor >= 0 {
             do {

@@ -109,10 +109,11 @@ final class VhostUserQueue: PortQueue {
     /// The guest's receive queue.
     func startReceiving(_ setup: VringSetup, node: Int?) throws(SetupError) {
         let features = VirtioFeatures(rawValue: setup.features)
-        let configuration = RxQueueConfiguration(
+        var configuration = RxQueueConfiguration(
             virtqueue: setup.virtqueue, features: features.intersection(.receive),
             memory: setup.memory, method: .whole, shortage: .wait,
             callDescriptor: setup.callDescriptor)
+        configuration.observation = setup.observation
         let arena = try Self.arena(configuration.arenaByteCount, node)
         let queue = try RxQueue(configuration, in: arena)
         rx = Running(queue: queue, arena: arena, mappings: setup.mappings, kick: nil)
@@ -124,9 +125,10 @@ final class VhostUserQueue: PortQueue {
     /// The guest's transmit queue.
     func startSending(_ setup: VringSetup, node: Int?) throws(SetupError) {
         let features = VirtioFeatures(rawValue: setup.features)
-        let configuration = TxQueueConfiguration(
+        var configuration = TxQueueConfiguration(
             virtqueue: setup.virtqueue, features: features.intersection(.transmit),
             memory: setup.memory, callDescriptor: setup.callDescriptor)
+        configuration.observation = setup.observation
         let arena = try Self.arena(configuration.arenaByteCount, node)
         var kick: NotificationDescriptor?
         if setup.kickDescriptor >= 0 {

@@ -29,6 +29,8 @@ final class Connection {
     private struct Output {
         var bytes: ArraySlice<UInt8>
         var descriptors: [Int32]
+        /// Those among them that are closed once they are sent.
+        var owned: [ReceivedDescriptor]
     }
 
     let fileDescriptor: Int32
@@ -158,13 +160,14 @@ final class Connection {
     }
 
     /// Sends a message, or keeps what the peer does not take now.
-    /// - Parameter descriptors: go with it, at most 8; they stay the caller's, who leaves them open
-    ///   while `hasUnsent`.
+    /// - Parameter descriptors: go with it, at most 8 with those of the message; they stay the
+    ///   caller's, who leaves them open while `hasUnsent`.
     /// - Returns: why the connection is of no use any more; nil if it is.
     func send(_ message: Message, descriptors: [Int32] = []) -> Closure? {
         let bytes = message.bytes
         if unsentByteCount + bytes.count > Self.maximumUnsentByteCount { return .backpressure }
-        unsent.append(Output(bytes: bytes[...], descriptors: descriptors))
+        let all = descriptors + message.descriptors.map(\.fileDescriptor)
+        unsent.append(Output(bytes: bytes[...], descriptors: all, owned: message.descriptors))
         unsentByteCount += bytes.count
         return flush()
     }
@@ -188,7 +191,7 @@ final class Connection {
             if count < 0 { return .reset }
             unsentByteCount -= Int(count)
             unsentSince = nil
-            unsent[0].descriptors = []
+            (unsent[0].descriptors, unsent[0].owned) = ([], [])
             unsent[0].bytes = first.bytes.dropFirst(Int(count))
             if unsent[0].bytes.isEmpty { unsent.removeFirst() }
         }

@@ -53,6 +53,8 @@ struct AnythingTests {
                 deviceArea: base + 0x9000)
             if random.chance(20) { address.descriptorArea = number(&random) }
             if random.chance(20) { address.deviceArea = number(&random) }
+            if random.chance(30) { address.flags = VringAddress.logs }
+            if random.chance(50) { address.logAddress = number(&random) }
             return address.bytes
         case .setVringNum:
             let size = UInt32(1 << random.int(0...9))
@@ -63,7 +65,17 @@ struct AnythingTests {
             return VringState(index: ring, number: random.chance(70) ? 1 : 0).bytes
         case .setFeatures:
             return PayloadWriter.number(
-                random.pick([1 << 32 | 1 << 30, 1 << 34 | 1 << 30, 1 << 32]))
+                random.pick([1 << 32 | 1 << 30, 1 << 34 | 1 << 30, 1 << 32])
+                    | random.pick([0, 1 << 26]))
+        case .setLogBase where random.chance(97):
+            // Of the file that holds guest memory: anybody may write there.
+            return PayloadWriter.number(1 << 17)
+                + PayloadWriter.number(UInt64(random.int(0...0xe_0000)))
+        case .setInFlightDescriptor where random.chance(80):
+            var region = InFlightDescription(
+                ringCount: random.int(1...4), ringSize: 1 << random.int(5...9))
+            (region.byteCount, region.fileOffset) = (1 << 17, UInt64(8 * random.int(0...9)))
+            return region.bytes()
         case .setProtocolFeatures:
             return PayloadWriter.number(
                 random.pick([
@@ -82,7 +94,9 @@ struct AnythingTests {
     private static func send(_ rig: SessionRig, _ pipe: Int32, _ random: inout SeededRandom) {
         var request = random.pick(FrontendRequest.allCases)
         // Those that end what others have built up come seldom.
-        let ends: [FrontendRequest] = [.resetDevice, .resetOwner, .setStatus, .getVringBase]
+        let ends: [FrontendRequest] = [
+            .resetDevice, .resetOwner, .setStatus, .getVringBase, .setLogBase,
+        ]
         if ends.contains(request), random.chance(90) { request = .setVringKick }
         var bytes = payload(request, &random)
         if random.chance(1) { bytes = random.bytes(random.int(0...400)) }
@@ -96,7 +110,8 @@ struct AnythingTests {
         case .setVringKick, .setVringCall, .setVringError:
             let isPolled = bytes.count > 1 && bytes[1] & 1 != 0
             descriptors = isPolled ? [] : [random.chance(80) ? rig.event : pipe]
-        case .addMemoryRegion where random.chance(90): descriptors = [rig.memory.descriptor]
+        case .addMemoryRegion where random.chance(90), .setLogBase, .setInFlightDescriptor:
+            descriptors = [rig.memory.descriptor]
         default: if random.chance(80) { descriptors = [] }
         }
         let number = random.chance(1) ? UInt32(random.int(0...60)) : request.rawValue

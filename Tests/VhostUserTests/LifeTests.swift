@@ -26,11 +26,12 @@ private final class ReceivingDevice: BackendDevice {
     func start(ring: Int, _ setup: VringSetup) throws(SetupError) {
         // The transmit ring is taken and left alone.
         guard ring == 0 else { return }
-        let configuration = RxQueueConfiguration(
+        var configuration = RxQueueConfiguration(
             virtqueue: setup.virtqueue,
             features: VirtioFeatures(rawValue: setup.features).intersection(.receive),
             memory: setup.memory, method: .whole, callDescriptor: setup.callDescriptor,
             kickDescriptor: setup.kickDescriptor)
+        configuration.observation = setup.observation
         do {
             running = (try arenas.queue(configuration), setup.mappings)
         } catch { throw SetupError("queue: ", error) }
@@ -242,6 +243,81 @@ struct LifeTests {
         exchange(backend, guest)
         #expect(guest.driver.harvestedCount == 5 * 20 * 7)
         front = nil
+        backend.waitForEnd()
+    }
+
+    @Test(
+        "F04 A back-end that knows no base goes on by the in-flight region",
+        arguments: RingFormat.allCases)
+    func inFlight(_ format: RingFormat) throws {
+        let backend = BackendThread()
+        defer { backend.join() }
+        let guest = try Guest(format)
+        var memory: FrontendSession.InFlightMemory?
+        // 64 descriptors: the ring's position is in the middle of a lap, of either wrap counter.
+        for rounds in [3, 11, 9] {
+            let session = backend.connect()
+            try session.handshake(wanting: guest.features)
+            let kept = try memory ?? session.makeInFlightMemory(ringCount: 2, ringSize: 64)
+            memory = kept
+            try session.setInFlightMemory(kept)
+            try session.setMemory([guest.region()])
+            // Always the base of the beginning, as from a front-end whose back-end has died.
+            try session.setRing(
+                0, guest.driver.virtqueue, kick: guest.kick.fileDescriptor,
+                call: guest.call.fileDescriptor)
+            try session.setEnabled(0, true)
+            exchange(backend, guest, rounds: rounds)
+        }
+        #expect(guest.driver.harvestedCount == 23 * 7)
+        backend.waitForEnd()
+    }
+
+    @Test(
+        "What is written while a guest moves is in the log, and packets go on",
+        arguments: RingFormat.allCases)
+    func moving(_ format: RingFormat) throws {
+        let backend = BackendThread()
+        defer { backend.join() }
+        let guest = try Guest(format)
+        let session = backend.connect()
+        try guest.connect(session)
+        exchange(backend, guest)
+        let end = GuestSpace.guestBase.rawValue + UInt64(guest.space.arena.byteCount)
+        let byteCount = Int(end / 32768 + 1)
+        let log = SharedMemory(byteCount: byteCount + 4096)
+        let pages = try #require(
+            mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, log.descriptor, 4096))
+        defer { munmap(pages, byteCount) }
+        /// Pages that are marked, which are not any more then.
+        func take() -> Int {
+            let bytes = UnsafeMutableRawBufferPointer(start: pages, count: byteCount)
+            let count = bytes.reduce(0) { $0 + $1.nonzeroBitCount }
+            bytes.initializeMemory(as: UInt8.self, repeating: 0)
+            return count
+        }
+        try session.setLog(
+            fileDescriptor: log.descriptor, byteCount: byteCount, fileOffset: 4096)
+        try session.setLogging(true)
+        let ring = guest.driver.virtqueue
+        try session.setRingLog(0, ring, at: ring.deviceArea)
+        _ = take()
+        exchange(backend, guest, rounds: 1)
+        // Seven packets, two to a page of buffers, and the ring.
+        let marked = take()
+        #expect((4...10).contains(marked), "\(marked)")
+        exchange(backend, guest)
+        #expect(take() > 16)
+        // It stays after all.
+        try session.setRingLog(0, ring, at: nil)
+        try session.setLogging(false)
+        _ = take()
+        exchange(backend, guest)
+        #expect(take() == 0)
+        // Refused in words, where the answer could tell nothing.
+        #expect(throws: SetupError.self) {
+            try session.setLog(fileDescriptor: log.descriptor, byteCount: 16)
+        }
         backend.waitForEnd()
     }
 

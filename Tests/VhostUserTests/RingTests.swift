@@ -230,15 +230,6 @@ struct RingTests {
         #expect(rig.device.take() == ["start 0", "start 1", "start 2", "start 3"])
     }
 
-    @Test("A28 A ring whose writes are to be logged is refused")
-    func log() {
-        let rig = SessionRig()
-        var address = SessionRig.address(0)
-        address.flags = 1
-        address.logAddress = 1 << 40
-        #expect(rig.setAddress(address) == "REJ(log)")
-    }
-
     @Test("A51 An owner is set once; RESET_OWNER disables rings only")
     func owner() {
         let rig = SessionRig()

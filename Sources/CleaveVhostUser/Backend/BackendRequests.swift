@@ -4,10 +4,23 @@ import CleaveHost
 import CleaveVirtioNet
 import Glibc
 
+/// The answer to a request that has one of its own.
+struct Answer {
+    var payload: [UInt8]
+    var descriptors: [ReceivedDescriptor] = []
+}
+
 extension BackendSession {
-    /// - Returns: the payload of the answer; nil if the request has none of its own.
+    /// - Returns: nil if the request has no answer of its own.
     func perform(
         _ request: FrontendRequest, _ message: Message
+    ) throws(RequestError) -> Answer? {
+        if request == .getInFlightDescriptor { return try makeInFlightRegion(message) }
+        return try payload(of: request, message).map { Answer(payload: $0) }
+    }
+
+    private func payload(
+        of request: FrontendRequest, _ message: Message
     ) throws(RequestError) -> [UInt8]? {
         var reader = PayloadReader(message.payload)
         switch request {
@@ -22,6 +35,10 @@ extension BackendSession {
         case .getMaximumMemorySlots: return PayloadWriter.number(UInt64(MemoryTable.slotCount))
         case .addMemoryRegion: try addMemoryRegion(message)
         case .removeMemoryRegion: try removeMemoryRegion(message)
+        case .setLogBase: return try setLog(message)
+        case .setLogDescriptor: try setLogDescriptor(message)
+        case .getInFlightDescriptor: break
+        case .setInFlightDescriptor: try setInFlightRegion(message)
         case .setVringNum: try setVringNum(VringState(message.payload))
         case .setVringAddress: try setVringAddress(VringAddress(message.payload))
         case .setVringBase: try setVringBase(VringState(message.payload))
@@ -46,19 +63,28 @@ extension BackendSession {
     // MARK: features
 
     private var allOfferedFeatures: UInt64 {
-        offeredFeatures | FeatureBit.protocolFeatures
+        offeredFeatures | FeatureBit.ofConnection
     }
 
     private func setFeatures(_ value: UInt64) throws(RequestError) {
         if value & ~allOfferedFeatures != 0 { throw .refused(.features) }
-        let wanted = value & ~FeatureBit.protocolFeatures
+        let wanted = value & ~FeatureBit.ofConnection
+        let logs = value & FeatureBit.logAll != 0
         let hasBit = value & FeatureBit.protocolFeatures != 0
         let isSame = features == wanted && hasProtocolFeatures == hasBit
         if isAnyRunning && !isSame { throw .refused(.features) }
-        features = wanted
-        hasProtocolFeatures = hasBit
-        device?.negotiated(features: wanted)
-        for index in rings.indices { startIfReady(index) }
+        let agree = {
+            self.features = wanted
+            self.hasProtocolFeatures = hasBit
+            self.device?.negotiated(features: wanted)
+            for index in self.rings.indices { self.startIfReady(index) }
+        }
+        if logs == logsAll { return agree() }
+        // The one feature that may change at any time: a guest begins to move, or stays after all.
+        changingLog {
+            logsAll = logs
+            agree()
+        }
     }
 
     private func setProtocolFeatures(_ value: UInt64) throws(RequestError) {
@@ -161,21 +187,23 @@ extension BackendSession {
 
     private func setVringAddress(_ address: VringAddress) throws(RequestError) {
         let index = try ring(address.index)
-        if address.flags & VringAddress.logs != 0 { throw .refused(.log) }
         if !address.isAligned(packed: features != nil && format == .packed) {
             throw .refused(.align)
         }
-        if rings[index].isRunning {
-            if address != rings[index].address { throw .refused(.busy) }
-            return
+        if rings[index].isRunning && !address.isSamePlace(as: rings[index].address) {
+            throw .refused(.busy)
         }
+        if address == rings[index].address { return }
         var wanted = rings[index]
         wanted.address = address
         // What is not known yet is checked when the ring starts.
         if let table, features != nil, wanted.size > 0 {
+            let reachesLog: Bool
             do throws(SetupError) {
-                _ = try wanted.virtqueue(format, base: nil, in: table)
+                let virtqueue = try wanted.virtqueue(format, base: nil, in: table)
+                reachesLog = isInLog(wanted, virtqueue, table)
             } catch { throw .refused(.ringRange) }
+            if !reachesLog { throw .refused(.log) }
         }
         change(index) { $0.address = address }
     }
@@ -195,7 +223,10 @@ extension BackendSession {
         rings[index].isStarted = false
         rings[index].isBroken = false
         rings[index].kick = nil
-        return VringState(index: state.index, number: rings[index].base ?? 0).bytes
+        // From here on the front-end knows where the ring is resumed.
+        forgetInFlight(index)
+        let base = rings[index].base ?? 0
+        return VringState(index: state.index, number: base).bytes
     }
 
     private func setVringKick(_ message: Message) throws(RequestError) {

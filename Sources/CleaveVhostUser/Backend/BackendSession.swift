@@ -59,6 +59,12 @@ public final class BackendSession {
     var hasProtocolFeatures = false
     var protocolFeatures: ProtocolFeatures = []
     var hasOwner = false
+    /// Pages that are written are logged, once there is a log.
+    var logsAll = false
+    var log: LogMemory?
+    /// Notified when pages were logged.
+    var logDescriptor: NotificationDescriptor?
+    var inFlight: InFlightRegion?
     var status: UInt8 = 0
 
     /// - Parameters:
@@ -104,7 +110,10 @@ public final class BackendSession {
             count("channel")
             backendChannel = nil
         }
-        if table?.mappings.isLost == true { end(.memoryFault) }
+        let isLost =
+            table?.mappings.isLost == true || log?.mapping.isLost == true
+            || inFlight?.mapping.isLost == true
+        if isLost { end(.memoryFault) }
         return outcome
     }
 
@@ -121,6 +130,7 @@ public final class BackendSession {
         connection = nil
         backendChannel = nil
         table = nil
+        (log, logDescriptor, inFlight) = (nil, nil, nil)
         for index in rings.indices { rings[index] = Vring() }
     }
 
@@ -164,8 +174,8 @@ public final class BackendSession {
     }
 
     /// Checks the form of a request and carries it out.
-    /// - Returns: the payload of its answer; nil if it has none of its own.
-    private func answer(_ message: Message) throws(RequestError) -> [UInt8]? {
+    /// - Returns: nil if it has no answer of its own.
+    private func answer(_ message: Message) throws(RequestError) -> Answer? {
         guard let request = FrontendRequest(rawValue: message.request) else {
             let isKnown = (1...FrontendRequest.highestKnown).contains(message.request)
             throw .refused(isKnown ? .feature : .unknown)
@@ -177,9 +187,9 @@ public final class BackendSession {
         return try perform(request, message)
     }
 
-    private func reply(to message: Message, _ answer: [UInt8]?) {
+    private func reply(to message: Message, _ answer: Answer?) {
         if let answer {
-            send(message.request, answer)
+            send(message.request, answer.payload, answer.descriptors)
         } else if message.needsReply && protocolFeatures.contains(.acknowledgement) {
             send(message.request, PayloadWriter.number(0))
         }
@@ -204,9 +214,12 @@ public final class BackendSession {
         }
     }
 
-    private func send(_ request: UInt32, _ payload: [UInt8]) {
+    private func send(
+        _ request: UInt32, _ payload: [UInt8], _ descriptors: [ReceivedDescriptor] = []
+    ) {
         let flags = MessageFlags.version | MessageFlags.reply
-        let message = Message(request: request, flags: flags, payload: payload)
+        let message = Message(
+            request: request, flags: flags, payload: payload, descriptors: descriptors)
         if let closure = connection?.send(message) { end(closure) }
     }
 
@@ -266,12 +279,15 @@ public final class BackendSession {
         guard let table, let device else { return }
         let ring = rings[index]
         do throws(SetupError) {
-            let setup = VringSetup(
-                virtqueue: try ring.virtqueue(
-                    format, base: ring.resumePosition(format), in: table),
-                features: features ?? 0, memory: table.memory, mappings: table.mappings,
+            var virtqueue = try ring.virtqueue(
+                format, base: ring.resumePosition(format), in: table)
+            let record = try inFlight?.record(ofRing: index, &virtqueue, in: table.memory)
+            var setup = VringSetup(
+                virtqueue: virtqueue, features: features ?? 0, memory: table.memory,
+                mappings: mappings(of: table),
                 callDescriptor: ring.call?.fileDescriptor ?? -1,
                 kickDescriptor: ring.kick?.fileDescriptor ?? -1)
+            setup.observation = QueueObservation(log: dirtyLog(of: ring), record: record)
             try device.start(ring: index, setup)
             rings[index].isRunning = true
         } catch {
@@ -301,7 +317,7 @@ public final class BackendSession {
         }
     }
 
-    private func changing(_ body: () -> Void) {
+    func changing(_ body: () -> Void) {
         if let device { device.change(body) } else { body() }
     }
 
@@ -310,9 +326,11 @@ public final class BackendSession {
         for index in rings.indices {
             stop(index)
             rings[index].reset()
+            forgetInFlight(index)
         }
         status = 0
         features = nil
+        logsAll = false
         hasProtocolFeatures = false
         device?.negotiated(features: 0)
     }

@@ -16,6 +16,8 @@ public struct VringSetup: Sendable {
     public var callDescriptor: Int32
     /// Carries the driver's kicks; -1 for none: the ring is polled. As above.
     public var kickDescriptor: Int32
+    /// What a queue has to keep of its doings; nil for nothing.
+    package var observation: QueueObservation?
 
     public init(
         virtqueue: VirtqueueAddresses, features: UInt64, memory: GuestMemory,

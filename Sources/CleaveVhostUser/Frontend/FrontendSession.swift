@@ -54,10 +54,12 @@ public final class FrontendSession {
     private let timeout: UInt64
     private var regions: [SharedRegion] = []
     private var hasProtocolFeatures = false
+    private var isLogging = false
 
     /// Protocol features that a session makes use of.
     public static let usedProtocolFeatures: ProtocolFeatures = [
-        .queueCount, .acknowledgement, .mtu, .configuration, .deviceReset, .memorySlots, .status,
+        .queueCount, .logMemory, .acknowledgement, .mtu, .configuration, .inFlight, .deviceReset,
+        .memorySlots, .status,
     ]
 
     /// - Parameters:
@@ -84,7 +86,7 @@ public final class FrontendSession {
         try request(.setOwner)
         let offered = try number(.getFeatures)
         hasProtocolFeatures = offered & FeatureBit.protocolFeatures != 0
-        offeredFeatures = offered & ~FeatureBit.protocolFeatures
+        offeredFeatures = offered & ~FeatureBit.ofConnection
         if hasProtocolFeatures {
             let known = ProtocolFeatures(rawValue: try number(.getProtocolFeatures))
             let agreed = known.intersection(wantedProtocol)
@@ -94,8 +96,14 @@ public final class FrontendSession {
         if protocolFeatures.contains(.queueCount) {
             queuePairLimit = Int(truncatingIfNeeded: min(try number(.getQueueNum), 32768))
         }
-        features = offeredFeatures & wanted & ~FeatureBit.protocolFeatures
-        let told = features | (hasProtocolFeatures ? FeatureBit.protocolFeatures : 0)
+        features = offeredFeatures & wanted
+        try tellFeatures()
+    }
+
+    private func tellFeatures() throws(SetupError) {
+        let told =
+            features | (hasProtocolFeatures ? FeatureBit.protocolFeatures : 0)
+            | (isLogging ? FeatureBit.logAll : 0)
         try request(.setFeatures, PayloadWriter.number(told))
     }
 
@@ -243,6 +251,74 @@ public final class FrontendSession {
         return ring.resumePosition(format) ?? 0
     }
 
+    // MARK: what outlives the back-end, and the log of what it writes
+
+    /// Memory in which a back-end notes what is in flight, for the one after it.
+    package final class InFlightMemory {
+        fileprivate let descriptor: ReceivedDescriptor
+        fileprivate let description: InFlightDescription
+
+        fileprivate init(_ descriptor: ReceivedDescriptor, _ description: InFlightDescription) {
+            self.descriptor = descriptor
+            self.description = description
+        }
+
+        package var fileDescriptor: Int32 { descriptor.fileDescriptor }
+    }
+
+    /// Asks the back-end for such memory, for `ringCount` rings of up to `ringSize` descriptors.
+    package func makeInFlightMemory(
+        ringCount: Int, ringSize: Int
+    ) throws(SetupError) -> InFlightMemory {
+        let wanted = InFlightDescription(ringCount: ringCount, ringSize: ringSize)
+        try send(.getInFlightDescriptor, wanted.bytes(), [], needsReply: false)
+        let message = try receiveMessage(.getInFlightDescriptor)
+        guard message.payload.count == wanted.bytes().count,
+            let descriptor = message.descriptors.first
+        else { throw SetupError("the back-end gives no memory for what is in flight") }
+        return InFlightMemory(descriptor, InFlightDescription(message.payload))
+    }
+
+    /// Gives the memory to a back-end, before its rings are started: the one that it is from, or
+    /// one that comes after that.
+    package func setInFlightMemory(_ memory: InFlightMemory) throws(SetupError) {
+        try request(
+            .setInFlightDescriptor, memory.description.bytes(),
+            descriptors: [memory.fileDescriptor])
+    }
+
+    /// Shares the log of pages that the back-end writes: a bit for each, from guest address 0 on.
+    package func setLog(
+        fileDescriptor: Int32, byteCount: Int, fileOffset: Int = 0
+    ) throws(SetupError) {
+        var writer = PayloadWriter()
+        writer.append(UInt64(byteCount))
+        writer.append(UInt64(fileOffset))
+        try send(.setLogBase, writer.bytes, [fileDescriptor], needsReply: false)
+        _ = try receive(.setLogBase)
+    }
+
+    /// Whether what the back-end writes is logged, at any time; rings are told apart from that.
+    package func setLogging(_ isOn: Bool) throws(SetupError) {
+        isLogging = isOn
+        try tellFeatures()
+    }
+
+    /// Whether what the back-end writes to a ring is logged.
+    /// - Parameter address: where its device area is logged; nil: it is not.
+    package func setRingLog(
+        _ index: Int, _ ring: VirtqueueAddresses, at address: GuestAddress?
+    ) throws(SetupError) {
+        var told = VringAddress(
+            index: UInt32(truncatingIfNeeded: index),
+            descriptorArea: try userAddress(of: ring.descriptorArea),
+            driverArea: try userAddress(of: ring.driverArea),
+            deviceArea: try userAddress(of: ring.deviceArea))
+        told.flags = address == nil ? 0 : VringAddress.logs
+        told.logAddress = address?.rawValue ?? 0
+        try request(.setVringAddress, told.bytes)
+    }
+
     // MARK: messages
 
     /// Requests without an acknowledgement are done once a later one is answered.
@@ -293,6 +369,10 @@ public final class FrontendSession {
     }
 
     private func receive(_ kind: FrontendRequest) throws(SetupError) -> [UInt8] {
+        try receiveMessage(kind).payload
+    }
+
+    private func receiveMessage(_ kind: FrontendRequest) throws(SetupError) -> Message {
         let end = SystemClock.monotonic + timeout
         while true {
             switch connection.receive() {
@@ -300,7 +380,7 @@ public final class FrontendSession {
                 guard message.flags & MessageFlags.versionMask == MessageFlags.version,
                     message.flags & MessageFlags.reply != 0, message.request == kind.rawValue
                 else { throw SetupError("the back-end answers \(kind) with another message") }
-                return message.payload
+                return message
             case .none: try wait(until: end, kind, writes: false)
             case .closed:
                 throw SetupError("the back-end closed the connection at \(kind)")

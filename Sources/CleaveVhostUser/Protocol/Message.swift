@@ -56,6 +56,8 @@ enum FrontendRequest: UInt32, CaseIterable {
     case setOwner = 3
     case resetOwner = 4
     case setMemoryTable = 5
+    case setLogBase = 6
+    case setLogDescriptor = 7
     case setVringNum = 8
     case setVringAddress = 9
     case setVringBase = 10
@@ -72,6 +74,8 @@ enum FrontendRequest: UInt32, CaseIterable {
     case setBackendRequestDescriptor = 21
     case getConfiguration = 24
     case setConfiguration = 25
+    case getInFlightDescriptor = 31
+    case setInFlightDescriptor = 32
     case resetDevice = 34
     case getMaximumMemorySlots = 36
     case addMemoryRegion = 37
@@ -83,10 +87,9 @@ enum FrontendRequest: UInt32, CaseIterable {
     /// that are no case need features that are never offered.
     static let highestKnown: UInt32 = 44
     /// Requests that are not served but answered with a payload where they are: their refusal has
-    /// to be an answer, or the front-end would wait for it. POSTCOPY_ADVISE, GET_INFLIGHT_FD,
-    /// GET_SHARED_OBJECT, SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE, GET_SHMEM_CONFIG, and creating
-    /// a crypto session.
-    static let unservedWithAnswer: Set<UInt32> = [26, 28, 31, 41, 42, 43, 44]
+    /// to be an answer, or the front-end would wait for it. POSTCOPY_ADVISE, GET_SHARED_OBJECT,
+    /// SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE, GET_SHMEM_CONFIG, and creating a crypto session.
+    static let unservedWithAnswer: Set<UInt32> = [26, 28, 41, 42, 43, 44]
 
     /// What a message of a request looks like.
     struct Shape {
@@ -109,6 +112,9 @@ enum FrontendRequest: UInt32, CaseIterable {
             // User-Mode Linux always sends room for two regions: the handler compares with the
             // number of regions.
             Shape(payload: 8...Message.maximumPayloadByteCount, descriptors: 0...8)
+        case .setLogBase:
+            Shape(payload: 16...16, descriptors: 1...1, feature: .logMemory, hasAnswer: true)
+        case .setLogDescriptor: Shape(payload: 0...8, descriptors: 0...1)
         case .setVringNum, .setVringBase, .setVringEnable: Shape(payload: 8...8)
         case .setVringAddress: Shape(payload: 40...40)
         case .getVringBase: Shape(payload: 8...8, hasAnswer: true)
@@ -125,6 +131,11 @@ enum FrontendRequest: UInt32, CaseIterable {
         case .setConfiguration:
             Shape(
                 payload: 12...12 + ConfigurationAccess.maximumByteCount, feature: .configuration)
+        case .getInFlightDescriptor:
+            // Most front-ends send the structure with its padding.
+            Shape(payload: 20...24, feature: .inFlight, hasAnswer: true)
+        case .setInFlightDescriptor:
+            Shape(payload: 20...24, descriptors: 1...1, feature: .inFlight)
         case .resetDevice: Shape(feature: .deviceReset)
         case .getMaximumMemorySlots: Shape(feature: .memorySlots, hasAnswer: true)
         case .addMemoryRegion:

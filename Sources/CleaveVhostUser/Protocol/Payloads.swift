@@ -104,10 +104,51 @@ struct VringAddress: Equatable {
         return writer.bytes
     }
 
+    var isLogged: Bool { flags & Self.logs != 0 }
+
+    /// Whether the ring is in the same place; how it is logged does not matter.
+    func isSamePlace(as other: VringAddress?) -> Bool {
+        guard let other else { return false }
+        return descriptorArea == other.descriptorArea && driverArea == other.driverArea
+            && deviceArea == other.deviceArea
+    }
+
     /// Whether the areas are aligned as virtio demands. Front-end and guest addresses differ by
     /// whole pages.
     func isAligned(packed: Bool) -> Bool {
         descriptorArea % 16 == 0 && driverArea % (packed ? 4 : 2) == 0 && deviceArea % 4 == 0
+    }
+}
+
+/// struct VhostUserInflight: the region in which the back-end notes what is in flight.
+struct InFlightDescription {
+    var byteCount: UInt64 = 0
+    var fileOffset: UInt64 = 0
+    var ringCount: UInt16
+    /// Descriptors of the largest ring.
+    var ringSize: UInt16
+
+    init(ringCount: Int, ringSize: Int) {
+        self.ringCount = UInt16(truncatingIfNeeded: ringCount)
+        self.ringSize = UInt16(truncatingIfNeeded: ringSize)
+    }
+
+    init(_ payload: [UInt8]) {
+        var reader = PayloadReader(payload)
+        byteCount = reader.next()
+        fileOffset = reader.next()
+        ringCount = reader.next()
+        ringSize = reader.next()
+    }
+
+    /// - Parameter payloadByteCount: with as much padding as the other end has.
+    func bytes(_ payloadByteCount: Int = 24) -> [UInt8] {
+        var writer = PayloadWriter()
+        writer.append(byteCount)
+        writer.append(fileOffset)
+        writer.append(ringCount)
+        writer.append(ringSize)
+        return writer.bytes + [UInt8](repeating: 0, count: payloadByteCount - writer.bytes.count)
     }
 }
 

@@ -6,6 +6,8 @@ public struct ProtocolFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
 
     /// MQ: the back-end tells how many queues it has.
     public static let queueCount = ProtocolFeatures(rawValue: 1 << 0)
+    /// LOG_SHMFD: the log of written pages is memory that the front-end shares.
+    public static let logMemory = ProtocolFeatures(rawValue: 1 << 1)
     /// RARP: the front-end asks to announce its MAC address after a migration.
     public static let announcement = ProtocolFeatures(rawValue: 1 << 2)
     /// REPLY_ACK: a request may ask to be acknowledged.
@@ -16,6 +18,8 @@ public struct ProtocolFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
     public static let backendRequests = ProtocolFeatures(rawValue: 1 << 5)
     /// CONFIG: the device configuration space is read and written.
     public static let configuration = ProtocolFeatures(rawValue: 1 << 9)
+    /// INFLIGHT_SHMFD: the front-end keeps memory in which the back-end notes what is in flight.
+    public static let inFlight = ProtocolFeatures(rawValue: 1 << 12)
     /// RESET_DEVICE: a request of its own for it.
     public static let deviceReset = ProtocolFeatures(rawValue: 1 << 13)
     /// INBAND_NOTIFICATIONS: kicks and calls as messages. Not offered.
@@ -27,8 +31,8 @@ public struct ProtocolFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
 
     /// What a `BackendSession` offers.
     public static let offered: ProtocolFeatures = [
-        .queueCount, .announcement, .acknowledgement, .mtu, .backendRequests, .configuration,
-        .deviceReset, .memorySlots, .status,
+        .queueCount, .logMemory, .announcement, .acknowledgement, .mtu, .backendRequests,
+        .configuration, .inFlight, .deviceReset, .memorySlots, .status,
     ]
 }
 
@@ -36,6 +40,10 @@ public struct ProtocolFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
 enum FeatureBit {
     /// VHOST_USER_F_PROTOCOL_FEATURES: there are protocol features. Never shown to the driver.
     static let protocolFeatures: UInt64 = 1 << 30
+    /// VHOST_F_LOG_ALL: pages that are written are logged. Never shown to the driver.
+    static let logAll: UInt64 = 1 << 26
+    /// Those that belong to the connection.
+    static let ofConnection = protocolFeatures | logAll
     /// VIRTIO_F_RING_PACKED.
     static let packedRing: UInt64 = 1 << 34
     /// VIRTIO_NET_F_CTRL_VQ: there is a control ring after those of the queue pairs.

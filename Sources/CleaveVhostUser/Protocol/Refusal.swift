@@ -35,8 +35,10 @@ enum Refusal: String, CaseIterable {
     case pastEOF
     /// The system gives no more memory, mappings or descriptors.
     case nomem
-    /// Writes are to be logged.
+    /// The log of written pages does not reach the end of a ring.
     case log
+    /// An in-flight region that is none, or not one of this device.
+    case inFlight = "inflight"
     /// The connection has an owner already.
     case owner
     /// A status that does not exist.
@@ -54,7 +56,7 @@ enum Refusal: String, CaseIterable {
 /// Why a connection ended. The names are those under which it is counted.
 enum Closure: String, CaseIterable {
     case shortHeader, shortPayload, timeout, oversize, ctrunc, fds, size, flags, unknown, inband
-    case backpressure, memoryFault, reset
+    case backpressure, memoryFault, log, reset
     /// The front-end closed it between two messages, or this end did.
     case ended
 
@@ -73,6 +75,7 @@ enum Closure: String, CaseIterable {
         case .inband: "in-band notifications need two other protocol features"
         case .backpressure: "the front-end does not read what it is answered"
         case .memoryFault: "guest memory was taken away by the front-end"
+        case .log: "the log of written pages cannot be used"
         case .reset: "the connection was reset"
         case .ended: "the front-end closed the connection"
         }
