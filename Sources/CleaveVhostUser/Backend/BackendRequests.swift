@@ -225,7 +225,7 @@ extension BackendSession {
         rings[index].kick = nil
         // From here on the front-end knows where the ring is resumed.
         forgetInFlight(index)
-        let base = rings[index].base ?? 0
+        let base = rings[index].base ?? rings[index].baseBeforeReset ?? 0
         return VringState(index: state.index, number: base).bytes
     }
 
