@@ -161,10 +161,23 @@ need_qemu() {
     rm -rf "$root"
 }
 
-# boot_qemu NAME ADDRESS SOCKET split|packed QUEUES
+# boot_qemu NAME ADDRESS SOCKET split|packed QUEUES [ARGUMENT...]
 boot_qemu() {
-    local name=$1 address=$2 socket=$3 packed=off
+    local name=$1
+    start_qemu "$@"
+    if ! within 90 grep -qs '^@up' "$scratch/$name/serial"; then
+        echo "guest $name does not boot: $(tail -n 1 "$scratch/$name.log" "$scratch/$name/console")"
+        return 1
+    fi
+    guest "$name" 30 'test -n "$DEV"' || { echo "guest $name has no device"; return 1; }
+    configure "$name"
+}
+
+# start_qemu: the same, without a look at the guest.
+start_qemu() {
+    local name=$1 address=$2 socket=$3 queues=$5 packed=off
     if [ "$4" = packed ]; then packed=on; fi
+    shift 5
     rm -rf "${scratch:?}/$name"
     mkdir "$scratch/$name"
     echo 0 >"$scratch/$name/number"
@@ -180,14 +193,9 @@ boot_qemu() {
         -append "console=ttyS0 quiet nokaslr mitigations=off no_timer_check tsc=unstable panic=-1" \
         -serial "file:$name/console" -chardev "pipe,id=s1,path=$name/serial" -serial chardev:s1 \
         -chardev "socket,id=c0,path=$socket,reconnect=1" \
-        -netdev "vhost-user,id=n0,chardev=c0,queues=$5" \
-        -device "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:0$address,packed=$packed,mq=on,vectors=0,romfile="
-    if ! within 90 grep -qs '^@up' "$scratch/$name/serial"; then
-        echo "guest $name does not boot: $(tail -n 1 "$scratch/$name.log" "$scratch/$name/console")"
-        return 1
-    fi
-    guest "$name" 30 'test -n "$DEV"' || { echo "guest $name has no device"; return 1; }
-    configure "$name"
+        -netdev "vhost-user,id=n0,chardev=c0,queues=$queues" \
+        -device "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:0$address,packed=$packed,mq=on,vectors=0,romfile=" \
+        "$@"
 }
 
 # What the tests do with two guests; each is a command for `check`.
