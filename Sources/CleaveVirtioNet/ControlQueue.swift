@@ -14,7 +14,7 @@ public struct ControlQueueConfiguration: Sendable {
     public var memory: GuestMemory
     /// Calls the driver, as for `TxQueueConfiguration`; -1: the owner is only told.
     public var callDescriptor: Int32
-    /// What to keep of the queue's doings; nil for nothing.
+    /// As for `TxQueueConfiguration`.
     package var observation: QueueObservation?
 
     public init(

@@ -109,8 +109,8 @@ package final class InFlightRecord: @unchecked Sendable {
 
     deinit { memory?.deallocate() }
 
-    /// The ring was stopped in an orderly way: the front-end knows where it is resumed, and its word
-    /// counts from now on.
+    /// The ring was stopped in an orderly way: the front-end knows where it is resumed, and its
+    /// word counts from now on.
     package static func forget(_ region: UnsafeMutableRawPointer) {
         // [F1 release -> the device that resumes] Version 0: a region that nobody has used.
         SharedWord64(region + 8).storeRelease(0)

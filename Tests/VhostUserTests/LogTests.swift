@@ -1,4 +1,5 @@
-// The log of written pages as front-ends set it up. Group A of the hostile catalogue, A28, A40 and A45.
+// The log of written pages as front-ends set it up. Group A of the hostile catalogue, A28, A40 and
+// A45.
 import CCleaveHost
 import CleaveHost
 import CleaveTestSupport

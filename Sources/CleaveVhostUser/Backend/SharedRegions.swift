@@ -1,5 +1,5 @@
-// Memory that a front-end shares beside the guest's: the log of pages that the device writes, and the
-// region in which it notes what is in flight.
+// Memory that a front-end shares beside the guest's: the log of pages that the device writes, and
+// the region in which it notes what is in flight.
 
 import CCleaveHost
 import CleaveHost

@@ -42,8 +42,8 @@ struct Vring {
     var address: VringAddress?
     /// As SET_VRING_BASE gives it and GET_VRING_BASE returns it; nil until one of them came.
     var base: UInt32?
-    /// Where a reset stopped it, for GET_VRING_BASE alone: QEMU 7.2 sends status 0 before that, when
-    /// a guest is paused or has moved, and asks for the position only then.
+    /// Where a reset stopped it, for GET_VRING_BASE alone: when a guest is paused or has moved,
+    /// QEMU 7.2 sends status 0 first, and asks for the position only then.
     var baseBeforeReset: UInt32?
     var call: NotificationDescriptor?
     var kick: NotificationDescriptor?
@@ -56,8 +56,8 @@ struct Vring {
     /// Until it is stopped by GET_VRING_BASE, or reset.
     var isBroken = false
 
-    /// Forgets all but the descriptors, which a front-end does not send again after a reset, and the
-    /// position, which it may still ask for.
+    /// Forgets all but the descriptors, which a front-end does not send again after a reset, and
+    /// the position, which it may still ask for.
     mutating func reset() {
         let (call, error, last) = (self.call, self.error, base ?? baseBeforeReset)
         self = Vring()

@@ -5,8 +5,8 @@
 #include <stddef.h>
 
 /// Watches two areas from now on, each at the start of a page that holds nothing else and at most
-/// as large as that. Each state, from the one now on, is copied to `states`: `first_count` bytes and
-/// `second_count` bytes, one after the other, up to `capacity` times.
+/// as large as that. Each state, from the one now on, is copied to `states`: `first_count` bytes
+/// and `second_count` bytes, one after the other, up to `capacity` times.
 ///
 /// Only the calling thread may write there until `memory_states_end`, which it has to call. One
 /// thread at a time watches; others wait.
