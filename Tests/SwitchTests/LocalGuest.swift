@@ -16,6 +16,8 @@ final class LocalGuest {
     private let calls: [EventDescriptorBox]
     private let ring: RingFormat
     private let wanted: UInt64
+    /// Where back-ends note what is in flight, from the first one on that was asked for it.
+    private var inFlight: FrontendSession.InFlightMemory?
 
     /// A descriptor in an object, for arrays.
     final class EventDescriptorBox {
@@ -42,8 +44,12 @@ final class LocalGuest {
     }
 
     /// Connects to the port that listens at `path`.
-    /// - Parameter bases: where receive and transmit ring go on; nil for fresh ones.
-    func connect(_ path: String, bases: [UInt16]? = nil) throws {
+    /// - Parameters:
+    ///   - bases: where receive and transmit ring go on; nil for fresh ones.
+    ///   - keepsInFlight: the back-end finds out by itself, from what one before it has noted.
+    func connect(
+        _ path: String, bases: [UInt16]? = nil, keepsInFlight: Bool = false
+    ) throws {
         let socket = cleave_unix_connect(path)
         try #require(socket >= 0, "\(path): \(socket)")
         let front = FrontendSession(descriptor: socket)
@@ -51,6 +57,13 @@ final class LocalGuest {
         let features = rx.configuration.allFeatures.union(tx.configuration.allFeatures)
         try front.handshake(
             wanting: features.rawValue | wanted | 1 << 32 | (ring == .packed ? 1 << 34 : 0))
+        if keepsInFlight {
+            let memory =
+                try inFlight
+                ?? front.makeInFlightMemory(ringCount: 2, ringSize: rx.virtqueue.size)
+            inFlight = memory
+            try front.setInFlightMemory(memory)
+        }
         try sendMemory()
         for (index, virtqueue) in [rx.virtqueue, tx.virtqueue].enumerated() {
             var virtqueue = virtqueue

@@ -3,8 +3,8 @@ import CleaveVirtioNet
 
 /// What a session serves. All calls come on the session's thread, from `service` or `close`.
 public protocol BackendDevice: AnyObject {
-    /// Features offered to the driver, of virtio and of virtio-net. The session adds bit 30. Read
-    /// once, when a session begins.
+    /// Features offered to the driver, of virtio and of virtio-net. The session adds its own, bits
+    /// 26 and 30. Read once, when a session begins.
     var offeredFeatures: UInt64 { get }
     /// Most queue pairs, 1 to 127; read once, too. There are two rings for each, and a control ring
     /// after them if VIRTIO_NET_F_CTRL_VQ is offered.
@@ -24,8 +24,8 @@ public protocol BackendDevice: AnyObject {
     /// - Returns: where it is resumed, in the form of `VirtqueueAddresses.base`.
     func stop(ring: Int) -> UInt16
 
-    /// The driver settled on `features`, without bit 30; 0 after a reset. No ring is in use, or the
-    /// features are those of before.
+    /// The driver settled on `features`, without those of the session; 0 after a reset. No ring is
+    /// in use, or the features are those of before.
     func negotiated(features: UInt64)
 
     /// The front-end set the MTU, 68 to 65535.

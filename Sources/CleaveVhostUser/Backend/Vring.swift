@@ -7,7 +7,7 @@ import CleaveVirtioNet
 public struct VringSetup: Sendable {
     /// In guest addresses; size, alignment and range are checked.
     public var virtqueue: VirtqueueAddresses
-    /// As negotiated, without bit 30, which is the connection's own.
+    /// As negotiated, without bits 26 and 30, which are the connection's own.
     public var features: UInt64
     public var memory: GuestMemory
     /// Whoever uses `memory` must hold it.

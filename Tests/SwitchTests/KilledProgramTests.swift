@@ -1,0 +1,124 @@
+// The program itself, killed with SIGKILL while packets flow: the next one goes on where it was,
+// told by nobody but the memory that the guests keep.
+import CleaveHost
+import CleaveTestSupport
+import CleaveVirtioNet
+import Foundation
+import Testing
+
+/// `cleave-vhost` with two ports, of the release build, or of the debug build if there is no other.
+private final class KillableProgram {
+    private let executable: URL
+    private var process: Process?
+    let folder: String
+
+    init() throws {
+        let builds = ["release", "debug"].map {
+            ReleaseProgram.root.appendingPathComponent(".build/\($0)/cleave-vhost")
+        }
+        executable = try #require(
+            builds.first { FileManager.default.isExecutableFile(atPath: $0.path) },
+            "cleave-vhost is missing: build it first")
+        var template = Array("/tmp/cleave-killed.XXXXXX".utf8CString)
+        folder = String(cString: try #require(mkdtemp(&template)))
+    }
+
+    deinit {
+        kill()
+        try? FileManager.default.removeItem(atPath: folder)
+    }
+
+    func path(_ port: String) -> String { "\(folder)/\(port)" }
+
+    /// Starts it, and waits until its ports listen.
+    func start() throws {
+        let process = Process()
+        process.executableURL = executable
+        process.arguments = ["a", "b"].flatMap {
+            ["--port", "type=vhost-user,path=\(path($0)),name=\($0)"]
+        }
+        let output = Pipe()
+        process.standardOutput = output
+        process.standardError = FileHandle(forWritingAtPath: "/dev/null")
+        try process.run()
+        self.process = process
+        let words = String(
+            decoding: output.fileHandleForReading.availableData, as: UTF8.self)
+        try #require(words == "ready\n", "it says \(words)")
+    }
+
+    func kill() {
+        guard let process else { return }
+        Glibc.kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+        self.process = nil
+    }
+}
+
+@Suite("A program that is killed")
+struct KilledProgramTests {
+    private static func frame(_ number: Int) -> [UInt8] {
+        let addresses: [UInt8] = [2, 0, 0, 0, 0, 0xb, 2, 0, 0, 0, 0, 0xa, 0x88, 0xb5]
+        let bytes = withUnsafeBytes(of: UInt32(number)) { Array($0) }
+        return addresses + bytes + [UInt8](repeating: UInt8(truncatingIfNeeded: number), count: 90)
+    }
+
+    /// Numbers of frames in the order in which they arrived.
+    private struct Arrivals {
+        /// All below it have arrived.
+        var next = 0
+        var repeated = 0
+        var gaps: [Int] = []
+
+        mutating func add(_ frames: [[UInt8]]) {
+            for frame in frames {
+                let number = frame[14..<18].reversed().reduce(0) { $0 << 8 | Int($1) }
+                if frame != KilledProgramTests.frame(number) || number > next {
+                    gaps.append(number)
+                } else if number < next {
+                    repeated += 1
+                }
+                next = max(next, number + 1)
+            }
+        }
+    }
+
+    @Test(
+        "F04 Frames arrive at least once, in order, however often the back-end is killed",
+        arguments: RingFormat.allCases)
+    func killed(_ format: RingFormat) throws {
+        let program = try KillableProgram()
+        let (sender, receiver) = (try LocalGuest(format), try LocalGuest(format))
+        var random = SeededRandom(seed: 11)
+        var arrivals = Arrivals()
+        var sent = 0
+        let rounds = 16
+        for round in 0...rounds {
+            try program.start()
+            try receiver.connect(program.path("b"), keepsInFlight: true)
+            try sender.connect(program.path("a"), keepsInFlight: true)
+            let end = SystemClock.monotonic + UInt64(random.int(1...40)) * 1_000_000
+            while SystemClock.monotonic < end {
+                let most = random.int(1...20)
+                sent += sender.send((sent..<sent + most).map(Self.frame))
+                arrivals.add(receiver.receive())
+            }
+            if round < rounds { program.kill() }
+            arrivals.add(receiver.receive())
+        }
+        // The last one lives: it sends all that was left.
+        let patience = SystemClock.monotonic + 20_000_000_000
+        while arrivals.next < sent || sender.tx.postedCount > 0 {
+            guard SystemClock.monotonic < patience else { break }
+            arrivals.add(receiver.receive())
+            _ = sender.tx.reap()
+            usleep(1000)
+        }
+        #expect(arrivals.gaps.isEmpty)
+        #expect(arrivals.next == sent && sender.tx.postedCount == 0)
+        // What a killed program had sent and not given back is sent again: at most a ring of it.
+        #expect(arrivals.repeated <= rounds * 64)
+        #expect(sent > rounds * 20)
+        #expect(sender.tx.fault == .none && receiver.rx.fault == .none)
+    }
+}
