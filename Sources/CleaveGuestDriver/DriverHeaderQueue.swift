@@ -27,6 +27,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     private let tail: SharedWord32
     /// Written by the device.
     private let status: SharedWord32
+    private let reset: SharedWord32
     private let words: UnsafeMutableRawPointer
     private let groupCount: Int
     private let full: UInt64
@@ -69,6 +70,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
         tickets = SharedWord64(words + (groupCount + 1) * Self.wordStride)
         tail = SharedWord32(control.pointer + HeaderQueueLayout.tailOffset)
         status = SharedWord32(control.pointer + HeaderQueueLayout.statusOffset)
+        reset = SharedWord32(control.pointer + HeaderQueueLayout.resetOffset)
         tail.store(0)
         giveAll()
     }
@@ -92,7 +94,28 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     /// Call after the device has reset the queue: gives all slots again. The caller has harvested
     /// what was reported before the reset, is done with those slots, and retires none of them
     /// (`RxDriver.forgetSlots`).
-    public func finishReset() { giveAll() }
+    public func finishReset() {
+        reset.store(0)
+        giveAll()
+    }
+
+    // MARK: A device at the other end of a virtqueue or socket
+
+    /// Call before the device is asked to set the queue up: `isWorking` then says when it has.
+    public func expectSetUp() { status.store(HeaderQueueStatus.pending) }
+
+    /// Whether the device uses the queue: RQs are linked to it and nothing is broken. After a reset
+    /// that was asked for, that it is done.
+    public var isWorking: Bool {
+        status.loadAcquire() == HeaderQueueStatus.working  // [H8]
+    }
+
+    /// Whether the device stopped using the queue, as it does when its rings stop.
+    public var isStopped: Bool { status.load() == HeaderQueueStatus.stopped }
+
+    /// Asks the device to reset the queue, which it found broken; call `prepareReset` before. When
+    /// it `isWorking` again, call `finishReset`.
+    public func requestReset() { reset.storeRelease(1) }  // [H9]
 
     /// Gives all slots to the device, whose head equals the tail here.
     private func giveAll() {
@@ -250,7 +273,7 @@ public final class DriverHeaderQueue: @unchecked Sendable {
     /// Slots retired although they were retired already: 0 unless device or consumer misbehave.
     public var doubleRetireCount: UInt64 { doubleRetires.load() }
     /// Whether the device says that this driver broke the queue: packets come whole until a reset.
-    public var isBroken: Bool { status.load() != 0 }
+    public var isBroken: Bool { status.load() == HeaderQueueStatus.broken }
 
     /// The free-running tail as the device sees it; with a return ring, the entries written.
     public var currentTail: UInt32 {

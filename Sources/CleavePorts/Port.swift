@@ -115,6 +115,10 @@ public struct PortCounters: Sendable, Equatable {
     public var droppedIn: [String: UInt64] = [:]
     /// Packets that should have gone out and did not, by reason.
     public var droppedOut: [String: UInt64] = [:]
+    /// Of `packetsOut`, those whose headers went to a header queue.
+    public var splitOut: UInt64 = 0
+    /// Of `packetsOut`, those that went whole although there was a header queue, by reason.
+    public var wholeOut: [String: UInt64] = [:]
     /// Other things that an operator wants to know of, by name: connects, refused messages.
     public var events: [String: UInt64] = [:]
 
@@ -128,6 +132,8 @@ public struct PortCounters: Sendable, Equatable {
         bytesOut += other.bytesOut
         droppedIn.merge(other.droppedIn, uniquingKeysWith: +)
         droppedOut.merge(other.droppedOut, uniquingKeysWith: +)
+        splitOut += other.splitOut
+        wholeOut.merge(other.wholeOut, uniquingKeysWith: +)
         events.merge(other.events, uniquingKeysWith: +)
     }
 }

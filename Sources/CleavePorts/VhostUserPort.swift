@@ -30,6 +30,9 @@ public struct VhostUserPortConfiguration: Sendable, Equatable {
     public var featuresOff: UInt64 = 0
     /// NUMA node of the queues' memory; nil for any.
     public var node: Int?
+    /// A driver that knows how may have its packets' headers apart: VIRTIO_NET_F_HEADER_QUEUE, an
+    /// experimental feature (bit 58), and the control queue that belongs to it.
+    public var headerQueue = false
 
     public init(name: String, path: String) {
         self.name = name
@@ -43,6 +46,11 @@ public struct VhostUserPortConfiguration: Sendable, Equatable {
         }
         guard (1...128).contains(queuePairs) else {
             throw SetupError("port \(name): \(queuePairs) queue pairs: need 1 to 128")
+        }
+        if headerQueue && queuePairs == 128 {
+            throw SetupError(
+                "port \(name): 128 queue pairs and a header queue: need 1 to 127, since messages "
+                    + "name 256 rings")
         }
         if let mtu, !(68...65535).contains(mtu) {
             throw SetupError("port \(name): MTU \(mtu): need 68 to 65535")
@@ -72,8 +80,12 @@ public struct VhostUserPortConfiguration: Sendable, Equatable {
         // itself; User-Mode Linux leaves it to the back-end. Messages name 256 rings, so behind
         // 128 pairs there is no number left for it.
         if queuePairs > 1 { bits |= 1 << 22 }
-        if queuePairs > 1 && queuePairs < 128 { bits |= 1 << 17 }
-        return bits & ~featuresOff
+        if (queuePairs > 1 || headerQueue) && queuePairs < 128 { bits |= 1 << 17 }
+        bits &= ~featuresOff
+        // With VERSION_1, MRG_RXBUF and the control queue, behind which its set-up ring is.
+        let needed: UInt64 = 1 << 15 | 1 << 17 | 1 << 32
+        if headerQueue && bits & needed == needed { bits |= 1 << 58 & ~featuresOff }
+        return bits
     }
 }
 
@@ -93,6 +105,9 @@ public final class VhostUserPort: Port {
     private var mappings: MappedMemory?
     private var faultsReported: Set<Int> = []
     private var control: ControlEndpoint?
+    private let headerQueue: GuestHeaderQueue
+    /// What the rings are that are in use.
+    private var roles: [Int: RingRole] = [:]
     private var nextCheck: UInt64 = 0
 
     /// How often rings are checked for faults, in nanoseconds.
@@ -104,6 +119,8 @@ public final class VhostUserPort: Port {
         pairs = (0..<settings.queuePairs).map { _ in VhostUserQueue() }
         for pair in pairs { pair.mtu = settings.mtu }
         endpoint = SocketEndpoint(path: settings.path, listens: settings.mode == .server)
+        headerQueue = GuestHeaderQueue(pairs, node: settings.node)
+        connectHeaderQueue()
     }
 
     /// A port over a socket that is connected already; it ends with that.
@@ -111,6 +128,14 @@ public final class VhostUserPort: Port {
         settings = VhostUserPortConfiguration(name: name, path: "")
         pairs = [VhostUserQueue()]
         endpoint = try SocketEndpoint(connected: descriptor)
+        headerQueue = GuestHeaderQueue(pairs, node: nil)
+        connectHeaderQueue()
+    }
+
+    private func connectHeaderQueue() {
+        headerQueue.hold = { [unowned self] in hold($0) }
+        headerQueue.log = { [unowned self] in host?.log("port \(name): \($0)") }
+        headerQueue.lost = { [unowned self] in breakRing(2 * $0) }
     }
 
     // MARK: Life
@@ -132,6 +157,7 @@ public final class VhostUserPort: Port {
         var descriptors = endpoint.descriptors
         if let session { descriptors.append(session.fileDescriptor) }
         if let kick = control?.kick { descriptors.append(kick.fileDescriptor) }
+        if headerQueue.kickDescriptor >= 0 { descriptors.append(headerQueue.kickDescriptor) }
         return descriptors
     }
 
@@ -169,6 +195,7 @@ public final class VhostUserPort: Port {
         guard let session else { return }
         if case .closed(let reason) = session.service() { return disconnect(because: reason) }
         serveControl()
+        headerQueue.serve()
         let now = SystemClock.monotonic
         if now >= nextCheck {
             nextCheck = now + Self.checkNanoseconds
@@ -206,20 +233,56 @@ public final class VhostUserPort: Port {
             report(queue.rxFault, ofRing: 2 * pair)
             report(queue.txFault, ofRing: 2 * pair + 1)
         }
-        report(control?.queue.fault ?? .none, ofRing: controlRing)
+        for (ring, role) in roles {
+            switch role {
+            case .control: report(control?.queue.fault ?? .none, ofRing: ring)
+            case .headerQueue: report(headerQueue.fault, ofRing: ring)
+            case .receive, .transmit: break
+            }
+        }
+        headerQueue.check()
     }
 
     private func report(_ fault: QueueFault, ofRing ring: Int) {
         guard fault != .none, faultsReported.insert(ring).inserted else { return }
-        events["brokenRings", default: 0] += 1
         host?.log("port \(name): ring \(ring) is broken by its driver: \(fault.name)")
+        breakRing(ring)
+    }
+
+    private func breakRing(_ ring: Int) {
+        events["brokenRings", default: 0] += 1
         session?.reportBroken(ring: ring)
     }
 
-    // MARK: Control queue
+    // MARK: Rings
 
-    /// Number of the ring after those of the pairs.
-    private var controlRing: Int { 2 * settings.queuePairs }
+    /// What a ring is for.
+    private enum RingRole: Equatable {
+        case receive(pair: Int)
+        case transmit(pair: Int)
+        case control
+        /// By which a driver sets its header queue up.
+        case headerQueue
+    }
+
+    /// What a ring is for by its number; nil for one that is none.
+    ///
+    /// The control queue is after the pairs of which the driver knows, and those are one without
+    /// MQ. A front-end may keep the control queue to itself, with its feature (DPDK's virtio-user
+    /// does) and still tell of the ring after all pairs.
+    private func role(of ring: Int, features: UInt64) -> RingRole? {
+        let hasControl = features & 1 << 17 != 0
+        let knowsPairs = features & 1 << 22 != 0 || !hasControl
+        let first = 2 * (knowsPairs ? settings.queuePairs : 1)
+        if ring == first { return .control }
+        if ring == first + 1 {
+            return features & 1 << 58 != 0 && hasControl ? .headerQueue : nil
+        }
+        if ring > first { return nil }
+        return ring % 2 == 0 ? .receive(pair: ring / 2) : .transmit(pair: ring / 2)
+    }
+
+    // MARK: Control queue
 
     /// A control queue that a driver uses, and what it needs to live.
     private struct ControlEndpoint {
@@ -290,6 +353,10 @@ public final class VhostUserPort: Port {
         var sum = PortCounters()
         for queue in pairs { queue.add(to: &sum) }
         sum.events.merge(events, uniquingKeysWith: +)
+        sum.events.merge(headerQueue.events, uniquingKeysWith: +)
+        if headerQueue.duplicateCount > 0 {
+            sum.events["duplicateSlots"] = headerQueue.duplicateCount
+        }
         var refused = refusals
         if let session { refused.merge(session.counters, uniquingKeysWith: +) }
         for (name, count) in refused where count > 0 { sum.events["vhostUser." + name] = count }
@@ -313,17 +380,15 @@ extension VhostUserPort: BackendDevice {
     public func change(_ body: () -> Void) { hold(body) }
 
     public func start(ring: Int, _ setup: VringSetup) throws(SetupError) {
-        if ring == controlRing { return try startControl(setup) }
-        let pair = pairs[ring / 2]
         var failure: SetupError?
         faultsReported.remove(ring)
         hold {
             do throws(SetupError) {
-                if ring % 2 == 0 {
-                    try pair.startReceiving(setup, node: settings.node)
-                } else {
-                    try pair.startSending(setup, node: settings.node)
+                guard let role = role(of: ring, features: setup.features) else {
+                    throw SetupError("no queue has that number")
                 }
+                try start(role, setup)
+                roles[ring] = role
                 mappings = setup.mappings
             } catch { failure = error }
         }
@@ -333,13 +398,41 @@ extension VhostUserPort: BackendDevice {
         }
     }
 
+    private func start(_ role: RingRole, _ setup: VringSetup) throws(SetupError) {
+        switch role {
+        case .receive(let pair):
+            try pairs[pair].startReceiving(
+                setup, node: settings.node, relinks: settings.headerQueue)
+        case .transmit(let pair): try pairs[pair].startSending(setup, node: settings.node)
+        case .control: try startControl(setup)
+        case .headerQueue: try headerQueue.start(setup)
+        }
+    }
+
     public func stop(ring: Int) -> UInt16 {
-        if ring == controlRing { return stopControl() }
-        let pair = pairs[ring / 2]
+        guard let role = roles.removeValue(forKey: ring) else { return 0 }
         var base: UInt16 = 0
-        hold { base = ring % 2 == 0 ? pair.stopReceiving() : pair.stopSending() }
+        hold {
+            switch role {
+            case .receive(let pair): base = pairs[pair].stopReceiving()
+            case .transmit(let pair): base = pairs[pair].stopSending()
+            case .control: base = stopControl()
+            case .headerQueue: base = headerQueue.stop()
+            }
+        }
         return base
     }
+
+    public func memoryChanged(_ memory: SharedGuestMemory?) { headerQueue.memoryChanged(memory) }
+
+    public func setHeaderQueue(
+        _ request: HeaderQueueRequest, _ memory: SharedGuestMemory
+    ) throws(HeaderQueueRefusal) {
+        try headerQueue.setUp(request, memory, from: .message)
+    }
+
+    public func resetHeaderQueue() -> Bool { headerQueue.reset() }
+    public func stopHeaderQueue() -> Bool { headerQueue.end(.message) }
 
     public func negotiated(features: UInt64) {
         host?.log("port \(name): features 0x\(String(features, radix: 16))")

@@ -2,6 +2,12 @@ import CleaveHost
 import CleaveVhostUser
 import CleaveVirtioNet
 
+/// A header queue, and how packets that use it are reported.
+struct LinkedHeaderQueue {
+    let queue: HeaderQueue
+    let report: HeaderReport
+}
+
 /// One queue pair of a guest: packets come in from its transmit queue and go out to its receive
 /// queue.
 ///
@@ -13,6 +19,8 @@ final class VhostUserQueue: PortQueue {
     /// The same queues, for the packet path: reached without counting references.
     private var rxQueue: Unmanaged<RxQueue>?
     private var txQueue: Unmanaged<TxQueue>?
+    /// What its receive queue takes header slots from, running or not.
+    private var headerQueue: LinkedHeaderQueue?
     /// Counts of queues that were stopped.
     private var earlier = PortCounters()
     private var features = VirtioFeatures()
@@ -26,6 +34,8 @@ final class VhostUserQueue: PortQueue {
     private var announcement: UnsafeMutableRawPointer?
     private var isAnnouncing = false
     private var announcesOut = 0
+    /// Where a receive queue stood that was dropped.
+    private var lostBase: UInt16 = 0
 
     /// A queue with what it needs to live.
     private struct Running<Queue> {
@@ -33,6 +43,8 @@ final class VhostUserQueue: PortQueue {
         let arena: MemoryArena
         let mappings: MappedMemory
         let kick: NotificationDescriptor?
+        /// Kept where the queue may have to be made anew while its ring runs.
+        var call: NotificationDescriptor?
     }
 
     deinit { announcement?.deallocate() }
@@ -107,19 +119,66 @@ final class VhostUserQueue: PortQueue {
     // MARK: The control thread
 
     /// The guest's receive queue.
-    func startReceiving(_ setup: VringSetup, node: Int?) throws(SetupError) {
+    /// - Parameter relinks: header queues may come and go while it runs.
+    func startReceiving(
+        _ setup: VringSetup, node: Int?, relinks: Bool = false
+    ) throws(SetupError) {
         let features = VirtioFeatures(rawValue: setup.features)
         var configuration = RxQueueConfiguration(
             virtqueue: setup.virtqueue, features: features.intersection(.receive),
             memory: setup.memory, method: .whole, shortage: .wait,
             callDescriptor: setup.callDescriptor)
         configuration.observation = setup.observation
-        let arena = try Self.arena(configuration.arenaByteCount, node)
-        let queue = try RxQueue(configuration, in: arena)
-        rx = Running(queue: queue, arena: arena, mappings: setup.mappings, kick: nil)
-        rxQueue = .passUnretained(queue)
+        var call: NotificationDescriptor?
+        if relinks && setup.callDescriptor >= 0 {
+            do {
+                call = try NotificationDescriptor(duplicating: setup.callDescriptor, for: .call)
+            } catch { throw SetupError("", error) }
+        }
+        try useReceiving(configuration, setup.mappings, call, node)
         self.features = features.intersection(.receive)
         hasMTU = features.contains(Self.mtuFeature)
+    }
+
+    /// Makes the receive queue, split or not, and puts it in the place of the one before.
+    private func useReceiving(
+        _ unlinked: RxQueueConfiguration, _ mappings: MappedMemory,
+        _ call: NotificationDescriptor?, _ node: Int?
+    ) throws(SetupError) {
+        var configuration = unlinked
+        configuration.method = headerQueue.map { .headerQueue($0.report) } ?? .whole
+        configuration.headerQueue = headerQueue?.queue
+        let arena = try Self.arena(configuration.arenaByteCount, node)
+        let queue = try RxQueue(configuration, in: arena)
+        rx = Running(queue: queue, arena: arena, mappings: mappings, kick: nil, call: call)
+        rxQueue = .passUnretained(queue)
+    }
+
+    /// Packets are split from now on, or not any more. A queue that runs goes on where it stood.
+    /// - Throws: if the queue cannot be made anew; it is as it was, then.
+    func link(_ new: LinkedHeaderQueue?, node: Int?) throws(SetupError) {
+        let before = headerQueue
+        headerQueue = new
+        // A broken queue stays that: one made anew would not know. It claims no slots.
+        guard let running = rx, running.queue.fault == .none, before != nil || new != nil else {
+            return
+        }
+        var configuration = running.queue.configuration
+        configuration.virtqueue.base = running.queue.base
+        configuration.callDescriptor = running.call?.fileDescriptor ?? -1
+        do throws(SetupError) {
+            try useReceiving(configuration, running.mappings, running.call, node)
+        } catch {
+            headerQueue = before
+            throw error
+        }
+        Self.add(running.queue.counters, to: &earlier)
+    }
+
+    /// Lets go of a queue that cannot go on.
+    func dropReceiving() {
+        headerQueue = nil
+        lostBase = stopReceiving()
     }
 
     /// The guest's transmit queue.
@@ -149,7 +208,8 @@ final class VhostUserQueue: PortQueue {
 
     /// - Returns: where the queue is resumed; 0 if it is not started.
     func stopReceiving() -> UInt16 {
-        guard let running = rx else { return 0 }
+        guard let running = rx else { return lostBase }
+        lostBase = 0
         Self.add(running.queue.counters, to: &earlier)
         // Its arena goes with it: the base is read before.
         let base = running.queue.base
@@ -209,6 +269,8 @@ final class VhostUserQueue: PortQueue {
         sum.packetsOut += counters.packets
         sum.bytesOut += counters.bytes
         for (reason, count) in counters.dropped { sum.droppedOut[reason.name, default: 0] += count }
+        sum.splitOut += counters.split
+        for (reason, count) in counters.fallback { sum.wholeOut[reason.name, default: 0] += count }
         sum.events["calls", default: 0] += counters.calls
         sum.events["lostCalls", default: 0] += counters.lostCalls
     }

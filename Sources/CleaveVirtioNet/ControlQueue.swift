@@ -28,6 +28,16 @@ public struct ControlQueueConfiguration: Sendable {
     }
 }
 
+extension ControlQueueConfiguration {
+    /// The device's side of the ring.
+    func makeRing() throws(SetupError) -> any ControlRing {
+        switch virtqueue.format {
+        case .split: try SplitControlRing(virtqueue, features: features, memory: memory)
+        case .packed: try PackedControlRing(virtqueue, features: features, memory: memory)
+        }
+    }
+}
+
 /// The first byte of an answer.
 public enum ControlAnswer {
     /// VIRTIO_NET_OK.
@@ -72,17 +82,7 @@ public final class ControlQueue: @unchecked Sendable {
     public init(_ configuration: ControlQueueConfiguration) throws(SetupError) {
         self.configuration = configuration
         call = try .given(configuration.callDescriptor, for: .call)
-        ring =
-            switch configuration.virtqueue.format {
-            case .split:
-                try SplitControlRing(
-                    configuration.virtqueue, features: configuration.features,
-                    memory: configuration.memory)
-            case .packed:
-                try PackedControlRing(
-                    configuration.virtqueue, features: configuration.features,
-                    memory: configuration.memory)
-            }
+        ring = try configuration.makeRing()
         let observation = configuration.observation
         log = try observation?.pages(configuration.virtqueue, configuration.memory)
         segments = .allocate(capacity: Self.maximumSegments)

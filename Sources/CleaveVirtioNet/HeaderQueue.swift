@@ -82,7 +82,8 @@ public final class HeaderQueue: @unchecked Sendable {
             claimer.returns.taken.store(UInt64(start))
         }
         claimer.publicHead.store(start)
-        claimer.publicStatus.store(0)
+        // [H8 release -> the driver, who may wait for it]
+        claimer.publicStatus.storeRelease(HeaderQueueStatus.working)
     }
 
     /// Where another queue over the same slots resumes. Read it while every RQ that is linked to
@@ -111,7 +112,6 @@ public final class HeaderQueue: @unchecked Sendable {
         let start = ((claimer.claimedHead.load() | 0xffff_ffff) &+ 1) | UInt64(tail)
         origin.store(start)
         claimer.publicHead.store(tail)
-        claimer.publicStatus.store(0)
         claimer.brokenWord.store(0)
         claimer.claimedHead.store(start)
         if layout.slotReturn == .ring {
@@ -119,6 +119,9 @@ public final class HeaderQueue: @unchecked Sendable {
             claimer.returns.taken.store(0)
             for slot in 0..<layout.slotCount { claimer.returns.owned(UInt32(slot)).store(0) }
         }
+        // Last: a driver that asked for the reset gives its slots when it sees this.
+        // [H8 release -> the driver]
+        claimer.publicStatus.storeRelease(HeaderQueueStatus.working)
     }
 
     /// Return-ring entries that named a slot which the device had already: 0 with a driver that

@@ -4,8 +4,12 @@
 //
 //   base + 0 ... slotCount * slotSize - 1     header slots, equal in size, one contiguous area
 //   control + 0      le32 tail   written by the driver, free-running
+//   control + 4      le32 reset  written by the driver: 1 asks for a reset of a broken queue
 //   control + 128    le32 head   written by the device, for reconnect and observation
 //   control + 132    le32 status written by the device: 0, or 1 once the queue is broken
+//                                (HeaderQueueStatus has those of queues set up by their driver)
+//   control + 136    le32 reason written by the device: why it refused to set the queue up
+//   control + 140    le32 taken  written by the device: 1 from the set-up on
 //
 // Free-running means modulo 2^32; the slot of a cursor is its low bits. `tail - head` slots are
 // free for the device, never more than slotCount.
@@ -36,8 +40,11 @@ public struct HeaderQueueLayout: Sendable, Equatable {
     /// Bytes of the control area: two words on cache lines of their own.
     public static let controlByteCount = 256
     public static let tailOffset = 0
+    public static let resetOffset = 4
     public static let headOffset = 128
     public static let statusOffset = 132
+    public static let reasonOffset = 136
+    public static let takenOffset = 140
 
     /// Guest address of slot 0; aligned to 64 bytes.
     public var base: GuestAddress

@@ -9,7 +9,7 @@ struct PortOptions: ParsableArguments {
             "A port; may be repeated.",
             """
             --port type=vhost-user,path=A.sock[,mode=server|client][,queues=N][,name=NAME]\
-            [,mtu=N][,mac=MAC][,features-off=NAME+NAME][,node=N]; \
+            [,mtu=N][,mac=MAC][,features-off=NAME+NAME][,node=N][,header-queue=on]; \
             type=tap,interface=NAME[,queues=N]; type=af-packet,interface=NAME[,queues=N]; \
             type=pcap[,in=FILE][,out=FILE][,rate=PPS][,loop=N]; \
             type=generator[,traffic=SIZE/KIND][,rate=PPS][,flows=N][,count=N][,queues=N]\

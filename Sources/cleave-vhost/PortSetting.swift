@@ -16,7 +16,10 @@ enum PortType: String, CaseIterable {
     /// Keys beside `type` and `name`.
     var keys: [String] {
         switch self {
-        case .vhostUser: ["path", "mode", "queues", "mtu", "mac", "features-off", "node"]
+        case .vhostUser:
+            [
+                "path", "mode", "queues", "mtu", "mac", "features-off", "node", "header-queue",
+            ]
         case .tap: ["interface", "queues"]
         case .afPacket: ["interface", "queues"]
         case .pcap: ["in", "out", "rate", "loop"]
@@ -175,6 +178,9 @@ struct PortSetting {
         port.queuePairs = try count("queues") ?? 1
         port.mtu = try count("mtu")
         port.node = try count("node")
+        port.headerQueue =
+            try value("header-queue") { (value) throws(SettingError) in try Self.isOn(value.text) }
+            ?? false
         port.mac = try value("mac") { (value) throws(SettingError) in try Self.mac(value.text) }
         port.featuresOff =
             try value("features-off") { (value) throws(SettingError) in
@@ -230,6 +236,15 @@ struct PortSetting {
         }
         port.node = try count("node")
         return port
+    }
+
+    static func isOn(_ text: String) throws(SettingError) -> Bool {
+        // YAML reads on and off as words, or as truth values.
+        switch text {
+        case "on", "true", "yes": return true
+        case "off", "false", "no": return false
+        default: throw SettingError(problem: "\"\(text)\" is not one of on, off")
+        }
     }
 
     static func mac(_ text: String) throws(SettingError) -> [UInt8] {

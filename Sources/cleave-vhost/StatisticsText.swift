@@ -22,6 +22,7 @@ enum StatisticsText {
                 ], isBad: droppedIn + droppedOut > 0)
             for (what, counts) in [
                 ("dropped in", counters.droppedIn), ("dropped out", counters.droppedOut),
+                ("split", ["packets": counters.splitOut]), ("placed whole", counters.wholeOut),
                 ("events", counters.events),
             ] {
                 let reasons = counts.filter { $0.value > 0 }

@@ -10,7 +10,7 @@ import Testing
 @testable import CleaveSwitch
 
 /// A switch that runs: its ports' sockets lie in a folder of their own, its control thread serves.
-private final class RunningSwitch: @unchecked Sendable {
+final class RunningSwitch: @unchecked Sendable {
     // SAFETY: after `init` the switch is used by its control thread alone, but for `counters`,
     // which are read when that has ended.
 
@@ -97,6 +97,9 @@ private final class RunningSwitch: @unchecked Sendable {
         errands.add(name, body)
         while !errands.isEmpty { usleep(1000) }
     }
+
+    /// A test that throws does not end it.
+    deinit { stop.set() }
 
     func path(_ name: String) -> String { "\(folder)/\(name)" }
 

@@ -104,7 +104,7 @@ enum DirectionRules {
         "Packet": ["Memory", "Packet"],
         "Profile": ["Memory", "Virtqueue", "Packet", "Profile"],
         "Transmit": ["Memory", "Virtqueue", "Packet", "Transmit"],
-        "Control": ["Memory", "Virtqueue", "Control"],
+        "Control": ["Memory", "Virtqueue", "HeaderQueue", "Control"],
         "Receive": ["Memory", "Virtqueue", "HeaderQueue", "Packet", "Profile", "Receive"],
     ]
 
@@ -117,6 +117,7 @@ enum DirectionRules {
         "VirtqueueAddresses": "Virtqueue",
         "ControlCommand": "Control", "ControlQueue": "Control",
         "HeaderQueue": "HeaderQueue", "HeaderQueueLayout": "HeaderQueue",
+        "HeaderQueueRequest": "HeaderQueue", "SetupQueue": "Control",
         "PacketOffloads": "Packet", "PacketRef": "Packet",
         "TxCounters": "Transmit", "TxPacket": "Transmit", "TxQueue": "Transmit",
         "Reasons": "Receive", "RxCounters": "Receive", "RxMethod": "Receive",

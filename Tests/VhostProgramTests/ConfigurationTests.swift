@@ -19,7 +19,7 @@ struct ConfigurationTests {
             """
             ports:
               - {name: left, type: vhost-user, path: left.sock, queues: 2}
-              - {name: right, type: vhost-user, path: /run/right.sock}
+              - {name: right, type: vhost-user, path: /run/right.sock, header-queue: on}
             wires:
               - [left, right]
             cpus: 0
@@ -38,6 +38,7 @@ struct ConfigurationTests {
         let ports = try configuration.makePorts().compactMap { $0 as? VhostUserPort }
         #expect(ports.map(\.settings.path) == ["configs/left.sock", "/run/right.sock"])
         #expect(ports.map(\.settings.queuePairs) == [2, 1])
+        #expect(ports.map(\.settings.headerQueue) == [false, true])
     }
 
     @Test(

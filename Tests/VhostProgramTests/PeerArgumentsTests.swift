@@ -31,6 +31,18 @@ struct PeerArgumentsTests {
         #expect(rich.contains("mac=02:00:00:00:00:1f,mq=on,vectors=6,host_mtu=9000"))
     }
 
+    @Test("QEMU's device for a header queue passes all features and rings")
+    func headerQueue() {
+        let text = PeerArguments.qemu(
+            port {
+                $0.queuePairs = 2
+                $0.headerQueue = true
+            }, memory: "1G")
+        #expect(text.contains("-chardev socket,id=char0,path=/tmp/a.sock,reconnect=1"))
+        #expect(text.contains("vhost-user-test-device-pci,chardev=char0,virtio-id=1"))
+        #expect(text.contains(",num_vqs=6,") && !text.contains("netdev"))
+    }
+
     @Test("testpmd has as many queues as the port")
     func testpmd() {
         let text = PeerArguments.testpmd(

@@ -16,7 +16,7 @@ struct PortSettingTests {
     func vhostUser() throws {
         let all = try port(
             "type=vhost-user,path=a.sock,name=left,mode=client,queues=4,mtu=9000,"
-                + "mac=52:54:00:AB:cd:01,features-off=packed+csum,node=0")
+                + "mac=52:54:00:AB:cd:01,features-off=packed+csum,node=0,header-queue=on")
         #expect(all.name == "left")
         #expect(all.path == "a.sock")
         #expect(all.mode == .client)
@@ -25,10 +25,13 @@ struct PortSettingTests {
         #expect(all.mac == [0x52, 0x54, 0, 0xab, 0xcd, 1])
         #expect(all.featuresOff == 1 << 34 | 1)
         #expect(all.node == 0)
+        #expect(all.headerQueue)
         let least = try port("type=vhost-user,path=/a.sock")
         #expect(least.name == "port3")
         #expect(least.mode == .server)
         #expect(least.queuePairs == 1)
+        #expect(!least.headerQueue)
+        #expect(try !port("type=vhost-user,path=a,header-queue=off").headerQueue)
         #expect(least.mtu == nil && least.mac == nil && least.featuresOff == 0)
         #expect(
             try port("type=vhost-user,path=a,features-off=0x400000001").featuresOff == 1 << 34 | 1)
@@ -87,6 +90,11 @@ struct PortSettingTests {
             ("type=vhost-user,path=a,queues=two", "queues: \"two\" is not a whole number"),
             ("type=vhost-user,path=a,queues=-1", "queues: -1 is negative"),
             ("type=vhost-user,path=a,mtu=67", "MTU 67: need 68 to 65535"),
+            ("type=vhost-user,path=a,header-queue=1", "\"1\" is not one of on, off"),
+            (
+                "type=vhost-user,path=a,header-queue=on,queues=128",
+                "128 queue pairs and a header queue: need 1 to 127"
+            ),
             ("type=vhost-user,path=a,mac=52:54", "\"52:54\" is not an address such as"),
             ("type=vhost-user,path=a,mac=01:00:5e:00:00:01", "the MAC is not the address of one"),
             ("type=vhost-user,path=a,features-off=packd", "did you mean packed?"),
@@ -133,5 +141,25 @@ struct PortSettingTests {
             let less = try VhostUserPort(port).offeredFeatures
             #expect(less == offered & ~(1 << bit))
         }
+    }
+
+    @Test("A header queue is offered with what it needs, and not without")
+    func headerQueue() throws {
+        var port = VhostUserPortConfiguration(name: "a", path: "a")
+        let plain = try VhostUserPort(port).offeredFeatures
+        port.headerQueue = true
+        // The control queue comes with it.
+        let offered = plain | 1 << 58 | 1 << 17
+        #expect(try VhostUserPort(port).offeredFeatures == offered)
+        for bit in [15, 17, 32] as [UInt64] {
+            port.featuresOff = 1 << bit
+            let less = offered & ~(1 << 58 | 1 << bit)
+            #expect(try VhostUserPort(port).offeredFeatures == less)
+        }
+        port.featuresOff = 1 << 58
+        #expect(try VhostUserPort(port).offeredFeatures == plain | 1 << 17)
+        port.featuresOff = 0
+        port.queuePairs = 127
+        #expect(try VhostUserPort(port).offeredFeatures == offered | 1 << 22)
     }
 }

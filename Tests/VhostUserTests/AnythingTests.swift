@@ -84,6 +84,8 @@ struct AnythingTests {
                 ]))
         case .setVringKick, .setVringCall, .setVringError:
             return PayloadWriter.number(UInt64(ring) | (random.chance(50) ? 1 << 8 : 0))
+        case .setHeaderQueue:
+            return (0..<7).flatMap { _ in PayloadWriter.number(number(&random)) }
         default:
             let count = request.shape.payload.lowerBound
             let bytes = (0..<4).flatMap { _ in PayloadWriter.number(number(&random)) }
@@ -124,7 +126,7 @@ struct AnythingTests {
         arguments: 0..<60)
     func random(_ seed: Int) throws {
         var random = SeededRandom(seed: UInt64(seed))
-        let rig = SessionRig()
+        let rig = SessionRig.offeringAll()
         let peers = PeerDescriptors()
         let pipe = peers.pipe()
         let identity = try #require(FileIdentity(pipe.writer))
@@ -166,7 +168,7 @@ struct AnythingTests {
         let pipe = peers.pipe()
         var starts = 0
         for _ in 0..<30 {
-            let rig = SessionRig()
+            let rig = SessionRig.offeringAll()
             for _ in 0..<1500 {
                 Self.send(rig, pipe.writer, &random)
                 if rig.session.service() != .open { break }

@@ -112,7 +112,7 @@ struct MessageTests {
         for count in [0, 1, 7, 8, 9, 12, 20, 39, 40, 41, 268, 269, 4096]
         where !request.shape.payload.contains(count) {
             let payload = [UInt8](repeating: 0, count: count)
-            let rig = SessionRig()
+            let rig = SessionRig.offeringAll()
             let passed = Array(repeating: rig.memory.descriptor, count: descriptors)
             // Acknowledged, it is refused; without, the connection is closed.
             let answers = rig.outcome { rig.send(request.rawValue, payload, passed) }
@@ -154,7 +154,7 @@ struct MessageTests {
         let needed = request.shape.feature
         if needed.isEmpty { return }
         let without = ProtocolFeatures.offered.subtracting(needed)
-        let rig = SessionRig(protocolFeatures: without)
+        let rig = SessionRig.offeringAll(without)
         let payload = [UInt8](repeating: 0, count: request.shape.payload.lowerBound)
         #expect(rig.outcome { rig.send(request.rawValue, payload) } == "REJ(feature)")
     }
@@ -181,7 +181,7 @@ struct MessageTests {
         let peers = PeerDescriptors()
         let pipe = peers.pipe()
         let identity = FileIdentity(pipe.reader)
-        let rig = SessionRig()
+        let rig = SessionRig.offeringAll()
         let payload = [UInt8](repeating: 0, count: shape.payload.lowerBound)
         for count in 0...8 where !shape.descriptors.contains(count) {
             let passed = Array(repeating: pipe.reader, count: count)

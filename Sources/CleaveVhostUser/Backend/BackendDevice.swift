@@ -6,8 +6,9 @@ public protocol BackendDevice: AnyObject {
     /// Features offered to the driver, of virtio and of virtio-net. The session adds its own, bits
     /// 26 and 30. Read once, when a session begins.
     var offeredFeatures: UInt64 { get }
-    /// Most queue pairs, 1 to 127; read once, too. There are two rings for each, and a control ring
-    /// after them if VIRTIO_NET_F_CTRL_VQ is offered.
+    /// Most queue pairs, 1 to 127; read once, too. There are two rings for each, a control ring
+    /// after them if VIRTIO_NET_F_CTRL_VQ is offered, and a set-up ring after that if
+    /// VIRTIO_NET_F_HEADER_QUEUE is, which is bit 58.
     var queuePairLimit: Int { get }
     /// The device configuration space.
     var configuration: NetConfiguration { get }
@@ -37,10 +38,45 @@ public protocol BackendDevice: AnyObject {
     /// The driver writes to the device configuration.
     /// - Returns: false if these bytes cannot be written.
     func writeConfiguration(offset: Int, _ bytes: [UInt8]) -> Bool
+
+    /// The front-end has new memory; nil: it has none. No ring is in use.
+    func memoryChanged(_ memory: SharedGuestMemory?)
+
+    /// The front-end sets a header queue up by a message.
+    /// - Throws: why it is not set up.
+    func setHeaderQueue(
+        _ request: HeaderQueueRequest, _ memory: SharedGuestMemory
+    ) throws(HeaderQueueRefusal)
+
+    /// The driver retires no more, and wants its header queue as if it were new.
+    /// - Returns: false if there is none.
+    func resetHeaderQueue() -> Bool
+
+    /// Ends the use of the header queue that a message set up.
+    /// - Returns: false if there is none.
+    func stopHeaderQueue() -> Bool
 }
 
 extension BackendDevice {
     public func change(_ body: () -> Void) { body() }
+    public func memoryChanged(_ memory: SharedGuestMemory?) {}
+    public func setHeaderQueue(
+        _ request: HeaderQueueRequest, _ memory: SharedGuestMemory
+    ) throws(HeaderQueueRefusal) { throw .mask }
+    public func resetHeaderQueue() -> Bool { false }
+    public func stopHeaderQueue() -> Bool { false }
+}
+
+/// A guest's memory, and what keeps it mapped.
+public struct SharedGuestMemory: Sendable {
+    public var memory: GuestMemory
+    /// Whoever uses `memory` must hold it.
+    public var mappings: MappedMemory
+
+    public init(memory: GuestMemory, mappings: MappedMemory) {
+        self.memory = memory
+        self.mappings = mappings
+    }
 }
 
 /// The device configuration space of a network device, as far as it has values.

@@ -26,11 +26,11 @@ extension BackendSession {
         switch request {
         case .getFeatures: return PayloadWriter.number(allOfferedFeatures)
         case .setFeatures: try setFeatures(reader.next())
-        case .getProtocolFeatures: return PayloadWriter.number(ProtocolFeatures.offered.rawValue)
+        case .getProtocolFeatures: return PayloadWriter.number(offeredProtocolFeatures.rawValue)
         case .setProtocolFeatures: try setProtocolFeatures(reader.next())
         case .setOwner: try setOwner()
         case .resetOwner: resetOwner()
-        case .getQueueNum: return PayloadWriter.number(UInt64(rings.count / 2))
+        case .getQueueNum: return PayloadWriter.number(toldQueueCount)
         case .setMemoryTable: try setMemoryTable(message)
         case .getMaximumMemorySlots: return PayloadWriter.number(UInt64(MemoryTable.slotCount))
         case .addMemoryRegion: try addMemoryRegion(message)
@@ -56,6 +56,11 @@ extension BackendSession {
         case .resetDevice: resetDevice()
         case .setStatus: try setStatus(reader.next())
         case .getStatus: return PayloadWriter.number(UInt64(toldStatus))
+        case .setHeaderQueue: return PayloadWriter.number(try setHeaderQueue(message.payload))
+        case .resetHeaderQueue:
+            if device?.resetHeaderQueue() != true { throw .refused(.headerQueue) }
+        case .stopHeaderQueue:
+            if device?.stopHeaderQueue() != true { throw .refused(.headerQueue) }
         }
         return nil
     }
@@ -87,13 +92,20 @@ extension BackendSession {
         }
     }
 
+    /// Queue pairs. With a set-up ring, which belongs to no pair, all rings: a front-end that knows
+    /// nothing of networks counts those (QEMU's `vhost-user-test-device`).
+    private var toldQueueCount: UInt64 {
+        let hasSetupRing = offeredFeatures & FeatureBit.headerQueue != 0
+        return UInt64(hasSetupRing ? rings.count : rings.count / 2)
+    }
+
     private func setProtocolFeatures(_ value: UInt64) throws(RequestError) {
         let wanted = ProtocolFeatures(rawValue: value)
         let needed: ProtocolFeatures = [.backendRequests, .acknowledgement]
         if wanted.contains(.inbandNotifications) && !wanted.isSuperset(of: needed) {
             throw .closing(.inband)
         }
-        if !ProtocolFeatures.offered.isSuperset(of: wanted) { throw .refused(.features) }
+        if !offeredProtocolFeatures.isSuperset(of: wanted) { throw .refused(.features) }
         protocolFeatures = wanted
     }
 
@@ -127,12 +139,13 @@ extension BackendSession {
             return
         }
         let descriptions = (0..<count).map { _ in RegionDescription(&reader) }
-        replaceMemory(try MemoryTable.map(descriptions, message.descriptors))
+        replaceMemory(try MemoryTable.map(descriptions, message.descriptors, of: guest))
     }
 
     private func addMemoryRegion(_ message: Message) throws(RequestError) {
         guard let descriptor = message.descriptors.first else { throw .refused(.fds) }
-        let larger = try MemoryTable.adding(Self.singleRegion(message), descriptor, to: table)
+        let larger = try MemoryTable.adding(
+            Self.singleRegion(message), descriptor, to: table, of: guest)
         // A region that is there already changes nothing for the rings.
         let isSame = larger.descriptions.count == table?.descriptions.count
         if isSame { table = larger } else { replaceMemory(larger) }
@@ -273,6 +286,19 @@ extension BackendSession {
     }
 
     // MARK: the device
+
+    /// - Returns: 0, or why the header queue is not set up (`HeaderQueueRefusal`).
+    private func setHeaderQueue(_ payload: [UInt8]) throws(RequestError) -> UInt64 {
+        guard let request = HeaderQueueMessage.request(payload) else { throw .refused(.size) }
+        do throws(HeaderQueueRefusal) {
+            guard let device, let table else { throw HeaderQueueRefusal.memory }
+            try device.setHeaderQueue(request, table.shared)
+            return 0
+        } catch {
+            count(Refusal.headerQueue.rawValue)
+            return UInt64(error.rawValue)
+        }
+    }
 
     private func setMTU(_ value: UInt64) throws(RequestError) {
         guard (68...65535).contains(value) else { throw .refused(.value) }

@@ -53,6 +53,8 @@ public final class BackendSession {
 
     var rings: [Vring]
     var table: MemoryTable?
+    /// Whose memory it is, however often the table changes.
+    let guest = Guest()
     /// Without bit 30; nil until SET_FEATURES.
     var features: UInt64?
     /// Bit 30 was negotiated: rings are disabled until they are enabled.
@@ -80,8 +82,12 @@ public final class BackendSession {
         self.clock = clock
         connection = Connection(descriptor, clock: clock)
         offeredFeatures = device.offeredFeatures
-        let control = offeredFeatures & FeatureBit.controlQueue != 0 ? 1 : 0
-        let count = min(2 * max(1, device.queuePairLimit) + control, Self.ringLimit)
+        var count = 2 * max(1, device.queuePairLimit)
+        for bit in [FeatureBit.controlQueue, FeatureBit.headerQueue]
+        where offeredFeatures & bit != 0 {
+            count += 1
+        }
+        count = min(count, Self.ringLimit)
         rings = Array(repeating: Vring(), count: count)
     }
 
@@ -127,6 +133,7 @@ public final class BackendSession {
     public func close() {
         guard connection != nil else { return }
         for index in rings.indices { stop(index) }
+        _ = device?.stopHeaderQueue()
         connection = nil
         backendChannel = nil
         table = nil
@@ -176,7 +183,7 @@ public final class BackendSession {
     /// Checks the form of a request and carries it out.
     /// - Returns: nil if it has no answer of its own.
     private func answer(_ message: Message) throws(RequestError) -> Answer? {
-        guard let request = FrontendRequest(rawValue: message.request) else {
+        guard let request = request(message.request) else {
             let isKnown = (1...FrontendRequest.highestKnown).contains(message.request)
             throw .refused(isKnown ? .feature : .unknown)
         }
@@ -185,6 +192,15 @@ public final class BackendSession {
         if !shape.payload.contains(message.payload.count) { throw .refused(.size) }
         if !shape.descriptors.contains(message.descriptors.count) { throw .refused(.fds) }
         return try perform(request, message)
+    }
+
+    /// Requests of this project's own are known where they are offered, and nowhere else.
+    private func request(_ number: UInt32) -> FrontendRequest? {
+        guard let request = FrontendRequest(rawValue: number),
+            number <= FrontendRequest.highestKnown
+                || offeredProtocolFeatures.isSuperset(of: request.shape.feature)
+        else { return nil }
+        return request
     }
 
     private func reply(to message: Message, _ answer: Answer?) {
@@ -199,7 +215,7 @@ public final class BackendSession {
     /// one, because a number would pass for a value, and nothing would be waited for.
     private func refuse(_ message: Message, _ refusal: Refusal) {
         let hasAnswer =
-            FrontendRequest(rawValue: message.request)?.shape.hasAnswer
+            request(message.request)?.shape.hasAnswer
             ?? FrontendRequest.unservedWithAnswer.contains(message.request)
         let isAcknowledged =
             message.needsReply && protocolFeatures.contains(.acknowledgement)
@@ -255,6 +271,11 @@ public final class BackendSession {
     // MARK: rings
 
     var format: RingFormat { (features ?? 0) & FeatureBit.packedRing == 0 ? .split : .packed }
+    /// What may be agreed on beyond the device's features.
+    var offeredProtocolFeatures: ProtocolFeatures {
+        let hasHeaderQueue = offeredFeatures & FeatureBit.headerQueue != 0
+        return hasHeaderQueue ? .offered.union(.headerQueue) : .offered
+    }
     var isAnyRunning: Bool { rings.contains { $0.isRunning } }
 
     private func isEligible(_ index: Int) -> Bool {
@@ -313,6 +334,7 @@ public final class BackendSession {
         changing {
             for index in rings.indices { stop(index) }
             table = new
+            device?.memoryChanged(new?.shared)
             for index in rings.indices { startIfReady(index) }
         }
     }
@@ -323,6 +345,7 @@ public final class BackendSession {
 
     /// The device as it was when the connection began, but for what belongs to the connection.
     func resetDevice() {
+        _ = device?.stopHeaderQueue()
         for index in rings.indices {
             stop(index)
             rings[index].reset()

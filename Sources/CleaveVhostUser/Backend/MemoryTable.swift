@@ -88,8 +88,12 @@ struct MemoryTable {
     let mappings: MappedMemory
     let memory: GuestMemory
 
+    /// As a device keeps it.
+    var shared: SharedGuestMemory { SharedGuestMemory(memory: memory, mappings: mappings) }
+
     private init(
-        _ descriptions: [RegionDescription], _ mappings: [RegionMapping], holders: [Int]
+        _ descriptions: [RegionDescription], _ mappings: [RegionMapping], holders: [Int],
+        of guest: Guest
     ) throws(RequestError) {
         self.descriptions = descriptions
         self.holders = holders
@@ -100,14 +104,16 @@ struct MemoryTable {
                     MemoryRegion(
                         guestBase: GuestAddress(description.guestAddress), host: mapping.host,
                         byteCount: Int(description.size))
-                })
+                }, guest: guest)
         } catch { throw .refused(.region) }
     }
 
     /// Maps a table.
-    /// - Parameter descriptors: one for each region, in order.
+    /// - Parameters:
+    ///   - descriptors: one for each region, in order.
+    ///   - guest: whose memory it is.
     static func map(
-        _ descriptions: [RegionDescription], _ descriptors: [ReceivedDescriptor]
+        _ descriptions: [RegionDescription], _ descriptors: [ReceivedDescriptor], of guest: Guest
     ) throws(RequestError) -> MemoryTable {
         for (index, description) in descriptions.enumerated() {
             try check(description, beside: descriptions[..<index])
@@ -117,12 +123,13 @@ struct MemoryTable {
             mappings.append(try RegionMapping(description, of: descriptor.fileDescriptor))
         }
         return try MemoryTable(
-            descriptions, mappings, holders: descriptions.map { _ in 1 })
+            descriptions, mappings, holders: descriptions.map { _ in 1 }, of: guest)
     }
 
     /// A table with one more region than `table`, which may be none.
     static func adding(
-        _ description: RegionDescription, _ descriptor: ReceivedDescriptor, to table: MemoryTable?
+        _ description: RegionDescription, _ descriptor: ReceivedDescriptor, to table: MemoryTable?,
+        of guest: Guest
     ) throws(RequestError) -> MemoryTable {
         let before = table?.descriptions ?? []
         if let table, let index = before.firstIndex(of: description),
@@ -135,14 +142,15 @@ struct MemoryTable {
         let mapping = try RegionMapping(description, of: descriptor.fileDescriptor)
         return try MemoryTable(
             before + [description], (table?.mappings.mappings ?? []) + [mapping],
-            holders: (table?.holders ?? []) + [1])
+            holders: (table?.holders ?? []) + [1], of: guest)
     }
 
     /// The same memory, with a region held once more or less.
     private func holding(_ index: Int, by change: Int) throws(RequestError) -> MemoryTable {
         var holders = holders
         holders[index] += change
-        return try MemoryTable(descriptions, mappings.mappings, holders: holders)
+        return try MemoryTable(
+            descriptions, mappings.mappings, holders: holders, of: memory.guest)
     }
 
     /// Whether removing the region at `index` takes it away.
@@ -164,7 +172,7 @@ struct MemoryTable {
         left.remove(at: index)
         mapped.remove(at: index)
         holders.remove(at: index)
-        return try MemoryTable(left, mapped, holders: holders)
+        return try MemoryTable(left, mapped, holders: holders, of: memory.guest)
     }
 
     private static func check(

@@ -59,7 +59,7 @@ public final class FrontendSession {
     /// Protocol features that a session makes use of.
     public static let usedProtocolFeatures: ProtocolFeatures = [
         .queueCount, .logMemory, .acknowledgement, .mtu, .configuration, .inFlight, .deviceReset,
-        .memorySlots, .status,
+        .memorySlots, .status, .headerQueue,
     ]
 
     /// - Parameters:
@@ -317,6 +317,39 @@ public final class FrontendSession {
         told.flags = address == nil ? 0 : VringAddress.logs
         told.logAddress = address?.rawValue ?? 0
         try request(.setVringAddress, told.bytes)
+    }
+
+    // MARK: the header queue
+
+    /// Has the device split packets of the RQs that `request` names, whether they run or not.
+    /// - Throws: the name of the reason if it refuses (`HeaderQueueRefusal`).
+    public func setHeaderQueue(_ request: HeaderQueueRequest) throws(SetupError) {
+        guard protocolFeatures.contains(.headerQueue) else {
+            throw SetupError("the back-end has no header queue that messages set up")
+        }
+        let answer = try answer(.setHeaderQueue, HeaderQueueMessage.payload(request))
+        var reader = PayloadReader(answer)
+        let reason = reader.next(UInt64.self)
+        guard answer.count == 8, reason != 0 else {
+            if answer.count == 8 { return }
+            throw SetupError("the back-end refuses \(FrontendRequest.setHeaderQueue)")
+        }
+        let known = UInt32(exactly: reason).flatMap(HeaderQueueRefusal.init)
+        throw SetupError(
+            "the back-end does not set the header queue up: \(known?.name ?? "reason \(reason)")")
+    }
+
+    /// Has the device begin with the header queue anew; its driver stopped retiring before.
+    public func resetHeaderQueue() throws(SetupError) {
+        try request(.resetHeaderQueue)
+        try barrier()
+    }
+
+    /// Ends the device's use of the header queue: packets come whole. Its control words say where
+    /// it goes on when it is set up again.
+    public func stopHeaderQueue() throws(SetupError) {
+        try request(.stopHeaderQueue)
+        try barrier()
     }
 
     // MARK: messages

@@ -82,6 +82,10 @@ enum FrontendRequest: UInt32, CaseIterable {
     case removeMemoryRegion = 38
     case setStatus = 39
     case getStatus = 40
+    /// Of this project, with `ProtocolFeatures.headerQueue`: numbers that the protocol is far from.
+    case setHeaderQueue = 0x1000
+    case resetHeaderQueue = 0x1001
+    case stopHeaderQueue = 0x1002
 
     /// The highest number that the protocol gives a meaning (GET_SHMEM_CONFIG). Those up to here
     /// that are no case need features that are never offered.
@@ -145,6 +149,11 @@ enum FrontendRequest: UInt32, CaseIterable {
             Shape(payload: 40...40, descriptors: 0...1, feature: .memorySlots)
         case .setStatus: Shape(payload: 8...8, feature: .status)
         case .getStatus: Shape(feature: .status, hasAnswer: true)
+        case .setHeaderQueue:
+            Shape(
+                payload: HeaderQueueMessage.byteCount...HeaderQueueMessage.byteCount,
+                feature: .headerQueue, hasAnswer: true)
+        case .resetHeaderQueue, .stopHeaderQueue: Shape(feature: .headerQueue)
         }
     }
 }

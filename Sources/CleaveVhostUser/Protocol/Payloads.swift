@@ -1,6 +1,8 @@
 // The structures of payloads: what they hold, and what is checked of a value by itself. Numbers are
 // kept at full width until they are compared.
 
+import CleaveVirtioNet
+
 /// Reads numbers from the front of a payload whose size was checked.
 struct PayloadReader {
     private var bytes: ArraySlice<UInt8>
@@ -223,6 +225,34 @@ struct RegionDescription: Equatable {
             userAddress < other.userAddress + other.size
             && other.userAddress < userAddress + size
         return inGuest || inFrontend
+    }
+}
+
+/// SET_HEADER_QUEUE: the fields of a request, then guest addresses of control words, slots and
+/// return ring.
+enum HeaderQueueMessage {
+    static let byteCount = HeaderQueueRequest.byteCount + 3 * 8
+
+    static func payload(_ request: HeaderQueueRequest) -> [UInt8] {
+        var writer = PayloadWriter()
+        writer.append(request.fields)
+        for address in [request.control, request.slots, request.returnRing] {
+            writer.append(address.rawValue)
+        }
+        return writer.bytes
+    }
+
+    /// - Parameter payload: `byteCount` bytes.
+    static func request(_ payload: [UInt8]) -> HeaderQueueRequest? {
+        guard
+            var request = HeaderQueueRequest(
+                fields: Array(payload.prefix(HeaderQueueRequest.byteCount)))
+        else { return nil }
+        var reader = PayloadReader(Array(payload.dropFirst(HeaderQueueRequest.byteCount)))
+        request.control = GuestAddress(reader.next())
+        request.slots = GuestAddress(reader.next())
+        request.returnRing = GuestAddress(reader.next())
+        return request
     }
 }
 

@@ -29,6 +29,10 @@ public struct ProtocolFeatures: OptionSet, BitwiseCopyable, Sendable, Hashable {
     /// STATUS: the device status is told.
     public static let status = ProtocolFeatures(rawValue: 1 << 16)
 
+    /// A header queue is set up by messages: of this project, not of the protocol. Offered by
+    /// devices that have one, beside `offered`.
+    public static let headerQueue = ProtocolFeatures(rawValue: 1 << 48)
+
     /// What a `BackendSession` offers.
     public static let offered: ProtocolFeatures = [
         .queueCount, .logMemory, .announcement, .acknowledgement, .mtu, .backendRequests,
@@ -48,4 +52,6 @@ enum FeatureBit {
     static let packedRing: UInt64 = 1 << 34
     /// VIRTIO_NET_F_CTRL_VQ: there is a control ring after those of the queue pairs.
     static let controlQueue: UInt64 = 1 << 17
+    /// VIRTIO_NET_F_HEADER_QUEUE, of this project: there is a set-up ring behind that.
+    static let headerQueue: UInt64 = 1 << 58
 }

@@ -47,6 +47,8 @@ enum Refusal: String, CaseIterable {
     case value
     /// The device configuration has no such bytes, or they cannot be written.
     case config
+    /// A header queue is not set up as asked for, or there is none.
+    case headerQueue
 
     /// Without an acknowledgement the connection is closed: the two ends do not speak the same
     /// protocol.

@@ -43,6 +43,37 @@ final class RecordingDevice: BackendDevice {
         return acceptsWrites
     }
 
+    // MARK: the header queue
+
+    /// What became of it, in order.
+    var headerQueueEvents: [String] = []
+    var headerQueueRequest: HeaderQueueRequest?
+    var headerQueueRefusal: HeaderQueueRefusal?
+    /// Whose memory it was told of, each time; nil for none.
+    var guests: [Guest?] = []
+
+    func memoryChanged(_ memory: SharedGuestMemory?) { guests.append(memory?.memory.guest) }
+
+    func setHeaderQueue(
+        _ request: HeaderQueueRequest, _ memory: SharedGuestMemory
+    ) throws(HeaderQueueRefusal) {
+        if let headerQueueRefusal { throw headerQueueRefusal }
+        headerQueueEvents.append("set")
+        headerQueueRequest = request
+    }
+
+    func resetHeaderQueue() -> Bool {
+        headerQueueEvents.append("reset")
+        return headerQueueRequest != nil
+    }
+
+    func stopHeaderQueue() -> Bool {
+        if headerQueueRequest == nil { return false }
+        headerQueueEvents.append("stop")
+        headerQueueRequest = nil
+        return true
+    }
+
     /// The events since the last call.
     func take() -> [String] {
         defer { events = [] }

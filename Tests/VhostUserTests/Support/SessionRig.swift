@@ -66,6 +66,15 @@ final class SessionRig {
         _ = device.take()
     }
 
+    /// A session with all requests that there are.
+    /// - Parameter agreed: those that are agreed on; all, by default.
+    static func offeringAll(
+        _ agreed: ProtocolFeatures = .offered.union(.headerQueue)
+    ) -> SessionRig {
+        SessionRig(
+            RecordingDevice(features: 1 << 32 | 1 << 17 | 1 << 58), protocolFeatures: agreed)
+    }
+
     deinit {
         session.close()
         hangUp()
