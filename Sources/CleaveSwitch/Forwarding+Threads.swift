@@ -1,5 +1,5 @@
-// What a thread of several does beside its own queues: packets to queues of other threads are handed
-// over, and packets from other threads are placed.
+// What a thread of several does beside its own queues: packets to queues of other threads are
+// handed over, and packets from other threads are placed.
 //
 //   hand over   a packet's description goes to the thread that its receiver belongs to
 //   arrive      that thread places it straight from the sender's buffers, as it would its own
@@ -295,7 +295,7 @@ extension Forwarding {
         while arrive() > 0 {}
     }
 
-    /// Drops what waits here and is in the memory of `port`, or was to go to a queue that is closed.
+    /// Drops what waits here and is in the memory of `port`, or was for a queue that is closed.
     func dropWaiting(from port: Int?) {
         for index in 0..<crossing.waitedCount {
             crossing.all.with(crossing.waited[index]) { target in

@@ -10,10 +10,10 @@
 // later bursts at once until it has taken one again: a dead receiver costs each sender that time
 // once.
 //
-// On one thread a burst is completed as a whole: a hold is short. With several threads, packets to a
-// queue of another one are handed over (`Forwarding+Threads.swift`), and a window restores the order
-// in which they finish (`InFlightWindow`). Which of the two it is, is known to the compiler: the one
-// thread pays nothing for the others.
+// On one thread a burst is completed as a whole: a hold is short. With several threads, packets to
+// a queue of another one are handed over (`Forwarding+Threads.swift`), and a window restores the
+// order in which they finish (`InFlightWindow`). Which of the two it is, is known to the compiler:
+// the one thread pays nothing for the others.
 
 import CCleaveHost
 import CleaveHost
@@ -396,19 +396,29 @@ final class Forwarding {
         _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
         queue: Int, waits: Bool, _ threads: Threads.Type
     ) -> UInt32 {
-        egress.pointee.queues.with(queue) { target in
-            if Threads.isShared && target.thread != number {
-                return handOver(ingress, group, to: target, waits: waits)
-            }
-            let group =
-                target.frameLimit == .max
-                ? group : fitting(ingress.packets, group, egress, target.frameLimit)
-            return transmit(ingress.packets, group, egress, target)
+        if !Threads.isShared {
+            return egress.pointee.queues.with(queue) { deliver(ingress, group, egress, $0) }
+        }
+        return egress.pointee.queues.with(queue) { target in
+            target.thread == number
+                ? deliver(ingress, group, egress, target)
+                : handOver(ingress, group, to: target, waits: waits)
         }
     }
 
-    /// Sends those of `packets` that are in `group`, and not too long for it, out of a queue of this
-    /// thread.
+    /// Sends packets of a burst out of a queue of this thread, but for those too long for it.
+    private func deliver(
+        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
+        _ target: SwitchQueue
+    ) -> UInt32 {
+        let group =
+            target.frameLimit == .max
+            ? group : fitting(ingress.packets, group, egress, target.frameLimit)
+        return transmit(ingress.packets, group, egress, target)
+    }
+
+    /// Sends those of `packets` that are in `group` out of a queue of this thread; none is too long
+    /// for it.
     /// - Returns: those for which there was no room: none, or the last ones.
     func transmit(
         _ packets: UnsafeMutablePointer<TxPacket>, _ group: UInt32,

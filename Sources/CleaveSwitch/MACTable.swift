@@ -9,9 +9,9 @@
 //
 // All threads of the switch share it: what one has learned the others know. They read entries as
 // single words without ordering: whatever mix of old and new a reader meets, the worst is a packet
-// that floods once or goes where the address was a moment ago. An entry is replaced by one thread at
-// a time; another one that would replace an entry of the same bucket leaves it to its next packet,
-// so nobody waits, and an address is in the table once.
+// that floods once or goes where the address was a moment ago. An entry is replaced by one thread
+// at a time; another one that would replace an entry of the same bucket leaves it to its next
+// packet, so nobody waits, and an address is in the table once.
 
 import CleaveRings
 

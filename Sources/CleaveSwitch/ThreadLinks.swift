@@ -6,8 +6,8 @@
 //   window        <--[R1]--  ring of positions  <--[R1]--  placed, or dropped and counted
 //
 // There are two rings for each ordered pair of threads. A sender counts what it has handed over and
-// not got back, at most `ThreadMesh.capacity`: so neither ring is ever full, and a receiver's thread
-// never waits. The packet itself stays where it lies; both ends of the ring describe it.
+// not got back, at most `ThreadMesh.capacity`: so neither ring is ever full, and a receiver's
+// thread never waits. The packet itself stays where it lies; the ring describes it.
 //
 // A thread that sleeps: after a poll in which it put something into a ring, a thread rings a bell,
 // then looks whether the other one is asleep. That one says that it is, then looks at its bells.

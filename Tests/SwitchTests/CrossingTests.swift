@@ -128,7 +128,7 @@ struct CrossingTests {
     }
 
     @Test(
-        "Whatever turns threads take and whatever room there is, nothing is lost, doubled or passed",
+        "Whatever turns threads take, whatever room there is, nothing is lost, doubled or passed",
         arguments: 2...4, [1, 3])
     func random(threads: Int, queues: Int) throws {
         var random = SeededRandom(seed: UInt64(threads * 10 + queues))
