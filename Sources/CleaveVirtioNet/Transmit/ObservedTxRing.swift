@@ -81,11 +81,11 @@ struct ObservedTxRing<Base: ObservableTxRing>: TxRing {
         ring.addUsed(chain)
     }
 
-    mutating func useRun(
+    mutating func addUsedRun(
         _ chains: UnsafePointer<TxChain>, mask: Int, first: Int, _ count: Int
     ) -> Int {
         let places = ring.places
-        let done = ring.useRun(chains, mask: mask, first: first, count)
+        let done = ring.addUsedRun(chains, mask: mask, first: first, count)
         noteUsed(done, listCount: 1, places)
         return done
     }

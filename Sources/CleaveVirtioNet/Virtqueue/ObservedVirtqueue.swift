@@ -72,6 +72,7 @@ struct ObservedVirtqueue<Base: ObservableVirtqueue>: Virtqueue {
         _ buffer: Buffer.Type
     ) -> Int { ring.popRun(needs, count, &segments, buffer) }
     mutating func addUsed(_ byteCount: Int) { ring.addUsed(byteCount) }
+    mutating func keepEmptyLength() { ring.keepEmptyLength() }
     func head(ofUsed index: Int) -> Int { ring.head(ofUsed: index) }
     mutating func rewind(toUsed usedCount: Int) { ring.rewind(toUsed: usedCount) }
     func wantsCall() -> Bool { ring.wantsCall() }
