@@ -151,6 +151,11 @@ final class SplitGuest {
         HeaderQueueRequest(headers.layout, report: shape.report, rqs: 0..<shape.pairs)
     }
 
+    /// Ends the device's use of the header queue.
+    func stopHeaderQueue(_ way: Way) throws {
+        if way == .chain { try enableSetup(false) } else { try front?.stopHeaderQueue() }
+    }
+
     /// Enables the set-up ring, or disables it.
     func enableSetup(_ isEnabled: Bool) throws {
         try front?.setEnabled(setupRing, isEnabled)
@@ -301,9 +306,13 @@ final class SplitGuest {
     }
 
     /// Whether every slot that the device took has come back, once all packets were harvested, of a
-    /// queue that began at 0 and returns by the tail.
+    /// queue that began at 0. With a return ring the device tells what it took when it stops.
     func conservesSlots() -> Bool {
         let retired = rx.reduce(0) { $0 + Int($1.retiredSlotCount) }
+        if shape.slotReturn == .ring {
+            return headers.isStopped && head == UInt32(truncatingIfNeeded: retired)
+                && headers.currentTail == UInt32(truncatingIfNeeded: shape.slotCount + retired)
+        }
         let groups = retired / headers.groupSize * headers.groupSize
         return head == UInt32(truncatingIfNeeded: retired)
             && headers.currentTail == UInt32(truncatingIfNeeded: shape.slotCount + groups)
