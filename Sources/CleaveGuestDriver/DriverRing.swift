@@ -13,15 +13,15 @@ struct DriverRingGeometry {
     /// Chains that can be posted at once.
     let chainCount: Int
     let features: VirtioFeatures
-    /// Lengths of used entries name header slots (`usedLength`).
-    let namesSlots: Bool
+    /// The bit of a used entry's length that says that it names a header slot; 0 if none does.
+    let slotFlag: UInt32
     /// The first of every so many descriptors is for a header buffer; 0 = none is.
     private let headerStride: Int
 
     init(_ configuration: RxDriverConfiguration) {
         size = configuration.ringSize
         features = configuration.allFeatures
-        namesSlots = configuration.method == .headerQueue(.usedLength)
+        slotFlag = configuration.method == .headerQueue(.usedLength) ? UsedLength.splitFlag : 0
         let dataLength = configuration.shape.chainLength
         switch configuration.method {
         case _ where configuration.hasLeadDescriptor:
@@ -45,7 +45,7 @@ struct DriverRingGeometry {
     init(_ configuration: TxDriverConfiguration) {
         size = configuration.ringSize
         features = configuration.allFeatures
-        namesSlots = false
+        slotFlag = 0
         chainLength = configuration.usesIndirect ? 1 : configuration.descriptorCount
         chainCount = max(0, size) / max(1, chainLength)
         headerStride = 0
@@ -88,12 +88,11 @@ struct UsedBuffer: BitwiseCopyable {
 }
 
 extension UsedBuffer {
-    /// - Parameter namesSlots: the length may name a slot.
+    /// The first buffer of a split packet, whose length names a slot.
     @inline(__always)
-    init(head: Int, length: UInt32, namesSlots: Bool) {
+    init(head: Int, naming length: UInt32) {
         self.init(
-            head: head, byteCount: namesSlots ? UsedLength.byteCount(length) : Int(length),
-            slot: namesSlots ? UsedLength.slot(length) : -1)
+            head: head, byteCount: UsedLength.byteCount(length), slot: UsedLength.slot(length))
     }
 }
 

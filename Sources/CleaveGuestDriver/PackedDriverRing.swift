@@ -17,7 +17,7 @@ struct PackedDriverRing: DriverRing {
     private let driverArea: UnsafeMutableRawPointer
     private let deviceArea: UnsafeMutableRawPointer
     private let usesEventIndex: Bool
-    private let namesSlots: Bool
+    private let slotFlag: UInt32
     let isInOrder: Bool
     var batch: UsedBatch
     /// Where the next chain is posted.
@@ -42,7 +42,7 @@ struct PackedDriverRing: DriverRing {
         driverArea = driver.pointer
         deviceArea = device.pointer
         usesEventIndex = geometry.features.contains(.eventIndex)
-        namesSlots = geometry.namesSlots
+        slotFlag = geometry.slotFlag
         isInOrder = geometry.features.contains(.inOrder)
         batch = UsedBatch(geometry)
         addresses = VirtqueueAddresses(
@@ -111,9 +111,10 @@ struct PackedDriverRing: DriverRing {
         if UInt16(truncatingIfNeeded: word &>> 48) & PackedLayout.ownerFlags != place.usedFlags {
             return nil
         }
-        return UsedBuffer(
-            head: Int(UInt16(truncatingIfNeeded: word &>> 32)),
-            length: UInt32(truncatingIfNeeded: word), namesSlots: namesSlots)
+        let head = Int(UInt16(truncatingIfNeeded: word &>> 32))
+        let length = UInt32(truncatingIfNeeded: word)
+        if length & slotFlag != 0 { return UsedBuffer(head: head, naming: length) }
+        return UsedBuffer(head: head, byteCount: Int(length), slot: -1)
     }
 
     @inline(__always)

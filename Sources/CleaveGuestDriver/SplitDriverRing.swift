@@ -18,7 +18,8 @@ struct SplitDriverRing: DriverRing {
     private let usedRing: UnsafeMutableRawPointer
     private let mask: UInt16
     private let usesEventIndex: Bool
-    private let namesSlots: Bool
+    /// `DriverRingGeometry.slotFlag`, where it is in an entry of {le32 id, le32 len}.
+    private let slotFlag: UInt64
     let isInOrder: Bool
     var batch: UsedBatch
     private var availIndex: UInt16 = 0
@@ -40,7 +41,7 @@ struct SplitDriverRing: DriverRing {
         usedRing = used.pointer
         mask = UInt16(truncatingIfNeeded: size - 1)
         usesEventIndex = geometry.features.contains(.eventIndex)
-        namesSlots = geometry.namesSlots
+        slotFlag = UInt64(geometry.slotFlag) << 32
         isInOrder = geometry.features.contains(.inOrder)
         batch = UsedBatch(geometry)
         addresses = VirtqueueAddresses(
@@ -105,9 +106,11 @@ struct SplitDriverRing: DriverRing {
         let entry =
             (usedRing + SplitLayout.entriesOffset + index &* SplitLayout.usedElementByteCount)
             .loadUnaligned(as: UInt64.self)
-        return UsedBuffer(
-            head: Int(UInt32(truncatingIfNeeded: entry)),
-            length: UInt32(truncatingIfNeeded: entry &>> 32), namesSlots: namesSlots)
+        let head = Int(UInt32(truncatingIfNeeded: entry))
+        if entry & slotFlag != 0 {
+            return UsedBuffer(head: head, naming: UInt32(truncatingIfNeeded: entry &>> 32))
+        }
+        return UsedBuffer(head: head, byteCount: Int(entry &>> 32), slot: -1)
     }
 
     @inline(__always)

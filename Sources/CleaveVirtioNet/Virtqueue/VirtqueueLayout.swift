@@ -62,13 +62,8 @@ public enum UsedLength {
         UInt16(truncatingIfNeeded: slot | splitFlag &>> 16)
     }
 
-    /// The slot that a length names, or -1.
-    @inlinable public static func slot(_ length: UInt32) -> Int {
-        length & splitFlag == 0 ? -1 : Int(length &>> 16 & 0x7fff)
-    }
-
-    /// Bytes written to the buffer, by its length.
-    @inlinable public static func byteCount(_ length: UInt32) -> Int {
-        length & splitFlag == 0 ? Int(length) : Int(length) & byteMask
-    }
+    /// The slot that a length with `splitFlag` names.
+    @inlinable public static func slot(_ length: UInt32) -> Int { Int(length &>> 16 & 0x7fff) }
+    /// Bytes written to the buffer, by such a length.
+    @inlinable public static func byteCount(_ length: UInt32) -> Int { Int(length) & byteMask }
 }
