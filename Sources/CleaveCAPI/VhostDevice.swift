@@ -231,7 +231,7 @@ final class VhostObject: HandleObject, @unchecked Sendable {
             switch ring.role {
             case .receive(let pair): ($0.pair, $0.rq) = (UInt32(pair), ring.handle)
             case .transmit(let pair): ($0.pair, $0.txq) = (UInt32(pair), ring.handle)
-            case .control: break
+            case .control, .headerQueue: break
             }
         }
     }
@@ -337,7 +337,7 @@ extension VhostObject: BackendDevice {
             case .receive(let pair): ring = try makeReceiveQueue(setup, pair)
             case .transmit(let pair): ring = try makeTransmitQueue(setup, pair)
             case .control: return try startControl(index, setup)
-            case nil: throw .invalid("no queue has that number")
+            case .headerQueue, nil: throw .invalid("no queue has that number")
             }
             rings[index] = ring
             nextCheck = 0
@@ -352,11 +352,12 @@ extension VhostObject: BackendDevice {
     private func makeReceiveQueue(
         _ setup: VringSetup, _ pair: Int
     ) throws(Refusal) -> Ring {
-        let configuration = RxQueueConfiguration(
+        var configuration = RxQueueConfiguration(
             virtqueue: setup.virtqueue,
             features: VirtioFeatures(rawValue: setup.features).intersection(.receive),
             memory: setup.memory, method: .whole, burst: plan.burst, shortage: plan.shortage,
             callDescriptor: setup.callDescriptor)
+        configuration.observation = setup.observation
         let object = try ReceiveQueueObject(
             context, ReceiveQueuePlan(configuration, node: plan.node), parents: [self],
             mappings: setup.mappings)
@@ -366,10 +367,11 @@ extension VhostObject: BackendDevice {
     private func makeTransmitQueue(
         _ setup: VringSetup, _ pair: Int
     ) throws(Refusal) -> Ring {
-        let configuration = TxQueueConfiguration(
+        var configuration = TxQueueConfiguration(
             virtqueue: setup.virtqueue,
             features: VirtioFeatures(rawValue: setup.features).intersection(.transmit),
             memory: setup.memory, callDescriptor: setup.callDescriptor)
+        configuration.observation = setup.observation
         let kick: NotificationDescriptor?
         do throws(SetupError) { kick = try setup.kick() } catch { throw Refusal(error) }
         let object = try TransmitQueueObject(

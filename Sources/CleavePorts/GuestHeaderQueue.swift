@@ -27,6 +27,8 @@ final class GuestHeaderQueue {
         let queue: SetupQueue
         let kick: NotificationDescriptor?
         let memory: SharedGuestMemory
+        /// Where the pages are marked that the device writes, while the guest moves.
+        let log: DirtyLog?
     }
 
     private let pairs: [VhostUserQueue]
@@ -103,6 +105,13 @@ final class GuestHeaderQueue {
         }
         active = Active(
             request: request, queue: queue, mappings: memory.mappings, origin: origin)
+        markWords(of: request)
+    }
+
+    /// The device's words were written.
+    private func markWords(of request: HeaderQueueRequest) {
+        guard let ring else { return }
+        ring.log?.markHeaderWords(request.control, in: ring.memory.memory)
     }
 
     /// Ends the use of the queue that came by `origin`, if there is one: packets come whole, and
@@ -113,6 +122,7 @@ final class GuestHeaderQueue {
         hold {
             for pair in active.request.rqs { unlink(pair) }
             active.queue.leave()
+            markWords(of: active.request)
         }
         earlierDuplicates += active.queue.duplicateCount
         self.active = nil
@@ -132,7 +142,10 @@ final class GuestHeaderQueue {
     /// - Returns: false if there is none.
     func reset() -> Bool {
         guard let active else { return false }
-        hold { active.queue.reset() }
+        hold {
+            active.queue.reset()
+            markWords(of: active.request)
+        }
         events["headerQueueResets", default: 0] += 1
         return true
     }
@@ -153,20 +166,10 @@ final class GuestHeaderQueue {
     var kickDescriptor: Int32 { ring?.kick?.fileDescriptor ?? -1 }
 
     func start(_ setup: VringSetup) throws(SetupError) {
-        let queue = try SetupQueue(
-            ControlQueueConfiguration(
-                virtqueue: setup.virtqueue,
-                features: VirtioFeatures(rawValue: setup.features).intersection(.ring),
-                memory: setup.memory, callDescriptor: setup.callDescriptor))
-        var kick: NotificationDescriptor?
-        if setup.kickDescriptor >= 0 {
-            do {
-                kick = try NotificationDescriptor(duplicating: setup.kickDescriptor, for: .kick)
-            } catch { throw SetupError("", error) }
-        }
         ring = SetupRing(
-            queue: queue, kick: kick,
-            memory: SharedGuestMemory(memory: setup.memory, mappings: setup.mappings))
+            queue: try SetupQueue(setup.controlQueue), kick: try setup.kick(),
+            memory: SharedGuestMemory(memory: setup.memory, mappings: setup.mappings),
+            log: setup.observation?.log)
         refusalCount = 0
         // The chain of a ring that goes on is there already, and nobody kicks for it again.
         takeRequests()

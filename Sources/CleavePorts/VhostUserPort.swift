@@ -44,48 +44,23 @@ public struct VhostUserPortConfiguration: Sendable, Equatable {
             throw SetupError(
                 "port \(name): socket path of \(path.utf8.count) bytes: need 1 to 107")
         }
-        guard (1...128).contains(queuePairs) else {
-            throw SetupError("port \(name): \(queuePairs) queue pairs: need 1 to 128")
-        }
-        if headerQueue && queuePairs == 128 {
-            throw SetupError(
-                "port \(name): 128 queue pairs and a header queue: need 1 to 127, since messages "
-                    + "name 256 rings")
-        }
-        if let mtu, !(68...65535).contains(mtu) {
-            throw SetupError("port \(name): MTU \(mtu): need 68 to 65535")
-        }
+        do throws(SetupError) { try offer.check() } catch { throw SetupError("port \(name): ", error) }
         if let node {
             do { try NUMATopology.current().validate(node: node) } catch {
                 throw SetupError("port \(name): ", error)
             }
         }
-        if let mac, mac.count != 6 || mac[0] & 1 != 0 || mac.allSatisfy({ $0 == 0 }) {
-            throw SetupError("port \(name): the MAC is not the address of one station")
-        }
     }
 
-    /// What is offered: all that the queues can do, less what is switched off.
-    var offeredFeatures: UInt64 {
-        let queues: VirtioFeatures = VirtioFeatures.receive.union(.transmit)
-            .subtracting(.hashReport)
-        var bits = queues.rawValue
-        bits |= 1 << 16  // STATUS
-        bits |= 1 << 32  // VERSION_1
-        bits |= 1 << 34  // RING_PACKED
-        bits |= 1 << 40  // RING_RESET
-        if mtu != nil { bits |= 1 << 3 }
-        if mac != nil { bits |= 1 << 5 }
-        // MQ, and the control queue by which a driver says how many pairs it uses. QEMU serves that
-        // itself; User-Mode Linux leaves it to the back-end. Messages name 256 rings, so behind
-        // 128 pairs there is no number left for it.
-        if queuePairs > 1 { bits |= 1 << 22 }
-        if (queuePairs > 1 || headerQueue) && queuePairs < 128 { bits |= 1 << 17 }
-        bits &= ~featuresOff
-        // With VERSION_1, MRG_RXBUF and the control queue, behind which its set-up ring is.
-        let needed: UInt64 = 1 << 15 | 1 << 17 | 1 << 32
-        if headerQueue && bits & needed == needed { bits |= 1 << 58 & ~featuresOff }
-        return bits
+    /// What the guest is offered: all that the queues can do, less what is switched off.
+    var offer: NetOffer {
+        var offer = NetOffer()
+        offer.queuePairs = queuePairs
+        offer.mac = mac
+        offer.mtu = mtu
+        offer.featuresOff = featuresOff
+        offer.headerQueue = headerQueue
+        return offer
     }
 }
 
@@ -104,10 +79,10 @@ public final class VhostUserPort: Port {
     /// The memory that the queues use; nil while none is started.
     private var mappings: MappedMemory?
     private var faultsReported: Set<Int> = []
-    private var control: ControlEndpoint?
+    private var control: ServedControlQueue?
     private let headerQueue: GuestHeaderQueue
     /// What the rings are that are in use.
-    private var roles: [Int: RingRole] = [:]
+    private var roles: [Int: NetOffer.RingRole] = [:]
     private var nextCheck: UInt64 = 0
 
     /// How often rings are checked for faults, in nanoseconds.
@@ -156,7 +131,7 @@ public final class VhostUserPort: Port {
     public var controlDescriptors: [Int32] {
         var descriptors = endpoint.descriptors
         if let session { descriptors.append(session.fileDescriptor) }
-        if let kick = control?.kick { descriptors.append(kick.fileDescriptor) }
+        if let kick = control?.kickDescriptor, kick >= 0 { descriptors.append(kick) }
         if headerQueue.kickDescriptor >= 0 { descriptors.append(headerQueue.kickDescriptor) }
         return descriptors
     }
@@ -235,7 +210,7 @@ public final class VhostUserPort: Port {
         }
         for (ring, role) in roles {
             switch role {
-            case .control: report(control?.queue.fault ?? .none, ofRing: ring)
+            case .control: report(control?.fault ?? .none, ofRing: ring)
             case .headerQueue: report(headerQueue.fault, ofRing: ring)
             case .receive, .transmit: break
             }
@@ -254,57 +229,10 @@ public final class VhostUserPort: Port {
         session?.reportBroken(ring: ring)
     }
 
-    // MARK: Rings
-
-    /// What a ring is for.
-    private enum RingRole: Equatable {
-        case receive(pair: Int)
-        case transmit(pair: Int)
-        case control
-        /// By which a driver sets its header queue up.
-        case headerQueue
-    }
-
-    /// What a ring is for by its number; nil for one that is none.
-    ///
-    /// The control queue is after the pairs of which the driver knows, and those are one without
-    /// MQ. A front-end may keep the control queue to itself, with its feature (DPDK's virtio-user
-    /// does) and still tell of the ring after all pairs.
-    private func role(of ring: Int, features: UInt64) -> RingRole? {
-        let hasControl = features & 1 << 17 != 0
-        let knowsPairs = features & 1 << 22 != 0 || !hasControl
-        let first = 2 * (knowsPairs ? settings.queuePairs : 1)
-        if ring == first { return .control }
-        if ring == first + 1 {
-            return features & 1 << 58 != 0 && hasControl ? .headerQueue : nil
-        }
-        if ring > first { return nil }
-        return ring % 2 == 0 ? .receive(pair: ring / 2) : .transmit(pair: ring / 2)
-    }
-
     // MARK: Control queue
 
-    /// A control queue that a driver uses, and what it needs to live.
-    private struct ControlEndpoint {
-        let queue: ControlQueue
-        let kick: NotificationDescriptor?
-        let mappings: MappedMemory
-    }
-
     private func startControl(_ setup: VringSetup) throws(SetupError) {
-        var configuration = ControlQueueConfiguration(
-            virtqueue: setup.virtqueue,
-            features: VirtioFeatures(rawValue: setup.features).intersection(.ring),
-            memory: setup.memory, callDescriptor: setup.callDescriptor)
-        configuration.observation = setup.observation
-        let queue = try ControlQueue(configuration)
-        var kick: NotificationDescriptor?
-        if setup.kickDescriptor >= 0 {
-            do {
-                kick = try NotificationDescriptor(duplicating: setup.kickDescriptor, for: .kick)
-            } catch { throw SetupError("", error) }
-        }
-        control = ControlEndpoint(queue: queue, kick: kick, mappings: setup.mappings)
+        control = try ServedControlQueue(setup, queuePairs: settings.queuePairs)
         // A driver has one pair until it asks for more (virtio 1.4, "Automatic receive steering in
         // multiqueue mode").
         use(pairs: 1)
@@ -315,26 +243,16 @@ public final class VhostUserPort: Port {
             control = nil
             use(pairs: settings.queuePairs)
         }
-        return control?.queue.base ?? 0
+        return control?.base ?? 0
     }
 
     /// Carries out what the driver has asked for.
     private func serveControl() {
-        guard let control else { return }
-        // virtio-user serves a control queue of its own, which it tells of and never kicks.
-        guard control.kick?.drain() ?? true else { return }
-        _ = control.queue.poll { kind, command, data in
-            switch ControlCommand(class: kind, command: command, data: data) {
-            case .setQueuePairs(let count) where count <= self.settings.queuePairs:
-                self.use(pairs: count)
-                self.events["queuePairCommands", default: 0] += 1
-                return ControlAnswer.ok
-            case .acknowledgeAnnouncement: return ControlAnswer.ok
-            default:
-                self.events["refusedCommands", default: 0] += 1
-                return ControlAnswer.error
-            }
-        }
+        guard let served = control?.serve() else { return }
+        if served.refused > 0 { events["refusedCommands", default: 0] += UInt64(served.refused) }
+        guard let count = served.queuePairs else { return }
+        events["queuePairCommands", default: 0] += 1
+        use(pairs: count)
     }
 
     /// Packets go to the first `count` pairs only.
@@ -368,13 +286,11 @@ public final class VhostUserPort: Port {
 }
 
 extension VhostUserPort: BackendDevice {
-    public var offeredFeatures: UInt64 { settings.offeredFeatures }
+    public var offeredFeatures: UInt64 { settings.offer.features }
     public var queuePairLimit: Int { settings.queuePairs }
 
     public var configuration: NetConfiguration {
-        NetConfiguration(
-            mac: settings.mac ?? [0, 0, 0, 0, 0, 0], linkUp: true,
-            maxQueuePairs: settings.queuePairs, mtu: settings.mtu)
+        settings.offer.configuration
     }
 
     public func change(_ body: () -> Void) { hold(body) }
@@ -384,7 +300,7 @@ extension VhostUserPort: BackendDevice {
         faultsReported.remove(ring)
         hold {
             do throws(SetupError) {
-                guard let role = role(of: ring, features: setup.features) else {
+                guard let role = settings.offer.role(ofRing: ring, features: setup.features) else {
                     throw SetupError("no queue has that number")
                 }
                 try start(role, setup)
@@ -398,7 +314,7 @@ extension VhostUserPort: BackendDevice {
         }
     }
 
-    private func start(_ role: RingRole, _ setup: VringSetup) throws(SetupError) {
+    private func start(_ role: NetOffer.RingRole, _ setup: VringSetup) throws(SetupError) {
         switch role {
         case .receive(let pair):
             try pairs[pair].startReceiving(

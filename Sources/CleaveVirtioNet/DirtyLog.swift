@@ -65,6 +65,15 @@ package struct DirtyLog: @unchecked Sendable {
 
     private var pageCount: UInt64 { UInt64(byteCount) &* 8 }
 
+    /// The device's words of a header queue were written; `memory` was checked against the log.
+    package func markHeaderWords(_ control: GuestAddress, in memory: GuestMemory) {
+        var pages = PageLog(
+            bits: bits, pageCount: pageCount, memory: memory, logsBuffers: logsBuffers,
+            usedArea: nil, deviceArea: 0, changed: changed)
+        pages.headerWords = control.rawValue + UInt64(HeaderQueueLayout.headOffset)
+        pages.markHeaderWords()
+    }
+
     func pages(_ virtqueue: VirtqueueAddresses, _ memory: GuestMemory) -> PageLog {
         let usedArea = virtqueue.format == .split ? ringAddress : virtqueue.descriptorArea
         return PageLog(

@@ -18,6 +18,7 @@ public final class SetupQueue: @unchecked Sendable {
 
     private let configuration: ControlQueueConfiguration
     private var ring: any ControlRing
+    private let log: PageLog?
     private let call: NotificationDescriptor?
     private let segments: UnsafeMutablePointer<Segment>
     /// The chain that was taken last and is not given back.
@@ -34,7 +35,10 @@ public final class SetupQueue: @unchecked Sendable {
         self.configuration = configuration
         call = try .given(configuration.callDescriptor, for: .call)
         ring = try configuration.makeRing()
+        let observation = configuration.observation
+        log = try observation?.pages(configuration.virtqueue, configuration.memory)
         segments = .allocate(capacity: Self.maximumSegments)
+        if let log { ring.observe(log, observation?.record?.writer) }
         ring.setKicks(enabled: true)
     }
 
@@ -108,6 +112,9 @@ public final class SetupQueue: @unchecked Sendable {
             SharedWord32(control + HeaderQueueLayout.reasonOffset).store(reason.rawValue)
             SharedWord32(control + HeaderQueueLayout.statusOffset).store(
                 reason == .lost ? HeaderQueueStatus.broken : HeaderQueueStatus.refused)
+            log?.mark(
+                control + HeaderQueueLayout.headOffset,
+                HeaderQueueLayout.controlByteCount - HeaderQueueLayout.headOffset)
         }
         self.held = nil
         // The release of the used index covers both words.

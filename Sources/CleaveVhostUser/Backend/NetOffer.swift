@@ -14,6 +14,9 @@ package struct NetOffer: Sendable, Equatable {
     package var queueFeatures = VirtioFeatures.receive.union(.transmit).subtracting(.hashReport)
     /// Feature bits that are not offered.
     package var featuresOff: UInt64 = 0
+    /// A driver that knows how may have its packets' headers apart: VIRTIO_NET_F_HEADER_QUEUE, an
+    /// experimental feature (bit 58), and the control queue that belongs to it.
+    package var headerQueue = false
 
     package init() {}
 
@@ -25,6 +28,10 @@ package struct NetOffer: Sendable, Equatable {
     package func check() throws(SetupError) {
         guard (1...128).contains(queuePairs) else {
             throw SetupError("\(queuePairs) queue pairs: need 1 to 128")
+        }
+        if headerQueue && queuePairs == 128 {
+            throw SetupError(
+                "128 queue pairs and a header queue: need 1 to 127, since messages name 256 rings")
         }
         if let mtu, !(68...65535).contains(mtu) {
             throw SetupError("MTU \(mtu): need 68 to 65535")
@@ -47,8 +54,12 @@ package struct NetOffer: Sendable, Equatable {
         // itself; User-Mode Linux leaves it to the back-end. Messages name 256 rings, so behind
         // 128 pairs there is no number left for it.
         if queuePairs > 1 { bits |= 1 << 22 }
-        if queuePairs > 1 && queuePairs < 128 { bits |= 1 << 17 }
-        return bits & ~featuresOff
+        if (queuePairs > 1 || headerQueue) && queuePairs < 128 { bits |= 1 << 17 }
+        bits &= ~featuresOff
+        // With VERSION_1, MRG_RXBUF and the control queue, after which its set-up ring is.
+        let needed: UInt64 = 1 << 15 | 1 << 17 | 1 << 32
+        if headerQueue && bits & needed == needed { bits |= 1 << 58 & ~featuresOff }
+        return bits
     }
 
     /// The device configuration space.
@@ -62,6 +73,8 @@ package struct NetOffer: Sendable, Equatable {
         case receive(pair: Int)
         case transmit(pair: Int)
         case control
+        /// By which a driver sets its header queue up.
+        case headerQueue
     }
 
     /// What a ring is for by its number; nil for one that is none.
@@ -75,6 +88,10 @@ package struct NetOffer: Sendable, Equatable {
         let knowsPairs = features & multiqueue != 0 || features & controlQueue == 0
         let first = 2 * (knowsPairs ? queuePairs : 1)
         if ring == first { return .control }
+        if ring == first + 1 {
+            let needed = UInt64(1) << 58 | controlQueue
+            return features & needed == needed ? .headerQueue : nil
+        }
         if ring > first { return nil }
         return ring % 2 == 0 ? .receive(pair: ring / 2) : .transmit(pair: ring / 2)
     }

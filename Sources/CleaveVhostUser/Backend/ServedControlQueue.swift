@@ -20,11 +20,7 @@ package final class ServedControlQueue {
 
     /// - Parameter queuePairs: most that a driver may use.
     package init(_ setup: VringSetup, queuePairs: Int) throws(SetupError) {
-        queue = try ControlQueue(
-            ControlQueueConfiguration(
-                virtqueue: setup.virtqueue,
-                features: VirtioFeatures(rawValue: setup.features).intersection(.ring),
-                memory: setup.memory, callDescriptor: setup.callDescriptor))
+        queue = try ControlQueue(setup.controlQueue)
         kick = try setup.kick()
         mappings = setup.mappings
         self.queuePairs = queuePairs
@@ -57,6 +53,15 @@ package final class ServedControlQueue {
 }
 
 extension VringSetup {
+    /// Of a ring by which the driver asks for something.
+    package var controlQueue: ControlQueueConfiguration {
+        var configuration = ControlQueueConfiguration(
+            virtqueue: virtqueue, features: VirtioFeatures(rawValue: features).intersection(.ring),
+            memory: memory, callDescriptor: callDescriptor)
+        configuration.observation = observation
+        return configuration
+    }
+
     /// A duplicate of the kick descriptor; nil if there is none.
     package func kick() throws(SetupError) -> NotificationDescriptor? {
         if kickDescriptor < 0 { return nil }

@@ -23,7 +23,7 @@ extension BurstPlan {
             }
             plan.markBuffers(packet, index, log)
         }
-        // The stock of a return ring may have been filled although nothing was claimed.
+        // The free list of a return ring may have been filled although nothing was claimed.
         if Method.claimsSlots && (claim.count > 0 || Method.listsSlots || metBrokenHeaderQueue) {
             log.markHeaderWords()
         }
