@@ -41,9 +41,9 @@ public struct SharedRegion: Sendable {
 ///
 /// A session whose call has thrown because the back-end did not answer is of no use any more.
 public final class FrontendSession {
-    /// Features that the back-end offers, without bit 30; known after `handshake`.
+    /// Features that the back-end offers, without bits 26 and 30; known after `handshake`.
     public private(set) var offeredFeatures: UInt64 = 0
-    /// Those that were agreed on, without bit 30.
+    /// Those that were agreed on, without bits 26 and 30.
     public private(set) var features: UInt64 = 0
     /// Protocol features that were agreed on.
     public private(set) var protocolFeatures: ProtocolFeatures = []
