@@ -55,7 +55,11 @@ struct MachineCodeTests {
 
     @Test(
         "A burst is specialised, and calls nothing but its own and copies",
-        arguments: ["SplitVirtqueue", "PackedVirtqueue"], methods)
+        arguments: [
+            "SplitVirtqueue", "PackedVirtqueue",
+            "ObservedVirtqueue<CleaveVirtioNet.SplitVirtqueue>",
+            "ObservedVirtqueue<CleaveVirtioNet.PackedVirtqueue>",
+        ], methods)
     func bursts(_ ring: String, _ method: String) throws {
         let reached = try code.reachable(
             from: try local(
