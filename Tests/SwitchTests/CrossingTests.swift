@@ -152,10 +152,14 @@ struct CrossingTests {
             }
             for receiver in bench.ports.flatMap(\.scripted) where random.chance(20) {
                 receiver.room = random.pick([0, 1, 2, 10, 40, 200, nil])
+                // Room that comes in the middle of a turn.
+                receiver.refusals = random.pick([0, 0, 1, 1, 2, 3])
             }
             bench.poll(random.int(0...threads - 1))
         }
-        for receiver in bench.ports.flatMap(\.scripted) { receiver.room = nil }
+        for receiver in bench.ports.flatMap(\.scripted) {
+            (receiver.room, receiver.refusals) = (nil, 0)
+        }
         bench.settle()
         var delivered = [Int](repeating: 0, count: numbers)
         for (number, port) in bench.ports.enumerated() {

@@ -44,6 +44,8 @@ final class ScriptedQueue: PortQueue {
     private(set) var sentOffloads: [PacketOffloads] = []
     /// Packets that it has room for; nil for any number.
     var room: Int?
+    /// Calls of `transmit` that find none, before there is as much as `room` says.
+    var refusals = 0
     var isOpen = true
     var offloads: VirtioFeatures = []
     var frameLimit = Int.max
@@ -79,6 +81,10 @@ final class ScriptedQueue: PortQueue {
     }
 
     func transmit(_ refs: UnsafeMutablePointer<PacketRef>, count: Int) -> Int {
+        if refusals > 0 {
+            refusals -= 1
+            return 0
+        }
         var index = 0
         while index < count {
             if room == 0 { break }
