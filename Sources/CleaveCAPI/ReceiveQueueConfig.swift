@@ -89,8 +89,8 @@ struct ReceiveQueuePlan {
         case CLEAVE_REPORT_USED_ELEMENT.rawValue:
             throw .invalid(
                 "report 0 (CLEAVE_REPORT_USED_ELEMENT) is gone: CLEAVE_REPORT_USED_LENGTH "
-                    + "(\(CLEAVE_REPORT_USED_LENGTH.rawValue)) takes its place, with the slot in the "
-                    + "used entry's length")
+                    + "(\(CLEAVE_REPORT_USED_LENGTH.rawValue)) takes its place, with the slot in "
+                    + "the used entry's length")
         case CLEAVE_REPORT_NET_HEADER.rawValue: return (.headerQueue(.netHeader), queue)
         case CLEAVE_REPORT_USED_LENGTH.rawValue: return (.headerQueue(.usedLength), queue)
         default: throw .invalid("report \(config.report) is none")

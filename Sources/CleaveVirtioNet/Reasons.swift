@@ -8,7 +8,8 @@ public enum FallbackReason: UInt8, CaseIterable, Sendable {
     /// The headers (and what goes in front of them) are longer than the slot, descriptor or buffer
     /// they were to go to.
     case headerTooLong
-    /// Not TCP or UDP over IPv4 or IPv6, a fragment, an unknown extension header...
+    /// Not TCP or UDP over IPv4 or IPv6, a fragment, an unknown extension header... Or, where the
+    /// used length names the slot, more than 65535 bytes of payload.
     case notSplittable
     /// No longer than the queue's split threshold.
     case belowThreshold

@@ -37,7 +37,7 @@ struct DirtyLogTests {
         }
         try parts.begin(
             QueueObservation(log: log.dirtyLog(ring: parts.addresses.deviceArea)),
-            method: .headerQueue(.usedElement),
+            method: .headerQueue(.usedLength),
             headerQueue: HeaderQueue(layout, memory: parts.guest.memory))
         parts.post(2)
         _ = log.take()
