@@ -7,8 +7,12 @@ import Testing
 /// A driver that sends commands over either ring format.
 private final class ControlRig {
     let guest: EvilGuest
-    let queue: ControlQueue
+    private(set) var queue: ControlQueue
     private let size = 8
+    /// Part of an in-flight region.
+    private let region: UnsafeMutableRawPointer
+    /// Pages that the queue writes.
+    let log: NaiveLog
     private let isPacked: Bool
     private var split: EvilRing
     private var packed: PackedEvilRing
@@ -30,21 +34,39 @@ private final class ControlRig {
 
     static let answerAddress: UInt64 = 0x4_0000
 
+    /// - Parameter isObserved: the queue logs the pages that it writes, and notes what is in flight.
     init(
         _ format: RingFormat, features: VirtioFeatures = .indirectDescriptors,
-        firstIndex: UInt16 = 0
+        firstIndex: UInt16 = 0, isObserved: Bool = false
     ) throws {
         guest = try EvilGuest()
+        log = NaiveLog(covering: guest, skew: 5)
+        region = .allocate(byteCount: 4096, alignment: 64)
+        region.initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
         isPacked = format == .packed
         split = EvilRing(guest, size: size, at: EvilRig.ringAddress, firstIndex: firstIndex)
         packed = PackedEvilRing(guest, size: size, at: 0x1_8000, start: Int(firstIndex) % size)
         place = packed.start
         usedPlace = place
         usedIndex = firstIndex
-        queue = try ControlQueue(
-            ControlQueueConfiguration(
-                virtqueue: isPacked ? packed.addresses : split.addresses, features: features,
-                memory: guest.memory))
+        let configuration = ControlQueueConfiguration(
+            virtqueue: isPacked ? packed.addresses : split.addresses, features: features,
+            memory: guest.memory)
+        queue = try ControlQueue(configuration)
+        if isObserved { try restart() }
+    }
+
+    deinit { region.deallocate() }
+
+    /// Another device takes over, which is told the base of the beginning.
+    func restart() throws {
+        var configuration = queue.configuration
+        configuration.virtqueue = isPacked ? packed.addresses : split.addresses
+        let record = try InFlightRecord(
+            region, capacity: size, resuming: &configuration.virtqueue, in: guest.memory)
+        configuration.observation = QueueObservation(
+            log: log.dirtyLog(ring: configuration.virtqueue.deviceArea), record: record)
+        queue = try ControlQueue(configuration)
     }
 
     /// A command cut into pieces of these lengths, with a byte for the answer.
@@ -233,6 +255,30 @@ struct ControlQueueTests {
         } else {
             other.post([command, answer], id: 8)
             #expect(other.poll().count == 0 && other.queue.fault == .id)
+        }
+    }
+
+    @Test(
+        "Pages that are written are logged, and another device goes on where the last one was",
+        arguments: RingFormat.allCases)
+    func observed(format: RingFormat) throws {
+        for firstIndex: UInt16 in [0, 5, 65533] {
+            let rig = try ControlRig(format, firstIndex: firstIndex, isObserved: true)
+            #expect(!rig.log.take().isEmpty)
+            for round in 0..<24 {
+                rig.post(rig.pieces([3, 0], round % 3 == 0 ? [1] : []), table: round % 2 == 0)
+                let image = rig.guest.image()
+                #expect(rig.poll().count == 1)
+                let marked = rig.log.take()
+                // The ring, and the page of the answer.
+                #expect(marked == image.changedPages.union([0x40]) && marked.count == 2)
+                #expect(rig.takeUsed() == [1])
+                if round % 5 == 4 {
+                    try rig.restart()
+                    _ = rig.log.take()
+                }
+            }
+            #expect(rig.queue.fault == .none && rig.guest.bandsAreIntact)
         }
     }
 
