@@ -88,7 +88,7 @@ private final class Successor {
 
 extension CFunctions {
     @Suite("Guests apart from their tables") struct GuestIdentityTests {
-        private static let method = RxMethod.headerQueue(.usedLength)
+        private static let method = RxMethod.headerQueue(.netHeader)
 
         @Test("RQs over two tables of one guest share a header queue; another guest's do not")
         func tables() throws {

@@ -1,5 +1,5 @@
-// The example back ends, as processes of their own: with DPDK's virtio-user as their guest, with our
-// own driver, and the one on DPDK with a front end that sends requests which virtio-user does not.
+// The example back ends, as processes of their own: with DPDK's virtio-user as their guest, with
+// our own driver, and the one on DPDK with a front end that sends what virtio-user does not.
 import CleaveGuestDriver
 import CleaveTestSupport
 import CleaveVirtioNet

@@ -51,7 +51,7 @@ package struct NetOffer: Sendable, Equatable {
         if mtu != nil { bits |= 1 << 3 }
         if mac != nil { bits |= 1 << 5 }
         // MQ, and the control queue by which a driver says how many pairs it uses. QEMU serves that
-        // itself; User-Mode Linux leaves it to the back-end. Messages name 256 rings, so behind
+        // itself; User-Mode Linux leaves it to the back-end. Messages name 256 rings, so after
         // 128 pairs there is no number left for it.
         if queuePairs > 1 { bits |= 1 << 22 }
         if (queuePairs > 1 || headerQueue) && queuePairs < 128 { bits |= 1 << 17 }
@@ -79,9 +79,9 @@ package struct NetOffer: Sendable, Equatable {
 
     /// What a ring is for by its number; nil for one that is none.
     ///
-    /// The control queue is behind the pairs of which the driver knows, and without MQ that is one.
-    /// A front-end may keep the control queue to itself, with its feature (DPDK's virtio-user does),
-    /// and still tell of the ring behind all pairs.
+    /// The control queue is after the pairs of which the driver knows, and without MQ that is one.
+    /// A front-end may keep the control queue to itself, with its feature (DPDK's virtio-user
+    /// does), and still tell of the ring after all pairs.
     /// - Parameter features: as negotiated.
     package func role(ofRing ring: Int, features: UInt64) -> RingRole? {
         let (controlQueue, multiqueue) = (UInt64(1) << 17, UInt64(1) << 22)
