@@ -37,7 +37,7 @@ MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
     bench-dpdk lib abi install install-files clean needed \
     test-needed model test-model numa-test count count-update profile profile-overhead probe \
-    plain-probe check test-peers soak bench-switch
+    plain-probe check test-peers soak bench-switch fuzz
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -48,6 +48,7 @@ help:
 	@echo 'make test-tsan    ring and stress tests under ThreadSanitizer alone'
 	@echo 'make model        the header queue protocol, every state, and that seeded bugs are found'
 	@echo 'make test-model   interleavings of the shared words, every schedule up to a bound'
+	@echo 'make fuzz         fuzzers of messages, rings and headers, SECONDS=60 each'
 	@echo 'make count        instructions per packet beside the recorded ones; count-update records'
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
 	@echo 'make test-peers   cleave-vhost with guests of DPDK, Linux, QEMU (PEERS="uml-pair" picks)'
@@ -163,6 +164,16 @@ model:
 test-model: needed
 	$(COMPILE) test --package-path Tests/ModelTests --scratch-path .build-model -Xswiftc -O
 
+# libFuzzer and AddressSanitizer are in Swift's toolchain; of several -sanitize the compiler takes
+# the last one alone. Assertions stay, optimised or not.
+SECONDS := 60
+fuzz: needed
+	$(COMPILE) build -c release --sanitize fuzzer --sanitize address \
+	    -Xswiftc -sanitize=fuzzer,address -Xswiftc -DCLEAVE_FUZZ \
+	    -Xswiftc -assert-config -Xswiftc Debug \
+	    --scratch-path .build-fuzz --product fuzz
+	@Tests/Fuzz/run .build-fuzz/release/fuzz $(SECONDS)
+
 # Skipped, with the reason, where QEMU or a kernel for the guest cannot be had.
 numa-test: build
 	@.ci/require --optional $(GUEST)
@@ -257,5 +268,5 @@ bench-rings: needed
 
 clean:
 	rm -rf .build .build-plain .build-tsan .build-lib .build-lib-v3 .build-model .build-docs \
-	    .build-numa .build-count
+	    .build-numa .build-count .build-fuzz
 	$(MAKE) --no-print-directory -C Benchmarks clean

@@ -238,6 +238,19 @@ let package = Package(
                 "CleaveProfiling", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
                 "CleaveTestSupport",
             ], exclude: ["README.md"], swiftSettings: settings),
+        // Places where bytes of strangers come in, for libFuzzer and for the replay of corpora.
+        .target(
+            name: "CleaveFuzz",
+            dependencies: [
+                "CleaveVhostUser", "CleaveVirtioNet", "CleaveHost", "CCleaveHost",
+                "CleaveTestSupport",
+            ], path: "Tests/Fuzz/Cases", swiftSettings: settings),
+        .executableTarget(
+            name: "fuzz", dependencies: ["CleaveFuzz"], path: "Tests/Fuzz/Program",
+            swiftSettings: settings),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["CleaveFuzz"], exclude: ["README.md"],
+            swiftSettings: settings),
         .testTarget(
             name: "ExampleTests",
             dependencies: [
