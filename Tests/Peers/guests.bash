@@ -48,7 +48,8 @@ boot_uml() {
     kinds[$name]=uml addresses[$name]=$address
     # HOME: the kernel keeps a folder there. TMPDIR: its memory is a file there.
     start "$name" "${guest_limit:-600}" env HOME="$scratch/$name" TMPDIR="$scratch" \
-        LD_PRELOAD="$preload" "$uml_kernel" mem=192M root=/dev/root rootfstype=hostfs rootflags=/ ro quiet init="$here/uml-init" \
+        LD_PRELOAD="$preload" "$uml_kernel" mem=192M root=/dev/root rootfstype=hostfs \
+        rootflags=/ ro quiet init="$here/uml-init" \
         con=null con0=null,fd:1 "${device[@]}" \
         peers_dir="$scratch" peers_name="$name" peers_modules="$modules"
     if ! within 30 [ -e "$scratch/$name/up" ]; then
@@ -118,7 +119,7 @@ listen() {
 # QEMU with emulated CPUs: Debian's cloud kernel, busybox, and a card that the back-end serves.
 need_qemu() {
     need qemu-system-x86_64 busybox cpio depmod setpriv setsid timeout ethtool base64
-    local cache=$top/.build-peers package version root
+    local cache=$top/.build-peers package version
     mkdir -p "$cache"
     image() { find "$cache/kernel/boot" -name 'vmlinuz-*' 2>/dev/null | sort -V | tail -n 1; }
     if [ -z "$(image)" ]; then
@@ -136,7 +137,15 @@ need_qemu() {
     [ -e "$cache/kernel/lib/modules/$version/modules.dep" ] ||
         depmod -b "$cache/kernel" "$version" || skip 'depmod fails on the kernel that was unpacked'
 
-    root=$scratch/root
+    # What virtio_net needs.
+    qemu_initrd "$cache/kernel/lib/modules/$version" virtio_pci virtio_net 8021q
+}
+
+# qemu_initrd FOLDER MODULE...: the guests' file system, with modules of the kernel whose folder
+# that is, in the order in which they are loaded. A name with a slash is a file by itself.
+qemu_initrd() {
+    local folder=$1 root=$scratch/root wanted name count=100
+    shift
     mkdir -p "$root"/{bin,proc,sys,dev,tmp,run,modules}
     cp "$(command -v busybox)" "$root/bin/busybox"
     cp "$here/qemu-init" "$root/init"
@@ -146,19 +155,32 @@ need_qemu() {
             mkdir -p "$root$(dirname "$library")"
             cp -L "$library" "$root$library"
         done
-    # What virtio_net needs, in the order in which it is loaded.
-    local wanted name count=100
-    for wanted in virtio_pci virtio_net 8021q; do
-        awk -v wanted="/$wanted.ko:" 'index($1, wanted) {
-            for (field = NF; field > 1; field--) print $field
-            print substr($1, 1, length($1) - 1)
-        }' "$cache/kernel/lib/modules/$version/modules.dep"
+    for wanted in "$@"; do
+        if [[ $wanted == */* ]]; then
+            echo "$wanted"
+            continue
+        fi
+        awk -v wanted="/$wanted.ko:" -v folder="$folder/" 'index($1, wanted) {
+            for (field = NF; field > 1; field--) print folder $field
+            print folder substr($1, 1, length($1) - 1)
+        }' "$folder/modules.dep"
     done | awk '!seen[$0]++' | while read -r name; do
         count=$((count + 1))
-        cp "$cache/kernel/lib/modules/$version/$name" "$root/modules/$count.ko"
+        cp "$name" "$root/modules/$count-${name##*/}"
     done
     (cd "$root" && find . | cpio --quiet -o -H newc) >"$scratch/initrd"
     rm -rf "$root"
+}
+
+# The machine that boot_qemu starts, and its card: qemu_card SOCKET ADDRESS split|packed QUEUES.
+# vectors=0, INTx: what QEMU 7.2 needs without KVM.
+qemu=(qemu-system-x86_64)
+qemu_card() {
+    local packed=off
+    if [ "$3" = packed ]; then packed=on; fi
+    card=(-chardev "socket,id=c0,path=$1,reconnect=1"
+        -netdev "vhost-user,id=n0,chardev=c0,queues=$4"
+        -device "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:0$2,packed=$packed,mq=on,vectors=0,romfile=")
 }
 
 # boot_qemu NAME ADDRESS SOCKET split|packed QUEUES [ARGUMENT...]
@@ -175,8 +197,8 @@ boot_qemu() {
 
 # start_qemu: the same, without a look at the guest.
 start_qemu() {
-    local name=$1 address=$2 socket=$3 queues=$5 packed=off
-    if [ "$4" = packed ]; then packed=on; fi
+    local name=$1 address=$2 socket=$3 card=()
+    qemu_card "$socket" "$address" "$4" "$5"
     shift 5
     rm -rf "${scratch:?}/$name"
     mkdir "$scratch/$name"
@@ -185,17 +207,13 @@ start_qemu() {
     mkfifo "$scratch/$name/serial.in" "$scratch/$name/serial.out"
     start "$name-serial" "${guest_limit:-600}" sh -c 'exec cat <"$0" >"$1"' \
         "$name/serial.out" "$name/serial"
-    # vectors=0, INTx: what QEMU 7.2 needs without KVM.
-    start "$name" "${guest_limit:-600}" qemu-system-x86_64 -nodefaults -no-user-config \
+    start "$name" "${guest_limit:-600}" "${qemu[@]}" -nodefaults -no-user-config \
         -display none -no-reboot -machine pc,usb=off -accel tcg,thread=multi -cpu max,la57=off \
         -m 256 -smp 2 -object memory-backend-memfd,id=m0,size=256M,share=on \
         -numa node,memdev=m0 -kernel "$kernel" -initrd "$scratch/initrd" \
         -append "console=ttyS0 quiet nokaslr mitigations=off no_timer_check tsc=unstable panic=-1" \
         -serial "file:$name/console" -chardev "pipe,id=s1,path=$name/serial" -serial chardev:s1 \
-        -chardev "socket,id=c0,path=$socket,reconnect=1" \
-        -netdev "vhost-user,id=n0,chardev=c0,queues=$queues" \
-        -device "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:0$address,packed=$packed,mq=on,vectors=0,romfile=" \
-        "$@"
+        "${card[@]}" "$@"
 }
 
 # What the tests do with two guests; each is a command for `check`.
@@ -224,4 +242,71 @@ transfer() {
         echo 'no connection'; exit 1" || return 1
     found=$(answer "$to" 20) || { echo "$found"; return 1; }
     [ "$wanted" = "$found" ] || { echo "sums differ: sent $wanted, came $found"; return 1; }
+}
+
+# 200 datagrams a second, a rate at which a guest that has to wait for a CPU loses none.
+udp() {
+    local from=$1 to=$2 address=$3 size=$4 text server
+    ask "$to" 'timeout -k 1 25 iperf3 -s -1 >/run/iperf; cat /run/iperf'
+    text=$(guest "$from" 25 "
+        for try in 1 2 3 4 5 6 7 8 9 10; do
+            timeout -k 1 20 iperf3 -u -c $address -b $((size * 1600)) -l $size -t 2 \
+                >/run/iperf && break
+            busybox usleep 200000
+        done
+        cat /run/iperf")
+    server=$(answer "$to" 10)
+    if ! grep -q 'receiver' <<<"$text"; then
+        echo "iperf3 has no result: $(tail -n 1 <<<"$text"); $(tail -n 1 <<<"$server")"
+        return 1
+    fi
+    grep -q ' 0/[1-9][0-9]* (0%) *receiver' <<<"$text" ||
+        { echo "datagrams were lost: $(grep receiver <<<"$text")"; return 1; }
+}
+
+# A tag is four bytes more than the MTU: the frame of a full packet has 1518 bytes.
+vlan() {
+    local side
+    for side in a b; do
+        guest "$side" 10 "ip link add link \$DEV name v5 type vlan id 5 &&
+            ip addr add 10.5.0.${addresses[$side]}/24 dev v5 && ip link set v5 up" || return 1
+    done
+    pings a 10.5.0.2 0 18 46 1000 1472 && transfer b a 10.5.0.1 5000000 &&
+        for side in a b; do guest "$side" 5 'ip link del v5' || return 1; done
+}
+
+# Without offloads the guest makes each packet itself, with them the back-end passes what is larger.
+without_offloads() {
+    local side status
+    for side in a b; do
+        guest "$side" 5 'ethtool -K $DEV tso off gso off gro off tx off' || return 1
+    done
+    transfer a b 10.9.0.2 20000000
+    status=$?
+    for side in a b; do guest "$side" 5 'ethtool -K $DEV tx on gso on gro on tso on'; done
+    return "$status"
+}
+
+# rebind GUEST OTHER: a driver that is bound again begins with new rings.
+rebind() {
+    guest "$1" 10 'set -e
+        name=$(basename "$(readlink /sys/class/net/$DEV/device)")
+        driver=$(readlink -f /sys/class/net/$DEV/device/driver)
+        echo $name >$driver/unbind
+        echo $name >$driver/bind' &&
+        configure "$1" && pings "$1" "10.9.0.${addresses[$2]}" 56 1472 &&
+        pings "$2" "10.9.0.${addresses[$1]}" 56 1472
+}
+
+# Linux found nothing wrong with what the device did.
+quiet_kernel() {
+    local side found
+    for side in a b; do
+        found=$(guest "$side" 10 "dmesg |
+            grep -E 'WARNING|BUG|out of range|not a head|hw csum' | head -n 3")
+        if [ -n "$found" ]; then
+            echo "guest $side: $found"
+            return 1
+        fi
+    done
 }

@@ -1,0 +1,216 @@
+# shellcheck shell=bash
+# What the scripts of this folder share: kernels that Debian's archive has, the driver built for
+# each of them, and checks of what it says about itself. Everything that is fetched or built stays
+# in .build-guest and nothing is installed.
+source "$(dirname "${BASH_SOURCE[0]}")/../Peers/common.bash"
+source "$here/guests.bash"
+
+driver_source=$top/Drivers/Linux/virtio_net_hq
+cache=$top/.build-guest
+jobs=$(nproc)
+
+# quietly WHAT COMMAND...: its output is wanted only if it fails, and then the test cannot run.
+quietly() {
+    local what=$1
+    shift
+    nice "$@" >"$cache/log" 2>&1 </dev/null || skip "$what: $(tail -n 1 "$cache/log")"
+}
+
+# fetch FOLDER PACKAGE...: downloads into a folder, with the options of apt in `apt_options`.
+apt_options=()
+fetch() {
+    local folder=$1
+    shift
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    # shellcheck disable=SC2016
+    quietly "cannot fetch $*" sh -c 'cd "$0" && exec apt-get -q "$@"' "$folder" \
+        "${apt_options[@]}" download "$@"
+}
+
+# kernel_source PACKAGE[=VERSION] FOLDER: without what is never built here.
+kernel_source() {
+    local package=$1 folder=$2 archive=$cache/source leave=() each
+    if [ -e "$folder/Makefile" ]; then return; fi
+    fetch "$archive" "$package"
+    for each in drivers/gpu drivers/net/ethernet drivers/net/wireless drivers/media \
+        drivers/staging drivers/infiniband drivers/scsi drivers/iio sound; do
+        leave+=(--exclude="*/$each/*.[ch]")
+    done
+    quietly "cannot unpack $package" sh -c 'dpkg-deb -x "$0"/*.deb "$0"' "$archive"
+    rm -rf "$folder.part"
+    mkdir -p "$folder.part"
+    quietly "cannot unpack $package" tar xJf "$archive"/usr/src/linux-source-*.tar.xz \
+        -C "$folder.part" --strip-components=1 "${leave[@]}" --exclude='*/Documentation/*.rst' \
+        --exclude='*/Documentation/*.yaml' --exclude='*/tools/testing/*' \
+        --exclude='*/tools/perf/*' --exclude='*.dts' --exclude='*.dtsi'
+    rm -rf "$archive"
+    mv "$folder.part" "$folder"
+}
+
+# build_driver FOLDER ARCH: for the kernel that was built in FOLDER; the result is in the scratch
+# directory, whose name in a guest of User-Mode Linux is /tmp. Of Debian's kernel as it is not all
+# symbols are known, which the module loader checks anyway.
+build_driver() {
+    rm -rf "$scratch/driver"
+    cp -r "$driver_source" "$scratch/driver"
+    make -C "$scratch/driver" KDIR="$1" ARCH="$2" KBUILD_MODPOST_WARN=1 >"$cache/log" 2>&1 ||
+        fail "the driver does not build: $(grep -m 1 'error' "$cache/log")"
+    if grep -m 1 "virtio_net_hq.c.*warning" "$cache/log"; then
+        fail 'the compiler warns of the driver'
+    fi
+    cp "$scratch/driver/virtio_net_hq.ko" "$scratch/"
+}
+
+# need_uml_kernel 6.1|6.12: a kernel of User-Mode Linux, the driver, and the modules of virtio_net,
+# all in the scratch directory: `plain_modules` and `driver_modules` are lists for boot_uml.
+need_uml_kernel() {
+    need apt-get dpkg-deb make gcc flex bison bc xz nice
+    mkdir -p "$cache"
+    need_uml
+    local each names=()
+    case $1 in
+    6.1)
+        # Debian's own, for which only modules are built, against the source that it was built of.
+        local version package config=/usr/share/doc/user-mode-linux/config.gz
+        version=$(find /usr/lib/uml/modules -maxdepth 1 -name '[0-9]*' -printf '%f\n' | tail -n 1)
+        package=$(apt-cache madison linux-source-6.1 2>/dev/null |
+            awk -v version="$version" 'index($3, version "-") == 1 { print $3; exit }')
+        [ -e "$config" ] || skip "there is no $config"
+        if [ ! -e "$cache/uml-$version/ready" ]; then
+            [ -n "$package" ] ||
+                skip "apt has no linux-source-6.1 of version $version; try KERNEL=6.12"
+            kernel_source "linux-source-6.1=$package" "$cache/uml-$version"
+            zcat "$config" >"$cache/uml-$version/.config"
+            quietly 'the kernel cannot be prepared' \
+                make -C "$cache/uml-$version" ARCH=um olddefconfig modules_prepare
+            touch "$cache/uml-$version/ready"
+        fi
+        build_driver "$cache/uml-$version" um
+        for each in ${modules//,/ }; do
+            names+=("${each##*/}")
+            cp "$each" "$scratch/"
+        done
+        ;;
+    6.12)
+        local build=$cache/uml-6.12-build
+        if ! cmp -s "$top/Tests/Guest/uml-6.12.config" "$build/ready"; then
+            kernel_source linux-source-6.12 "$cache/uml-6.12"
+            quietly 'the kernel cannot be configured' make -C "$cache/uml-6.12" ARCH=um \
+                O="$build" KCONFIG_ALLCONFIG="$top/Tests/Guest/uml-6.12.config" allnoconfig
+            echo "$script: building a kernel, once: some minutes"
+            quietly 'the kernel cannot be built' \
+                make -C "$cache/uml-6.12" ARCH=um O="$build" "-j$jobs" linux modules
+            cp "$top/Tests/Guest/uml-6.12.config" "$build/ready"
+        fi
+        uml_kernel=$build/linux
+        build_driver "$build" um
+        for each in net/core/failover drivers/net/net_failover drivers/net/virtio_net; do
+            if [ -e "$build/$each.ko" ]; then
+                names+=("${each##*/}.ko")
+                cp "$build/$each.ko" "$scratch/"
+            fi
+        done
+        ;;
+    *) fail "there is no kernel $1; kernels: 6.1 6.12" ;;
+    esac
+    # The driver first: what it does not take, virtio_net does.
+    plain_modules= driver_modules=/tmp/virtio_net_hq.ko,
+    for each in "${names[@]}"; do plain_modules+=/tmp/$each,; done
+    driver_modules+=$plain_modules
+    cp "$here/zerocopy.py" "$scratch/"
+}
+
+# ---- What the driver says ----
+
+# driven GUEST DRIVER: by which driver the card is driven, and 58 is negotiated with one alone.
+driven() {
+    guest "$1" 10 "
+        driver=\$(basename \$(readlink -f /sys/class/net/\$DEV/device/driver))
+        bit=\$(busybox cut -c 59 /sys/class/net/\$DEV/device/features)
+        echo \"\$driver, feature 58: \$bit\"
+        [ \$driver = $2 ] && [ \$bit = $([ "$2" = virtio_net_hq ] && echo 1 || echo 0) ]"
+}
+
+# splitting GUEST on|off
+splitting() {
+    guest "$1" 10 'ethtool -g $DEV' | grep -E '^TCP data split:' | tail -n 1 | tee /dev/stderr |
+        grep -qw "$2"
+}
+
+# counter GUEST NAME: the sum of a counter of all queues.
+counter() {
+    guest "$1" 10 "ethtool -S \$DEV" | awk -v name="$2" '
+        { sub(/:$/, "", $1) }
+        $1 == name || (index($1, name "_") == 1 && substr($1, length(name) + 2) ~ /^[0-9]+$/) {
+            sum += $2; found = 1
+        }
+        END { if (!found) exit 1; print sum }'
+}
+
+# accounted GUEST: nothing that the driver refuses has come, the queue works, and as many slots were
+# given as there are and as came with packets.
+accounted() {
+    guest "$1" 10 'ethtool -S $DEV' | awk '
+        { sub(/:$/, "", $1); value[$1] = $2 }
+        $1 ~ /^rx_(bad|buffers|no)_/ && $2 > 0 { print "refused:", $1, $2; bad = 1 }
+        $1 ~ /^rx_split_/ { split_ += $2 }
+        END {
+            given = value["header_slots_given"] - value["header_slots"]
+            printf "%d slots, %d split, %d given again, %d taken, status %d\n",
+                value["header_slots"], split_, given, value["header_slots_taken"],
+                value["header_status"]
+            if (value["header_status"] != 0) { print "the header queue does not work"; bad = 1 }
+            if (split_ == 0) { print "no packet was split"; bad = 1 }
+            if (given != split_) { print "slots are missing"; bad = 1 }
+            if (value["header_slots_taken"] > value["header_slots_given"]) {
+                print "slots were taken that were not given"; bad = 1
+            }
+            exit bad
+        }'
+}
+
+# every_packet_split GUEST OTHER ADDRESS: after all that came before, each packet of some short
+# connections still finds a slot. A slot that is lost in a lap would be missed here.
+every_packet_split() {
+    local split whole
+    pings "$2" "$3" 56
+    split=$(counter "$1" rx_split) whole=$(counter "$1" rx_whole)
+    for _ in 1 2 3; do transfer "$2" "$1" "$3" 400000 || return 1; done
+    split=$(($(counter "$1" rx_split) - split)) whole=$(($(counter "$1" rx_whole) - whole))
+    echo "$split split, $whole whole"
+    # ARP and neighbour discovery.
+    [ "$split" -gt 12 ] && [ "$whole" -le 6 ]
+}
+
+# ---- Zero copy ----
+
+# zero_copy FROM TO MODE BYTES: what came by TCP has the sender's checksum; the receiver's line.
+zero_copy() {
+    local sent came
+    ask "$2" "timeout -k 1 60 python3 /tmp/zerocopy.py $3 5000 $4"
+    sent=$(guest "$1" 60 "
+        for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+            timeout -k 1 50 python3 /tmp/zerocopy.py send 10.9.0.${addresses[$2]} 5000 $4 \
+                2>/run/errors && exit 0
+            busybox usleep 300000
+        done
+        tail -n 1 /run/errors
+        exit 1") || { echo "the sender failed: $sent"; return 1; }
+    came=$(answer "$2" 20) || { echo "the receiver failed: $came"; return 1; }
+    came=$(grep '^came' <<<"$came")
+    echo "$came"
+    [ -n "$came" ] && [ "${sent##* }" = "${came##* }" ] ||
+        { echo "checksums differ: $sent, $came"; return 1; }
+}
+
+# mapped FROM TO BYTES LEAST MOST: percents of the bytes that were mapped.
+mapped() {
+    local line
+    line=$(zero_copy "$1" "$2" receive "$3") || { echo "$line"; return 1; }
+    awk -v least="$4" -v most="$5" '$1 == "came" {
+        share = 100 * $4 / $2
+        printf "%.2f %% of %d bytes mapped, wanted %s to %s\n", share, $2, least, most
+        exit !(share >= least && share <= most)
+    }' <<<"$line"
+}
