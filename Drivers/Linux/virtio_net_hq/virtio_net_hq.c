@@ -84,7 +84,7 @@ static_assert(offsetof(struct hq_words, head) == 128);
 #define HQ_COUNTERS(X) \
 	X(rx_packets) X(rx_bytes) X(rx_split) X(rx_whole) X(rx_bad_slot) X(rx_bad_header) \
 	X(rx_bad_length) X(rx_bad_buffers) X(rx_bad_offload) X(rx_buffers_missing) X(rx_no_skb) \
-	X(rx_no_page) X(tx_packets) X(tx_bytes) X(tx_dropped) X(tx_stopped)
+	X(rx_no_page) X(rx_slots_returned) X(tx_packets) X(tx_bytes) X(tx_dropped) X(tx_stopped)
 #define X(name) HQ_##name,
 enum hq_counter { HQ_COUNTERS(X) HQ_COUNT };
 #undef X
@@ -154,6 +154,7 @@ static void hq_return_slots(struct hq_pair *pair)
 		/* After the headers were read: the device may write the slot once it sees this. */
 		virt_store_release(&hq->ring[position & (hq->slot_count - 1)], entry);
 	}
+	pair->count[HQ_rx_slots_returned] += pair->returning;
 	pair->returning = 0;
 }
 
