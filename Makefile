@@ -14,8 +14,11 @@ GUEST := qemu-system-x86 busybox-static cpio
 # Other people's guests, and what is needed to run them.
 PEER_GUESTS := $(GUEST) dpdk-dev python3-minimal user-mode-linux iperf3 ethtool iproute2 kmod gcc \
     libc6-dev
-# What `make test` runs of Tests/Peers: some minutes..
+# What `make test` runs of Tests/Peers: some minutes.
 TEST_PEERS := testpmd-io uml-pair qemu-guest:1 tap-zerocopy
+# Kernels and modules for `make test-guest`.
+KERNEL_BUILD := make gcc flex bison bc xz-utils libelf-dev
+KERNEL ?= 6.1
 
 # The C library: everything it needs of Swift is inside. lld, because it exports nothing beyond the
 # map; nodelete, because the Swift runtime cannot be unloaded.
@@ -37,7 +40,7 @@ MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 .PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
     bench-dpdk lib abi install install-files clean needed \
     test-needed model test-model numa-test count count-update profile profile-overhead probe \
-    plain-probe check test-peers soak bench-switch fuzz
+    plain-probe check test-peers test-guest soak bench-switch fuzz
 
 help:
 	@echo 'make build        release build; the program is $(PROGRAM)'
@@ -52,6 +55,7 @@ help:
 	@echo 'make count        instructions per packet beside the recorded ones; count-update records'
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
 	@echo 'make test-peers   cleave-vhost with guests of DPDK, Linux, QEMU (PEERS="uml-pair" picks)'
+	@echo 'make test-guest   the Linux driver of the header queue in real kernels (KERNEL=6.12)'
 	@echo 'make soak         guests that die and return for 10 minutes (SECONDS=N), nothing leaks'
 	@echo 'make profile      cycles of each stage of the receive path (PROFILE_ARGS="--svg FILE")'
 	@echo 'make profile-overhead  what profiling costs: on, and off against compiled out'
@@ -78,6 +82,7 @@ test-needed:
 	@.ci/require --optional chromium
 	@.ci/require --optional $(GUEST)
 	@.ci/require --optional $(PEER_GUESTS)
+	@.ci/require --optional $(KERNEL_BUILD)
 
 build: needed
 	$(COMPILE) build -c release $(MARCH_FLAGS) --product cleave-bench
@@ -135,10 +140,12 @@ test: test-needed
 	$(MAKE) --no-print-directory numa-test
 	@echo '== real peers'
 	$(MAKE) --no-print-directory test-peers PEERS='$(TEST_PEERS)'
+	@echo '== the Linux driver in guests'
+	$(MAKE) --no-print-directory test-guest
 	@echo '== documentation'
 	$(MAKE) --no-print-directory docs
 	@echo '== passed: style, release build, instruction counts, tests, ThreadSanitizer,' \
-	    'interleavings, model, NUMA, real peers, docs'
+	    'interleavings, model, NUMA, real peers, guests, docs'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
@@ -188,6 +195,13 @@ test-peers: needed
 # Not part of `make test`.
 soak:
 	@$(MAKE) --no-print-directory test-peers PEERS='soak:$(or $(SECONDS),600)'
+
+# Skipped, with the reason, where a kernel or QEMU cannot be had: Tests/Guest/README.md.
+test-guest: needed
+	@.ci/require --optional $(PEER_GUESTS) $(KERNEL_BUILD)
+	$(COMPILE) build -c release --product cleave-vhost
+	@KERNEL=$(KERNEL) Tests/Peers/run --folder Tests/Guest --program .build/release/cleave-vhost \
+	    $(GUESTS) || [ $$? -eq 77 ]
 
 format:
 	$(SWIFT) format format --in-place --parallel --recursive $(SOURCES)

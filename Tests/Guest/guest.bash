@@ -13,7 +13,8 @@ jobs=$(nproc)
 quietly() {
     local what=$1
     shift
-    nice "$@" >"$cache/log" 2>&1 </dev/null || skip "$what: $(tail -n 1 "$cache/log")"
+    nice "$@" >"$scratch/build.log" 2>&1 </dev/null ||
+        skip "$what: $(tail -n 1 "$scratch/build.log")"
 }
 
 # fetch FOLDER PACKAGE...: downloads into a folder, with the options of apt in `apt_options`.
@@ -54,9 +55,10 @@ kernel_source() {
 build_driver() {
     rm -rf "$scratch/driver"
     cp -r "$driver_source" "$scratch/driver"
-    make -C "$scratch/driver" KDIR="$1" ARCH="$2" KBUILD_MODPOST_WARN=1 >"$cache/log" 2>&1 ||
-        fail "the driver does not build: $(grep -m 1 'error' "$cache/log")"
-    if grep -m 1 "virtio_net_hq.c.*warning" "$cache/log"; then
+    make -C "$scratch/driver" KDIR="$1" ARCH="$2" KBUILD_MODPOST_WARN=1 \
+        >"$scratch/build.log" 2>&1 ||
+        fail "the driver does not build: $(grep -m 1 'error' "$scratch/build.log")"
+    if grep -m 1 "virtio_net_hq.c.*warning" "$scratch/build.log"; then
         fail 'the compiler warns of the driver'
     fi
     cp "$scratch/driver/virtio_net_hq.ko" "$scratch/"
@@ -115,7 +117,7 @@ need_uml_kernel() {
     *) fail "there is no kernel $1; kernels: 6.1 6.12" ;;
     esac
     # The driver first: what it does not take, virtio_net does.
-    plain_modules= driver_modules=/tmp/virtio_net_hq.ko,
+    plain_modules='' driver_modules=/tmp/virtio_net_hq.ko,
     for each in "${names[@]}"; do plain_modules+=/tmp/$each,; done
     driver_modules+=$plain_modules
     cp "$here/zerocopy.py" "$scratch/"
@@ -160,8 +162,8 @@ counter() {
         END { if (!found) exit 1; print sum }'
 }
 
-# accounted GUEST: nothing that the driver refuses has come, the queue works, and each slot that came
-# with a packet went back; the device has not taken more than there were.
+# accounted GUEST: nothing that the driver refuses has come, the queue works, and each slot that
+# came with a packet went back; the device has not taken more than there were.
 accounted() {
     guest "$1" 10 'ethtool -S $DEV' | awk '
         { sub(/:$/, "", $1); value[$1] = $2 }
@@ -212,8 +214,10 @@ zero_copy() {
     came=$(answer "$2" 20) || { echo "the receiver failed: $came"; return 1; }
     came=$(grep '^came' <<<"$came")
     echo "$came"
-    [ -n "$came" ] && [ "${sent##* }" = "${came##* }" ] ||
-        { echo "checksums differ: $sent, $came"; return 1; }
+    if [ -z "$came" ] || [ "${sent##* }" != "${came##* }" ]; then
+        echo "checksums differ: $sent, $came"
+        return 1
+    fi
 }
 
 # mapped FROM TO BYTES LEAST MOST: percents of the bytes that were mapped.
