@@ -444,7 +444,9 @@ static int hq_poll_rx(struct napi_struct *napi, int budget)
 	}
 	if (pair->returning)
 		hq_return_slots(pair);
-	if (READ_ONCE(pair->starved) || vq->num_free * 4 >= virtqueue_get_vring_size(vq))
+	/* Not the ring of a pair that was never used: it has no buffers, and gets none. */
+	if (READ_ONCE(pair->starved) ||
+	    (done && vq->num_free * 4 >= virtqueue_get_vring_size(vq)))
 		hq_refill(pair);
 	if (done == most)
 		return budget;
