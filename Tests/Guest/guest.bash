@@ -244,8 +244,12 @@ restart_in() {
     ask b '[ -p /run/hold ] || mkfifo /run/hold
         busybox timeout 90 busybox nc -l -p 5004 <>/run/hold | sha256sum'
     sleep 1
-    ask a "(head -c 5000000 /tmp/data; sleep 3
-        head -c $bytes /tmp/data | tail -c +5000001) | busybox nc 10.9.0.2 5004"
+    ask a "for try in 1 2 3 4 5 6 7 8 9 10; do
+            (head -c 5000000 /tmp/data; sleep 3
+                head -c $bytes /tmp/data | tail -c +5000001) | busybox nc 10.9.0.2 5004 && exit 0
+            busybox usleep 200000
+        done
+        exit 1"
     sleep "$1"
     stop program KILL
     start_switch || return 1

@@ -35,6 +35,13 @@ class Gone(Exception):
 
 def receive(peer):
     """One message: request, flags, payload, file descriptors."""
+    try:
+        return receive_message(peer)
+    except OSError as error:
+        raise Gone from error
+
+
+def receive_message(peer):
     fds, data = array.array("i"), b""
     while len(data) < 12:
         part, extra, _, _ = peer.recvmsg(12 - len(data), socket.CMSG_SPACE(16 * 4))
@@ -110,7 +117,15 @@ class Keeper:
         receive(self.back)
 
     def connect(self):
-        """To the next back-end, which is told everything."""
+        """To the next back-end that lives long enough to be told everything."""
+        while True:
+            try:
+                self.connect_once()
+                return
+            except Gone:
+                self.back.close()
+
+    def connect_once(self):
         end = time.monotonic() + 60
         while True:
             self.back = socket.socket(socket.AF_UNIX)
