@@ -111,7 +111,7 @@ final class GuestHeaderQueue {
     /// The device's words were written.
     private func markWords(of request: HeaderQueueRequest) {
         guard let ring else { return }
-        ring.log?.markHeaderWords(request.control, in: ring.memory.memory)
+        ring.log?.markHeaderWords(at: request.deviceWords, in: ring.memory.memory)
     }
 
     /// Ends the use of the queue that came by `origin`, if there is one: packets come whole, and

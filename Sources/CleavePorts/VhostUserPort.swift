@@ -44,7 +44,9 @@ public struct VhostUserPortConfiguration: Sendable, Equatable {
             throw SetupError(
                 "port \(name): socket path of \(path.utf8.count) bytes: need 1 to 107")
         }
-        do throws(SetupError) { try offer.check() } catch { throw SetupError("port \(name): ", error) }
+        do throws(SetupError) { try offer.check() } catch {
+            throw SetupError("port \(name): ", error)
+        }
         if let node {
             do { try NUMATopology.current().validate(node: node) } catch {
                 throw SetupError("port \(name): ", error)

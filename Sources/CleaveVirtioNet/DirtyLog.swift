@@ -65,12 +65,13 @@ package struct DirtyLog: @unchecked Sendable {
 
     private var pageCount: UInt64 { UInt64(byteCount) &* 8 }
 
-    /// The device's words of a header queue were written; `memory` was checked against the log.
-    package func markHeaderWords(_ control: GuestAddress, in memory: GuestMemory) {
+    /// The device's words of a header queue were written, which are at `words`; `memory` was checked
+    /// against the log.
+    package func markHeaderWords(at words: GuestAddress, in memory: GuestMemory) {
         var pages = PageLog(
             bits: bits, pageCount: pageCount, memory: memory, logsBuffers: logsBuffers,
             usedArea: nil, deviceArea: 0, changed: changed)
-        pages.headerWords = control.rawValue + UInt64(HeaderQueueLayout.headOffset)
+        pages.headerWords = words.rawValue
         pages.markHeaderWords()
     }
 

@@ -101,6 +101,11 @@ public struct HeaderQueueRequest: Sendable, Equatable {
             + bytes(reserved) + bytes(rqMask[0]) + bytes(rqMask[1])
     }
 
+    /// Where the device writes its words.
+    package var deviceWords: GuestAddress {
+        control.advanced(by: HeaderQueueLayout.headOffset)
+    }
+
     /// Numbers of the RQs that it names.
     public var rqs: [Int] {
         (0..<Self.rqLimit).filter { rqMask[$0 / 64] >> UInt64($0 % 64) & 1 != 0 }

@@ -38,8 +38,8 @@ struct ProfilingCodeTests {
         instructions.contains { $0.hasPrefix("rdtsc") || $0.hasPrefix("mrs") }
     }
 
-    /// `receive` of `RxQueueBuilder.operations`, the plain burst, by ring and method. Queues of which
-    /// is kept what they write are not measured.
+    /// `receive` of `RxQueueBuilder.operations`, the plain burst, by ring and method. Queues of
+    /// which is kept what they write are not measured.
     private func bursts(_ code: MachineCode) -> [String: String] {
         code.functions(mangled: "QueueBuilderV10operations").filter {
             $0.key.hasPrefix("generic specialization <") && $0.key.contains("> of receive #1 ")

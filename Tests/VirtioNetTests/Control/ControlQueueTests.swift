@@ -34,7 +34,7 @@ private final class ControlRig {
 
     static let answerAddress: UInt64 = 0x4_0000
 
-    /// - Parameter isObserved: the queue logs the pages that it writes, and notes what is in flight.
+    /// - Parameter isObserved: the queue logs pages that it writes, and notes what is in flight.
     init(
         _ format: RingFormat, features: VirtioFeatures = .indirectDescriptors,
         firstIndex: UInt16 = 0, isObserved: Bool = false

@@ -45,7 +45,7 @@ struct OverheadText {
 
             on: 1 poll in \(period) measured, against passes in which none is, alternating in one \
             process.
-            off: this program with profiling off, against --against, a build without it; they alternate.
+            off: this program with profiling off, against --against, one without it; they alternate.
 
             """
     }
