@@ -387,8 +387,14 @@ final class Forwarding {
 
     /// The hash of a packet's flow; 0 for what is not IP. Taken over a copy of its headers.
     private func flow(_ packet: UnsafePointer<TxPacket>) -> UInt32 {
-        let byteCount = copyHead(packet, to: scratch, limit: Self.headerByteCount)
-        return hash.hash(frame: scratch, byteCount: byteCount)?.value ?? 0
+        let window = copyHead(packet, to: scratch, limit: Self.headerByteCount)
+        // Of the whole frame, or the copy would look like one that was cut short, has no ports, and
+        // all flows between two addresses would meet in one queue.
+        var byteCount = Int(packet.pointee.byteCount)
+        for index in 0..<Int(packet.pointee.moreCount) {
+            byteCount &+= packet.pointee.segment(index).byteCount
+        }
+        return hash.hash(frame: scratch, windowByteCount: window, byteCount: byteCount)?.value ?? 0
     }
 
     @inline(__always)

@@ -77,6 +77,7 @@ public final class ControlQueue: @unchecked Sendable {
     private let log: PageLog?
     private let call: NotificationDescriptor?
     private let segments: UnsafeMutablePointer<Segment>
+    private var wantsKicks = true
 
     /// Checks a configuration and makes the queue, which asks to be kicked.
     public init(_ configuration: ControlQueueConfiguration) throws(SetupError) {
@@ -102,9 +103,18 @@ public final class ControlQueue: @unchecked Sendable {
     ) -> (count: Int, events: QueueEvents) {
         var count = 0
         var wantsCall = false
+        var isArmed = false
         while count < configuration.virtqueue.size, ring.fault == .none {
             var list = SegmentList(base: segments, capacity: Self.maximumSegments)
-            guard let chain = ring.pop(&list) else { break }
+            guard let chain = ring.pop(&list) else {
+                // With an event index the driver kicks once for each index that it is shown: it is
+                // shown the next one, and what was posted before it saw that is looked for once.
+                if isArmed || !wantsKicks { break }
+                ring.setKicks(enabled: true)
+                isArmed = true
+                continue
+            }
+            isArmed = false
             let written = serve(chain, list, handler)
             wantsCall = ring.use(chain, byteCount: written) || wantsCall
             count += 1
@@ -168,7 +178,10 @@ public final class ControlQueue: @unchecked Sendable {
     }
 
     /// Asks the driver to kick when it posts commands, or not to.
-    public func setKicks(enabled: Bool) { ring.setKicks(enabled: enabled) }
+    public func setKicks(enabled: Bool) {
+        wantsKicks = enabled
+        ring.setKicks(enabled: enabled)
+    }
     /// Where the queue is resumed.
     public var base: UInt16 { ring.base }
     /// Why the driver's virtqueue is broken, or `.none`.

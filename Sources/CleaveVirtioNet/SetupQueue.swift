@@ -50,7 +50,7 @@ public final class SetupQueue: @unchecked Sendable {
     public func take() -> Result<HeaderQueueRequest, HeaderQueueRefusal>? {
         guard held == nil, ring.fault == .none else { return nil }
         var list = SegmentList(base: segments, capacity: Self.maximumSegments)
-        guard let chain = ring.pop(&list) else { return nil }
+        guard let chain = ring.pop(&list) ?? nextAfterArming(&list) else { return nil }
         var fields: [UInt8] = []
         var areas: [Segment] = []
         var left = chain.readableByteCount
@@ -70,6 +70,13 @@ public final class SetupQueue: @unchecked Sendable {
         do throws(HeaderQueueRefusal) { return .success(try place(request, areas)) } catch {
             return .failure(error)
         }
+    }
+
+    /// With an event index the driver kicks once for each index that it is shown: it is shown the
+    /// next one, and what was posted before it saw that is looked for once.
+    private func nextAfterArming(_ list: inout SegmentList) -> ControlChain? {
+        ring.setKicks(enabled: true)
+        return ring.pop(&list)
     }
 
     private static func control(_ area: Segment?) -> UnsafeMutableRawPointer? {
@@ -118,7 +125,9 @@ public final class SetupQueue: @unchecked Sendable {
         }
         self.held = nil
         // The release of the used index covers both words.
-        guard ring.use(held.chain, byteCount: 0) else { return [] }
+        let wantsCall = ring.use(held.chain, byteCount: 0)
+        ring.setKicks(enabled: true)
+        guard wantsCall else { return [] }
         guard let call else { return .call }
         return call.sender.send() ? [] : .callLost
     }

@@ -203,18 +203,20 @@ struct ForwardingTests {
         #expect(bench.ports[1].sent.map { $0[14] } == [1])
     }
 
-    @Test("Packets of a flow go to one queue, and flows to all")
-    func flows() throws {
+    @Test("Packets of a flow go to one queue, and flows to all", arguments: [8, 1400])
+    func flows(payload: Int) throws {
         let bench = try Bench(2, queues: 4, wires: [1, 0])
         var frames: [[UInt8]] = []
         for port in 0..<64 {
             // IPv4, UDP; the source port is the flow.
-            var ip: [UInt8] = [0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
-            ip += [0x10, UInt8(port), 0, 53, 0, 16, 0, 0]
+            let (udp, total) = (8 + payload, 28 + payload)
+            var ip: [UInt8] = [0x45, 0, UInt8(total >> 8), UInt8(total & 255), 0, 0, 0, 0, 64, 17]
+            ip += [0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+            ip += [0x10, UInt8(port), 0, 53, UInt8(udp >> 8), UInt8(udp & 255), 0, 0]
             for number in 0..<3 {
                 frames.append(
                     Frame.mac(2) + Frame.mac(1) + [8, 0] + ip + [UInt8(number)]
-                        + [UInt8](repeating: 0, count: 7))
+                        + [UInt8](repeating: 0, count: payload - 1))
             }
         }
         bench.ports[0].scripted[0].waiting = frames

@@ -84,7 +84,15 @@ public struct ToeplitzHash: Sendable {
     /// - Returns: the hash and virtio's `hash_report` (1 IPv4, 2 TCPv4, 3 UDPv4, 4 IPv6, 5 TCPv6,
     ///   6 UDPv6), or nil for a frame that is not IP.
     public func hash(frame: UnsafeRawPointer, byteCount: Int) -> Report? {
-        let walk = HeaderWalk(window: frame, windowByteCount: byteCount, frameByteCount: byteCount)
+        hash(frame: frame, windowByteCount: byteCount, byteCount: byteCount)
+    }
+
+    /// The same of a frame of which only the first `windowByteCount` bytes are at hand.
+    public func hash(
+        frame: UnsafeRawPointer, windowByteCount: Int, byteCount: Int
+    ) -> Report? {
+        let walk = HeaderWalk(
+            window: frame, windowByteCount: windowByteCount, frameByteCount: byteCount)
         guard walk.networkStart > 0 else { return nil }
         let addressOffset = walk.networkStart + (walk.isIPv6 ? 8 : 12)
         let addressByteCount = walk.isIPv6 ? 32 : 8

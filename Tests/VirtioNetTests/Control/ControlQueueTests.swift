@@ -141,6 +141,9 @@ private final class ControlRig {
     }
 
     var answerByte: UInt8 { guest.number(Self.answerAddress, as: UInt8.self) }
+    /// The index at which the device asks to be kicked, and the next one to be posted.
+    var availEvent: UInt16 { guest.number(split.usedRing + 4 + UInt64(8 * size), as: UInt16.self) }
+    var posted: UInt16 { split.posted }
     func setAvailIndex(_ index: UInt16) { split.setAvailIndex(index) }
     func setInterrupts(_ enabled: Bool) {
         split.setAvailFlags(enabled ? 0 : 1)
@@ -150,6 +153,25 @@ private final class ControlRig {
 
 @Suite("Control queue")
 struct ControlQueueTests {
+    @Test("With an event index the driver kicks for each command, unless it is not asked to")
+    func kicks() throws {
+        for firstIndex: UInt16 in [0, 65533] {
+            let rig = try ControlRig(
+                .split, features: [.indirectDescriptors, .eventIndex], firstIndex: firstIndex)
+            for number in 0..<7 {
+                // Virtio 1.4, 2.7.10: a driver kicks when it posts the index that it is shown.
+                #expect(rig.availEvent == rig.posted, "command \(number)")
+                rig.post(rig.pieces([4, 0, 1, 0], []))
+                #expect(rig.poll().count == 1)
+                #expect(rig.takeUsed() == [1])
+            }
+            rig.queue.setKicks(enabled: false)
+            let shown = rig.availEvent
+            rig.post(rig.pieces([4, 0, 1, 0], []))
+            #expect(rig.poll().count == 1 && rig.availEvent == shown)
+        }
+    }
+
     @Test("Commands arrive in any framing, and are answered", arguments: RingFormat.allCases)
     func framing(format: RingFormat) throws {
         for firstIndex: UInt16 in [0, 5, 65533] {

@@ -17,33 +17,44 @@ private final class SetupRig {
     /// Made by the last request that was accepted.
     private(set) var made: HeaderQueue?
 
+    private let features: VirtioFeatures
+    /// The index at which the device asks to be kicked, and the next one to be posted.
+    var availEvent: UInt16 {
+        guest.number(split.usedRing + 4 + UInt64(8 * Self.size), as: UInt16.self)
+    }
+    var posted: UInt16 { split.posted }
     static let fields: UInt64 = 0x2_0000
     static let control: UInt64 = 0x2_1000
     static let slots: UInt64 = 0x3_0000
     static let returnRing: UInt64 = 0x2_2000
     private static let size = 128
 
-    init(_ format: RingFormat, _ guest: EvilGuest? = nil) throws {
+    init(
+        _ format: RingFormat, _ guest: EvilGuest? = nil,
+        features: VirtioFeatures = .indirectDescriptors
+    ) throws {
+        self.features = features
         self.guest = try guest ?? EvilGuest()
         isPacked = format == .packed
         split = EvilRing(self.guest, size: Self.size, at: 0x1_0000)
         packed = PackedEvilRing(self.guest, size: Self.size, at: 0x1_4000)
-        queue = try Self.queue(isPacked ? packed.addresses : split.addresses, self.guest)
+        queue = try Self.queue(
+            isPacked ? packed.addresses : split.addresses, self.guest, features)
     }
 
     private static func queue(
-        _ addresses: VirtqueueAddresses, _ guest: EvilGuest
+        _ addresses: VirtqueueAddresses, _ guest: EvilGuest, _ features: VirtioFeatures
     ) throws -> SetupQueue {
         try SetupQueue(
             ControlQueueConfiguration(
-                virtqueue: addresses, features: .indirectDescriptors, memory: guest.memory))
+                virtqueue: addresses, features: features, memory: guest.memory))
     }
 
     /// Another device takes the ring over.
     func takeOver() throws {
         var addresses = isPacked ? packed.addresses : split.addresses
         addresses.base = queue.base
-        queue = try Self.queue(addresses, guest)
+        queue = try Self.queue(addresses, guest, features)
         made = nil
     }
 
@@ -373,6 +384,22 @@ struct SetupQueueTests {
         ring.post(0)
         #expect(queue.take() == nil && queue.fault == .loop)
         #expect(queue.refuse(.chain) == [] && ring.usedIndex == 0)
+    }
+
+    @Test("With an event index the driver kicks for each chain that it offers")
+    func kicks() throws {
+        let rig = try SetupRig(.split, features: [.indirectDescriptors, .eventIndex])
+        for number in 0..<5 {
+            #expect(rig.availEvent == rig.posted, "chain \(number)")
+            rig.post(SetupRig.bytes { $0[12] = 1 }, SetupRig.pieces())
+            #expect(rig.serve() != "made" && rig.takeUsed() == [0])
+        }
+        #expect(rig.availEvent == rig.posted)
+        rig.clearControl()
+        rig.post(SetupRig.bytes(), SetupRig.pieces())
+        #expect(rig.serve() == "made")
+        _ = rig.queue.refuse(.lost)
+        #expect(rig.availEvent == rig.posted)
     }
 
     @Test("A second chain waits until the first has come back", arguments: RingFormat.allCases)

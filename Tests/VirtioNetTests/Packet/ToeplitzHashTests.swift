@@ -20,8 +20,10 @@ import Testing
         }
 
         /// An Ethernet frame with this tuple.
-        func frame(_ transport: UInt8, extensions: [(type: UInt8, units: Int)] = []) -> [UInt8] {
-            var segment = transport == 6 ? Frames.tcp(Frames.payload(9)) : Frames.udp([1])
+        func frame(
+            _ transport: UInt8, extensions: [(type: UInt8, units: Int)] = [], payload: Int = 9
+        ) -> [UInt8] {
+            var segment = transport == 6 ? Frames.tcp(Frames.payload(payload)) : Frames.udp([1])
             segment.replaceSubrange(0..<4, with: ports)
             guard source.count == 16 else {
                 var packet = Frames.ipv4(transport, segment)
@@ -95,6 +97,18 @@ import Testing
         let found = hash(answer.frame(17, extensions: [(0, 0), (43, 2)]))
         #expect(found?.value == answer.portHash)
         #expect(found?.report == 6)
+    }
+
+    @Test("The head of a long frame has the hash of the whole", arguments: ipv4 + ipv6)
+    func heads(_ answer: Answer) {
+        let frame = answer.frame(6, payload: 1400)
+        for window in [128, 192, 1000, frame.count] {
+            let memory = GuardedMemory(byteCount: window)
+            let found = ToeplitzHash().hash(
+                frame: memory.place(frame.prefix(window)), windowByteCount: window,
+                byteCount: frame.count)
+            #expect(found?.value == answer.portHash, "\(window) bytes")
+        }
     }
 
     @Test(arguments: ipv4)
