@@ -65,8 +65,8 @@ package struct DirtyLog: @unchecked Sendable {
 
     private var pageCount: UInt64 { UInt64(byteCount) &* 8 }
 
-    /// The device's words of a header queue were written, which are at `words`; `memory` was checked
-    /// against the log.
+    /// The device's words of a header queue, at `words`, were written; `memory` was checked against
+    /// the log.
     package func markHeaderWords(at words: GuestAddress, in memory: GuestMemory) {
         var pages = PageLog(
             bits: bits, pageCount: pageCount, memory: memory, logsBuffers: logsBuffers,

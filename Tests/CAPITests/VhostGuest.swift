@@ -4,6 +4,7 @@ import CCleave
 import CCleaveHost
 import CleaveGuestDriver
 import CleaveHost
+import CleaveTestSupport
 import CleaveVhostUser
 import CleaveVirtioNet
 import Glibc
@@ -379,24 +380,7 @@ final class VhostGuest {
     /// How many mappings and descriptors of this process are of the guest's memory file, its own
     /// left out.
     var foreignUse: Int {
-        var own = stat()
-        guard let file = space.arena.fileDescriptor, fstat(file, &own) == 0 else { return -1 }
-        var count = -2
-        for number in 0..<Int32(1024) {
-            var other = stat()
-            if fstat(number, &other) == 0, other.st_ino == own.st_ino, other.st_dev == own.st_dev {
-                count += 1
-            }
-        }
-        guard let maps = fopen("/proc/self/maps", "r") else { return -1 }
-        defer { fclose(maps) }
-        var line = [CChar](repeating: 0, count: 512)
-        while fgets(&line, Int32(line.count), maps) != nil {
-            let text = String(
-                decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-            let fields = text.split(separator: " ")
-            if fields.count > 5 && fields[4] == "\(own.st_ino)" { count += 1 }
-        }
-        return count
+        guard let own = space.arena.fileDescriptor, let file = FileIdentity(own) else { return -1 }
+        return file.openCount + file.mappingCount - 2
     }
 }

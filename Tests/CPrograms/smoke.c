@@ -129,8 +129,8 @@ static void queue_level(cleave_memory *memory, struct guest *guest, cleave_heade
         uint32_t id, length;
         memcpy(&id, (unsigned char *)guest->used + 4 + 8 * i, 4);
         memcpy(&length, (unsigned char *)guest->used + 8 + 8 * i, 4);
-        EXPECT(id, (unsigned)i | (unsigned)(i + 1) << 16);
-        EXPECT(length, 100);
+        EXPECT(id, (unsigned)i);
+        EXPECT(length, 1u << 31 | (unsigned)i << 16 | 100);
         EXPECT(memcmp(guest->buffers[i], frame + 42, 100), 0);
         EXPECT(memcmp(guest->slots + 128 * i + 12, frame, 42), 0);
     }

@@ -2,20 +2,20 @@
 import Glibc
 
 /// The identity of an open file.
-struct FileIdentity: Equatable {
-    let device: UInt64
-    let inode: UInt64
+public struct FileIdentity: Equatable {
+    private let device: UInt64
+    private let inode: UInt64
 
-    init?(_ descriptor: Int32) {
+    public init?(_ descriptor: Int32) {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return nil }
         (device, inode) = (UInt64(status.st_dev), UInt64(status.st_ino))
     }
 
     /// Descriptors of this process that refer to it.
-    var openCount: Int { openDescriptors.count }
+    public var openCount: Int { openDescriptors.count }
 
-    var openDescriptors: [Int32] {
+    public var openDescriptors: [Int32] {
         var found: [Int32] = []
         guard let folder = opendir("/proc/self/fd") else { return [] }
         defer { closedir(folder) }
@@ -29,7 +29,7 @@ struct FileIdentity: Equatable {
     }
 
     /// Mappings of it in this process.
-    var mappingCount: Int {
+    public var mappingCount: Int {
         guard let file = fopen("/proc/self/maps", "r") else { return 0 }
         defer { fclose(file) }
         var count = 0
