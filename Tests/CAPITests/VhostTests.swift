@@ -19,6 +19,44 @@ extension CFunctions {
             }
         }
 
+        @Test("What queues write is logged while the guest moves", arguments: RingFormat.allCases)
+        func log(ring: RingFormat) throws {
+            let rig = try VhostRig()
+            let guest = try VhostGuest(ring)
+            let end = Int(GuestSpace.guestBase.rawValue) + guest.space.arena.byteCount
+            let arena = try GuestSpace(byteCount: end / 4096 / 8, pages: .small, shared: true).arena
+            let file = try #require(arena.fileDescriptor)
+            let bits = try arena.allocate(byteCount: end / 4096 / 8)
+            func isLogged(_ address: UInt64) -> Bool {
+                let page = Int(address / 4096)
+                return bits.load(fromByteOffset: page / 8, as: UInt8.self) >> (page % 8) & 1 != 0
+            }
+            var loggedCount: Int {
+                (0..<end / 4096 / 8).reduce(0) {
+                    $0 + bits.load(fromByteOffset: $1, as: UInt8.self).nonzeroBitCount
+                }
+            }
+            try rig.served {
+                try guest.connect(rig.path)
+                let front = try #require(guest.front)
+                try front.setLog(fileDescriptor: file, byteCount: end / 4096 / 8)
+                let receiver = guest.receivers[0].virtqueue
+                try front.setRingLog(0, receiver, at: receiver.deviceArea)
+                let sent = frames(24, seed: 1)
+                #expect(guest.send(sent) == 24 && guest.receive(atLeast: 24) == sent)
+                let used = ring == .split ? receiver.deviceArea : receiver.descriptorArea
+                #expect(isLogged(used.rawValue) && loggedCount <= 2, "the ring alone")
+                try front.setLogging(true)
+                let more = frames(24, seed: 2)
+                #expect(guest.send(more) == 24 && guest.receive(atLeast: 24) == more)
+                // 24 packets of 62 to 1900 bytes in buffers of half a page, and the ring.
+                #expect(loggedCount >= 13, "\(loggedCount) pages")
+                _ = try guest.leave()
+            }
+            #expect(rig.status.broken_queues == 0)
+            #expect(rig.end() == 0)
+        }
+
         @Test(
             "Packets go round on every pair, and queues come and go as the guest says",
             arguments: RingFormat.allCases)
