@@ -29,12 +29,17 @@ public struct ControlQueueConfiguration: Sendable {
 }
 
 extension ControlQueueConfiguration {
-    /// The device's side of the ring.
-    func makeRing() throws(SetupError) -> any ControlRing {
-        switch virtqueue.format {
-        case .split: try SplitControlRing(virtqueue, features: features, memory: memory)
-        case .packed: try PackedControlRing(virtqueue, features: features, memory: memory)
-        }
+    /// The device's side of the ring, which asks to be kicked, and where it logs what it writes.
+    func makeRing() throws(SetupError) -> (any ControlRing, PageLog?) {
+        var ring: any ControlRing =
+            switch virtqueue.format {
+            case .split: try SplitControlRing(virtqueue, features: features, memory: memory)
+            case .packed: try PackedControlRing(virtqueue, features: features, memory: memory)
+            }
+        let log = try observation?.pages(virtqueue, memory)
+        if let log { ring.observe(log, observation?.record?.writer) }
+        ring.setKicks(enabled: true)
+        return (ring, log)
     }
 }
 
@@ -83,12 +88,8 @@ public final class ControlQueue: @unchecked Sendable {
     public init(_ configuration: ControlQueueConfiguration) throws(SetupError) {
         self.configuration = configuration
         call = try .given(configuration.callDescriptor, for: .call)
-        ring = try configuration.makeRing()
-        let observation = configuration.observation
-        log = try observation?.pages(configuration.virtqueue, configuration.memory)
+        (ring, log) = try configuration.makeRing()
         segments = .allocate(capacity: Self.maximumSegments)
-        if let log { ring.observe(log, observation?.record?.writer) }
-        ring.setKicks(enabled: true)
     }
 
     deinit { segments.deallocate() }

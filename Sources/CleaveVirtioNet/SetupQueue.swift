@@ -34,12 +34,8 @@ public final class SetupQueue: @unchecked Sendable {
     public init(_ configuration: ControlQueueConfiguration) throws(SetupError) {
         self.configuration = configuration
         call = try .given(configuration.callDescriptor, for: .call)
-        ring = try configuration.makeRing()
-        let observation = configuration.observation
-        log = try observation?.pages(configuration.virtqueue, configuration.memory)
+        (ring, log) = try configuration.makeRing()
         segments = .allocate(capacity: Self.maximumSegments)
-        if let log { ring.observe(log, observation?.record?.writer) }
-        ring.setKicks(enabled: true)
     }
 
     deinit { segments.deallocate() }
