@@ -37,6 +37,8 @@ final class VhostObject: HandleObject, @unchecked Sendable {
     /// Its number while it is in use.
     private var controlRing: Int?
     private var activePairs: Int
+    /// Pairs that the driver asked for last.
+    private var pairsAskedFor: Int?
     /// The program was told to keep off the queues.
     private var toldHold = false
     /// A queue could not be taken from the program: the connection is of no use any more.
@@ -183,6 +185,7 @@ final class VhostObject: HandleObject, @unchecked Sendable {
         // Stops the rings, which calls back.
         session.close()
         self.session = nil
+        pairsAskedFor = nil
         sessionWatch = nil
         mustDisconnect = false
         features = 0
@@ -262,7 +265,9 @@ final class VhostObject: HandleObject, @unchecked Sendable {
         guard let control else { return }
         let served = control.serve()
         refusedCommands += UInt64(served.refused)
-        if let count = served.queuePairs { use(pairs: count) }
+        guard let count = served.queuePairs else { return }
+        pairsAskedFor = count
+        use(pairs: count)
     }
 
     private func startControl(_ index: Int, _ setup: VringSetup) throws(Refusal) {
@@ -273,9 +278,7 @@ final class VhostObject: HandleObject, @unchecked Sendable {
         if queue.kickDescriptor >= 0 { controlWatch = try watch(queue.kickDescriptor) }
         control = queue
         controlRing = index
-        // A driver has one pair until it asks for more (virtio 1.4, "Automatic receive steering in
-        // multiqueue mode").
-        use(pairs: 1)
+        use(pairs: setup.startingPairs(pairsAskedFor))
     }
 
     private func stopControl() -> UInt16 {

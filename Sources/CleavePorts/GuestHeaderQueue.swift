@@ -36,6 +36,8 @@ final class GuestHeaderQueue {
     private var active: Active?
     private var ring: SetupRing?
     private var isBreakReported = false
+    /// The last look at the set-up ring ended at its bound; nobody kicks for the rest.
+    private var mayHaveMore = false
     /// Since the set-up ring was started.
     private var refusalCount = 0
     private var earlierDuplicates: UInt64 = 0
@@ -147,6 +149,7 @@ final class GuestHeaderQueue {
             markWords(of: active.request)
         }
         events["headerQueueResets", default: 0] += 1
+        isBreakReported = false
         return true
     }
 
@@ -186,11 +189,12 @@ final class GuestHeaderQueue {
     func serve() {
         guard let ring else { return }
         // Without a descriptor for kicks the ring is looked at each time.
-        guard ring.kick?.drain() ?? true else { return }
+        guard ring.kick?.drain() ?? true || mayHaveMore else { return }
         takeRequests()
     }
 
     private func takeRequests() {
+        mayHaveMore = false
         guard let ring else { return }
         // Bounded: a chain that is refused is used, and the driver may post others meanwhile.
         for _ in 0..<Self.requestsPerService {
@@ -200,6 +204,7 @@ final class GuestHeaderQueue {
                 return
             } catch { _ = ring.queue.refuse(error) }
         }
+        mayHaveMore = true
     }
 
     private static let requestsPerService = 16

@@ -74,7 +74,7 @@ final class ReplayQueue: PortQueue {
     func open() {
         isStarted = true
         startTime = SystemClock.monotonic
-        if !packets.isEmpty { wake.signal() }
+        if !packets.isEmpty && !isOver { wake.signal() }
     }
 
     func stop() {

@@ -82,6 +82,8 @@ public final class VhostUserPort: Port {
     private var mappings: MappedMemory?
     private var faultsReported: Set<Int> = []
     private var control: ServedControlQueue?
+    /// Pairs that the driver asked for last.
+    private var pairsAskedFor: Int?
     private let headerQueue: GuestHeaderQueue
     /// What the rings are that are in use.
     private var roles: [Int: NetOffer.RingRole] = [:]
@@ -195,6 +197,7 @@ public final class VhostUserPort: Port {
         }
         for (name, count) in session.counters { refusals[name, default: 0] += count }
         mappings = nil
+        pairsAskedFor = nil
         events["disconnects", default: 0] += 1
         if let reason { host?.log("port \(name): disconnected: \(reason)") }
         endpoint.disconnected()
@@ -235,9 +238,7 @@ public final class VhostUserPort: Port {
 
     private func startControl(_ setup: VringSetup) throws(SetupError) {
         control = try ServedControlQueue(setup, queuePairs: settings.queuePairs)
-        // A driver has one pair until it asks for more (virtio 1.4, "Automatic receive steering in
-        // multiqueue mode").
-        use(pairs: 1)
+        use(pairs: setup.startingPairs(pairsAskedFor))
     }
 
     private func stopControl() -> UInt16 {
@@ -254,11 +255,15 @@ public final class VhostUserPort: Port {
         if served.refused > 0 { events["refusedCommands", default: 0] += UInt64(served.refused) }
         guard let count = served.queuePairs else { return }
         events["queuePairCommands", default: 0] += 1
+        pairsAskedFor = count
         use(pairs: count)
     }
 
     /// Packets go to the first `count` pairs only.
     private func use(pairs count: Int) {
+        // A driver that asks for what it has, however often, stops no traffic.
+        let wanted = pairs.indices.map { $0 < count }
+        if pairs.map(\.isWanted) == wanted { return }
         hold { for (index, pair) in pairs.enumerated() { pair.isWanted = index < count } }
     }
 

@@ -29,6 +29,8 @@ final class CrossingState {
     fileprivate let handoffs: UnsafeMutablePointer<Handoff>
     fileprivate let staged: UnsafeMutablePointer<TxPacket>
     fileprivate let tickets: UnsafeMutablePointer<UInt64>
+    /// Hand-offs that wait here, by the thread that they came from.
+    fileprivate let waitingFrom: UnsafeMutablePointer<Int>
 
     init(queueLimit: Int) {
         all = QueueList(capacity: queueLimit)
@@ -36,6 +38,8 @@ final class CrossingState {
         handoffs = .allocate(capacity: ForwardingLimit.packets)
         staged = .allocate(capacity: ForwardingLimit.packets)
         tickets = .allocate(capacity: ForwardingLimit.packets)
+        waitingFrom = .allocate(capacity: ThreadMesh.threadLimit)
+        waitingFrom.initialize(repeating: 0, count: ThreadMesh.threadLimit)
     }
 
     deinit {
@@ -44,6 +48,17 @@ final class CrossingState {
         handoffs.deallocate()
         staged.deallocate()
         tickets.deallocate()
+        waitingFrom.deallocate()
+    }
+
+    /// The first `count` of those that wait for `target` do so no longer.
+    fileprivate func endWait(_ count: Int, _ target: SwitchQueue) {
+        for index in 0..<count {
+            let source = Int(target.waiting[index].source)
+            assert(waitingFrom[source] > 0)
+            waitingFrom[source] &-= 1
+        }
+        target.waiting.removeFirst(count)
     }
 }
 
@@ -160,6 +175,8 @@ extension Forwarding {
             let handoff = handoffs[index]
             if handoff.deadline == 0 || holdCycles == 0 || egress.pointee.isSlow
                 || target.waiting.isFull
+                // Slow receivers leave half of a sender's credit to all others.
+                || crossing.waitingFrom[Int(handoff.source)] >= ThreadMesh.capacity / 2
             {
                 drop(handoffs + index, .noRoom, egress)
                 continue
@@ -169,6 +186,7 @@ extension Forwarding {
                 crossing.waitedCount &+= 1
             }
             egress.pointee.counters.add(.held, 1)
+            crossing.waitingFrom[Int(handoff.source)] &+= 1
             target.waiting.append(handoff)
         }
     }
@@ -240,7 +258,7 @@ extension Forwarding {
             let count = min(target.waiting.count, ForwardingLimit.packets)
             for index in 0..<count { crossing.handoffs[index] = target.waiting[index] }
             let done = send(crossing.handoffs, count, target)
-            target.waiting.removeFirst(done)
+            crossing.endWait(done, target)
             moved &+= done
             if done < count { break }
         }
@@ -253,7 +271,7 @@ extension Forwarding {
         {
             crossing.handoffs[0] = target.waiting[0]
             drop(crossing.handoffs, .noRoom, egress)
-            target.waiting.removeFirst(1)
+            crossing.endWait(1, target)
             moved &+= 1
         }
         return moved
@@ -308,6 +326,7 @@ extension Forwarding {
                         target.waiting.append(handoff)
                         continue
                     }
+                    crossing.waitingFrom[Int(handoff.source)] &-= 1
                     crossing.handoffs[0] = handoff
                     drop(crossing.handoffs, isOpen ? .noRoom : .portClosed, egresses + target.port)
                 }

@@ -49,7 +49,7 @@ public struct SwitchConfiguration: Sendable {
         guard (1...1024).contains(portLimit) else {
             throw SetupError("\(portLimit) ports: need 1 to 1024")
         }
-        guard (1...32).contains(threads.count) else {
+        guard (1...ThreadMesh.threadLimit).contains(threads.count) else {
             throw SetupError("\(threads.count) switch threads: need 1 to 32")
         }
         let cpus = threads.compactMap { $0 }

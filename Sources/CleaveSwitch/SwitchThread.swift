@@ -135,6 +135,8 @@ final class SwitchThread: @unchecked Sendable {
         }
         // What came before the wake-ups were on shows in this poll.
         if links.wasRung() || poll() > 0 || !words.control.isLast(order) { return true }
+        // Or it came in and waits for room.
+        if kept.contains(where: \.isHolding) || forwarding.isWaiting { return true }
         words.parks.addSingleWriter(1)
         let milliseconds = hasSilentQueue ? max(1, idle.wakeMicroseconds / 1000) : 1000
         let ready = Glibc.poll(&waits, nfds_t(waits.count), Int32(milliseconds))

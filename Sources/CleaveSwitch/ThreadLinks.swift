@@ -84,6 +84,8 @@ final class ThreadWaker: Sendable {
 final class ThreadMesh {
     /// Most packets that one thread has handed to another and not got back.
     static let capacity = 512
+    /// Most threads.
+    static let threadLimit = 32
 
     let threadCount: Int
     let wakers: [ThreadWaker]
@@ -93,6 +95,7 @@ final class ThreadMesh {
     private var bells: [UnsafeMutableRawPointer] = []
 
     init(threadCount: Int) throws(SetupError) {
+        assert((1...Self.threadLimit).contains(threadCount))
         self.threadCount = threadCount
         let handoffBytes = SPSCRing<Handoff>.byteCount(capacity: Self.capacity)
         let ticketBytes = SPSCRing<UInt64>.byteCount(capacity: Self.capacity)

@@ -113,7 +113,8 @@ public final class SetupQueue: @unchecked Sendable {
         guard let held else { return [] }
         if let control = held.control {
             SharedWord32(control + HeaderQueueLayout.reasonOffset).store(reason.rawValue)
-            SharedWord32(control + HeaderQueueLayout.statusOffset).store(
+            // [H8 release -> the driver, who may wait for it: the reason]
+            SharedWord32(control + HeaderQueueLayout.statusOffset).storeRelease(
                 reason == .lost ? HeaderQueueStatus.broken : HeaderQueueStatus.refused)
             log?.mark(
                 control + HeaderQueueLayout.headOffset,

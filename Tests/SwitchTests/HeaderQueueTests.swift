@@ -260,6 +260,12 @@ struct GuestHeaderQueueTests {
             #expect(arrived[1].isEmpty == (count == 1), "round \(round)")
         }
         #expect(try !guest.use(pairs: 3, control))
+        // All rings stop and go on, the control queue among them; the driver asks no second time.
+        try guest.sendMemory()
+        let more = frames(40, first: 4000)
+        #expect(sender.send(more) == 40)
+        let spread = guest.receive(atLeast: 40)
+        #expect(Set(spread.joined()) == Set(more) && !spread[1].isEmpty)
         #expect(guest.conservesSlots())
         guest.vanish()
         sender.vanish()

@@ -38,7 +38,8 @@ enum {
 	HQ_MAX_SLOTS = 32768,		/* bits 30..16 of a used length */
 	HQ_MAX_BUFFERS = 17,		/* pages of a packet of 64 KiB that was not split */
 	HQ_COPY = 128,			/* bytes of a packet that was not split, copied as headers */
-	HQ_RETRY = HZ / 20,		/* until receive rings are filled again, or slots set up */
+	HQ_RETRY = HZ / 20,		/* until receive rings are filled again */
+	HQ_SET_UP_RETRY = HZ / 10,	/* until slots are offered: ten times a second at most */
 	HQ_RETURN_RING = 1,		/* slot_return of the request */
 	HQ_USED_LENGTH = 2,		/* report of the request */
 	HQ_REFUSED = 2,			/* status; 0: works, 1: broken, packets arrive whole */
@@ -238,7 +239,7 @@ static void hq_headers_done(struct virtqueue *vq)
 	struct hq *hq = vq->vdev->priv;
 
 	/* Delayed: a device that returns each chain at once gets no more than these. */
-	schedule_delayed_work(&hq->set_up, HQ_RETRY);
+	schedule_delayed_work(&hq->set_up, HQ_SET_UP_RETRY);
 }
 
 static unsigned int hq_power_of_two(unsigned int n, unsigned int least, unsigned int most)
@@ -715,7 +716,7 @@ static int hq_open(struct net_device *dev)
 	}
 	hq->open = true;
 	schedule_work(&hq->config_changed);
-	schedule_delayed_work(&hq->set_up, HQ_RETRY);
+	schedule_delayed_work(&hq->set_up, HQ_SET_UP_RETRY);
 	return 0;
 }
 
@@ -736,8 +737,9 @@ static int hq_stop(struct net_device *dev)
 static void hq_go_down(struct hq *hq)
 {
 	netif_device_detach(hq->dev);
-	netif_tx_disable(hq->dev);
+	/* First, as it wakes queues of packets; then none is in hq_xmit, nor will be. */
 	hq_stop(hq->dev);
+	netif_tx_disable(hq->dev);
 	hq_reset_device(hq);
 }
 
@@ -797,6 +799,19 @@ static int hq_set_channels(struct net_device *dev, struct ethtool_channels *chan
 	return netif_set_real_num_queues(dev, n, n);
 }
 
+/* A device that was reset has forgotten what it agreed on. */
+static int hq_negotiate_again(struct virtio_device *vdev)
+{
+	int err;
+
+	virtio_add_status(vdev, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
+	err = vdev->config->finalize_features(vdev);
+	if (err)
+		return err;
+	virtio_add_status(vdev, VIRTIO_CONFIG_S_FEATURES_OK);
+	return vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_FEATURES_OK ? 0 : -ENODEV;
+}
+
 /* A reset is the way back for a header queue that broke. */
 static int hq_ethtool_reset(struct net_device *dev, u32 *flags)
 {
@@ -804,7 +819,7 @@ static int hq_ethtool_reset(struct net_device *dev, u32 *flags)
 
 	hq_go_down(hq);
 	*flags = 0;
-	return hq_come_up(hq);
+	return hq_negotiate_again(hq->vdev) ?: hq_come_up(hq);
 }
 
 static int hq_get_sset_count(struct net_device *dev, int set)

@@ -227,7 +227,10 @@ extension BackendSession {
             if state.number != rings[index].base { throw .refused(.busy) }
             return
         }
-        change(index) { $0.base = state.number }
+        change(index) {
+            $0.base = state.number
+            $0.isBaseOurs = false
+        }
     }
 
     private func getVringBase(_ state: VringState) throws(RequestError) -> [UInt8] {

@@ -291,6 +291,7 @@ public final class BackendSession {
         rings[index].isRunning = false
         guard let position = device?.stop(ring: index) else { return }
         rings[index].base = Vring.base(at: position, format)
+        rings[index].isBaseOurs = true
     }
 
     /// Gives the device a ring if everything is there that it needs.

@@ -9,6 +9,8 @@ package final class ServedControlQueue {
     /// The memory that `queue` reads stays mapped as long as this object.
     private let mappings: MappedMemory
     private let queuePairs: Int
+    /// The last call of `serve` ended at its bound: more may be there, for which nobody kicks.
+    private var mayHaveMore = false
 
     /// What a call of `serve` did.
     package struct Served {
@@ -36,8 +38,8 @@ package final class ServedControlQueue {
     package func serve() -> Served {
         var served = Served()
         // virtio-user serves a control queue of its own, which it tells of and never kicks.
-        guard kick?.drain() ?? true else { return served }
-        _ = queue.poll { kind, command, data in
+        guard kick?.drain() ?? true || mayHaveMore else { return served }
+        let result = queue.poll { kind, command, data in
             switch ControlCommand(class: kind, command: command, data: data) {
             case .setQueuePairs(let count) where count <= queuePairs:
                 served.queuePairs = count
@@ -48,11 +50,20 @@ package final class ServedControlQueue {
                 return ControlAnswer.error
             }
         }
+        mayHaveMore = result.count == queue.configuration.virtqueue.size
         return served
     }
 }
 
 extension VringSetup {
+    /// Pairs that the driver uses when its control queue starts: one until it asks for more (virtio
+    /// 1.4, "Automatic receive steering in multiqueue mode"). A queue that goes on, after a change
+    /// or a pause, is one of a driver that has asked and does not ask again.
+    /// - Parameter last: what it asked for; nil for nothing.
+    package func startingPairs(_ last: Int?) -> Int {
+        virtqueue.base == VirtqueueAddresses.freshBase(virtqueue.format) ? 1 : last ?? 1
+    }
+
     /// Of a ring by which the driver asks for something.
     package var controlQueue: ControlQueueConfiguration {
         var configuration = ControlQueueConfiguration(

@@ -42,6 +42,8 @@ struct Vring {
     var address: VringAddress?
     /// As SET_VRING_BASE gives it and GET_VRING_BASE returns it; nil until one of them came.
     var base: UInt32?
+    /// `base` is where the device stopped, and not what the front-end said.
+    var isBaseOurs = false
     /// Where a reset stopped it, for GET_VRING_BASE alone: when a guest is paused or has moved,
     /// QEMU 7.2 sends status 0 first, and asks for the position only then.
     var baseBeforeReset: UInt32?
@@ -100,7 +102,7 @@ struct Vring {
             deviceArea: try translate("device area", address.deviceArea),
             base: base)
         try virtqueue.check(in: table.memory)
-        if Self.isFreshPacked(virtqueue, in: table.memory) {
+        if !isBaseOurs && Self.isFreshPacked(virtqueue, in: table.memory) {
             virtqueue.base = VirtqueueAddresses.freshBase(.packed)
         }
         return virtqueue
@@ -111,7 +113,9 @@ struct Vring {
     ///
     /// On an old ring with the counter 0 the descriptor at offset 0 was used in the round before,
     /// or is made available with the flags of this one: both have USED set (virtio 1.4, "Packed
-    /// Virtqueues: Driver and Device Ring Wrap Counters"). On a new one it never was.
+    /// Virtqueues: Driver and Device Ring Wrap Counters"). On a new one it never was. It has not,
+    /// either, if it was inside a chain that crossed the ring's end: so nothing is guessed of a
+    /// place at which the device stopped itself.
     private static func isFreshPacked(
         _ virtqueue: VirtqueueAddresses, in memory: GuestMemory
     ) -> Bool {
