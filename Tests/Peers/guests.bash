@@ -235,7 +235,7 @@ transfer() {
     ask "$to" '[ -p /run/hold ] || mkfifo /run/hold
         busybox timeout 100 busybox nc -l -p 5002 <>/run/hold | sha256sum'
     guest "$from" 100 "
-        for try in 1 2 3 4 5 6 7 8 9 10; do
+        for try in \$(busybox seq 50); do
             head -c $bytes /tmp/data | busybox nc $address 5002 && exit 0
             busybox usleep 100000
         done
@@ -249,7 +249,7 @@ udp() {
     local from=$1 to=$2 address=$3 size=$4 text server
     ask "$to" 'timeout -k 1 25 iperf3 -s -1 >/run/iperf; cat /run/iperf'
     text=$(guest "$from" 25 "
-        for try in 1 2 3 4 5 6 7 8 9 10; do
+        for try in \$(busybox seq 50); do
             timeout -k 1 20 iperf3 -u -c $address -b $((size * 1600)) -l $size -t 2 \
                 >/run/iperf && break
             busybox usleep 200000
