@@ -1,7 +1,15 @@
 # Cleave: everything a user or CI calls. `make` alone prints the list.
+#
+# Scripts in .ci do what takes more than a line; each says in its first lines how it is called.
+#   with-headers   compiles, told of the optional headers that this machine has
+#   require        installs the Debian packages that are missing
+#   own-session    runs a measuring program where other work on the terminal disturbs it least
+#   pack-library   lays out what `make lib` built     man-stubs   finds man pages by function
+#   library-facts  what `make abi` prints             run         what continuous integration runs
 SWIFT ?= swift
 # Every build: with the headers that are found when it starts.
 COMPILE := .ci/with-headers $(SWIFT)
+TEST := .ci/swift-test $(COMPILE) test
 PROGRAM := .build/release/cleave-bench
 SOURCES := Package.swift Benchmarks/Package.swift Sources Tests Benchmarks/Sources \
     Benchmarks/Micro/Package.swift Benchmarks/Micro/Benchmarks
@@ -15,14 +23,18 @@ GUEST := qemu-system-x86 busybox-static cpio
 PEER_GUESTS := $(GUEST) dpdk-dev python3-minimal user-mode-linux iperf3 ethtool iproute2 kmod gcc \
     libc6-dev
 # What `make test` runs of Tests/Peers: some minutes.
-TEST_PEERS := testpmd-io uml-pair qemu-guest:1 tap-zerocopy
+TEST_PEERS := testpmd-io uml-pair two-hosts packet-socket qemu-guest:1 qemu-server
+# A driver that was written from the protocol's page alone.
+INDEPENDENT := python3
 # Kernels and modules for `make test-guest`.
 KERNEL_BUILD := make gcc flex bison bc xz-utils libelf-dev
 KERNEL ?= 6.1
 
 # The C library: everything it needs of Swift is inside. lld, because it exports nothing beyond the
 # map; nodelete, because the Swift runtime cannot be unloaded.
-VERSION := 0.1.0
+VERSION := 0.2.0
+PROGRAMS := .build/programs
+DEB := .build/deb
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 BINUTILS_STRIP ?= strip
@@ -37,12 +49,14 @@ HAS_WIDE := $(filter x86_64,$(shell uname -m))
 MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench test test-tsan format lint docs bench-rings bench-parser bench-micro \
-    bench-dpdk lib abi install install-files clean needed \
-    test-needed model test-model numa-test count count-update profile profile-overhead probe \
-    plain-probe check test-peers test-guest soak bench-switch fuzz
+.PHONY: help deps build bench test test-tsan format lint docs bench-rings bench-parser \
+    bench-micro bench-dpdk lib abi programs install install-files install-programs \
+    install-library deb test-deb test-newer clean needed test-needed model test-model numa-test count \
+    count-update profile profile-overhead probe plain-probe check test-conformance test-peers \
+    test-guest soak bench-switch bench-switch-uml bench-zerocopy fuzz
 
 help:
+	@echo 'make deps         installs the Debian packages that builds need (as root, or by sudo)'
 	@echo 'make build        release build; the program is $(PROGRAM)'
 	@echo 'make bench        the main job on configs/bench/default.yaml (BENCH_ARGS="--json FILE")'
 	@echo '                  MARCH=x86-64-v3 builds for processors with AVX2, as libcleave is'
@@ -54,6 +68,7 @@ help:
 	@echo 'make fuzz         fuzzers of messages, rings and headers, SECONDS=60 each'
 	@echo 'make count        instructions per packet beside the recorded ones; count-update records'
 	@echo 'make numa-test    the engine in a guest of 2 NUMA nodes: threads and pages in their places'
+	@echo 'make test-conformance  an independent driver in 100 random runs (RUNS=N SEED=N)'
 	@echo 'make test-peers   cleave-vhost with guests of DPDK, Linux, QEMU (PEERS="uml-pair" picks)'
 	@echo 'make test-guest   the Linux driver of the header queue in real kernels (KERNEL=6.12)'
 	@echo 'make soak         guests that die and return for 10 minutes (SECONDS=N), nothing leaks'
@@ -64,14 +79,27 @@ help:
 	@echo 'make bench-micro  parts of the path by themselves, beside rivals'
 	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
 	@echo 'make bench-switch cleave-vhost beside testpmd between the same two guests (JSON=FILE)'
+	@echo 'make bench-switch-uml  the same between two Linux guests, TCP by iperf3 (JSON=FILE)'
+	@echo 'make bench-zerocopy  TCP mapped against copied (THROUGH=tap, uml or qemu; JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
 	@echo 'make abi          what linking with it costs: time to load, size, what it needs'
-	@echo 'make install      the same with header, cleave.pc and man pages (PREFIX= DESTDIR=)'
+	@echo 'make programs     both programs without need of Swift at run time, in $(PROGRAMS)'
+	@echo 'make install      programs, library, man pages, completions, configs (PREFIX= DESTDIR=)'
+	@echo 'make deb          the same as Debian packages, in $(DEB)'
+	@echo 'make test-deb     installs them in a Debian 12 of its own, and runs them there'
+	@echo 'make test-newer   the example on DPDK 24.11, and the filter of system calls on newer libc'
 	@echo 'make format       rewrite sources in house style; make lint only checks'
 	@echo 'make docs         DocC pages in .build/docs'
 	@echo 'make clean        remove everything built'
 
+# What builds need is asked for, and installed by `make deps` alone and by the two commands that do
+# everything: `make bench` and `make test`.
 needed:
+	@.ci/require --check $(NEEDED)
+	@command -v $(SWIFT) >/dev/null || { echo 'there is no $(SWIFT): install Swift 6.3 (swift.org),' \
+	    'or say where it is: make SWIFT=PATH' >&2; exit 1; }
+
+deps:
 	@.ci/require $(NEEDED)
 
 # All that any part of `make test` asks for, before the first of them builds: what came later would
@@ -79,7 +107,11 @@ needed:
 test-needed:
 	@.ci/require $(NEEDED) $(COUNTERS) $(CHECKERS)
 	@.ci/require --optional libdpdk-dev systemtap-sdt-dev groff-base
-	@.ci/require --optional chromium
+	@.ci/require --optional chromium prometheus tmux
+	@.ci/require --optional tshark
+	@.ci/require --optional systemd
+	@.ci/require --optional rustc
+	@.ci/require --optional $(INDEPENDENT)
 	@.ci/require --optional $(GUEST)
 	@.ci/require --optional $(PEER_GUESTS)
 	@.ci/require --optional $(KERNEL_BUILD)
@@ -88,7 +120,8 @@ build: needed
 	$(COMPILE) build -c release $(MARCH_FLAGS) --product cleave-bench
 	$(COMPILE) build -c release $(MARCH_FLAGS) --product cleave-vhost
 
-bench: needed
+bench: deps
+	@$(MAKE) --no-print-directory needed
 	$(COMPILE) build -c release $(MARCH_FLAGS) --product cleave-bench
 	@.ci/own-session $(PROGRAM) $(BENCH_ARGS)
 
@@ -113,7 +146,7 @@ profile-overhead: build
 # What is quick and needs no release build. FILTER=REGEX picks other tests, `Suite/function()`.
 FILTER ?= ^(TidyTests|HostTests|RingsTests|VirtioNetTests|GuestDriverTests|TrafficTests)[.]
 check: needed lint
-	$(COMPILE) test --filter '$(FILTER)'
+	$(TEST) --filter '$(FILTER)'
 
 # The release build comes first: tests disassemble it to see what the hot loop became.
 test: test-needed
@@ -129,13 +162,15 @@ test: test-needed
 	@echo '== C library'
 	$(MAKE) --no-print-directory lib
 	@echo '== tests'
-	$(COMPILE) test
+	$(TEST)
 	@echo '== ThreadSanitizer'
 	$(MAKE) --no-print-directory test-tsan
 	@echo '== interleavings'
 	$(MAKE) --no-print-directory test-model
 	@echo '== model of the header queue'
 	$(MAKE) --no-print-directory model
+	@echo '== the protocol, by an independent driver'
+	$(MAKE) --no-print-directory test-conformance
 	@echo '== NUMA guest'
 	$(MAKE) --no-print-directory numa-test
 	@echo '== real peers'
@@ -145,11 +180,11 @@ test: test-needed
 	@echo '== documentation'
 	$(MAKE) --no-print-directory docs
 	@echo '== passed: style, release build, instruction counts, tests, ThreadSanitizer,' \
-	    'interleavings, model, NUMA, real peers, guests, docs'
+	    'interleavings, model, conformance, NUMA, real peers, guests, docs'
 
 # A build directory of its own: instrumented and plain objects do not mix.
 test-tsan: needed
-	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(COMPILE) test --sanitize=thread \
+	TSAN_OPTIONS="halt_on_error=1 $(TSAN_OPTIONS)" $(TEST) --sanitize=thread \
 	    --scratch-path .build-tsan --filter RingsTests --filter StressTests \
 	    --filter '^SwitchTests' \
 	    --filter 'CFunctions/(ConcurrencyTests|PairTests)'
@@ -169,22 +204,30 @@ model:
 
 # A build of its own, where each access to a shared word asks a scheduler.
 test-model: needed
-	$(COMPILE) test --package-path Tests/ModelTests --scratch-path .build-model -Xswiftc -O
+	$(TEST) --package-path Tests/ModelTests --scratch-path .build-model -Xswiftc -O
 
 # libFuzzer and AddressSanitizer are in Swift's toolchain; of several -sanitize the compiler takes
 # the last one alone. Assertions stay, optimised or not.
-SECONDS := 60
 fuzz: needed
 	$(COMPILE) build -c release --sanitize fuzzer --sanitize address \
 	    -Xswiftc -sanitize=fuzzer,address -Xswiftc -DCLEAVE_FUZZ \
 	    -Xswiftc -assert-config -Xswiftc Debug \
 	    --scratch-path .build-fuzz --product fuzz
-	@Tests/Fuzz/run .build-fuzz/release/fuzz $(SECONDS)
+	@Tests/Fuzz/run .build-fuzz/release/fuzz $(or $(SECONDS),60)
 
 # Skipped, with the reason, where QEMU or a kernel for the guest cannot be had.
 numa-test: build
 	@.ci/require --optional $(GUEST)
 	@Tests/NUMA/numa-test $(PROGRAM) .build-numa
+
+# Skipped, with the reason, where Python cannot be had: Tests/Conformance/README.md.
+test-conformance: needed
+	@.ci/require --optional $(INDEPENDENT)
+	$(COMPILE) build -c release --product cleave-vhost
+	@if command -v python3 >/dev/null; then \
+	    timeout -k 10 900 python3 Tests/Conformance/conformance.py --program .build/release/cleave-vhost \
+	        --runs $(or $(RUNS),100) --seed $(or $(SEED),1) || [ $$? -eq 77 ]; \
+	else echo 'skipped: there is no python3'; fi
 
 # Skipped, with the reason, where a peer cannot be had: Tests/Peers/README.md.
 test-peers: needed
@@ -199,6 +242,7 @@ soak:
 # Skipped, with the reason, where a kernel or QEMU cannot be had: Tests/Guest/README.md.
 test-guest: needed
 	@.ci/require --optional $(PEER_GUESTS) $(KERNEL_BUILD)
+	$(COMPILE) build -c release --product cleave-bench
 	$(COMPILE) build -c release --product cleave-vhost
 	@KERNEL=$(KERNEL) Tests/Peers/run --folder Tests/Guest --program .build/release/cleave-vhost \
 	    $(GUESTS) || [ $$? -eq 77 ]
@@ -210,9 +254,14 @@ lint:
 	$(SWIFT) format lint --strict --parallel --recursive $(SOURCES)
 
 # A build directory of its own: documentation is built with every trait, tests are not.
+# Modules whose public declarations programs may build on, and `CleavePorts`, which shows how to write
+# a port: a page each, joined in one site.
+DOCUMENTED := CleaveEngine CleaveProfiling CleaveVirtioNet CleaveRings CleaveHost CleaveTraffic \
+    CleaveGuestDriver CleavePorts
 docs: needed
-	$(COMPILE) package --scratch-path .build-docs --allow-writing-to-directory .build/docs \
-	    generate-documentation --target CleaveEngine --output-path .build/docs \
+	CLEAVE_PAGES=1 $(COMPILE) package --scratch-path .build-docs --allow-writing-to-directory .build/docs \
+	    generate-documentation $(DOCUMENTED:%=--target %) --output-path .build/docs \
+	    --enable-experimental-combined-documentation \
 	    --transform-for-static-hosting --warnings-as-errors
 
 # SwiftPM adds to an archive: what a source that is gone had left in it would be there twice.
@@ -233,11 +282,40 @@ abi: lib
 	@for wide in $(LIBRARY)/$(WIDE)/libcleave.so.0; do \
 	    if [ -e $$wide ]; then echo; .ci/library-facts $$wide; fi; done
 
-install: lib
+# Programs that need no Swift where they run. A build directory of its own: what is linked is other.
+PROGRAM_BUILD := $(COMPILE) build -c release --static-swift-stdlib $(MARCH_FLAGS) \
+    --scratch-path .build-programs --product
+programs: needed
+	$(PROGRAM_BUILD) cleave-bench
+	$(PROGRAM_BUILD) cleave-vhost
+	@for program in cleave-bench cleave-vhost; do \
+	    .ci/program-files .build-programs/release/$$program $(VERSION) $(PROGRAMS); done
+
+install: lib programs
 	@$(MAKE) --no-print-directory install-files
 
-# Of what `make lib` built.
-install-files:
+# Of what `make lib` and `make programs` built.
+install-files: install-programs install-library
+
+CONFIGS := $(wildcard configs/*/*.yaml configs/*/*.pcap configs/*/*.pcapng configs/*/*.bt \
+    configs/systemd/*.conf configs/metrics/*.json configs/schema/*.json)
+install-programs:
+	install -d $(DESTDIR)$(PREFIX)/bin
+	for program in cleave-bench cleave-vhost; do \
+	    install -m 755 $(PROGRAMS)/bin/$$program $(DESTDIR)$(PREFIX)/bin; \
+	    $(BINUTILS_STRIP) $(DESTDIR)$(PREFIX)/bin/$$program; done
+	cd $(PROGRAMS) && find share -type f -exec install -D -m 644 {} $(abspath \
+	    $(DESTDIR)$(PREFIX))/{} ';'
+	for file in $(CONFIGS); do \
+	    install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/cleave/$$file; done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/qemu/vhost-user
+	sed -e 's|/usr/local/|$(PREFIX)/|' configs/systemd/cleave-vhost.service \
+	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/cleave-vhost.service
+	install -m 644 configs/systemd/cleave-vhost@.socket $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed -e 's|/usr/local/|$(PREFIX)/|' configs/qemu/50-cleave-vhost.json \
+	    > $(DESTDIR)$(PREFIX)/share/qemu/vhost-user/50-cleave-vhost.json
+
+install-library:
 	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig \
 	    $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 Sources/CCleave/include/cleave.h $(DESTDIR)$(PREFIX)/include
@@ -256,6 +334,23 @@ endif
 	install -m 644 Sources/CCleave/man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3
 	@.ci/man-stubs Sources/CCleave/man $(DESTDIR)$(PREFIX)/share/man/man3
 
+# Debian packages: cleave (programs), libcleave0, libcleave-dev.
+deb: lib programs
+	@.ci/require --check dpkg-dev
+	@rm -rf $(DEB)
+	$(MAKE) --no-print-directory install-files DESTDIR=$(abspath $(DEB))/root PREFIX=/usr \
+	    LIBDIR=/usr/lib/$$(dpkg-architecture -qDEB_HOST_MULTIARCH)
+	@.ci/debian-packages $(DEB) $(VERSION)
+
+# Skipped, with the reason, where there is no root, debootstrap or archive.
+test-deb: deb
+	@.ci/require --optional debootstrap
+	@Tests/Debian/run $(DEB) .build-debian || [ $$? -eq 77 ]
+
+# The same for DPDK and libc of a newer Debian, whose packages are unpacked only.
+test-newer: lib programs
+	@Tests/Debian/newer $(or $(SUITE),trixie) $(LIBRARY) $(PROGRAMS) .build-debian || [ $$? -eq 77 ]
+
 # JSON=FILE writes the figures there too. FILE is relative to the top.
 bench-dpdk: lib
 	@.ci/require libdpdk-dev gcc pkg-config
@@ -266,6 +361,25 @@ bench-switch: needed
 	$(COMPILE) build -c release --product cleave-vhost
 	@.ci/own-session Benchmarks/Switch/bench-switch --program .build/release/cleave-vhost \
 	    $(if $(JSON),--json $(JSON)) $(BENCH_ARGS)
+
+bench-switch-uml: needed
+	@.ci/require --optional $(PEER_GUESTS)
+	$(COMPILE) build -c release --product cleave-vhost
+	@.ci/own-session Benchmarks/Switch/bench-uml --program .build/release/cleave-vhost \
+	    $(if $(JSON),--json $(JSON)) $(BENCH_ARGS)
+
+# Through guests it is skipped, with the reason, where a kernel or QEMU cannot be had.
+THROUGH ?= tap
+bench-zerocopy: build
+	$(if $(filter tap uml qemu,$(THROUGH)),,$(error THROUGH=$(THROUGH) is not tap, uml or qemu))
+ifeq ($(THROUGH),tap)
+	@.ci/require --optional iproute2
+	@.ci/own-session $(PROGRAM) zerocopy $(if $(JSON),--json $(JSON)) $(BENCH_ARGS)
+else
+	@.ci/require --optional $(PEER_GUESTS) $(KERNEL_BUILD)
+	@KERNEL=$(KERNEL) ZEROCOPY_ARGS='$(if $(JSON),--json $(JSON)) $(BENCH_ARGS)' \
+	    Tests/Guest/$(THROUGH) --program .build/release/cleave-vhost zerocopy
+endif
 
 bench-parser:
 	@.ci/require --optional libdpdk-dev gcc pkg-config
@@ -282,5 +396,5 @@ bench-rings: needed
 
 clean:
 	rm -rf .build .build-plain .build-tsan .build-lib .build-lib-v3 .build-model .build-docs \
-	    .build-numa .build-count .build-fuzz
+	    .build-numa .build-count .build-fuzz .build-programs .build-debian
 	$(MAKE) --no-print-directory -C Benchmarks clean

@@ -3,6 +3,27 @@ import PackageDescription
 
 let settings: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
 
+// Pages are made of symbols that are extracted with all traits on, as of Swift 6.3: they would show
+// the model's words in place of the real ones.
+let modelCheck: Set<Trait> =
+    Context.environment["CLEAVE_PAGES"] != nil
+    ? []
+    : [
+        .trait(
+            name: "ModelCheck",
+            description: "Shared words ask a scheduler. For Tests/ModelTests alone.")
+    ]
+
+// The commit that results name, as .ci/with-headers tells it. The manifest cannot ask by itself:
+// what it says is kept until its environment changes.
+var commit: [CSetting] = []
+if let name = Context.environment["CLEAVE_COMMIT"], !name.isEmpty {
+    commit = [
+        .define("CLEAVE_COMMIT", to: name),
+        .define("CLEAVE_DIRTY", to: Context.environment["CLEAVE_DIRTY"] ?? "0"),
+    ]
+}
+
 // Names of targets are unique among all packages of a build: none here is one that a package which
 // depends on this one would give to a target of its own.
 let package = Package(
@@ -22,24 +43,25 @@ let package = Package(
         .executable(name: "cleave-bench", targets: ["cleave-bench"]),
         .executable(name: "cleave-vhost", targets: ["cleave-vhost"]),
     ],
-    traits: [
+    traits: modelCheck.union([
         .trait(
             name: "Profiling",
-            description: "Turns can be measured, stage by stage. Without it no code is left of it."
+            description: "Polls can be measured, stage by stage. Without it no code is left of it."
         ),
         .default(enabledTraits: ["Profiling"]),
-        .trait(
-            name: "ModelCheck",
-            description: "Shared words ask a scheduler. For Tests/ModelTests alone."),
-    ],
+    ]),
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
     ],
     targets: [
         // Floor 1: C shims and system libraries.
         .target(name: "CCleaveHost"),
+        .target(name: "CCleaveBuild", cSettings: commit),
+        .target(name: "CCleaveDefaults"),
+        .target(name: "CCleaveSandbox"),
         .systemLibrary(
             name: "CCleaveNuma", pkgConfig: "numa", providers: [.apt(["libnuma-dev"])]),
         // Floor 2: siblings. Rings knows no operating system, Host knows no ring.
@@ -87,14 +109,22 @@ let package = Package(
             name: "CleaveBench",
             dependencies: [
                 "CleaveEngine", "CleaveTraffic", "CleaveGuestDriver", "CleaveProfiling",
-                "CleaveVirtioNet", "CleaveRings", "CleaveHost",
+                "CleaveVirtioNet", "CleaveRings", "CleaveHost", "CCleaveBuild",
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             swiftSettings: settings),
         .target(
             name: "CleaveSwitch",
             dependencies: [
-                "CCleaveHost", "CleavePorts", "CleaveEngine", "CleaveVirtioNet", "CleaveRings",
-                "CleaveHost",
+                "CCleaveHost", "CleavePorts", "CleaveEngine", "CleaveTraffic", "CleaveVirtioNet",
+                "CleaveRings", "CleaveHost",
+            ],
+            swiftSettings: settings),
+        // A switch that runs, as its operators see it: counters, and commands over a socket.
+        .target(
+            name: "CleaveControl",
+            dependencies: [
+                "CCleaveHost", "CleaveSwitch", "CleavePorts", "CleaveVhostUser", "CleaveHost",
             ],
             swiftSettings: settings),
         // The C library. The header is the contract; the compiler checks it.
@@ -111,6 +141,7 @@ let package = Package(
         .target(
             name: "CleaveProgramSupport",
             dependencies: [
+                "CleaveHost",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: settings),
@@ -118,18 +149,18 @@ let package = Package(
         .executableTarget(
             name: "cleave-bench",
             dependencies: [
-                "CleaveProgramSupport", "CleaveBench", "CleaveEngine", "CleaveTraffic",
-                "CleaveGuestDriver",
-                "CleaveProfiling", "CleaveVirtioNet", "CleaveRings", "CleaveHost",
+                "CCleaveDefaults", "CleaveProgramSupport", "CleaveBench", "CleaveEngine",
+                "CleaveTraffic", "CleaveGuestDriver", "CleaveProfiling", "CleaveVirtioNet",
+                "CleaveRings", "CleaveHost",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: settings),
         .executableTarget(
             name: "cleave-vhost",
             dependencies: [
-                "CleaveProgramSupport", "CleaveSwitch", "CleavePorts", "CleaveVhostUser",
-                "CleaveEngine", "CleaveTraffic",
-                "CleaveVirtioNet", "CleaveHost",
+                "CleaveProgramSupport", "CleaveControl", "CleaveSwitch", "CleavePorts",
+                "CleaveVhostUser", "CleaveEngine", "CleaveTraffic",
+                "CleaveVirtioNet", "CleaveHost", "CCleaveSandbox",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: settings),
@@ -146,6 +177,10 @@ let package = Package(
             name: "example-engine",
             dependencies: ["CleaveEngine", "CleaveGuestDriver", "CleaveVirtioNet", "CleaveHost"],
             path: "Sources/Examples/Engine", swiftSettings: settings),
+        // For runtimes that start a virtual machine for each container; SwitchTests are its guests.
+        .executableTarget(
+            name: "example-cloud-hypervisor", path: "Sources/Examples/CloudHypervisor",
+            swiftSettings: settings),
         // Tests: one target per kind of doubt.
         .target(
             name: "CleaveTestSupport",
@@ -208,6 +243,15 @@ let package = Package(
             dependencies: [
                 "CleaveSwitch", "CleaveEngine", "CleavePorts", "CleaveVhostUser", "CleaveTraffic",
                 "CleaveGuestDriver", "CleaveVirtioNet", "CleaveHost", "CCleaveHost",
+                "CleaveTestSupport", "CCleaveTestSupport", "example-cloud-hypervisor",
+                "cleave-vhost",
+            ], exclude: ["README.md"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "ControlTests",
+            dependencies: [
+                "CleaveControl", "CleaveSwitch", "CleavePorts", "CleaveVhostUser", "CleaveTraffic",
+                "CleaveGuestDriver", "CleaveVirtioNet", "CleaveHost", "CCleaveHost",
                 "CleaveTestSupport",
             ], exclude: ["README.md"],
             swiftSettings: settings),
@@ -242,7 +286,7 @@ let package = Package(
         .target(
             name: "CleaveFuzz",
             dependencies: [
-                "CleaveVhostUser", "CleaveVirtioNet", "CleaveHost", "CCleaveHost",
+                "CleaveControl", "CleaveVhostUser", "CleaveVirtioNet", "CleaveHost", "CCleaveHost",
                 "CleaveTestSupport",
             ], path: "Tests/Fuzz/Cases", swiftSettings: settings),
         .executableTarget(
@@ -254,7 +298,8 @@ let package = Package(
         .testTarget(
             name: "ExampleTests",
             dependencies: [
-                "example-receive", "example-header-queue", "example-engine", "CleaveTestSupport",
+                "example-receive", "example-header-queue", "example-engine", "cleave-vhost",
+                "example-cloud-hypervisor", "CleaveTestSupport",
             ], exclude: ["README.md"], swiftSettings: settings),
         .testTarget(name: "TidyTests", exclude: ["README.md"], swiftSettings: settings),
         .testTarget(
@@ -274,9 +319,10 @@ let package = Package(
         .testTarget(
             name: "VhostProgramTests",
             dependencies: [
-                "cleave-vhost", "CleaveProgramSupport", "CleaveSwitch", "CleavePorts",
-                "CleaveEngine", "CleaveHost",
-            ], exclude: ["README.md"],
+                "cleave-vhost", "CleaveProgramSupport", "CleaveControl", "CleaveSwitch",
+                "CleavePorts", "CleaveEngine", "CleaveHost", "CleaveTraffic",
+                .product(name: "Yams", package: "Yams"),
+            ], exclude: ["README.md", "Metrics"],
             swiftSettings: settings),
     ]
 )

@@ -81,6 +81,10 @@ int cleave_affinity_set(int cpu) {
     return result;
 }
 
+int cleave_affinity_set_mask(const uint8_t *bits, size_t byte_count) {
+    return syscall(SYS_sched_setaffinity, 0, byte_count, bits) < 0 ? -errno : 0;
+}
+
 int cleave_thread_set_name(const char *name) { return -pthread_setname_np(pthread_self(), name); }
 
 int cleave_thread_get_name(char *name, size_t byte_count) {
@@ -270,17 +274,59 @@ int cleave_perf_read(int fd, struct cleave_perf_reading *reading) {
 static int stop_signal;
 static unsigned stop_grace_milliseconds;
 
+// Milliseconds of the monotonic clock at which the first signal came; 0 before.
+static long long stop_time;
+
+static long long monotonic_milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+// As if the signal had not been caught, so that whoever started this sees which one it was.
+static void end_by(int signal_number) {
+    signal(signal_number, SIG_DFL);
+    sigset_t own;
+    sigemptyset(&own);
+    sigaddset(&own, signal_number);
+    pthread_sigmask(SIG_UNBLOCK, &own, NULL);
+    raise(signal_number);
+}
+
 static void remember_stop(int signal_number) {
+    const int saved = errno;
+    const long long now = monotonic_milliseconds();
+    long long first = 0;
+    if (!__atomic_compare_exchange_n(&stop_time, &first, now, 0, __ATOMIC_RELAXED,
+                                     __ATOMIC_RELAXED)) {
+        // `timeout` sends one to its child and one to the group: both are one request.
+        if (now - first > 100) {
+            end_by(signal_number);
+        }
+        errno = saved;
+        return;
+    }
+    __atomic_store_n(&stop_signal, signal_number, __ATOMIC_RELAXED);
     const unsigned grace = __atomic_load_n(&stop_grace_milliseconds, __ATOMIC_RELAXED);
     const struct itimerval limit = {
         .it_value = {.tv_sec = grace / 1000, .tv_usec = (suseconds_t)(grace % 1000) * 1000}};
-    __atomic_store_n(&stop_signal, signal_number, __ATOMIC_RELAXED);
     setitimer(ITIMER_REAL, &limit, NULL);
+    errno = saved;
+}
+
+static void end_grace(int signal_number) {
+    const int stop = __atomic_load_n(&stop_signal, __ATOMIC_RELAXED);
+    end_by(stop == 0 ? signal_number : stop);
 }
 
 int cleave_stop_signal_catch(unsigned grace_milliseconds) {
     __atomic_store_n(&stop_grace_milliseconds, grace_milliseconds, __ATOMIC_RELAXED);
-    struct sigaction action = {.sa_handler = remember_stop, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = remember_stop};
+    struct sigaction alarm = {.sa_handler = end_grace};
+    sigemptyset(&alarm.sa_mask);
+    if (sigaction(SIGALRM, &alarm, NULL) != 0) {
+        return -errno;
+    }
     sigemptyset(&action.sa_mask);
     if (sigaction(SIGTERM, &action, NULL) != 0 || sigaction(SIGINT, &action, NULL) != 0) {
         return -errno;
@@ -302,27 +348,27 @@ int cleave_stop_signal_catch(unsigned grace_milliseconds) {
 
 int cleave_stop_signal(void) { return __atomic_load_n(&stop_signal, __ATOMIC_RELAXED); }
 
-static int report_signals;
+// By the signal's number.
+static int requests[32];
 
-static void remember_report(int signal_number) {
-    (void)signal_number;
-    __atomic_store_n(&report_signals, 1, __ATOMIC_RELAXED);
+static void remember_request(int signal_number) {
+    __atomic_store_n(&requests[signal_number % 32], 1, __ATOMIC_RELAXED);
 }
 
-int cleave_report_signal_catch(void) {
-    struct sigaction action = {.sa_handler = remember_report};
+int cleave_request_signal_catch(int signal_number) {
+    struct sigaction action = {.sa_handler = remember_request};
     sigemptyset(&action.sa_mask);
-    if (sigaction(SIGUSR1, &action, NULL) != 0) {
+    if (sigaction(signal_number, &action, NULL) != 0) {
         return -errno;
     }
     sigset_t wanted;
     sigemptyset(&wanted);
-    sigaddset(&wanted, SIGUSR1);
+    sigaddset(&wanted, signal_number);
     return -pthread_sigmask(SIG_UNBLOCK, &wanted, NULL);
 }
 
-int cleave_report_signal_take(void) {
-    return __atomic_exchange_n(&report_signals, 0, __ATOMIC_RELAXED);
+int cleave_request_signal_take(int signal_number) {
+    return __atomic_exchange_n(&requests[signal_number % 32], 0, __ATOMIC_RELAXED);
 }
 
 int cleave_cpu_brand(char *text, size_t byte_count) {
@@ -545,15 +591,17 @@ static int unix_result(int fd, int done) {
     return -code;
 }
 
-int cleave_unix_listen(const char *path) {
+int cleave_unix_listen(const char *path, int mode) {
     struct sockaddr_un address;
     const int fd = unix_socket(path, &address);
     if (fd < 0) {
         return fd;
     }
+    // Nobody can connect before it listens, so nobody can with another mode.
     return unix_result(
         fd,
-        bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 8) == 0);
+        bind(fd, (const struct sockaddr *)&address, sizeof address) == 0
+            && (mode < 0 || chmod(path, (mode_t)mode) == 0) && listen(fd, 8) == 0);
 }
 
 int cleave_unix_connect(const char *path) {
@@ -609,6 +657,38 @@ int cleave_unix_adopt(int fd) {
         return -code;
     }
     return own;
+}
+
+int cleave_unix_take_listener(int fd, char *path, size_t byte_count) {
+    struct sockaddr_un own;
+    socklen_t size = sizeof own;
+    int type = 0, listens = 0;
+    socklen_t word = sizeof type;
+    if (getsockname(fd, (struct sockaddr *)&own, &size) != 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &word) != 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &word) != 0) {
+        return -errno;
+    }
+    if (type != SOCK_STREAM || own.sun_family != AF_UNIX) {
+        return -EPROTOTYPE;
+    }
+    if (!listens) {
+        return -EINVAL;
+    }
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+        return -errno;
+    }
+    // The kernel ends the name with a 0, unless it fills its place.
+    const size_t offset = offsetof(struct sockaddr_un, sun_path);
+    const size_t length = size > offset ? strnlen(own.sun_path, size - offset) : 0;
+    if (length >= byte_count) {
+        return -ENAMETOOLONG;
+    }
+    memcpy(path, own.sun_path, length);
+    path[length] = 0;
+    return 0;
 }
 
 int cleave_notify_manager(const char *state) {

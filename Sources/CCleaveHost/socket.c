@@ -114,6 +114,23 @@ int cleave_socket_wait(int fd, int writes, int milliseconds) {
     return poll(&entry, 1, milliseconds) > 0;
 }
 
+int cleave_stream_wait(int fd, int events, int wake, int64_t nanoseconds) {
+    const int both = CLEAVE_STREAM_WRITABLE | CLEAVE_STREAM_ENDED;
+    const short asked = (short)((events & CLEAVE_STREAM_WRITABLE ? POLLOUT : 0)
+                                | (events & CLEAVE_STREAM_ENDED ? POLLRDHUP : 0));
+    struct pollfd entries[2] = {
+        {.fd = events & both ? fd : -1, .events = asked}, {.fd = wake, .events = POLLIN}};
+    const struct timespec most = {
+        .tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+    if (ppoll(entries, 2, nanoseconds < 0 ? NULL : &most, NULL) <= 0) {
+        return 0;
+    }
+    const short found = entries[0].revents;
+    return (found & (POLLOUT | POLLERR | POLLHUP) ? CLEAVE_STREAM_WRITABLE : 0)
+        | (found & (POLLRDHUP | POLLERR | POLLHUP) ? CLEAVE_STREAM_ENDED : 0)
+        | (entries[1].revents ? CLEAVE_STREAM_WOKEN : 0);
+}
+
 int cleave_file_map(
     int fd, uint64_t offset, uint64_t byte_count, struct cleave_file_mapping *mapping) {
     struct stat status;

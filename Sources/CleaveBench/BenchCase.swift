@@ -37,8 +37,14 @@ public struct BenchCase: Sendable, Equatable {
     public var slotSize = 128
     /// Slots of each header queue.
     public var slots = 256
-    /// How slots go back to the device.
-    public var slotReturn = SlotReturn.tail
+    /// How slots go back to the device. Unless it is chosen: in groups where RQs share a header
+    /// queue, since by the tail one of them whose driver is preempted holds up all; by the tail
+    /// where each has its own, since that is cheapest.
+    public var slotReturn: SlotReturn {
+        get { chosenSlotReturn ?? (rqs > 1 && sharing != .perRQ ? .groups : .tail) }
+        set { chosenSlotReturn = newValue }
+    }
+    private var chosenSlotReturn: SlotReturn?
     /// Which RQs claim from one header queue.
     public var sharing = HeaderQueueSharing.all
     /// Percent of the other RQs' entries in the indirection table that name RQ 0 instead.

@@ -13,18 +13,21 @@ public struct BenchInterruption: Sendable, CustomStringConvertible {
     public let counters: [(name: String, counters: RxCounters)]
 
     /// Nil unless a signal was received.
-    init?(done: Int, total: Int, _ measures: [BenchMeasure]) {
+    init?(done: Int, total: Int, _ testbeds: [Testbed]) {
         guard let signal = StopSignal.received else { return nil }
         self.signal = signal
         self.done = done
         self.total = total
-        counters = measures.map {
-            ($0.testbed.benchCase.displayName, $0.testbed.engine.counters)
+        counters = testbeds.map {
+            ($0.benchCase.displayName, $0.engine.counters)
         }.filter { $0.1.packets + $0.1.droppedTotal > 0 }
     }
 
     /// One line.
     public var description: String {
-        "interrupted by \(StopSignal.name(signal)) after \(done) of \(total) steps, drained"
+        let name = StopSignal.name(signal)
+        return done == 0
+            ? "interrupted by \(name) before anything was measured"
+            : "interrupted by \(name) after \(done) of \(total) steps, drained"
     }
 }

@@ -12,23 +12,29 @@ struct BenchMachine {
     private let fixedNode: Int?
     private let rqCPUs: [Int]
     private let oversubscribe: Bool
+    /// In `threads`, one thread is the device of all RQs on its CPU, so that RQs share CPUs
+    /// without taking turns on them.
+    private let sharesDevices: Bool
 
-    init(_ plan: BenchPlan) throws(SetupError) {
+    init(_ plan: BenchPlan, sharesDevices: Bool = false) throws(SetupError) {
         let allowed = CPUSet.allowed().cpus
         let cpus = plan.cpus.isEmpty ? allowed : plan.cpus
         guard !cpus.isEmpty else { throw SetupError("no CPU may be used") }
         for cpu in cpus {
-            do { try PinnedThread.validate(cpu: cpu) } catch { throw SetupError("\(error)") }
+            do { try PinnedThread.validate(cpu: cpu) } catch { throw SetupError("cpus: \(error)") }
         }
         guard Set(cpus).count == cpus.count else {
-            throw SetupError("a CPU is listed twice")
+            throw SetupError("cpus: a CPU is listed twice")
         }
         if let node = plan.node {
-            do { try topology.validate(node: node) } catch { throw SetupError("\(error)") }
+            do { try topology.validate(node: node) } catch {
+                throw SetupError("node: \(error)")
+            }
         }
         self.cpus = cpus
         rqCPUs = plan.rqCPUs
         oversubscribe = plan.oversubscribe
+        self.sharesDevices = sharesDevices
         fixedNode = plan.node
         portNode = plan.node ?? topology.node(ofCPU: cpus[0])
         if plan.mode == .threads && cpus.count == 1 {
@@ -54,12 +60,26 @@ struct BenchMachine {
                 for warning in places.warnings where !warnings.contains(warning) {
                     warnings.append(warning)
                 }
-            } catch { throw SetupError("\(one.displayName): \(error)") }
+            } catch {
+                let key = rqCPUs.isEmpty ? "rqs" : "rq-cpus"
+                throw SetupError("\(key): \(error)")
+            }
         }
+        if mode == .threads && sharesDevices { warnShared(plan) }
         if mode == .threads && sharesPortsCPU {
             warnings.append(
                 "port and driver share CPU \(cpus[0]) with an RQ: there are only "
                     + "\(cpus.count) CPUs")
+        }
+    }
+
+    private mutating func warnShared(_ plan: BenchPlan) {
+        let most = plan.cases.map(\.rqs).max() ?? 1
+        let devices = rqCPUs.isEmpty ? cpus.count - 1 : Set(rqCPUs).count
+        if most > devices {
+            warnings.append(
+                "one thread is the device of several RQs, in turn: there are \(most) RQs and "
+                    + "\(devices) CPUs beside the driver's")
         }
     }
 
@@ -76,8 +96,23 @@ struct BenchMachine {
         return plan
     }
 
+    /// CPUs on which threads of the benchmark work, if its RQs are where `plans` say.
+    func usedCPUs(by plans: [QueuePlan]) -> [Int] {
+        // In `cores` the first CPU is an RQ's, if one has it.
+        let own = mode == .cores ? [] : [cpus[0]]
+        return Set(own + plans.flatMap(\.places).compactMap(\.cpu)).sorted()
+    }
+
     private func threadPlan(rqs: Int, _ mode: BenchMode) throws(SetupError) -> QueuePlan {
         var given = rqCPUs
+        if mode == .threads && sharesDevices {
+            if given.isEmpty { given = Array(cpus.dropFirst()) }
+            let device = (0..<rqs).map { given[$0 % given.count] }
+            return QueuePlan(
+                places: try device.map { cpu throws(SetupError) in
+                    try QueuePlan(rqs: 1, cpus: [cpu], topology: topology).places[0]
+                })
+        }
         // Without a port that wants one, every CPU is an RQ's.
         if given.isEmpty && mode == .cores { given = cpus }
         if given.isEmpty {

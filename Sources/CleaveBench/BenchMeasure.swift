@@ -88,20 +88,27 @@ final class BenchMeasure {
 
     /// Carries at least `packets` packets over all RQs, until nothing is in flight.
     private func pass(_ packets: Int) throws(SetupError) -> PassFigures {
-        if mode == .threads { try testbed.engine.start() }
-        defer { if mode == .threads { testbed.engine.stop() } }
         let busyBefore = busyCycles
+        let bytesBefore = testbed.engine.counters.bytes
         for index in lanes.indices { lanes[index].resetFigures() }
-        let start = CycleClock.now()
-        if mode == .cores { try carryOnCores(packets) } else { try carry(packets, lanes.indices) }
-        let end = CycleClock.now()
+        let (start, end) = try timed(packets)
         var total = PassFigures()
         for lane in lanes {
             total.add(lane.figures)
         }
         total.elapsedCycles = end - start
+        total.bytes = testbed.engine.counters.bytes - bytesBefore
         if mode == .threads { total.deviceCycles = busyCycles - busyBefore }
         return total
+    }
+
+    /// When the pass began and ended; all threads have stopped afterwards.
+    private func timed(_ packets: Int) throws(SetupError) -> (start: UInt64, end: UInt64) {
+        if mode == .threads { try testbed.engine.start() }
+        defer { if mode == .threads { testbed.engine.stop() } }
+        let start = CycleClock.now()
+        if mode == .cores { try carryOnCores(packets) } else { try carry(packets, lanes.indices) }
+        return (start, CycleClock.now())
     }
 
     private var busyCycles: UInt64 {
@@ -217,46 +224,59 @@ final class BenchMeasure {
     var hasSamples: Bool { !samples.isEmpty }
 
     /// The figures of all timed passes.
-    func result() -> BenchResult {
+    /// - Parameter isPreempted: busy threads ran beside the benchmark's own.
+    func result(isPreempted: Bool = false) -> BenchResult {
         let counters = testbed.engine.counters
+        let packets = counters.packets - before.packets
+        let fallback = Self.difference(counters.fallback, before.fallback, \.name)
         let mean = Double(testbed.pool.totalBytes) / Double(testbed.pool.count)
-        func spread(_ figure: (PassFigures) -> Double) -> Spread {
-            Spread(samples.map(figure)) ?? Spread([0])!
+        let passes = samples.map(PassRecord.init)
+        func spread(_ figure: (PassRecord) -> Double?) -> Spread {
+            Spread(passes.map { figure($0) ?? .nan }) ?? Spread([.nan])!
         }
-        func perPacket(_ cycles: @escaping (PassFigures) -> UInt64) -> Spread {
-            spread { Double(cycles($0)) / Double(max(1, $0.packets)) }
-        }
-        let mpps = spread {
-            Double($0.packets) / (Double(max(1, $0.elapsedCycles)) / CycleClock.hertz) / 1e6
+        func perPacket(_ cycles: (PassFigures) -> UInt64) -> Spread {
+            Spread(samples.map { $0.perPacket(cycles($0)) }) ?? Spread([.nan])!
         }
         let sizes = Set(testbed.pool.refs.map(\.byteCount))
         return BenchResult(
             benchCase: testbed.benchCase,
             uniformPacketBytes: sizes.count == 1 ? Int(sizes.first!) : nil,
-            meanPacketBytes: mean, mpps: mpps, gbps: mpps.scaled(by: mean * 8 / 1000),
+            meanPacketBytes: mean, mpps: spread(\.mpps), gbps: spread(\.gbps),
             deviceCyclesPerPacket: perPacket(\.deviceCycles),
             driverCycles: DriverCycles(
                 refill: perPacket(\.refillCycles), harvest: perPacket(\.harvestCycles),
                 giveBack: perPacket(\.giveBackCycles), total: perPacket(\.driverCycles)),
             consumerCyclesPerPacket: perPacket(\.consumerCycles),
-            packets: counters.packets - before.packets, split: counters.split - before.split,
+            packets: packets, split: counters.split - before.split,
             tiny: counters.tiny - before.tiny,
-            packetsPerBurst: Double(counters.packets - before.packets)
+            packetsPerBurst: Double(packets)
                 / Double(max(1, counters.bursts - before.bursts)),
-            fallback: Self.difference(counters.fallback, before.fallback, \.name),
+            fallback: fallback,
             dropped: Self.difference(counters.dropped, before.dropped, \.name),
+            noSlot: SlotAdvice(
+                testbed, fallback: fallback, packets: packets, isPreempted: isPreempted),
             claimRetries: counters.claimRetries - before.claimRetries,
             skippedBuffers: counters.skippedBuffers - before.skippedBuffers,
             misfits: counters.misfits - before.misfits, verify: verification,
             memory: testbed.memory, bufferUse: bufferUse(counters), payload: payload,
-            events: events?.figures, profile: profiler?.result, notes: testbed.notes)
+            passes: passes, events: events?.figures, profile: profile(counters),
+            notes: testbed.notes)
+    }
+
+    /// Without the bare copy's cycles if packets were dropped, as it copied those as well.
+    private func profile(_ counters: RxCounters) -> BenchProfile? {
+        var profile = profiler?.result
+        if counters.droppedTotal > before.droppedTotal { profile?.copyLimit = nil }
+        return profile
     }
 
     /// All buffers are posted between the passes, so what was posted during them is what packets
     /// took.
     private func bufferUse(_ counters: RxCounters) -> BufferUse {
         let drivers = DriverCounts(testbed.drivers)
-        let packets = Double(max(1, drivers.packets - driversBefore.packets))
+        // Nothing is held for a packet where none came.
+        let count = drivers.packets - driversBefore.packets
+        let packets = count == 0 ? .nan : Double(count)
         let slots = Int(drivers.slots - driversBefore.slots)
         let held =
             Double(drivers.bytes - driversBefore.bytes)
@@ -265,10 +285,11 @@ final class BenchMeasure {
             descriptorsPerPacket: Double(drivers.descriptors - driversBefore.descriptors)
                 / packets,
             bytesHeldPerPacket: held / packets,
-            wastedShare: held == 0 ? 0 : 1 - Double(counters.bytes - before.bytes) / held)
+            wastedShare: held == 0 ? .nan : 1 - Double(counters.bytes - before.bytes) / held)
     }
 
-    private static func difference<Reason: Hashable>(
+    /// What was counted in between, by name; nothing for what was not.
+    static func difference<Reason: Hashable>(
         _ after: [Reason: UInt64], _ before: [Reason: UInt64], _ name: (Reason) -> String
     ) -> [String: UInt64] {
         var result: [String: UInt64] = [:]
@@ -287,7 +308,8 @@ private struct EventSamples {
     mutating func add(_ readings: [PerfReading], packets: Int) {
         for (index, reading) in readings.enumerated() {
             switch reading {
-            case .count(let value): perPacket[index].append(value / Double(max(1, packets)))
+            case .count(let value):
+                perPacket[index].append(packets == 0 ? .nan : value / Double(packets))
             case .unavailable(let reason): reasons[index] = reason
             }
         }
@@ -318,11 +340,5 @@ private struct DriverCounts {
             bytes += driver.postedByteCount
             slots += driver.retiredSlotCount
         }
-    }
-}
-
-extension Spread {
-    func scaled(by factor: Double) -> Spread {
-        Spread([min * factor, median * factor, max * factor])!
     }
 }

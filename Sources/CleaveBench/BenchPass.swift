@@ -5,7 +5,10 @@ import CleaveVirtioNet
 
 /// What one pass over a testbed cost.
 struct PassFigures {
+    /// Delivered to the driver.
     var packets = 0
+    /// Of those packets.
+    var bytes: UInt64 = 0
     var deviceCycles: UInt64 = 0
     /// Cycles of the driver's three phases, the clock's own cost taken off.
     var refillCycles: UInt64 = 0
@@ -15,6 +18,14 @@ struct PassFigures {
     var elapsedCycles: UInt64 = 0
 
     var driverCycles: UInt64 { refillCycles &+ harvestCycles &+ giveBackCycles }
+
+    var seconds: Double { Double(elapsedCycles) / CycleClock.hertz }
+
+    /// A share of the pass for each packet that was delivered; no number if none was, as all of the
+    /// pass is the cost of no packet.
+    func perPacket(_ value: UInt64) -> Double {
+        packets == 0 ? .nan : Double(value) / Double(packets)
+    }
 
     /// Adds a lane's figures; elapsed time is common to all lanes.
     mutating func add(_ lane: PassFigures) {
@@ -49,6 +60,8 @@ struct BenchLane {
     /// Packets reaped since `resetFigures`.
     private(set) var returned = 0
     private(set) var figures = PassFigures()
+    /// When `harvestDriver` last found packets: before they were consumed or given back.
+    private(set) var seenAt: UInt64 = 0
     /// Result of the bytes that the application read: without it the reads would have no use.
     private(set) var readSum: UInt64 = 0
     var verifier: BenchVerifier?
@@ -127,6 +140,7 @@ struct BenchLane {
         let end = CycleClock.now()
         // A check that finds no packet is waiting, not work.
         if count > 0 {
+            seenAt = harvested
             figures.harvestCycles &+= spent(start, harvested)
             figures.consumerCycles &+= consumed &- harvested
             figures.giveBackCycles &+= spent(consumed, returned)
@@ -199,4 +213,7 @@ struct BenchLane {
         }
         return count
     }
+
+    /// Whether packet `index` of those that the last `reap` returned was dropped.
+    func isDropped(_ index: Int) -> Bool { reaped[index].flags.contains(.dropped) }
 }

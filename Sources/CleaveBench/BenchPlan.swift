@@ -60,6 +60,13 @@ public struct BenchPlan: Sendable {
     /// Entries of the indirection table that steers packets to RQs.
     public var indirectionSize = IndirectionTable.defaultSize
 
+    /// A busy thread runs beside the benchmark's own on each CPU that it uses, so that the kernel
+    /// preempts them as a busy host does a guest.
+    public var preempts = false
+
+    /// What else a measurement of latency is told.
+    public var latency = LatencySettings()
+
     /// Events of the processor are counted over each timed pass.
     public var countsEvents = false
     /// Largest `profilePeriod`.
@@ -70,22 +77,26 @@ public struct BenchPlan: Sendable {
     /// Checks all cases and counts.
     public func validate() throws(SetupError) {
         guard !cases.isEmpty else { throw SetupError("no cases to run") }
-        guard repeats > 0 else { throw SetupError("repeats must be at least 1") }
+        guard repeats > 0 else { throw SetupError("repeats: \(repeats): need at least 1") }
         guard sourcePackets > 0, sourcePackets <= 1 << 20 else {
-            throw SetupError("source packets \(sourcePackets): need 1 to 1048576")
+            throw SetupError("source-packets: \(sourcePackets): need 1 to 1048576")
         }
-        guard flows > 0 else { throw SetupError("flows must be at least 1") }
+        guard flows > 0 else { throw SetupError("flows: \(flows): need at least 1") }
         if let packetsPerRepeat, packetsPerRepeat <= 0 {
-            throw SetupError("packets per repeat must be at least 1")
+            throw SetupError("packets: \(packetsPerRepeat): need at least 1")
         }
         guard profilePeriod <= Self.maximumProfilePeriod else {
             throw SetupError(
                 "profile period \(profilePeriod): need 1 to \(Self.maximumProfilePeriod)")
         }
         do { try IndirectionTable.check(size: indirectionSize) } catch {
-            throw SetupError(error.description)
+            throw SetupError("indirection-size: \(error)")
         }
-        try idle.validate()
+        do { try idle.validate() } catch {
+            let key = error.description.hasPrefix("park") ? "park-after" : "wake-latency"
+            throw SetupError("\(key): \(error)")
+        }
+        try latency.validate()
         for (index, one) in cases.enumerated() {
             do { try one.validate() } catch {
                 throw SetupError("case \(index + 1) (\(one.displayName)): \(error)")

@@ -106,5 +106,5 @@ final class BenchProfiler {
 }
 
 extension PassFigures {
-    var deviceCyclesPerPacket: Double { Double(deviceCycles) / Double(max(1, packets)) }
+    var deviceCyclesPerPacket: Double { perPacket(deviceCycles) }
 }

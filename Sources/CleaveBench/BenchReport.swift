@@ -2,7 +2,7 @@ import CleaveEngine
 import CleaveHost
 import CleaveProfiling
 
-/// Median, least and largest of a figure over the timed passes.
+/// Median, quartiles, least and largest of a figure over the timed passes.
 public typealias Spread = ProfileSpread
 
 /// What the verification pass found.
@@ -93,11 +93,11 @@ public struct BenchResult: Sendable {
     public var benchCase: BenchCase
     /// Bytes of each packet if all are of one size.
     public var uniformPacketBytes: Int?
-    /// Mean bytes of a packet.
+    /// Mean bytes of a packet that is offered.
     public var meanPacketBytes: Double
-    /// Million packets per second; in `one-core`, of the one thread that does both sides.
+    /// Million packets delivered per second; in `one-core`, of the one thread that does both sides.
     public var mpps: Spread
-    /// Gigabits of packet bytes per second.
+    /// Gigabits of delivered packets' bytes per second.
     public var gbps: Spread
     /// Cycles per packet of the RQs' threads in polls that delivered.
     public var deviceCyclesPerPacket: Spread
@@ -115,6 +115,8 @@ public struct BenchResult: Sendable {
     public var packetsPerBurst = 0.0
     public var fallback: [String: UInt64]
     public var dropped: [String: UInt64]
+    /// What to try against packets that found no slot free; nil if all found one.
+    public var noSlot: SlotAdvice?
     /// Claim retries of the timed passes.
     public var claimRetries: UInt64
     /// Small buffers that method C gave back empty within a packet.
@@ -125,6 +127,8 @@ public struct BenchResult: Sendable {
     public var memory: BenchMemory
     public var bufferUse = BufferUse()
     public var payload = PayloadPlaces()
+    /// Each timed pass by itself.
+    public var passes: [PassRecord] = []
     /// Events counted over the timed passes, port, device and driver together; nil if none were to
     /// be counted.
     public var events: Named<RunRecord.Counter>?
@@ -140,12 +144,16 @@ public struct BenchResult: Sendable {
 /// A whole benchmark.
 public struct BenchReport: Sendable {
     public var machine: MachineFacts
+    /// UTC, by ISO 8601.
+    public var started: String?
     /// The mode that was used, after any fallback.
     public var mode: BenchMode
     public var repeats: Int
     public var results: [BenchResult]
     /// What makes figures less certain: the machine's warnings and the plan's fallbacks.
     public var warnings: [String]
+    /// CPUs on which a busy thread ran beside the benchmark's own.
+    public var preemptedCPUs: [Int] = []
     /// CPU and node of each RQ, in the case with the most of them.
     public var queuePlan: QueuePlan?
     /// Where the kernel says that the memory of that case lies.
@@ -162,11 +170,15 @@ public struct BenchReport: Sendable {
 
 /// What a benchmark is doing, for a progress line.
 public struct BenchProgress: Sendable {
-    public enum Phase: String, Sendable { case verifying, warmingUp, measuring }
+    public enum Phase: String, Sendable { case verifying, warmingUp, searching, measuring }
     public var phase: Phase
     /// Steps done and steps in all, over the whole benchmark.
     public var done: Int
     public var total: Int
     /// The current case.
     public var name: String
+
+    public init(phase: Phase, done: Int, total: Int, name: String) {
+        (self.phase, self.done, self.total, self.name) = (phase, done, total, name)
+    }
 }

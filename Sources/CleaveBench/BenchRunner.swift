@@ -9,9 +9,8 @@ public final class BenchRunner: @unchecked Sendable {
     // SAFETY: `measures` is touched by `init`, then by the one thread that `run` starts and joins.
 
     public let plan: BenchPlan
-    private let mode: BenchMode
-    private let cpu: Int
-    private let warnings: [String]
+    private let machine: BenchMachine
+    private var mode: BenchMode { machine.mode }
     private let measures: [BenchMeasure]
 
     /// Checks the plan against the machine and builds all cases.
@@ -20,28 +19,19 @@ public final class BenchRunner: @unchecked Sendable {
         try plan.validate()
         self.plan = plan
         let machine = try BenchMachine(plan)
-        mode = machine.mode
-        cpu = machine.cpus[0]
-        warnings = machine.warnings
-        var pools: [String: [Int?: PacketPool]] = [:]
+        self.machine = machine
+        var testbeds = TestbedMaker(plan)
         var measures: [BenchMeasure] = []
         for one in plan.cases {
-            if let interruption = BenchInterruption(done: 0, total: 0, measures) {
+            if let interruption = BenchInterruption(
+                done: 0, total: Self.stepCount(plan), measures.map(\.testbed))
+            {
                 throw SetupError(interruption.description)
             }
-            let queuePlan = try machine.queuePlan(rqs: one.rqs)
-            for node in Set(queuePlan.places.map(\.node)) where pools[one.packet]?[node] == nil {
-                do {
-                    pools[one.packet, default: [:]][node] = try PacketPool.load(
-                        one.packet, count: plan.sourcePackets, flows: plan.flows, node: node)
-                } catch { throw SetupError("\(error)") }
-            }
-            let testbed = try Testbed(
-                one, pools: pools[one.packet] ?? [:], plan: queuePlan, idle: plan.idle,
-                indirectionSize: plan.indirectionSize)
+            let testbed = try testbeds.make(one, on: try machine.queuePlan(rqs: one.rqs))
             measures.append(
                 try BenchMeasure(
-                    testbed, mode: mode, packetsPerPass: plan.packetsPerRepeat,
+                    testbed, mode: machine.mode, packetsPerPass: plan.packetsPerRepeat,
                     countsEvents: plan.countsEvents, profilePeriod: plan.profilePeriod))
         }
         self.measures = measures
@@ -53,41 +43,39 @@ public final class BenchRunner: @unchecked Sendable {
     public func run(
         progress: @escaping @Sendable (BenchProgress) -> Void
     ) throws(SetupError) -> BenchReport {
-        let outcome = Outcome()
-        do {
-            let thread = try PinnedThread(name: "cleave-bench", cpu: cpu) {
-                do throws(SetupError) {
-                    outcome.interruption = try self.steps(progress)
-                } catch { outcome.error = error }
-            }
-            thread.join()
-        } catch { throw SetupError("\(error)") }
-        if let error = outcome.error { throw error }
-        let machine = MachineFacts.current()
+        let watch = try RunWatch(
+            preempting: plan.preempts
+                ? machine.usedCPUs(by: measures.map(\.testbed.queuePlan)) : [])
+        let interruption = try MeasuringThread.run(cpu: machine.cpus[0]) {
+            () throws(SetupError) in try self.steps(progress)
+        }
+        watch.end()
+        let facts = MachineFacts.current()
         var report = BenchReport(
-            machine: machine, mode: mode, repeats: plan.repeats,
-            results: measures.filter(\.hasSamples).map { $0.result() },
-            warnings: machine.warnings + warnings)
-        report.interruption = outcome.interruption
+            machine: facts, mode: mode, repeats: plan.repeats,
+            results: measures.filter(\.hasSamples).map { $0.result(isPreempted: plan.preempts) },
+            warnings: watch.warnings(facts, plan: machine.warnings))
+        report.started = watch.started
+        report.preemptedCPUs = watch.preemptedCPUs
+        report.interruption = interruption
         let largest = measures.max { $0.testbed.benchCase.rqs < $1.testbed.benchCase.rqs }
         report.queuePlan = largest?.testbed.queuePlan
         report.residence = largest?.testbed.residence ?? []
         return report
     }
 
-    private final class Outcome: @unchecked Sendable {
-        // SAFETY: written by the thread, read after its join.
-        var error: SetupError?
-        var interruption: BenchInterruption?
+    /// Each case is verified, warmed up, and measured as often as the plan says.
+    private static func stepCount(_ plan: BenchPlan) -> Int {
+        plan.cases.count * (2 + plan.repeats)
     }
 
     private func steps(
         _ progress: @Sendable (BenchProgress) -> Void
     ) throws(SetupError) -> BenchInterruption? {
-        let total = measures.count * (2 + plan.repeats)
+        let total = Self.stepCount(plan)
         var done = 0
         func interrupted() -> BenchInterruption? {
-            BenchInterruption(done: done, total: total, measures)
+            BenchInterruption(done: done, total: total, measures.map(\.testbed))
         }
         func step(_ phase: BenchProgress.Phase, _ measure: BenchMeasure) {
             progress(

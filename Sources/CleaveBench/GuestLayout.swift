@@ -24,8 +24,11 @@ struct GuestLayout {
         let homes = (0..<groupCount).map { group in
             groups.firstIndex(of: group).map { places[$0].node } ?? nil
         }
+        // Each RQ's return ring has an entry for each group, at most one for each slot.
+        let ringCount = benchCase.slotReturn == .groups ? benchCase.rqs : 1
         let slotByteCount =
-            (benchCase.slotSize + HeaderQueueLayout.returnEntryByteCount) * benchCase.slots + 1024
+            (benchCase.slotSize + HeaderQueueLayout.returnEntryByteCount * ringCount)
+            * benchCase.slots + 1024 + 256 * ringCount
         var byteCounts: [(node: Int?, byteCount: Int)] = []
         func add(_ node: Int?, _ byteCount: Int) {
             if let index = byteCounts.firstIndex(where: { $0.node == node }) {
@@ -42,11 +45,12 @@ struct GuestLayout {
             self.spaces = spaces
             var driverQueues: [DriverHeaderQueue] = []
             var deviceQueues: [HeaderQueue] = []
-            for home in homes {
+            for (group, home) in homes.enumerated() {
                 let space = Self.space(on: home, of: spaces)
                 let queue = try DriverHeaderQueue(
                     slotSize: benchCase.slotSize, slotCount: benchCase.slots,
-                    slotReturn: benchCase.slotReturn, in: space)
+                    slotReturn: benchCase.slotReturn,
+                    rqCount: groups.filter { $0 == group }.count, in: space)
                 driverQueues.append(queue)
                 deviceQueues.append(
                     try HeaderQueue(queue.layout, memory: space.memory, node: home))
@@ -71,6 +75,13 @@ struct GuestLayout {
     /// The element for RQ `rq` of a list with one element for each header queue.
     func pick<Queue>(_ queues: [Queue], _ rq: Int) -> Queue? {
         groups.isEmpty ? nil : queues[groups[rq]]
+    }
+
+    /// The return ring of RQ `rq`: if each has one, its place among those that share its header
+    /// queue.
+    func returnRing(_ rq: Int, _ benchCase: BenchCase) -> Int {
+        if groups.isEmpty || benchCase.slotReturn != .groups { return 0 }
+        return groups[..<rq].filter { $0 == groups[rq] }.count
     }
 
     /// What the memory fell back to, if anything.

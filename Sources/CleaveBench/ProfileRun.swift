@@ -52,18 +52,28 @@ public struct ProfileRun: Sendable {
         return Spread(zip(profile.plain, profile.profiled).map { 100 * ($1 / $0 - 1) })
     }
 
-    /// The same of the fastest passes: the figure that neighbours disturb least.
+    /// The share of the median that the middle half of the passes spans, plain or measured, if that
+    /// is beyond the bound: their difference is then no cost of measuring.
+    public var noise: Double? {
+        guard let profile = bench?.profile else { return nil }
+        return [Spread(profile.plain), Spread(profile.profiled)].compactMap { $0?.noise }
+            .filter { $0 > Spread.noiseBound }.max()
+    }
+
+    /// The same of the fastest passes: the figure that neighbours disturb least. Nil where passes
+    /// lie too far apart.
     public var leastOverhead: Double? {
-        guard let profile = bench?.profile, let plain = profile.plain.min(),
-            let profiled = profile.profiled.min()
+        guard noise == nil, let profile = bench?.profile,
+            let plain = Spread(profile.plain)?.min, let profiled = Spread(profile.profiled)?.min
         else { return nil }
         return 100 * (profiled / plain - 1)
     }
 
-    /// The bare copy's cycles as a share of the poll's.
+    /// The bare copy's cycles as a share of the poll's. Nil where it was not the faster of the two:
+    /// it is part of the poll, so something disturbed one of them.
     public var shareOfCopyLimit: Double? {
-        bench?.profile?.copyLimit.map {
-            $0.cyclesPerPacket.median / max(0.01, table.poll.median)
-        }
+        guard let limit = bench?.profile?.copyLimit, table.poll.median > 0 else { return nil }
+        let share = limit.cyclesPerPacket.median / table.poll.median
+        return share <= 1 ? share : nil
     }
 }

@@ -58,7 +58,7 @@ public struct StallCurve {
     ) -> Int {
         switch slotReturn {
         case .tail: min(offered, slots - held)
-        case .ring:
+        case .ring, .groups:
             slots - held >= burst
                 ? offered : offered / burst * max(0, slots - held)
         }

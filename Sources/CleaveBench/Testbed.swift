@@ -48,23 +48,25 @@ final class Testbed {
                 spareBuffers: benchCase.consumer == .take
                     ? benchCase.ringSize / shape.chainLength * shape.chainLength : 0,
                 burst: benchCase.burst, headerBufferByteCount: benchCase.headerBufferByteCount,
-                alignsPayload: benchCase.alignsPayload)
+                alignsPayload: benchCase.alignsPayload
+                    && benchCase.rxMethod == .headerQueue(.netHeader))
             let guest = try GuestLayout(
                 benchCase, places: plan.places, rqByteCount: driverConfiguration.guestByteCount)
             let drivers = try (0..<benchCase.rqs).map { rq in
                 var configuration = driverConfiguration
                 configuration.headerQueue = guest.pick(guest.driverQueues, rq)
+                configuration.returnRing = guest.returnRing(rq, benchCase)
                 return try RxDriver(configuration, in: guest.space(on: plan.places[rq].node))
             }
             let queues = drivers.enumerated().map { rq, driver in
-                RxQueueConfiguration(
+                var configuration = RxQueueConfiguration(
                     virtqueue: driver.virtqueue, features: driverConfiguration.allFeatures,
                     memory: guest.memory, method: benchCase.rxMethod,
                     headerQueue: guest.pick(guest.deviceQueues, rq),
-                    splitPolicy: SplitPolicy(
-                        threshold: benchCase.splitThreshold, placesTinyPackets: benchCase.tiny,
-                        zeroPads: benchCase.zeroPad),
+                    splitPolicy: benchCase.splitPolicy,
                     burst: benchCase.burst)
+                configuration.returnRing = guest.returnRing(rq, benchCase)
+                return configuration
             }
             engine = try RxEngine(
                 queues: queues, plan: plan, ringCapacity: Self.ringCapacity(benchCase),
@@ -87,6 +89,7 @@ final class Testbed {
         notes += guest.fallbacks.map { "guest memory: \($0)" }
         notes += Set(engine.memoryFallbacks).sorted().map { "RQ memory: \($0)" }
         if let fallback = pool.arena.fallback { notes.append("packet memory: \(fallback)") }
+        if let cut = pool.cut { notes.append("\(cut); the packets before it were read") }
         for (rq, source) in sources.enumerated() where source.isEmpty {
             notes.append("RQ \(rq) gets no packets: no flow hashes to it")
         }
@@ -133,6 +136,13 @@ extension BenchCase {
         var features: VirtioFeatures = hashReport ? .hashReport : []
         if inOrder { features.insert(.inOrder) }
         return features
+    }
+
+    /// As far as the method obeys it: in a product of axes the others have no effect.
+    var splitPolicy: SplitPolicy {
+        SplitPolicy(
+            threshold: method == .whole ? 0 : splitThreshold,
+            placesTinyPackets: method == .d && tiny, zeroPads: method == .d && zeroPad)
     }
 
     var rxMethod: RxMethod {

@@ -25,11 +25,19 @@ final class ContextObject: HandleObject, @unchecked Sendable {
         case warning, info
     }
 
-    func log(_ level: Level, _ message: @autoclosure () -> String) {
+    /// - Parameter limit: of the guest that causes the line; nil if the program does.
+    func log(_ level: Level, limit: LogLimit? = nil, _ message: @autoclosure () -> String) {
         guard let log = configuration.log else { return }
-        let limit = configuration.log_level == 0 ? Level.warning.rawValue : configuration.log_level
-        if level.rawValue > limit { return }
-        message().withCString { log(configuration.user, Int32(level.rawValue), $0) }
+        let most = configuration.log_level == 0 ? Level.warning.rawValue : configuration.log_level
+        if level.rawValue > most { return }
+        func write(_ line: String) {
+            line.withCString { log(configuration.user, Int32(level.rawValue), $0) }
+        }
+        if let limit {
+            guard let leftOut = limit.admit() else { return }
+            if leftOut > 0 { write(limit.words(leftOut)) }
+        }
+        write(message())
     }
 
     /// Arenas from the program's allocator, if it gave one.

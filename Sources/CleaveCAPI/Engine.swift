@@ -20,6 +20,8 @@ final class EngineObject: HandleObject, @unchecked Sendable {
     fileprivate(set) var lanes: [OpaquePointer] = []
     /// A cache line for each RQ: who polls it.
     private let turners: UnsafeMutableRawPointer
+    /// Of the header queues of its RQs.
+    private let rings: [ReturnRingLease]
 
     private enum Turner {
         static let nobody: UInt64 = 0
@@ -34,6 +36,13 @@ final class EngineObject: HandleObject, @unchecked Sendable {
     ) throws(Refusal) {
         context = memory.context
         headerQueues = plans.map(\.headerQueue)
+        var leases: [ReturnRingLease] = []
+        for plan in plans {
+            if let lease = try plan.headerQueue?.lease([plan.configuration.returnRing]) {
+                leases.append(lease)
+            }
+        }
+        rings = leases
         do {
             let plan =
                 if let cpus {

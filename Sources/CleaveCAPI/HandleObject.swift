@@ -154,8 +154,8 @@ func exclusive<Object: HandleObject>(
 ///   - target: where the handle goes; `name` is the name of its parameter.
 func create<Parent: HandleObject, Configuration: BitwiseCopyable>(
     under parent: OpaquePointer?, as _: Parent.Type, _ config: UnsafePointer<Configuration>?,
-    _ zero: Configuration, minimum: Int = MemoryLayout<Configuration>.size,
-    _ target: UnsafeMutablePointer<OpaquePointer?>?, _ name: String,
+    zero: Configuration, minimum: Int = MemoryLayout<Configuration>.size,
+    to target: UnsafeMutablePointer<OpaquePointer?>?, named name: String,
     _ make: (Parent, Configuration) throws(Refusal) -> HandleObject
 ) -> Int32 {
     control(parent, as: Parent.self) { parent throws(Refusal) in

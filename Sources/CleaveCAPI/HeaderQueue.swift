@@ -3,18 +3,23 @@
 
 import CCleave
 import CleaveEngine
+import CleaveHost
 import CleaveRings
 import CleaveVirtioNet
 
 /// A header queue of one guest.
 final class HeaderQueueObject: HandleObject, @unchecked Sendable {
-    // SAFETY: constant, but for a shared word; the queue guards itself.
+    // SAFETY: constant, but for a shared word, and what is changed under the lock; the queue guards
+    // itself.
 
     let memory: MemoryObject
     let queue: HeaderQueue
     /// 1 once the log was told that the driver broke it; 0 again after a reset.
     private let reported: SharedWord64
     private let words: UnsafeMutableRawPointer
+    /// Return rings of RQs that may claim.
+    private var ringsInUse: Set<Int> = []
+    private let ringLock = Lock()
 
     init(_ memory: MemoryObject, _ layout: HeaderQueueLayout, base: UInt32) throws(Refusal) {
         self.memory = memory
@@ -63,8 +68,43 @@ final class HeaderQueueObject: HandleObject, @unchecked Sendable {
             throw Refusal(
                 Refusal.busy, "\(claims) RQs or engines that may claim slots are linked to it")
         }
+        queue.storePositions()
         return base
     }
+
+    /// Takes return rings for RQs, each for one.
+    /// - Returns: what gives them back; nil if RQs share a ring or need none.
+    func lease(_ rings: [Int]) throws(Refusal) -> ReturnRingLease? {
+        if queue.layout.slotReturn != .groups { return nil }
+        var taken: [Int] = []
+        for ring in rings {
+            let isFree = ringLock.withLock { ringsInUse.insert(ring).inserted }
+            guard isFree else {
+                giveBack(taken)
+                throw Refusal(
+                    Refusal.busy, "return_ring \(ring) is that of another RQ of the header queue")
+            }
+            taken.append(ring)
+        }
+        return ReturnRingLease(self, taken)
+    }
+
+    fileprivate func giveBack(_ rings: [Int]) {
+        ringLock.withLock { ringsInUse.subtract(rings) }
+    }
+}
+
+/// Return rings that an RQ or an engine has, until this is freed.
+final class ReturnRingLease: Sendable {
+    private let queue: HeaderQueueObject
+    private let rings: [Int]
+
+    fileprivate init(_ queue: HeaderQueueObject, _ rings: [Int]) {
+        self.queue = queue
+        self.rings = rings
+    }
+
+    deinit { queue.giveBack(rings) }
 }
 
 extension cleave_header_queue_config {
@@ -78,8 +118,8 @@ public func cleave_header_queue_create(
     _ queue: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
     create(
-        under: memory, as: MemoryObject.self, config, cleave_header_queue_config(),
-        minimum: cleave_header_queue_config.firstByteCount, queue, "queue"
+        under: memory, as: MemoryObject.self, config, zero: cleave_header_queue_config(),
+        minimum: cleave_header_queue_config.firstByteCount, to: queue, named: "queue"
     ) { parent, configuration throws(Refusal) in
         guard configuration.reserved == 0 else { throw .invalid("config->reserved is not 0") }
         guard configuration.reserved2 == 0 else { throw .invalid("config->reserved2 is not 0") }
@@ -89,6 +129,15 @@ public func cleave_header_queue_create(
             slotSize: Int(configuration.slot_size), slotCount: Int(configuration.slot_count))
         if let returns = configuration.returns {
             layout.returnRing = try parent.guestAddress(returns, "config->returns")
+        }
+        let (rings, size) = (Int(configuration.group_rings), Int(configuration.group_size))
+        if rings > 0 {
+            guard configuration.returns != nil else {
+                throw .invalid("config->group_rings is \(rings), but config->returns is NULL")
+            }
+            (layout.groupRingCount, layout.groupSize) = (rings, size)
+        } else if size != 0 {
+            throw .invalid("config->group_size is \(size), but config->group_rings is 0")
         }
         return try HeaderQueueObject(parent, layout, base: configuration.base)
     }

@@ -52,8 +52,8 @@ public func cleave_memory_create(
     _ memory: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
     create(
-        under: context, as: ContextObject.self, config, cleave_memory_config(),
-        minimum: cleave_memory_config.firstByteCount, memory, "memory"
+        under: context, as: ContextObject.self, config, zero: cleave_memory_config(),
+        minimum: cleave_memory_config.firstByteCount, to: memory, named: "memory"
     ) { parent, configuration throws(Refusal) in
         let count = Int(configuration.region_count)
         guard (1...GuestMemory.maximumRegionCount).contains(count) else {

@@ -7,7 +7,7 @@ enum Names {
     typealias Word = UnsafePointer<CChar>
 
     // SAFETY: written once, under the runtime's guard of lazy globals, and then only read.
-    nonisolated(unsafe) static let version = copy("0.1.0")
+    nonisolated(unsafe) static let version = copy("0.2.0")
     nonisolated(unsafe) static let drops = DropReason.allCases.map { copy($0.name) }
     nonisolated(unsafe) static let transmitDrops = TxDropReason.allCases.map { copy($0.name) }
     nonisolated(unsafe) static let fallbacks = FallbackReason.allCases.map { copy($0.name) }

@@ -1,4 +1,5 @@
 import CCleave
+import CleaveHost
 import CleaveVhostUser
 import CleaveVirtioNet
 
@@ -15,6 +16,8 @@ class QueueObject: HandleObject, @unchecked Sendable {
     }
 
     private let context: ContextObject
+    /// Of the device that it belongs to; nil if it is the program's.
+    private let logLimit: LogLimit?
     private let state: UnsafeMutablePointer<State>
     /// Guest memory that the library has mapped stays so as long as this object; nil if it is the
     /// program's.
@@ -24,6 +27,7 @@ class QueueObject: HandleObject, @unchecked Sendable {
     init(_ context: ContextObject, parents: [HandleObject], mappings: MappedMemory?) {
         self.context = context
         self.mappings = mappings
+        logLimit = parents.lazy.compactMap { $0 as? VhostObject }.first?.logLimit
         state = .allocate(capacity: 1)
         state.initialize(to: State(isOfDevice: mappings != nil))
         super.init(parents: parents)
@@ -39,6 +43,8 @@ class QueueObject: HandleObject, @unchecked Sendable {
     var position: UInt16 { 0 }
     /// Refuses while something is out that ends with the queue.
     func checkNothingIsOut() throws(Refusal) {}
+    /// The virtqueue is not used any more.
+    func wasStopped() {}
     /// Gives back what is out.
     func giveAllBack() {}
 
@@ -55,6 +61,7 @@ class QueueObject: HandleObject, @unchecked Sendable {
         try checkRunning()
         try checkNothingIsOut()
         state.pointee.isStopped = true
+        wasStopped()
         return position
     }
 
@@ -64,6 +71,7 @@ class QueueObject: HandleObject, @unchecked Sendable {
     final func abandon() -> UInt16 {
         giveAllBack()
         state.pointee.isStopped = true
+        wasStopped()
         state.pointee.isOfDevice = false
         return position
     }
@@ -75,6 +83,10 @@ class QueueObject: HandleObject, @unchecked Sendable {
         }
     }
 
+    final func log(_ level: ContextObject.Level, _ line: @autoclosure () -> String) {
+        context.log(level, limit: logLimit, line())
+    }
+
     /// After a burst that fell short: tells the caller, and the log at the first time, if the
     /// virtqueue is broken.
     final func reportFault(_ events: inout UInt32) {
@@ -83,7 +95,7 @@ class QueueObject: HandleObject, @unchecked Sendable {
         events |= CLEAVE_EVENT_BROKEN.rawValue
         if state.pointee.reportedFault { return }
         state.pointee.reportedFault = true
-        context.log(.error, "the driver broke its \(Self.name) queue: \(fault.name)")
+        log(.error, "the driver broke its \(Self.name) queue: \(fault.name)")
     }
 }
 

@@ -19,6 +19,8 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
     private let burst: PacketBurst
     private let arena: MemoryArena
     private let headerQueue: HeaderQueueObject?
+    /// Until it is stopped.
+    private var ring: ReturnRingLease?
 
     /// - Parameters:
     ///   - parents: beside the header queue.
@@ -27,6 +29,7 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
         _ context: ContextObject, _ plan: ReceiveQueuePlan, parents: [HandleObject],
         mappings: MappedMemory? = nil
     ) throws(Refusal) {
+        ring = try plan.headerQueue?.lease([plan.configuration.returnRing])
         let capacity = plan.configuration.burst
         let refByteCount =
             PacketBurst.refCapacity(packets: capacity) * MemoryLayout<PacketRef>.stride
@@ -45,9 +48,10 @@ final class ReceiveQueueObject: QueueObject, @unchecked Sendable {
         unowned = Unmanaged.passUnretained(queue)
         super.init(
             context, parents: parents + (plan.headerQueue.map { [$0] } ?? []), mappings: mappings)
-        context.log(.info, "RQ of \(plan.configuration.virtqueue.size) entries created")
+        log(.info, "RQ of \(plan.configuration.virtqueue.size) entries created")
     }
 
+    override func wasStopped() { ring = nil }
     override class var type: HandleType? { .rq }
     override class var name: String { "receive" }
     override var fault: QueueFault { queue.fault }
@@ -143,8 +147,8 @@ public func cleave_rq_create(
     _ rq: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
     create(
-        under: memory, as: MemoryObject.self, config, cleave_rq_config(),
-        minimum: cleave_rq_config.firstByteCount, rq, "rq"
+        under: memory, as: MemoryObject.self, config, zero: cleave_rq_config(),
+        minimum: cleave_rq_config.firstByteCount, to: rq, named: "rq"
     ) { parent, configuration throws(Refusal) in
         try ReceiveQueueObject(
             parent.context, ReceiveQueuePlan(configuration, parent), parents: [parent])

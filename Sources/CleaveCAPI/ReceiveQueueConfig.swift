@@ -28,12 +28,12 @@ struct ReceiveQueuePlan {
         guard config.flags & ~Self.knownFlags == 0 else {
             throw .invalid("flags 0x\(String(config.flags, radix: 16)) has unknown bits")
         }
-        guard config.reserved == 0 else { throw .invalid("reserved is not 0") }
         func has(_ flag: cleave_rq_flags) -> Bool { config.flags & flag.rawValue != 0 }
         try FeatureWord.check(
             config.features, high: config.features_high,
             iovaIsGuestPhysical: has(CLEAVE_RQ_IOVA_IS_GUEST_PHYSICAL))
         let (method, headerQueue) = try Self.method(config, memory)
+        try Self.checkObeyed(config, method)
         let burst = config.burst == 0 ? 32 : Int(config.burst)
         guard (1...RxQueue.maximumBurst).contains(burst) else {
             throw .invalid("burst \(burst) is not between 1 and \(RxQueue.maximumBurst)")
@@ -56,6 +56,12 @@ struct ReceiveQueuePlan {
                 zeroPads: has(CLEAVE_RQ_ZERO_PAD)),
             burst: burst, shortage: has(CLEAVE_RQ_DROP) ? .drop : .wait,
             callDescriptor: has(CLEAVE_RQ_CALL_FD) ? config.call_fd : -1)
+        configuration.returnRing = Int(config.return_ring)
+        guard config.return_ring == 0 || headerQueue?.queue.layout.slotReturn == .groups else {
+            throw .invalid(
+                "return_ring is \(config.return_ring), but the RQ has no header queue with "
+                    + "group_rings")
+        }
         node = has(CLEAVE_RQ_NODE) ? Int(config.node) : nil
         self.headerQueue = headerQueue
     }
@@ -74,9 +80,13 @@ struct ReceiveQueuePlan {
             }
             return (.alternating(headerBufferByteCount: small), nil)
         case CLEAVE_METHOD_D.rawValue: break
-        default: throw .invalid("method \(config.method) is none")
+        default: throw .invalid("method \(config.method) is not one of enum cleave_method, 0 to 4")
         }
-        guard let handle = config.header_queue else { throw .null("header_queue") }
+        guard let handle = config.header_queue else {
+            throw .invalid(
+                "header_queue is NULL: method 4 (CLEAVE_METHOD_D) needs one, made by "
+                    + "cleave_header_queue_create")
+        }
         guard let queue = HeaderQueueObject.live(handle) else {
             throw Refusal(Refusal.stale, "header_queue is not a live header queue")
         }
@@ -88,12 +98,38 @@ struct ReceiveQueuePlan {
         switch config.report {
         case CLEAVE_REPORT_USED_ELEMENT.rawValue:
             throw .invalid(
-                "report 0 (CLEAVE_REPORT_USED_ELEMENT) is gone: CLEAVE_REPORT_USED_LENGTH "
-                    + "(\(CLEAVE_REPORT_USED_LENGTH.rawValue)) takes its place, with the slot in "
-                    + "the used entry's length")
+                "report is 0: method 4 (CLEAVE_METHOD_D) needs CLEAVE_REPORT_USED_LENGTH "
+                    + "(\(CLEAVE_REPORT_USED_LENGTH.rawValue)) or CLEAVE_REPORT_NET_HEADER "
+                    + "(\(CLEAVE_REPORT_NET_HEADER.rawValue)). 0 was CLEAVE_REPORT_USED_ELEMENT, "
+                    + "which interface 0.4 ended")
         case CLEAVE_REPORT_NET_HEADER.rawValue: return (.headerQueue(.netHeader), queue)
         case CLEAVE_REPORT_USED_LENGTH.rawValue: return (.headerQueue(.usedLength), queue)
-        default: throw .invalid("report \(config.report) is none")
+        default: throw .invalid("report \(config.report) is not one of enum cleave_report, 1 or 2")
+        }
+    }
+
+    /// Refuses what is set and the method would ignore: the program expects an effect.
+    private static func checkObeyed(
+        _ config: cleave_rq_config, _ method: RxMethod
+    ) throws(Refusal) {
+        func refuse(_ what: String, _ users: String) throws(Refusal) {
+            throw .invalid(
+                "\(what) is set, and method \(config.method) ignores it: it is for \(users)")
+        }
+        if !method.needsHeaderQueue {
+            let users = "method \(CLEAVE_METHOD_D.rawValue) (CLEAVE_METHOD_D)"
+            if config.header_queue != nil { try refuse("header_queue", users) }
+            if config.report != 0 { try refuse("report", users) }
+            for (flag, name) in [
+                (CLEAVE_RQ_TINY, "CLEAVE_RQ_TINY"), (CLEAVE_RQ_ZERO_PAD, "CLEAVE_RQ_ZERO_PAD"),
+            ] where config.flags & flag.rawValue != 0 { try refuse(name, users) }
+        }
+        if method == .whole && config.split_threshold != 0 {
+            try refuse("split_threshold", "methods that split")
+        }
+        if method.kind != .c && config.header_buffer_size != 0 {
+            let users = "method \(CLEAVE_METHOD_C.rawValue) (CLEAVE_METHOD_C)"
+            try refuse("header_buffer_size", users)
         }
     }
 

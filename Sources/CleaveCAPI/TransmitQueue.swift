@@ -30,7 +30,7 @@ final class TransmitQueueObject: QueueObject, @unchecked Sendable {
         do { queue = try TxQueue(configuration, in: arena) } catch { throw Refusal(error) }
         unowned = Unmanaged.passUnretained(queue)
         super.init(context, parents: parents, mappings: mappings)
-        context.log(.info, "TXQ of \(configuration.virtqueue.size) entries created")
+        log(.info, "TXQ of \(configuration.virtqueue.size) entries created")
     }
 
     override class var type: HandleType? { .txq }
@@ -123,8 +123,8 @@ public func cleave_txq_create(
     _ txq: UnsafeMutablePointer<OpaquePointer?>!
 ) -> Int32 {
     create(
-        under: memory, as: MemoryObject.self, config, cleave_txq_config(),
-        minimum: cleave_txq_config.firstByteCount, txq, "txq"
+        under: memory, as: MemoryObject.self, config, zero: cleave_txq_config(),
+        minimum: cleave_txq_config.firstByteCount, to: txq, named: "txq"
     ) { parent, configuration throws(Refusal) in
         let (checked, node) = try transmitPlan(configuration, parent)
         return try TransmitQueueObject(parent.context, checked, node: node, parents: [parent])

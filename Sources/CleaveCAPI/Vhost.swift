@@ -146,7 +146,8 @@ public func cleave_vhost_create(
 ) -> Int32 {
     var socket: Int32 = -1
     let result = create(
-        under: context, as: ContextObject.self, config, cleave_vhost_config(), vhost, "vhost"
+        under: context, as: ContextObject.self, config, zero: cleave_vhost_config(),
+        to: vhost, named: "vhost"
     ) { parent, configuration throws(Refusal) in
         let plan = try VhostPlan(configuration)
         socket = plan.socket

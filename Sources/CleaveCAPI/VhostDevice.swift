@@ -19,6 +19,8 @@ final class VhostObject: HandleObject, @unchecked Sendable {
 
     private let context: ContextObject
     private let plan: VhostPlan
+    /// How many lines its guests may cause, its queues' included.
+    let logLimit: LogLimit
     private let endpoint: SocketEndpoint
     private let waitSet: WaitSet
     private var session: BackendSession?
@@ -72,6 +74,7 @@ final class VhostObject: HandleObject, @unchecked Sendable {
     init(_ context: ContextObject, _ plan: VhostPlan) throws(Refusal) {
         self.context = context
         self.plan = plan
+        logLimit = LogLimit(plan.name)
         activePairs = plan.offer.queuePairs
         do throws(HostError) { waitSet = try WaitSet() } catch { throw Refusal(error) }
         endpoint = try plan.open()
@@ -120,6 +123,10 @@ final class VhostObject: HandleObject, @unchecked Sendable {
         context.log(.info, "\(plan.name): ended")
     }
 
+    private func log(_ level: ContextObject.Level, _ line: @autoclosure () -> String) {
+        context.log(level, limit: logLimit, "\(plan.name): \(line())")
+    }
+
     private func endLeftovers() {
         for (handle, (index, ring)) in leftovers where end(ring, index) != nil {
             leftovers[handle] = nil
@@ -129,6 +136,7 @@ final class VhostObject: HandleObject, @unchecked Sendable {
     private var deadline: UInt64? {
         let own = endpoint.deadline
         guard let session else { return own }
+        if control?.mayHaveMore ?? false { return 0 }
         // While rings are in use they are looked at now and then.
         let check = rings.isEmpty ? .max : nextCheck
         let next = min(own ?? .max, session.deadline ?? .max, check)
@@ -152,14 +160,13 @@ final class VhostObject: HandleObject, @unchecked Sendable {
         guard session == nil else {
             Glibc.close(socket)
             counters.refused_connections += 1
-            context.log(
-                .warning, "\(plan.name): refused a second front end while one is connected")
+            log(.warning, "refused a second front end while one is connected")
             return
         }
         let session = BackendSession(descriptor: socket, device: self)
         do throws(Refusal) { sessionWatch = try watch(socket) } catch {
             // Closes the socket: the front end comes again, or learns that nobody serves it.
-            context.log(.error, "\(plan.name): front end refused: \(error.text)")
+            log(.error, "front end refused: \(error.text)")
             counters.refused_connections += 1
             return
         }
@@ -167,7 +174,7 @@ final class VhostObject: HandleObject, @unchecked Sendable {
         counters.connects += 1
         faultsReported = []
         nextCheck = 0
-        context.log(.info, "\(plan.name): front end connected")
+        log(.info, "front end connected")
         tell(CLEAVE_VHOST_CONNECTED)
         serveSession()
     }
@@ -192,7 +199,7 @@ final class VhostObject: HandleObject, @unchecked Sendable {
         for (name, count) in session.counters { earlier[name, default: 0] += count }
         counters.refused_messages += session.refusedCount
         counters.disconnects += 1
-        if let reason { context.log(.info, "\(plan.name): disconnected: \(reason)") }
+        if let reason { log(.info, "disconnected: \(reason)") }
         tell(CLEAVE_VHOST_DISCONNECTED)
         endpoint.disconnected()
     }
@@ -263,11 +270,12 @@ final class VhostObject: HandleObject, @unchecked Sendable {
 
     private func serveControl() {
         guard let control else { return }
-        let served = control.serve()
-        refusedCommands += UInt64(served.refused)
-        guard let count = served.queuePairs else { return }
-        pairsAskedFor = count
-        use(pairs: count)
+        let refused = control.serve { count in
+            pairsAskedFor = count
+            use(pairs: count)
+            return true
+        }
+        refusedCommands += UInt64(refused)
     }
 
     private func startControl(_ index: Int, _ setup: VringSetup) throws(Refusal) {
@@ -317,6 +325,7 @@ final class VhostObject: HandleObject, @unchecked Sendable {
         counts["refusedConnections"] = counters.refused_connections
         counts["refusedCommands"] = refusedCommands
         counts["brokenQueues"] = counters.broken_queues
+        counts["logLinesLeftOut"] = logLimit.leftOut
         let list = counts.filter { $0.value > 0 }.sorted { $0.key < $1.key }
             .map { "\($0.key) \($0.value)" }.joined(separator: ", ")
         let state = session?.describedState ?? "no front end"
@@ -347,7 +356,7 @@ extension VhostObject: BackendDevice {
             tell(CLEAVE_VHOST_QUEUE_STARTED, ring)
         } catch {
             counters.broken_queues += 1
-            context.log(.error, "\(plan.name): ring \(index) cannot be started: \(error.text)")
+            log(.error, "ring \(index) cannot be started: \(error.text)")
             throw SetupError(error.text)
         }
     }
@@ -400,9 +409,7 @@ extension VhostObject: BackendDevice {
         repeat {
             if let base = end(ring, index) { return base }
         } while deadline.wait()
-        context.log(
-            .error,
-            "\(plan.name): ring \(index) is stopped while the program is in a call on its queue")
+        log(.error, "ring \(index) is stopped while the program is in a call on its queue")
         // Nobody knows where the ring is, so the front end is not told anything any more.
         mustDisconnect = true
         leftovers[ring.handle] = (index, ring)
@@ -431,16 +438,16 @@ extension VhostObject: BackendDevice {
             return 0
         }
         if result < 0 { return nil }
-        context.log(
+        log(
             .error,
-            "\(plan.name): packets of ring \(index) were out when it stopped: they were given "
+            "packets of ring \(index) were out when it stopped: they were given "
                 + "back, and the queue is left until it is destroyed")
         return base
     }
 
     func negotiated(features: UInt64) {
         self.features = features
-        context.log(.info, "\(plan.name): features 0x\(String(features, radix: 16))")
+        log(.info, "features 0x\(String(features, radix: 16))")
     }
 
     func setMTU(_ mtu: Int) { tell(CLEAVE_VHOST_MTU) { $0.value = UInt32(mtu) } }

@@ -74,6 +74,7 @@ public final class RxEngine: @unchecked Sendable {
         }
         let lane: RxLane
         do throws(SetupError) {
+            try checkReturnRing(of: queue, except: rq)
             lane = try RxLane(
                 queue, place: place, ringCapacity: ringCapacity, idle: idle, arenas: arenas)
         } catch { throw SetupError("RQ \(rq): ", error) }
@@ -81,6 +82,23 @@ public final class RxEngine: @unchecked Sendable {
         if isStarted { try start(lane, rq) }
         table[rq] = .passRetained(lane)
         return rq
+    }
+
+    /// Two RQs with one return ring for groups would use each other's slots.
+    private func checkReturnRing(
+        of queue: RxQueueConfiguration, except number: Int
+    ) throws(SetupError) {
+        guard let headerQueue = queue.headerQueue, headerQueue.layout.slotReturn == .groups else {
+            return
+        }
+        for rq in rqs where rq != number {
+            let other = lane(rq).worker.queue.configuration
+            guard other.headerQueue === headerQueue, other.returnRing == queue.returnRing else {
+                continue
+            }
+            throw SetupError(
+                "return ring \(queue.returnRing) of its header queue is that of RQ \(rq)")
+        }
     }
 
     /// Removes an RQ after its current poll; the others go on. Its counts stay in `counters`.
@@ -117,9 +135,10 @@ public final class RxEngine: @unchecked Sendable {
         }
         let slots = lane.worker.queue.counters.slots
         let headerQueue = lane.headerQueue
-        do throws(SetupError) { try lane.replace(queue) } catch {
-            throw SetupError("RQ \(rq): ", error)
-        }
+        do throws(SetupError) {
+            try checkReturnRing(of: queue, except: rq)
+            try lane.replace(queue)
+        } catch { throw SetupError("RQ \(rq): ", error) }
         headerQueue?.noteReported(slots)
         lane.resume(.reset)
     }

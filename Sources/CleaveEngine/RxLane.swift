@@ -46,8 +46,6 @@ final class RxLane: @unchecked Sendable {
 
     /// Empty polls after which a thread lets others run: on a shared core, the one that feeds it.
     private static let pollsBeforeYield = 256
-    /// How often a paused thread checks for commands, in nanoseconds, in case a wake-up gets lost.
-    private static let pauseNanoseconds: UInt64 = 100_000_000
 
     init(
         _ queue: RxQueueConfiguration, place: QueuePlan.Place, ringCapacity: Int,
@@ -104,11 +102,11 @@ final class RxLane: @unchecked Sendable {
     // MARK: The RQ's thread
 
     private func run() {
-        while let order = obey() {
+        while let run = words.control.awaitRun(wake) {
             let worker = worker
             var last = CycleClock.now()
             var emptyPolls = 0
-            while words.control.isLast(order) {
+            while words.control.isLast(run) {
                 let returned = worker.poll()
                 let now = CycleClock.now()
                 if returned > 0 {
@@ -117,7 +115,7 @@ final class RxLane: @unchecked Sendable {
                     last = now
                 } else {
                     emptyPolls &+= 1
-                    rest(worker, order, &emptyPolls)
+                    rest(worker, run, &emptyPolls)
                     let woke = CycleClock.now()
                     words.idleCycles.addSingleWriter(woke &- last)
                     #if Profiling
@@ -132,7 +130,7 @@ final class RxLane: @unchecked Sendable {
     /// Between two polls, after the first was empty.
     @inline(__always)
     private func rest(
-        _ worker: RxWorker, _ order: WorkerControl.Order, _ emptyPolls: inout Int
+        _ worker: RxWorker, _ run: WorkerControl.NumberedCommand, _ emptyPolls: inout Int
     ) {
         switch idle.kind {
         case .busy: break
@@ -145,20 +143,20 @@ final class RxLane: @unchecked Sendable {
         case .park:
             cleave_pause()
             // After a sleep that timed out, one empty poll is enough to sleep again.
-            if emptyPolls >= idle.pollsBeforePark && park(worker, order) { emptyPolls = 0 }
+            if emptyPolls >= idle.pollsBeforePark && park(worker, run) { emptyPolls = 0 }
         }
     }
 
     /// Sleeps until a packet is submitted, a kick or a command comes, or the time is up.
     /// - Returns: whether something came; false when the time was up.
     @inline(never)
-    private func park(_ worker: RxWorker, _ order: WorkerControl.Order) -> Bool {
+    private func park(_ worker: RxWorker, _ run: WorkerControl.NumberedCommand) -> Bool {
         let kick = worker.queue.kick
         words.announceSleep()
         if kick != nil { worker.queue.setKicks(enabled: true) }
         var returned = worker.poll()
         var wasWoken = true
-        if returned == 0 && words.control.isLast(order) {
+        if returned == 0 && words.control.isLast(run) {
             words.parks.addSingleWriter(1)
             wasWoken = wake.wait(
                 orAt: kick?.fileDescriptor ?? -1,
@@ -174,21 +172,6 @@ final class RxLane: @unchecked Sendable {
             if returned > 0 { words.lateWakes.addSingleWriter(1) }
         }
         return wasWoken
-    }
-
-    /// Between two polls: waits while the lane is paused.
-    /// - Returns: the command to run; nil if the thread ends.
-    private func obey() -> WorkerControl.Order? {
-        while true {
-            let order = words.control.obey()
-            switch order.command {
-            case .run: return order
-            case .stop: return nil
-            case .pause:
-                wake.wait(nanoseconds: Self.pauseNanoseconds)
-                wake.drain()
-            }
-        }
     }
 
     // MARK: The control thread

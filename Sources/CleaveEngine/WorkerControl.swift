@@ -9,6 +9,7 @@
 // acknowledgement of an earlier pause could be taken for this one: it remains until the thread has
 // obeyed the command to run in between, and by then it may have placed a burst.
 
+import CleaveHost
 import CleaveRings
 
 /// Commands to the thread that polls an RQ, and its acknowledgements.
@@ -20,8 +21,8 @@ package struct WorkerControl: Sendable {
 
     package enum Command: UInt32, Sendable { case run, pause, stop }
 
-    /// One command among all.
-    package struct Order: Equatable, BitwiseCopyable, Sendable {
+    /// A command with its number, by which it is told from all others.
+    package struct NumberedCommand: Equatable, BitwiseCopyable, Sendable {
         package fileprivate(set) var word: UInt32
         package var command: Command { Command(rawValue: word & 3) ?? .stop }
     }
@@ -37,7 +38,7 @@ package struct WorkerControl: Sendable {
     // MARK: The control thread
 
     /// The last command, for the control thread.
-    package var last: Order { Order(word: request.load()) }
+    package var last: NumberedCommand { NumberedCommand(word: request.load()) }
 
     package func send(_ command: Command) {
         // [E2 release -> the RQ's thread: the queue put in place]
@@ -57,17 +58,36 @@ package struct WorkerControl: Sendable {
     // MARK: The RQ's thread
 
     /// Between two bursts: the last command, acknowledged unless it is to run.
-    package func obey() -> Order {
+    package func obey() -> NumberedCommand {
         // [E2 acquire <- the control thread's command: the queue it put in place]
-        let order = Order(word: request.loadAcquire())
-        if order.command != .run {
+        let last = NumberedCommand(word: request.loadAcquire())
+        if last.command != .run {
             // [E1 release -> the control thread: the queue's state after the last burst]
-            acknowledgement.storeRelease(order.word)
+            acknowledgement.storeRelease(last.word)
         }
-        return order
+        return last
     }
+
+    /// Between two bursts: waits while the thread is paused.
+    /// - Parameter wake: signalled after each command.
+    /// - Returns: the command to run; nil if the thread ends.
+    package func awaitRun(_ wake: borrowing EventDescriptor) -> NumberedCommand? {
+        while true {
+            let last = obey()
+            switch last.command {
+            case .run: return last
+            case .stop: return nil
+            case .pause:
+                wake.wait(nanoseconds: Self.pauseNanoseconds)
+                wake.drain()
+            }
+        }
+    }
+
+    /// How often a paused thread checks for commands, in case a wake-up gets lost.
+    private static let pauseNanoseconds: UInt64 = 100_000_000
 
     /// Whether no other command has come: it may be seen some bursts late.
     @inline(__always)
-    package func isLast(_ order: Order) -> Bool { request.load() == order.word }
+    package func isLast(_ command: NumberedCommand) -> Bool { request.load() == command.word }
 }

@@ -61,7 +61,7 @@ struct DriverRingGeometry {
         guard chainCount > 0 else {
             throw SetupError(
                 headerStride == 2
-                    ? "small and large buffers in turn do not fit a ring of \(size)"
+                    ? "small and large buffers alternately do not fit a ring of \(size)"
                     : "a chain of \(chainLength) descriptors does not fit a ring of \(size)")
         }
     }
@@ -186,6 +186,10 @@ protocol DriverRing: BitwiseCopyable {
 
     /// Asks the device to call, or not to.
     func setInterrupts(_ enabled: Bool)
+
+    /// Checks what holds between two calls, in debug builds: the device has no more than fits the
+    /// ring.
+    func checkInvariants()
 }
 
 extension DriverRing {

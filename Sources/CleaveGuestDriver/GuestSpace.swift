@@ -41,7 +41,9 @@ public final class GuestSpace: Sendable {
     }
 
     /// One guest whose memory lies on several nodes: a space for each, all with the same table.
-    /// - Parameter parts: the bytes on each node; nil is no node in particular.
+    /// - Parameters:
+    ///   - parts: the bytes on each node; nil is no node in particular.
+    ///   - pages: the size of pages to try.
     public static func spread(
         over parts: [(node: Int?, byteCount: Int)], pages: PagePreference = .automatic
     ) throws(SetupError) -> [GuestSpace] {

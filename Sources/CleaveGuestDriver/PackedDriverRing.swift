@@ -51,13 +51,13 @@ struct PackedDriverRing: DriverRing {
     }
 
     @inline(__always)
-    private func slot(_ place: PackedCursor) -> UnsafeMutableRawPointer {
+    private func entry(_ place: PackedCursor) -> UnsafeMutableRawPointer {
         ring + place.offset &* PackedLayout.descriptorByteCount
     }
 
     @inline(__always)
     private func rest(_ place: PackedCursor) -> SharedWord64 {
-        SharedWord64(slot(place) + PackedLayout.restOffset)
+        SharedWord64(entry(place) + PackedLayout.restOffset)
     }
 
     @inline(__always)
@@ -72,7 +72,7 @@ struct PackedDriverRing: DriverRing {
             UInt64(UInt32(truncatingIfNeeded: byteCount))
             | UInt64(UInt16(truncatingIfNeeded: chain &* chainLength)) &<< 32
             | UInt64(flags) &<< 48
-        SharedWord64(slot(place)).store(address.rawValue)
+        SharedWord64(entry(place)).store(address.rawValue)
         // The device reads none of the others before the head.
         if position == 0 { head = word } else { rest(place).store(word) }
     }
@@ -127,5 +127,16 @@ struct PackedDriverRing: DriverRing {
         let asked = usesEventIndex ? PackedEvent.atDescriptor : PackedEvent.enable
         PackedEvent.request(
             driverArea, flags: enabled ? asked : PackedEvent.disable, at: nextUsed)
+    }
+
+    @inline(__always)
+    func checkInvariants() {
+        #if DEBUG
+        func position(_ cursor: PackedCursor) -> Int { cursor.offset + (cursor.wrap ? 0 : size) }
+        let lap = 2 * size
+        let posted = (position(nextAvail) - position(nextUsed) + lap) % lap
+        assert(posted <= size, "chains are posted once until they are used")
+        assert(postedCount >= 0 && postedCount <= posted)
+        #endif
     }
 }

@@ -11,8 +11,11 @@ public struct RxDriverConfiguration: Sendable {
     public var ring: RingFormat
     public var shape: BufferShape
     public var method: RxMethod
-    /// The queue that its packets' headers come in; shared with the drivers of other RQs.
+    /// The queue that its packets' headers come in; shared with the drivers of other RQs. Method D
+    /// needs one, the other methods refuse one.
     public var headerQueue: DriverHeaderQueue?
+    /// The ring by which this RQ's slots go back, if each RQ has one, from 0 on.
+    public var returnRing = 0
     /// Features beyond those that the shape implies.
     public var features: VirtioFeatures
     /// Data buffers beyond those the ring holds, for applications that keep some.
@@ -24,7 +27,7 @@ public struct RxDriverConfiguration: Sendable {
     public var headerBufferByteCount: Int
     /// Method D with report `netHeader`: a descriptor of just the bytes that precede a packet's
     /// data, the virtio-net header and the split report, leads each chain, so that payload begins
-    /// where its buffer begins. Ignored by the other methods.
+    /// where its buffer begins. The other methods refuse it.
     public var alignsPayload: Bool
 
     public init(
@@ -63,7 +66,7 @@ public struct RxDriverConfiguration: Sendable {
     }
     /// Bytes of a descriptor that aligns payload; 0 if there is none.
     var alignmentByteCount: Int {
-        guard alignsPayload, method == .headerQueue(.netHeader) else { return 0 }
+        guard alignsPayload else { return 0 }
         return NetHeaderLayout(hashReport: allFeatures.contains(.hashReport))
             .byteCountWithSplitReport
     }
@@ -80,6 +83,14 @@ public struct RxDriverConfiguration: Sendable {
         }
         if method.needsHeaderQueue, headerQueue == nil {
             throw SetupError("method D needs a header queue")
+        }
+        if !method.needsHeaderQueue, headerQueue != nil {
+            throw SetupError(
+                "a header queue is given, and method \(method.kind.rawValue) has no slots: "
+                    + "method D has")
+        }
+        if alignsPayload, method != .headerQueue(.netHeader) {
+            throw SetupError("alignsPayload needs method D with report netHeader")
         }
         if method.needsMergeableBuffers, !shape.features.contains(.mergeableBuffers) {
             throw SetupError("methods B and C need mergeable buffers")

@@ -20,8 +20,14 @@ struct RxDriverOperations {
         memory.initialize(to: ring)
         addresses = ring.addresses
         // Local functions, not closures: profilers show their names.
-        func refillRing() -> (posted: Int, wantsKick: Bool) { state.pointee.refill(memory) }
-        func harvestRing() -> Int { state.pointee.harvest(memory) }
+        func refillRing() -> (posted: Int, wantsKick: Bool) {
+            defer { memory.pointee.checkInvariants() }
+            return state.pointee.refill(memory)
+        }
+        func harvestRing() -> Int {
+            defer { memory.pointee.checkInvariants() }
+            return state.pointee.harvest(memory)
+        }
         refill = refillRing
         harvest = harvestRing
         setInterrupts = { memory.pointee.setInterrupts($0) }

@@ -76,10 +76,11 @@ extension RxDriverState {
             headersLead && packet.isSplit
             ? appendAfterHeaders(chain, byteCount, &packet)
             : appendPieces(
-                chain, firstDataPosition, byteCount &- lead, prefix &- lead, &packet)
+                head: chain, first: firstDataPosition, byteCount: byteCount &- lead,
+                prefix: prefix &- lead, to: &packet)
         guard isPlaced else { return failed(.usedLength) }
         if bufferCount > 1 {
-            let reason = harvestFurther(entry, bufferCount, ring, &packet)
+            let reason = harvestFurther(after: entry, count: bufferCount, ring, &packet)
             if reason != .none { return failed(reason) }
         }
         (packets + packetCount).initialize(to: packet)
@@ -90,7 +91,7 @@ extension RxDriverState {
     /// The second and later buffers of a packet.
     @inline(never)
     private mutating func harvestFurther<Ring: DriverRing>(
-        _ entry: Int, _ count: Int, _ ring: UnsafeMutablePointer<Ring>,
+        after entry: Int, count: Int, _ ring: UnsafeMutablePointer<Ring>,
         _ packet: inout ReceivedPacket
     ) -> DriverFault {
         for offset in 1..<count {
@@ -101,7 +102,10 @@ extension RxDriverState {
             let byteCount = used.isFull ? capacity(used.head) : used.byteCount
             // Method C gives small buffers back empty.
             if byteCount == 0 { continue }
-            guard appendPieces(used.head, 0, byteCount, 0, &packet) else {
+            guard
+                appendPieces(
+                    head: used.head, first: 0, byteCount: byteCount, prefix: 0, to: &packet)
+            else {
                 return .usedLength
             }
         }
@@ -179,15 +183,16 @@ extension RxDriverState {
         let payload = byteCount &- lead
         if payload < 0 || lead > Int(bufferAt[head].byteCount) { return false }
         if payload == 0 { return true }
-        return payloadSharesChain && appendPieces(head, 1, payload, 0, &packet)
+        return payloadSharesChain
+            && appendPieces(head: head, first: 1, byteCount: payload, prefix: 0, to: &packet)
     }
 
     /// Adds the pieces of a chain of which `byteCount` bytes were written from descriptor number
     /// `first` on.
     @inline(__always)
     private mutating func appendPieces(
-        _ head: Int, _ first: Int, _ byteCount: Int, _ prefix: Int,
-        _ packet: inout ReceivedPacket
+        head: Int, first: Int, byteCount: Int, prefix: Int,
+        to packet: inout ReceivedPacket
     ) -> Bool {
         var left = byteCount
         var skip = prefix

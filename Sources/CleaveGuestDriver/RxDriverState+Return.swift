@@ -71,7 +71,7 @@ extension RxDriverState {
         if slotRangeCount == 0 { return }
         // SAFETY: there are ranges only with a header queue, retained until `free`.
         headerQueue.unsafelyUnwrapped._withUnsafeGuaranteedRef {
-            $0.retire(slotRanges, count: slotRangeCount)
+            $0.retire(slotRanges, count: slotRangeCount, ring: returnRing)
         }
         for index in 0..<slotRangeCount {
             retiredSlotCount &+= UInt64(slotRanges[index].count)

@@ -33,6 +33,7 @@ struct RxDriverState {
     /// Headers have the chain's first descriptor to themselves (A), not the whole buffer.
     let payloadSharesChain: Bool
     let headerQueue: Unmanaged<DriverHeaderQueue>?
+    let returnRing: Int
     let slotCount: Int
     let slotSize: Int
 
@@ -78,6 +79,7 @@ struct RxDriverState {
         headersLead = hasSplitReport && !method.needsHeaderQueue
         payloadSharesChain = method == .headerDescriptor
         headerQueue = configuration.headerQueue.map { Unmanaged.passRetained($0) }
+        returnRing = configuration.returnRing
         slotCount = configuration.headerQueue?.layout.slotCount ?? 0
         slotSize = configuration.headerQueue?.layout.slotSize ?? 0
         bufferAt = .allocate(capacity: geometry.size)

@@ -57,10 +57,10 @@ struct SplitDriverRing: DriverRing {
         let isLast = position &+ 1 == chainLength
         let flags = kind | (isLast ? 0 : DescriptorFlags.next)
         let next = isLast ? 0 : UInt64(truncatingIfNeeded: index &+ 1)
-        let slot = descriptors + index &* SplitLayout.descriptorByteCount
+        let descriptor = descriptors + index &* SplitLayout.descriptorByteCount
         // Plain stores: the device reads them only after the index that covers them [V1].
-        slot.storeBytes(of: address.rawValue, as: UInt64.self)
-        slot.storeBytes(
+        descriptor.storeBytes(of: address.rawValue, as: UInt64.self)
+        descriptor.storeBytes(
             of: UInt64(UInt32(truncatingIfNeeded: byteCount)) | UInt64(flags) &<< 32 | next &<< 48,
             toByteOffset: 8, as: UInt64.self)
     }
@@ -123,5 +123,13 @@ struct SplitDriverRing: DriverRing {
         let offset = SplitLayout.usedEventOffset(size: size)
         // With an event index: call at the next entry, or at the one farthest away.
         SharedWord16(availRing + offset).store(enabled ? lastUsed : lastUsed &- 1)
+    }
+
+    @inline(__always)
+    func checkInvariants() {
+        #if DEBUG
+        let chains = Int(availIndex &- lastUsed)
+        assert(chains * chainLength <= size, "chains are posted once until they are used")
+        #endif
     }
 }

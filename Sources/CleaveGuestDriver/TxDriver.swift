@@ -161,7 +161,7 @@ public final class TxDriver: @unchecked Sendable {
             state.deallocate()
             throw error
         }
-        state.initialize(to: TxDriverState(configuration, geometry, buffers, tables))
+        state.initialize(to: TxDriverState(configuration, geometry, buffers, tables: tables))
         self.configuration = configuration
         self.space = space
         self.state = state
@@ -247,15 +247,20 @@ private struct TxDriverOperations {
         func sendFrames(
             _ frames: UnsafePointer<OutgoingFrame>, _ count: Int
         ) -> (taken: Int, wantsKick: Bool) {
-            state.pointee.send(frames, count, memory)
+            defer { memory.pointee.checkInvariants() }
+            return state.pointee.send(frames, count, memory)
         }
         func prepareBuffer(_ index: Int, _ frame: OutgoingFrame) {
             state.pointee.prepare(index, frame, memory)
         }
         func postBuffers(_ count: Int) -> (posted: Int, wantsKick: Bool) {
-            state.pointee.post(count, memory)
+            defer { memory.pointee.checkInvariants() }
+            return state.pointee.post(count, memory)
         }
-        func reapBuffers(_ count: Int) -> Int { state.pointee.reap(count, memory) }
+        func reapBuffers(_ count: Int) -> Int {
+            defer { memory.pointee.checkInvariants() }
+            return state.pointee.reap(count, memory)
+        }
         send = sendFrames
         prepare = prepareBuffer
         post = postBuffers

@@ -34,7 +34,7 @@ struct TxDriverState {
 
     init(
         _ configuration: TxDriverConfiguration, _ geometry: DriverRingGeometry,
-        _ buffers: GuestBlock, _ tables: GuestBlock?
+        _ buffers: GuestBlock, tables: GuestBlock?
     ) {
         chainCount = geometry.chainCount
         chainLength = geometry.chainLength

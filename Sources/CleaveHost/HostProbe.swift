@@ -33,7 +33,7 @@ struct HostProbe: Sendable {
     func kibibyteField(_ name: String, in path: String) -> Int? {
         guard let text = readText(path) else { return nil }
         for line in text.split(separator: "\n") {
-            let words = line.split(separator: " ")
+            let words = line.split { $0 == " " || $0 == "\t" }
             guard let at = words.firstIndex(where: { $0 == "\(name):" }) else { continue }
             guard at + 1 < words.count, let value = Int(words[at + 1]) else { return nil }
             return value * 1024

@@ -10,13 +10,19 @@ extension MachineFacts {
             sentences.append(
                 "Only one CPU (\(cpusAllowed)) is allowed: threads take turns on it.")
         }
+        if let quota = limits.cpuQuota, quota.value < Double(cpusAllowed.cpus.count) {
+            sentences.append(
+                "A quota of \(Self.cpus(quota.value)) (\(quota.source)): what takes more is "
+                    + "stopped, and rates are too low by as much.")
+        }
         if hugePages2M.total == 0 && hugePages1G.total == 0 {
             sentences.append(
-                "No huge pages are reserved: reserve some with `sysctl vm.nr_hugepages=512`.")
+                "No huge pages are reserved: reserve some with `sysctl vm.nr_hugepages="
+                    + "\(HugePagePool.usualCount)`.")
         } else if hugePages2M.free == 0 && hugePages1G.free == 0 {
             sentences.append(
                 "No reserved huge page is free: reserve more with "
-                    + "`sysctl vm.nr_hugepages=\(hugePages2M.total + 512)`.")
+                    + "`sysctl vm.nr_hugepages=\(hugePages2M.total + HugePagePool.usualCount)`.")
         }
         if let governor, governor != "performance" {
             sentences.append(
@@ -37,5 +43,16 @@ extension MachineFacts {
                     + "compare within one run.")
         }
         return sentences
+    }
+
+    /// `0.5 CPUs`, `1 CPU`.
+    package static func cpus(_ count: Double) -> String {
+        let hundredths = Int((count * 100).rounded())
+        var text = "\(hundredths / 100)"
+        if hundredths % 100 != 0 {
+            let rest = hundredths % 100
+            text += rest % 10 == 0 ? ".\(rest / 10)" : rest < 10 ? ".0\(rest)" : ".\(rest)"
+        }
+        return "\(text) CPU\(hundredths == 100 ? "" : "s")"
     }
 }

@@ -44,6 +44,8 @@ public struct MachineFacts: Sendable {
     public var invariantTSC: Bool
     /// Whether the scheduler weighs sessions instead of threads.
     public var autogroupEnabled: Bool
+    /// What the operating system lets this process have.
+    package var limits: ResourceLimits
     /// Version of the Swift compiler this was built with, and of its C compiler.
     public var compiler: String
 
@@ -73,7 +75,7 @@ public struct MachineFacts: Sendable {
             tscHertz: CycleClock.hertz,
             invariantTSC: CycleClock.isInvariant,
             autogroupEnabled: probe.number("/proc/sys/kernel/sched_autogroup_enabled") == 1,
-            compiler: compiler)
+            limits: .current(probe: probe), compiler: compiler)
     }
 
     private static var architecture: String {

@@ -104,7 +104,9 @@ public final class MemoryArena: @unchecked Sendable {
 
     /// Hands out `byteCount` zeroed bytes, which live as long as the arena and are never freed one
     /// by one.
-    /// - Parameter alignment: a power of two.
+    /// - Parameters:
+    ///   - byteCount: at least 1.
+    ///   - alignment: a power of two.
     public func allocate(
         byteCount: Int, alignment: Int = 128
     ) throws(HostError) -> UnsafeMutableRawPointer {

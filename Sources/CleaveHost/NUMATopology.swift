@@ -31,6 +31,7 @@ public struct NUMATopology: Sendable {
     /// - Parameters:
     ///   - nodes: in ascending order, at least one.
     ///   - distances: row and column in the order of `nodes`.
+    ///   - fallback: why this stands in for what libnuma says; nil if that is it.
     public init(nodes: [NUMANode], distances: [[Int]], fallback: String? = nil) {
         self.nodes = nodes
         self.distances = distances

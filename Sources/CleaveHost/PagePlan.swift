@@ -102,6 +102,9 @@ struct PagePlan {
     /// beforehand, because touching more than there is invokes the out-of-memory killer.
     func memoryObstacle(_ kind: PageKind) -> String? {
         let needed = mappedByteCount(kind)
+        if let obstacle = ResourceLimits.current(probe: probe).memoryObstacle(needed) {
+            return obstacle
+        }
         if let free = probe.kibibyteField("MemAvailable", in: "/proc/meminfo"), needed > free {
             return "\(needed) bytes are asked for and \(free) are available"
         }
@@ -118,9 +121,15 @@ struct PagePlan {
         let pool = HugePagePool(kind: kind, probe: probe)
         guard pool.exists else { return "this kernel has no \(kind.words)" }
         if pool.available < needed {
-            let target = pool.total + needed - pool.available
+            let missing = needed - pool.available
+            let usual = kind == .huge2M ? HugePagePool.usualCount : 0
+            let target = pool.total + max(usual, missing)
             return "\(kind.words): \(needed) needed, \(pool.available) free "
                 + "(\(pool.advice(total: target)))"
+        }
+        let limits = ResourceLimits.current(probe: probe)
+        if let obstacle = limits.hugePageObstacle(mappedByteCount(kind), of: kind) {
+            return obstacle
         }
         guard let node, let free = pool.free(onNode: node) else { return nil }
         if free + pool.overcommit >= needed { return nil }
@@ -140,6 +149,10 @@ struct PagePlan {
 
 /// The kernel's pool of reserved huge pages of one size.
 struct HugePagePool {
+    /// Pages to reserve where some are missing: 1 GiB, in pages of 2 MiB. One number, so that all
+    /// advice of one run is the same, whatever each piece of memory needs by itself.
+    static let usualCount = 512
+
     let kind: PageKind
     private let probe: HostProbe
     private let directory: String

@@ -70,6 +70,18 @@ public final class PinnedThread: @unchecked Sendable {
         }
     }
 
+    /// Keeps the calling thread off `cpus`, which have other work, as far as the process may use
+    /// any others. For threads that keep house.
+    package static func keepCurrent(off cpus: [Int]) {
+        let left = CPUSet.allowed().cpus.filter { !cpus.contains($0) }
+        guard !cpus.isEmpty, let last = left.last else { return }
+        // Whole words, as the kernel wants them.
+        var bits = [UInt8](repeating: 0, count: (last / 64 + 1) * 8)
+        for cpu in left { bits[cpu / 8] |= 1 << (cpu % 8) }
+        // A group of the system may have taken CPUs away since: the thread then stays where it is.
+        _ = cleave_affinity_set_mask(bits, bits.count)
+    }
+
     /// The CPU the calling thread runs on at this moment.
     public static func currentCPU() -> Int { Int(cleave_current_cpu()) }
 

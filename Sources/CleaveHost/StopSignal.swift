@@ -5,8 +5,8 @@ package enum StopSignal {
     /// Milliseconds that the program has to end by itself after the request.
     package static let graceMilliseconds: UInt32 = 1_800
 
-    /// From now on the first SIGTERM or SIGINT is remembered. A second one ends the process at
-    /// once, and so does the kernel when the grace period is over.
+    /// From now on the first SIGTERM or SIGINT is remembered. A later second one ends the process
+    /// at once, and so does the first when the grace period is over.
     package static func catchSignals() throws(HostError) {
         let result = cleave_stop_signal_catch(graceMilliseconds)
         if result != 0 {
@@ -30,14 +30,26 @@ package enum StopSignal {
     }
 }
 
-/// SIGUSR1 as a request to say how things are.
-package enum ReportSignal {
-    /// From now on SIGUSR1 is remembered.
-    package static func catchSignal() throws(HostError) {
-        let result = cleave_report_signal_catch()
-        if result != 0 { throw HostError("sigaction", code: -result, "cannot catch SIGUSR1") }
+/// A signal as a request that a program carries out between two steps of its work.
+package enum RequestSignal: Int32 {
+    /// SIGUSR1: say how things are.
+    case report = 10
+    /// SIGHUP: read the configuration anew. Until it is caught, it is a request to stop.
+    case reload = 1
+
+    /// From now on it is remembered.
+    package func catchSignal() throws(HostError) {
+        let result = cleave_request_signal_catch(rawValue)
+        if result != 0 { throw HostError("sigaction", code: -result, "cannot catch \(name)") }
     }
 
     /// Whether one came since this was asked last.
-    package static func take() -> Bool { cleave_report_signal_take() != 0 }
+    package func take() -> Bool { cleave_request_signal_take(rawValue) != 0 }
+
+    private var name: String {
+        switch self {
+        case .report: "SIGUSR1"
+        case .reload: "SIGHUP"
+        }
+    }
 }

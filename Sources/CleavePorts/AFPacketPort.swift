@@ -37,9 +37,10 @@ public struct AFPacketPortConfiguration: Sendable, Equatable {
 /// keeps the interface: it sees what comes in as well, and what it sends does not come in here.
 ///
 /// TCP is left unsegmented both ways. A tag that the kernel has taken out of a frame is put back.
-public final class AFPacketPort: Port {
+public final class AFPacketPort: UnattendedPort {
     public let configuration: AFPacketPortConfiguration
     public var name: String { configuration.name }
+    public var type: PortType { .afPacket }
     public var queues: [any PortQueue] { kernelQueues }
 
     private let kernelQueues: [KernelQueue]
@@ -98,18 +99,10 @@ public final class AFPacketPort: Port {
         return SetupError("port \(name): interface \(interface): \(why)", code: code)
     }
 
-    public var controlDescriptors: [Int32] { [] }
-    public var controlDeadline: UInt64? { nil }
-    public func service() {}
-
     public func close() {
         host?.whileHeld(by: self) { for queue in kernelQueues { queue.detach() } }
         host = nil
     }
 
-    public var counters: PortCounters {
-        var sum = PortCounters()
-        for queue in kernelQueues { queue.add(to: &sum) }
-        return sum
-    }
+    public var ownCounters: PortCounters { PortCounters() }
 }

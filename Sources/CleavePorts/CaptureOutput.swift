@@ -5,10 +5,9 @@
 // A buffer holds whole blocks, and reaches the file as a whole or not at all: when the disk is
 // full, what was written of it is cut off again, so that the file stays readable, and its packets
 // are counted as dropped.
-//
-// Layout: IETF draft-ietf-opsawg-pcapng.
 
 import CleaveHost
+import CleaveTraffic
 import CleaveVirtioNet
 import Glibc
 
@@ -25,8 +24,9 @@ final class CaptureOutput: @unchecked Sendable {
     /// - Parameter interfaces: their names, one for each queue.
     init(path: String, interfaces: [String]) throws(SetupError) {
         // Without O_NONBLOCK the open of a pipe that nobody reads would never return.
-        descriptor = Glibc.open(
-            path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0o644)
+        descriptor = PathText.withBytes(path) {
+            Glibc.open($0, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0o644)
+        }
         guard descriptor >= 0 else { throw Self.refusal(path, errno) }
         let head = Self.head(interfaces)
         let isWritten = head.withUnsafeBytes { bytes in
@@ -65,22 +65,7 @@ final class CaptureOutput: @unchecked Sendable {
     }
 
     private static func head(_ interfaces: [String]) -> [UInt8] {
-        // Section header, its length unknown (-1).
-        var bytes = words(0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, .max, .max, 28)
-        for interface in interfaces {
-            let name = [UInt8](interface.utf8.prefix(255))
-            let padding = [UInt8](repeating: 0, count: (4 - name.count % 4) % 4)
-            // Ethernet, no snap length; if_name, if_tsresol = 9, end of options.
-            let options =
-                words(UInt32(name.count) << 16 | 2) + name + padding + words(0x0001_0009, 9, 0)
-            let byteCount = UInt32(20 + options.count)
-            bytes += words(1, byteCount, 1, 0) + options + words(byteCount)
-        }
-        return bytes
-    }
-
-    private static func words(_ words: UInt32...) -> [UInt8] {
-        words.flatMap { word in withUnsafeBytes(of: word.littleEndian) { [UInt8]($0) } }
+        PcapngBlocks.section() + interfaces.flatMap { PcapngBlocks.interface(name: $0) }
     }
 }
 
@@ -95,8 +80,6 @@ final class CaptureQueueWriter {
     private var frameByteCount = 0
 
     private static let bufferByteCount = 256 << 10
-    /// Block header and trailer, and the option that says which way the packet went.
-    private static let overheadByteCount = 28 + 12 + 4
 
     init(_ file: CaptureOutput, interface: Int, words: PortCounterWords) {
         self.file = file
@@ -115,25 +98,17 @@ final class CaptureQueueWriter {
     func append(
         _ refs: UnsafePointer<PacketRef>, count: Int, byteCount: Int, time: UInt64
     ) {
-        let padded = (byteCount &+ 3) & ~3
-        let blockByteCount = Self.overheadByteCount &+ padded
+        let block = PcapngPacket(
+            interface: interface, time: time, capturedByteCount: byteCount,
+            originalByteCount: byteCount, flags: PcapngPacket.Flag.outbound)
+        let blockByteCount = block.blockByteCount
         if filled &+ blockByteCount > Self.bufferByteCount { flush() }
-        let block = buffer + filled
-        store(6, UInt32(blockByteCount), interface, at: block)
-        store(
-            UInt32(truncatingIfNeeded: time &>> 32), UInt32(truncatingIfNeeded: time),
-            UInt32(byteCount), at: block + 12)
-        store(UInt32(byteCount), at: block + 24)
-        var offset = 28
+        var target = block.store(to: buffer + filled)
         for index in 0..<count where !refs[index].flags.contains(.context) {
             let segmentByteCount = Int(refs[index].byteCount)
-            (block + offset).copyMemory(from: refs[index].pointer, byteCount: segmentByteCount)
-            offset &+= segmentByteCount
+            target.copyMemory(from: refs[index].pointer, byteCount: segmentByteCount)
+            target += segmentByteCount
         }
-        (block + offset).initializeMemory(as: UInt8.self, repeating: 0, count: padded &- byteCount)
-        // epb_flags: outbound; end of options.
-        store(0x0004_0002, 2, 0, at: block + 28 + padded)
-        store(UInt32(blockByteCount), at: block + 40 + padded)
         filled &+= blockByteCount
         packetCount &+= 1
         frameByteCount &+= byteCount
@@ -149,17 +124,5 @@ final class CaptureQueueWriter {
             words.addDropOut(.writeFailed, packetCount)
         }
         (filled, packetCount, frameByteCount) = (0, 0, 0)
-    }
-
-    private func store(
-        _ first: UInt32, _ second: UInt32, _ third: UInt32, at target: UnsafeMutableRawPointer
-    ) {
-        store(first, at: target)
-        store(second, at: target + 4)
-        store(third, at: target + 8)
-    }
-
-    private func store(_ word: UInt32, at target: UnsafeMutableRawPointer) {
-        target.storeBytes(of: word.littleEndian, as: UInt32.self)
     }
 }

@@ -68,9 +68,10 @@ public struct GeneratorPortConfiguration: Sendable, Equatable {
 ///
 /// So many packets lie in memory that every flow has one, and at least 256; they come in again and
 /// again, so TCP sequence numbers repeat.
-public final class GeneratorPort: Port {
+public final class GeneratorPort: UnattendedPort {
     public let configuration: GeneratorPortConfiguration
     public var name: String { configuration.name }
+    public var type: PortType { .generator }
     public var queues: [any PortQueue] { replays }
 
     private let replays: [ReplayQueue]
@@ -83,13 +84,7 @@ public final class GeneratorPort: Port {
     public init(_ configuration: GeneratorPortConfiguration) throws(SetupError) {
         try configuration.check()
         self.configuration = configuration
-        var queues: [ReplayQueue] = []
-        for _ in 0..<configuration.queues {
-            do throws(HostError) { queues.append(try ReplayQueue()) } catch {
-                throw SetupError("port \(configuration.name): ", error)
-            }
-        }
-        replays = queues
+        replays = try ReplayQueue.make(configuration.queues, ofPort: configuration.name)
     }
 
     /// Generates the packets; from now on they come in.
@@ -137,9 +132,7 @@ public final class GeneratorPort: Port {
 
     /// The packets that come in at queue `index`: those of flow `index`, `index + queues`, ...
     private func share(of index: Int, in pool: PacketPool) -> [TxPacket] {
-        pool.refs.indices.lazy
-            .filter { $0 % self.configuration.flows % self.configuration.queues == index }
-            .map { TxPacket(pool.refs[$0].pointer, byteCount: Int(pool.refs[$0].byteCount)) }
+        pool.packets { $0 % configuration.flows % configuration.queues == index }
     }
 
     /// How many of them come in.
@@ -149,20 +142,12 @@ public final class GeneratorPort: Port {
         return count / configuration.queues + rest
     }
 
-    public var controlDescriptors: [Int32] { [] }
-    public var controlDeadline: UInt64? { nil }
-    public func service() {}
-
     public func close() {
         host?.whileHeld(by: self) { for queue in replays { queue.stop() } }
         host = nil
     }
 
-    public var counters: PortCounters {
-        var sum = PortCounters()
-        for queue in replays { queue.add(to: &sum) }
-        return sum
-    }
+    public var ownCounters: PortCounters { PortCounters() }
 
     /// What comes in, for people: `64-byte frames, 4 flows, 1000 packets per second`.
     public var summary: String {

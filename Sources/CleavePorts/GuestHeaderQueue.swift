@@ -38,14 +38,18 @@ final class GuestHeaderQueue {
     private var isBreakReported = false
     /// The last look at the set-up ring ended at its bound; nobody kicks for the rest.
     private var mayHaveMore = false
-    /// Since the set-up ring was started.
-    private var refusalCount = 0
     private var earlierDuplicates: UInt64 = 0
-    /// What happened, by name.
-    private(set) var events: [String: UInt64] = [:]
+    private var earlierClaims: UInt64 = 0
+    /// What happened.
+    private(set) var events: [PortEvent: UInt64] = [:]
+    /// Requests that were refused, by reason.
+    private(set) var refusals: [String: UInt64] = [:]
+    /// What the operator lets a driver ask for.
+    var slotCountLimit = HeaderQueueLayout.maximumSlotCount
+    var slotSizeLimit = HeaderQueueLayout.slotSizes.upperBound
     /// Runs its body while no packet is on its way.
     var hold: (_ body: () -> Void) -> Void = { $0() }
-    var log: (String) -> Void = { _ in }
+    var log: (LogEntry) -> Void = { _ in }
     /// An RQ could not be made anew, and is gone.
     var lost: (_ pair: Int) -> Void = { _ in }
 
@@ -57,50 +61,66 @@ final class GuestHeaderQueue {
     // MARK: Every request
 
     /// Checks a request, makes the queue and links its RQs, all while no packet is on its way.
+    /// - Parameter broken: a queue that its driver broke, which this one replaces.
     func setUp(
-        _ request: HeaderQueueRequest, _ memory: SharedGuestMemory, from origin: Origin
+        _ request: HeaderQueueRequest, _ memory: SharedGuestMemory, from origin: Origin,
+        after broken: HeaderQueue? = nil
     ) throws(HeaderQueueRefusal) {
         do throws(HeaderQueueRefusal) {
             if active != nil { throw .inUse }
+            guard request.slotCount <= slotCountLimit, request.slotSize <= slotSizeLimit else {
+                throw .geometry
+            }
             // What cannot be stops no traffic, however often a guest asks for it.
-            try request.check(in: memory.memory, rqLimit: pairs.count)
+            if broken == nil { try request.check(in: memory.memory, rqLimit: pairs.count) }
             var failure: HeaderQueueRefusal?
             hold {
                 do throws(HeaderQueueRefusal) {
-                    try makeAndLink(request, memory, origin)
+                    try makeAndLink(request, memory, origin, replacing: broken)
                 } catch { failure = error }
             }
             if let failure { throw failure }
         } catch {
-            events["headerQueueRefused." + error.name, default: 0] += 1
-            refusalCount += 1
-            if refusalCount <= Self.loggedRefusals {
-                log("the header queue is refused: \(error.name)")
-            }
+            noteRefusal(error)
             throw error
         }
-        events["headerQueues", default: 0] += 1
-        isBreakReported = false
+        events[.headerQueues, default: 0] += 1
+        if broken == nil { isBreakReported = false }
         log(
-            "header queue of \(request.slotCount) slots of \(request.slotSize) bytes for "
-                + "\(request.rqs.count) of \(pairs.count) receive queues")
+            LogEntry(
+                "header queue of \(request.slotCount) slots of \(request.slotSize) bytes for "
+                    + "\(request.rqs.count) of \(pairs.count) receive queues"))
+    }
+
+    private func noteRefusal(_ reason: HeaderQueueRefusal) {
+        refusals[reason.name, default: 0] += 1
+        log(LogEntry("the header queue is refused", level: .warning, reason: reason.name))
     }
 
     private func makeAndLink(
-        _ request: HeaderQueueRequest, _ memory: SharedGuestMemory, _ origin: Origin
+        _ request: HeaderQueueRequest, _ memory: SharedGuestMemory, _ origin: Origin,
+        replacing broken: HeaderQueue?
     ) throws(HeaderQueueRefusal) {
         let report = try request.checkedReport()
-        let queue = try request.makeQueue(
-            in: memory.memory, rqLimit: pairs.count, node: node)
+        let queue: HeaderQueue
+        if let broken {
+            queue = try request.makeBrokenQueue(
+                after: broken, in: memory.memory, rqLimit: pairs.count, node: node)
+        } else {
+            queue = try request.makeQueue(
+                in: memory.memory, rqLimit: pairs.count, node: node)
+        }
         var linked: [Int] = []
         do throws(SetupError) {
             for pair in request.rqs {
-                try pairs[pair].link(LinkedHeaderQueue(queue: queue, report: report), node: node)
+                let link = LinkedHeaderQueue(
+                    queue: queue, report: report, returnRing: request.returnRing(ofRQ: pair))
+                try pairs[pair].link(link, node: node)
                 linked.append(pair)
             }
         } catch {
             // No memory for a queue's own words.
-            log("\(error)")
+            log(LogEntry("\(error)", level: .warning))
             for pair in linked { unlink(pair) }
             queue.leave()
             throw .memory
@@ -113,7 +133,9 @@ final class GuestHeaderQueue {
     /// The device's words were written.
     private func markWords(of request: HeaderQueueRequest) {
         guard let ring else { return }
-        ring.log?.markHeaderWords(at: request.deviceWords, in: ring.memory.memory)
+        for words in request.deviceWords {
+            ring.log?.markHeaderWords(at: words, in: ring.memory.memory)
+        }
     }
 
     /// Ends the use of the queue that came by `origin`, if there is one: packets come whole, and
@@ -127,6 +149,7 @@ final class GuestHeaderQueue {
             markWords(of: active.request)
         }
         earlierDuplicates += active.queue.duplicateCount
+        earlierClaims += active.queue.claimedCount
         self.active = nil
         return true
     }
@@ -134,7 +157,7 @@ final class GuestHeaderQueue {
     private func unlink(_ pair: Int) {
         do throws(SetupError) { try pairs[pair].link(nil, node: node) } catch {
             // It must not use the slots any longer.
-            log("receive queue \(pair) ends: \(error)")
+            log(LogEntry("receive queue \(pair) ends", level: .warning, reason: "\(error)"))
             pairs[pair].dropReceiving()
             lost(pair)
         }
@@ -148,19 +171,20 @@ final class GuestHeaderQueue {
             active.queue.reset()
             markWords(of: active.request)
         }
-        events["headerQueueResets", default: 0] += 1
+        events[.headerQueueResets, default: 0] += 1
         isBreakReported = false
         return true
     }
 
-    /// Goes over to new memory of the same guest, with no RQ running. The set-up ring brings its
-    /// chain again by itself.
+    /// Goes over to new memory of the same guest, with no RQ running; a broken queue stays broken,
+    /// since its driver may wait for a reset. The set-up ring brings its chain again by itself.
     func memoryChanged(_ memory: SharedGuestMemory?) {
         guard let old = active, old.origin == .message else { return }
         end(.message)
         guard let memory else { return }
-        // What it comes to is logged and counted; without it packets come whole.
-        try? setUp(old.request, memory, from: .message)
+        // If it lies outside the new memory, that is logged and counted, and packets come whole.
+        try? setUp(
+            old.request, memory, from: .message, after: old.queue.isBroken ? old.queue : nil)
     }
 
     // MARK: The set-up ring
@@ -173,7 +197,6 @@ final class GuestHeaderQueue {
             queue: try SetupQueue(setup.controlQueue), kick: try setup.kick(),
             memory: SharedGuestMemory(memory: setup.memory, mappings: setup.mappings),
             log: setup.observation?.log)
-        refusalCount = 0
         // The chain of a ring that goes on is there already, and nobody kicks for it again.
         takeRequests()
     }
@@ -199,17 +222,20 @@ final class GuestHeaderQueue {
         // Bounded: a chain that is refused is used, and the driver may post others meanwhile.
         for _ in 0..<Self.requestsPerService {
             guard let taken = ring.queue.take() else { return }
-            do throws(HeaderQueueRefusal) {
-                try setUp(try taken.get(), ring.memory, from: .ring)
-                return
-            } catch { _ = ring.queue.refuse(error) }
+            switch taken {
+            case .success(let request):
+                do throws(HeaderQueueRefusal) {
+                    return try setUp(request, ring.memory, from: .ring)
+                } catch { _ = ring.queue.refuse(error) }
+            case .failure(let reason):
+                noteRefusal(reason)
+                _ = ring.queue.refuse(reason)
+            }
         }
         mayHaveMore = true
     }
 
     private static let requestsPerService = 16
-    /// A guest may ask without end, but does not fill a log.
-    private static let loggedRefusals = 8
 
     /// Why the driver's set-up ring is broken, or `.none`.
     var fault: QueueFault { ring?.queue.fault ?? .none }
@@ -220,12 +246,33 @@ final class GuestHeaderQueue {
         guard let active, active.queue.isBroken else { return }
         if !isBreakReported {
             isBreakReported = true
-            events["brokenHeaderQueues", default: 0] += 1
-            log("the header queue is broken by its driver: packets go whole until it is reset")
+            events[.brokenHeaderQueues, default: 0] += 1
+            log(
+                LogEntry(
+                    "the header queue is broken by its driver: packets go whole until it is reset",
+                    level: .warning))
         }
         if active.queue.wantsReset { _ = reset() }
     }
 
     /// Entries of the return ring that named a slot which the device had already.
     var duplicateCount: UInt64 { earlierDuplicates + (active?.queue.duplicateCount ?? 0) }
+
+    /// Slots that were claimed of this queue and of those before it.
+    var claimedCount: UInt64 { earlierClaims + (active?.queue.claimedCount ?? 0) }
+
+    /// What it is now; nil if the driver has set up none.
+    var state: HeaderQueueState? {
+        guard let active else { return nil }
+        let layout = active.queue.layout
+        var state = HeaderQueueState()
+        state.slotCount = layout.slotCount
+        state.slotSize = layout.slotSize
+        state.slotReturn = String(describing: layout.slotReturn)
+        state.queues = active.request.rqs
+        state.free = active.queue.freeCount
+        state.heldByQueue = active.queue.heldCounts
+        state.isBroken = active.queue.isBroken
+        return state
+    }
 }

@@ -111,10 +111,15 @@ final class KernelQueue: PortQueue {
     /// Whether the device was deleted. Its descriptor is then readable for ever, and gives nothing.
     var isGone: Bool { words.read(.gone) != 0 }
 
-    func add(to sum: inout PortCounters) {
+    var residence: PageResidence? {
+        arena.map { $0.residence("queue", node: $0.node) }
+    }
+
+    var counters: PortCounters {
         countLost()
-        words.add(to: &sum)
-        if lostCount > 0 { sum.droppedIn["socketFull", default: 0] += lostCount }
+        var sum = words.counters
+        if lostCount > 0 { sum.incoming.dropped[PortDrop.socketFull.name] = lostCount }
+        return sum
     }
 
     private func countLost() {

@@ -53,9 +53,10 @@ public struct PcapPortConfiguration: Sendable, Equatable {
 /// dropped; those that the capture cut short are played as they are, and counted as an event.
 ///
 /// It is for tests and for finding faults: its threads wait for the disk.
-public final class PcapPort: Port {
+public final class PcapPort: UnattendedPort {
     public let configuration: PcapPortConfiguration
     public var name: String { configuration.name }
+    public var type: PortType { .pcap }
     public var queues: [any PortQueue] { fileQueues }
 
     private let fileQueues: [ReplayQueue]
@@ -65,18 +66,12 @@ public final class PcapPort: Port {
     public init(_ configuration: PcapPortConfiguration) throws(SetupError) {
         try configuration.check()
         self.configuration = configuration
-        var queues: [ReplayQueue] = []
-        for _ in 0..<configuration.queues {
-            do throws(HostError) { queues.append(try ReplayQueue()) } catch {
-                throw SetupError("port \(configuration.name): ", error)
-            }
-        }
-        fileQueues = queues
+        fileQueues = try ReplayQueue.make(configuration.queues, ofPort: configuration.name)
     }
 
     /// Reads all of the input, and begins the output.
     public func open(for host: any PortHost) throws(SetupError) {
-        let pool = try readInput()
+        let pool = try readInput(host)
         var file: CaptureOutput?
         if let output = configuration.output {
             let interfaces = (0..<configuration.queues).map { "\(name)-q\($0)" }
@@ -102,7 +97,7 @@ public final class PcapPort: Port {
         }
     }
 
-    private func readInput() throws(SetupError) -> PacketPool? {
+    private func readInput(_ host: any PortHost) throws(SetupError) -> PacketPool? {
         guard let input = configuration.input else { return nil }
         let file: CaptureFile
         do throws(CaptureError) { file = try CaptureFile.read(path: input) } catch {
@@ -112,16 +107,24 @@ public final class PcapPort: Port {
         var packets: [[UInt8]] = []
         for packet in file.packets {
             switch packet.bytes.count {
-            case ..<14: unplayable.droppedIn[PortDrop.runt.name, default: 0] += 1
+            case ..<14: unplayable.incoming.dropped[PortDrop.runt.name, default: 0] += 1
             case (KernelQueue.maximumFrameByteCount + 1)...:
-                unplayable.droppedIn[PortDrop.tooLong.name, default: 0] += 1
+                unplayable.incoming.dropped[PortDrop.tooLong.name, default: 0] += 1
             default:
                 packets.append(packet.bytes)
-                if packet.isTruncated { unplayable.events["truncated", default: 0] += 1 }
+                if packet.isTruncated { unplayable.events[.truncated, default: 0] += 1 }
             }
         }
+        if let cut = file.cut {
+            // [once] When the port opens.
+            host.log(
+                LogEntry("\(cut); the packets before it are played", level: .warning, port: name))
+        }
         guard !packets.isEmpty else {
-            throw SetupError("port \(name): \(input): no packet has the length of a frame")
+            let problem =
+                file.packets.isEmpty
+                ? "the capture holds no packets" : "no packet has the length of a frame"
+            throw SetupError("port \(name): ", CaptureError(file: input, problem: problem))
         }
         do throws(PacketInputError) {
             return try PacketPool(name: input, packets: packets, node: configuration.node)
@@ -131,14 +134,8 @@ public final class PcapPort: Port {
     /// The packets of a pool that come in at queue `index`, in order.
     private static func share(of index: Int, of count: Int, in pool: PacketPool?) -> [TxPacket] {
         guard let pool else { return [] }
-        return pool.refs.indices.lazy
-            .filter { Int(pool.hashes[$0]) % count == index }
-            .map { TxPacket(pool.refs[$0].pointer, byteCount: Int(pool.refs[$0].byteCount)) }
+        return pool.packets { Int(pool.hashes[$0]) % count == index }
     }
-
-    public var controlDescriptors: [Int32] { [] }
-    public var controlDeadline: UInt64? { nil }
-    public func service() {}
 
     /// Ends the port; what was written is in the file then.
     public func close() {
@@ -146,9 +143,5 @@ public final class PcapPort: Port {
         host = nil
     }
 
-    public var counters: PortCounters {
-        var sum = unplayable
-        for queue in fileQueues { queue.add(to: &sum) }
-        return sum
-    }
+    public var ownCounters: PortCounters { unplayable }
 }

@@ -13,7 +13,9 @@ public protocol PortQueue: AnyObject {
     /// Takes up to `count` packets that came in at the port, in order. They stay out, and their
     /// bytes readable, until they are completed. What they say of themselves is checked: offloads
     /// lie inside the packet.
-    /// - Parameter packets: room for `count`.
+    /// - Parameters:
+    ///   - packets: room for `count`.
+    ///   - count: most packets to describe.
     /// - Returns: how many.
     func receive(_ packets: UnsafeMutablePointer<TxPacket>, count: Int) -> Int
 
@@ -50,31 +52,57 @@ public protocol PortQueue: AnyObject {
 
     /// Before and after a sleep of the thread. The next `receive` sees what came before.
     func setWakeups(enabled: Bool)
+
+    /// Counts since the port was opened. For the control thread; the queue's may be counting.
+    var counters: PortCounters { get }
+
+    /// Asks the kernel where its memory lies; nil if it has none now. For the control thread.
+    var residence: PageResidence? { get }
 }
 
 extension PortQueue {
     public var isReceiving: Bool { true }
     public var frameLimit: Int { .max }
+    public var counters: PortCounters { PortCounters() }
+    public var residence: PageResidence? { nil }
 }
 
 extension Port {
     public var isConnected: Bool { true }
+    public var headerQueue: HeaderQueueState? { nil }
+    public var negotiatedFeatures: UInt64? { nil }
+    public var offeredFeatures: UInt64 { 0 }
+
+    /// Counts since the port was opened, all its queues' together.
+    public var counters: PortCounters {
+        var sum = ownCounters
+        for queue in queues { sum.add(queue.counters) }
+        return sum
+    }
 }
 
 /// What the threads of a switch are to a port: they can be kept away from its queues.
 public protocol PortHost: AnyObject {
     /// Runs `body` while no thread uses any queue of any port, nor a packet that came in at `port`;
     /// `body` may open and close the queues of `port`. It must be short: traffic waits.
-    func whileHeld(by port: any Port, _ body: () -> Void)
+    /// - Returns: since when traffic waited, on the monotonic clock in nanoseconds.
+    @discardableResult
+    func whileHeld(by port: any Port, _ body: () -> Void) -> UInt64
 
     /// Says one line to the operator.
-    func log(_ line: String)
+    func log(_ entry: LogEntry)
+
+    /// What the requests of its ports have cost lately: the same object for all of them.
+    var holdShares: HoldShares { get }
 }
 
 /// A port, as its switch's control thread uses it. Everything here is for that one thread.
 public protocol Port: AnyObject {
     /// The name in commands and counters.
     var name: String { get }
+
+    /// What its far side is.
+    var type: PortType { get }
 
     /// One queue for each pair that may ever be used, the same objects for the port's life. Those
     /// that are not open receive nothing.
@@ -101,39 +129,23 @@ public protocol Port: AnyObject {
     /// Ends the port: takes what waits in its queues no more, and lets go of everything.
     func close()
 
-    /// Counts since the port was opened.
-    var counters: PortCounters { get }
+    /// Counts since the port was opened, of what is no queue's.
+    var ownCounters: PortCounters { get }
+
+    /// The header queue that its driver has set up; nil if there is none.
+    var headerQueue: HeaderQueueState? { get }
+
+    /// Feature bits that are offered to the far side's driver, and those it agreed to; nil while no
+    /// driver has.
+    var offeredFeatures: UInt64 { get }
+    var negotiatedFeatures: UInt64? { get }
 }
 
-/// What a port has done: packets into the switch (`in`), and out of it (`out`).
-public struct PortCounters: Sendable, Equatable {
-    public var packetsIn: UInt64 = 0
-    public var bytesIn: UInt64 = 0
-    public var packetsOut: UInt64 = 0
-    public var bytesOut: UInt64 = 0
-    /// Packets that came in and were refused, by reason.
-    public var droppedIn: [String: UInt64] = [:]
-    /// Packets that should have gone out and did not, by reason.
-    public var droppedOut: [String: UInt64] = [:]
-    /// Of `packetsOut`, those whose headers went to a header queue.
-    public var splitOut: UInt64 = 0
-    /// Of `packetsOut`, those that went whole although there was a header queue, by reason.
-    public var wholeOut: [String: UInt64] = [:]
-    /// Other things that an operator wants to know of, by name: connects, refused messages.
-    public var events: [String: UInt64] = [:]
+/// A port at whose far side nothing comes and goes: it has nothing to wait for.
+public protocol UnattendedPort: Port {}
 
-    public init() {}
-
-    /// Adds another port's, or another time's.
-    public mutating func add(_ other: PortCounters) {
-        packetsIn += other.packetsIn
-        bytesIn += other.bytesIn
-        packetsOut += other.packetsOut
-        bytesOut += other.bytesOut
-        droppedIn.merge(other.droppedIn, uniquingKeysWith: +)
-        droppedOut.merge(other.droppedOut, uniquingKeysWith: +)
-        splitOut += other.splitOut
-        wholeOut.merge(other.wholeOut, uniquingKeysWith: +)
-        events.merge(other.events, uniquingKeysWith: +)
-    }
+extension UnattendedPort {
+    public var controlDescriptors: [Int32] { [] }
+    public var controlDeadline: UInt64? { nil }
+    public func service() {}
 }

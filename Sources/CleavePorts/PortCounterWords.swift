@@ -16,6 +16,8 @@ enum PortDrop: Int, CaseIterable {
     case linkDown
     /// The kernel, or the disk, refused it for another reason.
     case writeFailed
+    /// The kernel had no room for it, as packets were not taken fast enough. It counts these.
+    case socketFull
 
     /// The name in reports.
     var name: String { String(describing: self) }
@@ -72,19 +74,20 @@ struct PortCounterWords: BitwiseCopyable {
 
     func read(_ word: Word) -> UInt64 { self.word(word.rawValue).load() }
 
-    /// Adds them to a port's.
-    func add(to sum: inout PortCounters) {
-        sum.packetsIn += read(.packetsIn)
-        sum.bytesIn += read(.bytesIn)
-        sum.packetsOut += read(.packetsOut)
-        sum.bytesOut += read(.bytesOut)
-        let errors = read(.readErrors)
-        if errors > 0 { sum.events["readErrors", default: 0] += errors }
+    /// All of them.
+    var counters: PortCounters {
+        var sum = PortCounters()
+        sum.incoming.packets = read(.packetsIn)
+        sum.incoming.bytes = read(.bytesIn)
+        sum.outgoing.packets = read(.packetsOut)
+        sum.outgoing.bytes = read(.bytesOut)
+        sum.incoming.readErrors = read(.readErrors)
         for reason in PortDrop.allCases {
             let droppedIn = word(Self.inStart + reason.rawValue).load()
             let droppedOut = word(Self.outStart + reason.rawValue).load()
-            if droppedIn > 0 { sum.droppedIn[reason.name, default: 0] += droppedIn }
-            if droppedOut > 0 { sum.droppedOut[reason.name, default: 0] += droppedOut }
+            if droppedIn > 0 { sum.incoming.dropped[reason.name] = droppedIn }
+            if droppedOut > 0 { sum.outgoing.dropped[reason.name] = droppedOut }
         }
+        return sum
     }
 }

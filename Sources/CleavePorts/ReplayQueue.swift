@@ -45,6 +45,17 @@ final class ReplayQueue: PortQueue {
 
     // MARK: The control thread
 
+    /// The queues of the port `name`.
+    static func make(_ count: Int, ofPort name: String) throws(SetupError) -> [ReplayQueue] {
+        var queues: [ReplayQueue] = []
+        for _ in 0..<count {
+            do throws(HostError) { queues.append(try ReplayQueue()) } catch {
+                throw SetupError("port \(name): ", error)
+            }
+        }
+        return queues
+    }
+
     /// - Parameters:
     ///   - pool: keeps the bytes of `list`.
     ///   - list: the packets, in order.
@@ -84,7 +95,7 @@ final class ReplayQueue: PortQueue {
         wake.drain()
     }
 
-    func add(to sum: inout PortCounters) { words.add(to: &sum) }
+    var counters: PortCounters { words.counters }
 
     // MARK: PortQueue
 
@@ -194,5 +205,14 @@ extension PacketOffloads {
     /// Whether the packet's bytes are as they would be on a wire.
     fileprivate var isFinished: Bool {
         !needsChecksum && gsoType == SegmentationType.none
+    }
+}
+
+extension PacketPool {
+    /// Its packets at the places that are `wanted`, in order.
+    func packets(where isWanted: (_ place: Int) -> Bool) -> [TxPacket] {
+        refs.indices.filter(isWanted).map {
+            TxPacket(refs[$0].pointer, byteCount: Int(refs[$0].byteCount))
+        }
     }
 }

@@ -41,6 +41,7 @@ public struct TapPortConfiguration: Sendable, Equatable {
 public final class TapPort: Port {
     public let configuration: TapPortConfiguration
     public var name: String { configuration.name }
+    public var type: PortType { .tap }
     public var queues: [any PortQueue] { kernelQueues }
 
     private let kernelQueues: [KernelQueue]
@@ -139,7 +140,11 @@ public final class TapPort: Port {
         nextCheck = SystemClock.monotonic + Self.checkNanoseconds
         guard let host, kernelQueues.contains(where: \.isGone) else { return }
         lossCount += 1
-        host.log("port \(name): the interface \(configuration.interface) was deleted")
+        // [once] The interface is not there any more.
+        host.log(
+            LogEntry(
+                "the interface \(configuration.interface) was deleted", level: .warning, port: name)
+        )
         close()
     }
 
@@ -148,10 +153,9 @@ public final class TapPort: Port {
         host = nil
     }
 
-    public var counters: PortCounters {
+    public var ownCounters: PortCounters {
         var sum = PortCounters()
-        for queue in kernelQueues { queue.add(to: &sum) }
-        if lossCount > 0 { sum.events["interfaceDeleted"] = lossCount }
+        if lossCount > 0 { sum.events[.interfaceDeleted] = lossCount }
         return sum
     }
 }

@@ -6,6 +6,8 @@ import CleaveVirtioNet
 struct LinkedHeaderQueue {
     let queue: HeaderQueue
     let report: HeaderReport
+    /// The return ring of the RQ that is linked, if each has one.
+    let returnRing: Int
 }
 
 /// One queue pair of a guest: packets come in from its transmit queue and go out to its receive
@@ -28,6 +30,8 @@ final class VhostUserQueue: PortQueue {
     private var hasMTU = false
     /// The MTU that was offered to the driver; nil if none was.
     var mtu: Int?
+    /// Packets of no more bytes stay whole even if there is a header queue.
+    var splitThreshold = 0
     /// The driver wants packets in this pair.
     var isWanted = true
     /// A frame that says where a guest is, sent before anything else.
@@ -135,7 +139,7 @@ final class VhostUserQueue: PortQueue {
                 call = try NotificationDescriptor(duplicating: setup.callDescriptor, for: .call)
             } catch { throw SetupError("", error) }
         }
-        try useReceiving(configuration, setup.mappings, call, node)
+        try useReceiving(configuration, setup.mappings, call: call, node: node)
         self.features = features.intersection(.receive)
         hasMTU = features.contains(Self.mtuFeature)
     }
@@ -143,11 +147,14 @@ final class VhostUserQueue: PortQueue {
     /// Makes the receive queue, split or not, and puts it in the place of the one before.
     private func useReceiving(
         _ unlinked: RxQueueConfiguration, _ mappings: MappedMemory,
-        _ call: NotificationDescriptor?, _ node: Int?
+        call: NotificationDescriptor?, node: Int?
     ) throws(SetupError) {
         var configuration = unlinked
         configuration.method = headerQueue.map { .headerQueue($0.report) } ?? .whole
+        configuration.splitPolicy = SplitPolicy(
+            threshold: headerQueue == nil ? 0 : splitThreshold)
         configuration.headerQueue = headerQueue?.queue
+        configuration.returnRing = headerQueue?.returnRing ?? 0
         let arena = try Self.arena(configuration.arenaByteCount, node)
         let queue = try RxQueue(configuration, in: arena)
         rx = Running(queue: queue, arena: arena, mappings: mappings, kick: nil, call: call)
@@ -167,7 +174,7 @@ final class VhostUserQueue: PortQueue {
         configuration.virtqueue.base = running.queue.base
         configuration.callDescriptor = running.call?.fileDescriptor ?? -1
         do throws(SetupError) {
-            try useReceiving(configuration, running.mappings, running.call, node)
+            try useReceiving(configuration, running.mappings, call: running.call, node: node)
         } catch {
             headerQueue = before
             throw error
@@ -259,27 +266,47 @@ final class VhostUserQueue: PortQueue {
 
     // MARK: Counters
 
-    func add(to sum: inout PortCounters) {
-        sum.add(earlier)
+    /// Of the receive queue's memory, or else of the transmit queue's.
+    var residence: PageResidence? {
+        (rx?.arena ?? tx?.arena).map { $0.residence("queue", node: $0.node) }
+    }
+
+    var counters: PortCounters {
+        var sum = earlier
         if let queue = rx?.queue { Self.add(queue.counters, to: &sum) }
         if let queue = tx?.queue { Self.add(queue.counters, to: &sum) }
+        return sum
     }
 
     private static func add(_ counters: RxCounters, to sum: inout PortCounters) {
-        sum.packetsOut += counters.packets
-        sum.bytesOut += counters.bytes
-        for (reason, count) in counters.dropped { sum.droppedOut[reason.name, default: 0] += count }
-        sum.splitOut += counters.split
-        for (reason, count) in counters.fallback { sum.wholeOut[reason.name, default: 0] += count }
-        sum.events["calls", default: 0] += counters.calls
-        sum.events["lostCalls", default: 0] += counters.lostCalls
+        var out = QueueCounters()
+        out.packets = counters.packets
+        out.bytes = counters.bytes
+        out.bursts = counters.bursts
+        out.emptyPolls = counters.emptyPolls
+        out.calls = counters.calls
+        out.lostCalls = counters.lostCalls
+        for (reason, count) in counters.dropped { out.dropped[reason.name] = count }
+        out.split = counters.split
+        out.tiny = counters.tiny
+        for (reason, count) in counters.fallback { out.whole[reason.name] = count }
+        out.buffers = counters.buffers
+        out.slots = counters.slots
+        out.claimRetries = counters.claimRetries
+        out.undersizedBuffers = counters.undersizedBuffers
+        out.emptyDescriptors = counters.emptyDescriptors
+        sum.outgoing.add(out)
     }
 
     private static func add(_ counters: TxCounters, to sum: inout PortCounters) {
-        sum.packetsIn += counters.packets
-        sum.bytesIn += counters.bytes
-        for (reason, count) in counters.dropped { sum.droppedIn[reason.name, default: 0] += count }
-        sum.events["calls", default: 0] += counters.calls
-        sum.events["lostCalls", default: 0] += counters.lostCalls
+        var into = QueueCounters()
+        into.packets = counters.packets
+        into.bytes = counters.bytes
+        into.bursts = counters.bursts
+        into.emptyPolls = counters.emptyPolls
+        into.calls = counters.calls
+        into.lostCalls = counters.lostCalls
+        for (reason, count) in counters.dropped { into.dropped[reason.name] = count }
+        sum.incoming.add(into)
     }
 }

@@ -30,7 +30,8 @@ public struct ProfileDiff: Sendable {
     public let poll: Row
 
     /// - Parameters:
-    ///   - before, after: stages.
+    ///   - before: stages of the older profile.
+    ///   - after: stages of the newer one.
     ///   - polls: the whole poll, in both.
     public init(
         before: [Figure], after: [Figure], polls: (before: ProfileSpread, after: ProfileSpread)

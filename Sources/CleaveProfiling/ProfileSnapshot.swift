@@ -139,13 +139,7 @@ public struct ProfileSnapshot: Sendable, Equatable {
 
 extension RxStage {
     /// Its name in tables and JSON.
-    public var name: String {
-        switch self {
-        case .headers: "placeHeaders"
-        case .payload: "placePayload"
-        default: "\(self)"
-        }
-    }
+    public var name: String { "\(self)" }
 
     /// A short description.
     public var words: String {
@@ -155,8 +149,8 @@ extension RxStage {
         case .reserve: "take, check and translate buffers; shadow used entries"
         case .claim: "claim header slots"
         case .shadow: "name slots in shadowed used entries"
-        case .headers: "write net headers and packet headers"
-        case .payload: "copy payload"
+        case .placeHeaders: "write net headers and packet headers"
+        case .placePayload: "copy payload"
         case .publish: "make used entries visible"
         case .complete: "count, give references back"
         case .notify: "call the driver if it asked"

@@ -1,25 +1,43 @@
 import CleaveVirtioNet
 
-/// A figure over passes: median, least and largest.
+/// A figure over passes: median, quartiles, least and largest. A pass that has no figure, since it
+/// delivered nothing, counts in none of them.
 public struct ProfileSpread: Sendable, Codable, Equatable {
     public var median: Double
     public var min: Double
     public var max: Double
+    /// A quarter of the passes lies below; nil where a file does not tell.
+    public var q1: Double?
+    /// A quarter of the passes lies above; nil where a file does not tell.
+    public var q3: Double?
 
-    public init(median: Double, min: Double, max: Double) {
-        self.median = median
-        self.min = min
-        self.max = max
+    public init(
+        median: Double, min: Double, max: Double, q1: Double? = nil, q3: Double? = nil
+    ) {
+        (self.median, self.min, self.max) = (median, min, max)
+        (self.q1, self.q3) = (q1, q3)
     }
 
-    /// Median, least and largest of `values`; nil for none.
+    /// - Parameter values: one for each pass; nil for none.
     public init?(_ values: [Double]) {
-        let sorted = values.sorted()
-        guard let first = sorted.first, let last = sorted.last else { return nil }
-        let middle = sorted.count / 2
-        let median =
-            sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-        self.init(median: median, min: first, max: last)
+        if values.isEmpty { return nil }
+        let sorted = values.filter { !$0.isNaN }.sorted()
+        guard let first = sorted.first, let last = sorted.last else {
+            self.init(median: .nan, min: .nan, max: .nan)
+            return
+        }
+        self.init(
+            median: Self.quantile(0.5, sorted), min: first, max: last,
+            q1: Self.quantile(0.25, sorted), q3: Self.quantile(0.75, sorted))
+    }
+
+    /// The value below which `share` of the sorted ones lie; between two, in proportion.
+    private static func quantile(_ share: Double, _ sorted: [Double]) -> Double {
+        let place = share * Double(sorted.count - 1)
+        let lower = sorted[Int(place)]
+        let upper = sorted[Swift.min(Int(place) + 1, sorted.count - 1)]
+        // The first, where both are infinite, is not moved by a difference that is no number.
+        return lower == upper ? lower : lower + (upper - lower) * (place - place.rounded(.down))
     }
 
     /// A figure that was no number is null in a file.
@@ -28,7 +46,30 @@ public struct ProfileSpread: Sendable, Codable, Equatable {
         median = try container.decodeIfPresent(Double.self, forKey: .median) ?? .nan
         min = try container.decodeIfPresent(Double.self, forKey: .min) ?? .nan
         max = try container.decodeIfPresent(Double.self, forKey: .max) ?? .nan
+        q1 = try container.decodeIfPresent(Double.self, forKey: .q1)
+        q3 = try container.decodeIfPresent(Double.self, forKey: .q3)
     }
+
+    /// The range in which the middle half of the passes lies, or all of them where quartiles are
+    /// not known.
+    public var middle: ClosedRange<Double>? {
+        let (low, high) = (q1 ?? min, q3 ?? max)
+        return low <= high ? low...high : nil
+    }
+
+    /// Beyond this share of the median, the middle half of the passes says that something else ran,
+    /// too: the median may be of that.
+    public static let noiseBound = 0.1
+
+    /// The width of `middle` as a share of the median; nil where that is nothing.
+    public var noise: Double? {
+        guard let middle, median != 0, median.isFinite else { return nil }
+        let share = (middle.upperBound - middle.lowerBound) / abs(median)
+        return share.isFinite ? share : nil
+    }
+
+    /// Whether the passes lie too far apart for their median to be a fact.
+    public var isNoisy: Bool { (noise ?? 0) > Self.noiseBound }
 }
 
 /// The cycles of a poll, by stage.
@@ -78,13 +119,15 @@ public struct StageTable: Sendable {
         let median = passes[(passes.count - 1) / 2]
         func row(_ index: Int, _ name: String, _ traffic: StageTraffic) -> Row {
             let values = passes.map { $0.cyclesPerPacket(index) }
+            // The stages' medians are those of one pass, so that they add up; the rest is each
+            // stage's own.
+            var spread = ProfileSpread(values) ?? ProfileSpread(median: 0, min: 0, max: 0)
+            spread.median = median.cyclesPerPacket(index)
             let packet = total.perPacket[index]
             let burst = total.perBurst[index]
             return Row(
                 name: name,
-                cyclesPerPacket: ProfileSpread(
-                    median: median.cyclesPerPacket(index), min: values.min() ?? 0,
-                    max: values.max() ?? 0),
+                cyclesPerPacket: spread,
                 cyclesPerBurst: total.cyclesPerBurst(index),
                 distribution: Distribution(
                     median: packet.quantile(0.5) / 16, p99: packet.quantile(0.99) / 16,

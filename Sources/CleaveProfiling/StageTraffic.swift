@@ -52,11 +52,11 @@ public struct StageTraffic: Sendable, Equatable {
         case .shadow:
             let words = profile.namesSlots ? 4 * each(.splitPackets) : 0
             self.init(read: words, written: words)
-        case .headers:
+        case .placeHeaders:
             let tail = profile.claimsSlots && !profile.namesSlots ? 8.0 : 0
             self.init(
                 read: headers, written: headers + Double(profile.netHeaderByteCount) + tail)
-        case .payload: self.init(read: payload, written: payload)
+        case .placePayload: self.init(read: payload, written: payload)
         case .publish: self.init(read: used, written: used + 2 * bursts)
         case .notify: self.init(read: 2 * bursts, written: 0)
         }

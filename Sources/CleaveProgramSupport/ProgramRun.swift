@@ -1,8 +1,21 @@
 import ArgumentParser
+import CleaveHost
+import Glibc
 
 /// Runs a program's command line as the programs here do: one line for what went wrong, and an exit
 /// code.
 package enum ProgramRun {
+    /// The words after the program's name. Bytes that are not UTF-8 are kept, as `PathText` does.
+    package static let arguments = commandLine.dropFirst().map { $0 }
+
+    /// The whole command line, the program's name first.
+    package static let commandLine: [String] = (0..<Int(CommandLine.argc)).compactMap { index in
+        // SAFETY: the system gives so many words with a 0 at their end, and nobody changes them.
+        CommandLine.unsafeArgv[index].map { word in
+            PathText.text([UInt8](UnsafeRawBufferPointer(start: word, count: strlen(word))))
+        }
+    }
+
     /// Runs a command line, says what went wrong, and gives the exit code.
     package static func run<Program: ParsableCommand>(
         _ program: Program.Type, _ name: String, _ arguments: [String]
@@ -12,17 +25,20 @@ package enum ProgramRun {
             try command.run()
             return 0
         } catch let failure as Failure {
-            if failure != .outputClosed { complain(name, failure.description) }
+            switch failure {
+            case .outputClosed, .stopped, .reported: break
+            default: complain(name, failure.description)
+            }
             return failure.exitCode
         } catch {
-            return finish(program, name, error)
+            return finish(program, name, error, arguments: arguments)
         }
     }
 
     /// What ArgumentParser throws: requests for help, which are no errors, and wrong usage. Its own
     /// usage errors are several lines long and exit with 64.
     private static func finish<Program: ParsableCommand>(
-        _ program: Program.Type, _ name: String, _ error: any Error
+        _ program: Program.Type, _ name: String, _ error: any Error, arguments: [String]
     ) -> Int32 {
         guard program.exitCode(for: error) != .success else {
             do { try Stream.output.write(program.fullMessage(for: error) + "\n") } catch {
@@ -30,15 +46,38 @@ package enum ProgramRun {
             }
             return 0
         }
-        let message = program.message(for: error).split(whereSeparator: \.isNewline)
-            .joined(separator: " ")
+        let message =
+            unknownCommand(program, arguments)
+            ?? program.message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
         complain(name, "\(message) (see '\(name) --help')")
         return 2
     }
 
-    private static func complain(_ name: String, _ message: String) {
+    /// What to say if a word is where a command has to be, and is none. To ArgumentParser it is an
+    /// unexpected argument of the command that runs without a name.
+    package static func unknownCommand(
+        _ program: any ParsableCommand.Type, _ arguments: [String]
+    ) -> String? {
+        var commands = program.configuration.subcommands
+        for word in arguments {
+            if word.hasPrefix("-") || word == "help" || commands.isEmpty { return nil }
+            if let next = commands.first(where: { $0.configuration.commandName == word }) {
+                commands = next.configuration.subcommands
+                continue
+            }
+            // Closures: the compiler crashes on key paths of a metatype.
+            let known = commands.filter { $0.configuration.shouldDisplay }
+                .compactMap { $0.configuration.commandName }
+            return "unknown command \"\(word)\"\(Nearest.hint(word, among: known)) "
+                + "(known here: \(known.joined(separator: ", ")))"
+        }
+        return nil
+    }
+
+    /// One line on standard error.
+    package static func complain(_ name: String, _ message: String) {
         let style = Style(stream: .error, isAllowed: true)
         // Nothing is left to do if standard error is closed too.
-        try? Stream.error.write("\(name): \(style.red(message))\n")
+        try? Stream.error.write("\(name): \(style.red(PathText.printable(message)))\n")
     }
 }

@@ -21,11 +21,20 @@ package struct SettingValue: Equatable {
     /// One of the names of an enumeration.
     package func choice<Choice>() throws(SettingError) -> Choice
     where Choice: RawRepresentable & CaseIterable, Choice.RawValue == String {
-        if let choice = Choice(rawValue: text) { return choice }
         let known = Choice.allCases.map(\.rawValue)
+        if let choice = Choice(rawValue: text) { return choice }
+        throw Self.unknown(text, known)
+    }
+
+    /// Checks that it is one of some words.
+    package func check(among words: [String]) throws(SettingError) {
+        if !words.contains(text) { throw Self.unknown(text, words) }
+    }
+
+    private static func unknown(_ text: String, _ known: [String]) -> SettingError {
         let hint = Nearest.hint(text, among: known)
         let list = known.joined(separator: ", ")
-        throw SettingError(
+        return SettingError(
             problem: known.count == 1
                 ? "\"\(text)\" is not understood; the only value is \(list)"
                 : "\"\(text)\" is not one of \(list)\(hint)")

@@ -1,3 +1,4 @@
+import CleaveHost
 import Glibc
 
 /// An open file descriptor that text is written to in full.
@@ -26,7 +27,7 @@ package struct Stream {
     /// Writes all of `text`.
     /// - Throws: `outputClosed` if the reader has gone, otherwise the system's words.
     package func write(_ text: String) throws(Failure) {
-        var text = text
+        var text = PathText.escaped(text)
         let code = text.withUTF8 { bytes -> Int32 in
             var written = 0
             while written < bytes.count {

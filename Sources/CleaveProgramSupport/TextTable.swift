@@ -1,4 +1,8 @@
 /// Columns of text, aligned, under a heading of a name and a unit.
+///
+/// On a terminal it is as wide as that at most: first, columns in which all rows say the same
+/// become one line; then the columns with the highest rank are left out, and a line names them;
+/// last, the first column's words are broken into lines.
 package struct TextTable {
     package enum Alignment { case left, right }
 
@@ -7,11 +11,14 @@ package struct TextTable {
         /// Second line of the heading.
         package var unit: String
         package var alignment: Alignment
+        /// The higher, the sooner it is left out for want of room; 0 stays.
+        package var rank: Int
 
-        package init(_ name: String, _ unit: String = "", alignment: Alignment = .right) {
-            self.name = name
-            self.unit = unit
-            self.alignment = alignment
+        package init(
+            _ name: String, _ unit: String = "", alignment: Alignment = .right, rank: Int = 0
+        ) {
+            (self.name, self.unit) = (name, unit)
+            (self.alignment, self.rank) = (alignment, rank)
         }
     }
 
@@ -28,26 +35,114 @@ package struct TextTable {
         rows.append((cells, isBad))
     }
 
-    /// The table, two blanks between columns, no blanks at the end of a line.
+    /// Characters of a line with all columns.
+    package var naturalWidth: Int { width(of: Array(columns.indices)) }
+
+    /// The table, two blanks between columns, no blanks at the end of a line; below it, what the
+    /// width of `style` left no room for.
     package func text(style: Style) -> String {
-        let widths = columns.indices.map { index in
-            ([columns[index].name, columns[index].unit] + rows.map { $0.cells[index] })
-                .map(\.count).max() ?? 0
+        var shown = Array(columns.indices)
+        var remarks: [String] = []
+        if let room = style.width, naturalWidth > room {
+            let shared = sharedColumns
+            if !shared.isEmpty {
+                shown.removeAll { shared.contains($0) }
+                let values = shared.map { title($0) + " " + sharedValue($0)! }
+                remarks.append("in every row: " + values.joined(separator: ", "))
+            }
+            let leftOut = leaveOut(from: &shown, room: room)
+            if !leftOut.isEmpty {
+                remarks.append(
+                    "no room here for: " + leftOut.map(title).joined(separator: ", "))
+            }
+        }
+        let lines =
+            lines(shown, style: style)
+            + remarks.flatMap { TextWrap.lines($0, width: style.width, indentation: 2) }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    // MARK: What fits
+
+    private func width(of shown: [Int]) -> Int {
+        shown.reduce(2 * max(0, shown.count - 1)) { $0 + width(ofColumn: $1) }
+    }
+
+    private func width(ofColumn index: Int) -> Int {
+        ([columns[index].name, columns[index].unit] + rows.map { $0.cells[index] })
+            .map(\.count).max() ?? 0
+    }
+
+    /// What all rows say that say anything; nil if they differ, or one row says it.
+    private func sharedValue(_ index: Int) -> String? {
+        let values = rows.map { $0.cells[index] }.filter { !$0.isEmpty }
+        guard values.count > 1, let first = values.first else { return nil }
+        return values.allSatisfy { $0 == first } ? first : nil
+    }
+
+    private var sharedColumns: [Int] {
+        columns.indices.filter { columns[$0].rank > 0 && sharedValue($0) != nil }
+    }
+
+    /// Removes columns, the highest rank first, until the others fit.
+    private func leaveOut(from shown: inout [Int], room: Int) -> [Int] {
+        var leftOut: [Int] = []
+        while width(of: shown) > room {
+            // The last one of those that rank alike.
+            let next = shown.filter { columns[$0].rank > 0 }
+                .max { (columns[$0].rank, $0) < (columns[$1].rank, $1) }
+            guard let next else { break }
+            shown.removeAll { $0 == next }
+            leftOut.append(next)
+        }
+        return leftOut.sorted()
+    }
+
+    /// Name and unit; a column without a name goes on with the one before it.
+    private func title(_ index: Int) -> String {
+        let name = columns[...index].last { !$0.name.isEmpty }?.name ?? ""
+        return [name, columns[index].unit].filter { !$0.isEmpty }.joined(separator: " ")
+    }
+
+    // MARK: Lines
+
+    private func lines(_ shown: [Int], style: Style) -> [String] {
+        guard let first = shown.first else { return [] }
+        var widths = shown.map(width(ofColumn:))
+        // Words of the first column go on below, if nothing else makes room.
+        if let room = style.width, columns[first].alignment == .left {
+            let rest = width(of: shown) - widths[0]
+            widths[0] = min(widths[0], max(Self.leastFirstWidth, room - rest))
         }
         func line(_ cells: [String]) -> String {
-            var line = columns.indices.map {
-                Self.pad(cells[$0], to: widths[$0], columns[$0].alignment)
+            var line = shown.indices.map {
+                Self.pad(cells[$0], to: widths[$0], columns[shown[$0]].alignment)
             }.joined(separator: "  ")
             while line.last == " " { line.removeLast() }
             return line
         }
-        var lines = [style.bold(line(columns.map(\.name)))]
-        if columns.contains(where: { !$0.unit.isEmpty }) {
-            lines.append(style.bold(line(columns.map(\.unit))))
+        func lines(_ all: [String]) -> [String] {
+            var cells = shown.map { all[$0] }
+            // A line that says nothing but its first words needs no column.
+            let isAlone = cells.dropFirst().allSatisfy(\.isEmpty)
+            let room = isAlone ? style.width ?? Int.max : widths[0]
+            guard cells[0].count > room else { return [line(cells)] }
+            let blanks = cells[0].prefix { $0 == " " }.count
+            let parts = TextWrap.lines(cells[0], width: room, indentation: blanks + 2)
+            cells[0] = parts[parts.count - 1]
+            return parts.dropLast() + [line(cells)]
         }
-        lines += rows.map { $0.isBad ? style.red(line($0.cells)) : line($0.cells) }
-        return lines.joined(separator: "\n") + "\n"
+        var result = lines(columns.map(\.name)).map(style.bold)
+        if columns.contains(where: { !$0.unit.isEmpty }) {
+            result += lines(columns.map(\.unit)).map(style.bold)
+        }
+        for row in rows {
+            result += row.isBad ? lines(row.cells).map(style.red) : lines(row.cells)
+        }
+        return result
     }
+
+    private static let leastFirstWidth = 16
 
     /// `text` filled with blanks to `width` characters; longer text stays as it is.
     package static func pad(_ text: String, to width: Int, _ alignment: Alignment) -> String {

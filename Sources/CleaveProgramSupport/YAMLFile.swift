@@ -17,23 +17,11 @@ package struct YAMLFile {
 
     /// Reads the file at `path`.
     package init(path: String) throws(Failure) {
-        var status = stat()
-        guard stat(path, &status) == 0 else {
-            throw .usage("\(path): cannot open: \(systemWords(errno))")
-        }
-        guard status.st_mode & S_IFMT == S_IFREG else {
-            throw .usage("\(path): not a regular file")
-        }
-        guard status.st_size <= Self.maximumByteCount else {
-            throw .usage(
-                "\(path): more than \(Self.maximumByteCount) bytes, too large for a configuration")
-        }
-        guard let bytes = FileManager.default.contents(atPath: path) else {
-            throw .usage("\(path): cannot read")
-        }
+        let bytes = try InputFile.bytes(
+            path, as: "configuration", limit: Self.maximumByteCount)
         let slash = path.lastIndex(of: "/")
         let directory = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? ""
-        try self.init([UInt8](bytes), name: path, directory: directory)
+        try self.init(bytes, name: path, directory: directory)
     }
 
     /// Reads the bytes of a file.

@@ -47,6 +47,14 @@ public enum SeededBug: Sendable, CaseIterable {
     case retireOutOfOrder
     /// The tail moves before the group's word is reset.
     case tailBeforeReset
+    /// A group that is out counts in whichever ring it stands.
+    case acceptOfAnyRing
+    /// A group that nobody has had is taken by a plain store.
+    case takeNobodysByStore
+    /// A return ring's lock is given back before the entries taken are counted.
+    case unlockTooEarly
+    /// A group is posted before its word is reset.
+    case postBeforeReset
     /// An acknowledgement of any earlier pause counts as one of the last.
     case acknowledgeWithoutNumber
 

@@ -42,6 +42,17 @@ public struct SharedWord16: @unchecked Sendable {
     @inlinable public func storeSequential(_ value: UInt16) {
         cell.pointee.store(value, ordering: .sequentiallyConsistent)
     }
+
+    /// Replaces `expected` by `desired`; orders both ways on success, nothing on failure.
+    /// - Returns: whether it was replaced, and the value found.
+    @inlinable
+    public func compareExchange(
+        expected: UInt16, desired: UInt16
+    ) -> (exchanged: Bool, original: UInt16) {
+        cell.pointee.compareExchange(
+            expected: expected, desired: desired, successOrdering: .acquiringAndReleasing,
+            failureOrdering: .acquiring)
+    }
 }
 
 /// A shared 32-bit word, such as a ring index or the tail of a header queue.

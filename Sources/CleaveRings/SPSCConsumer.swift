@@ -36,6 +36,18 @@ public struct SPSCConsumer<Element: BitwiseCopyable>: ~Copyable, @unchecked Send
         ring.elements[ring.index(head &+ UInt32(truncatingIfNeeded: offset))]
     }
 
+    /// Copies elements out from `offset` on, all of them below the count that `peek` gave. They
+    /// stay in the ring until `release`.
+    @inlinable
+    public func read(into elements: UnsafeMutablePointer<Element>, count: Int, at offset: Int) {
+        assert(offset + count <= Int(cachedTail &- head), "I3: none that is the producer's")
+        let start = ring.index(head &+ UInt32(truncatingIfNeeded: offset))
+        let untilEnd = ring.capacity &- start
+        let first = count < untilEnd ? count : untilEnd
+        elements.update(from: ring.elements + start, count: first)
+        if first < count { (elements + first).update(from: ring.elements, count: count &- first) }
+    }
+
     /// Gives the first `count` readable elements back to the producer.
     @inlinable
     public mutating func release(_ count: Int) {
@@ -59,11 +71,7 @@ public struct SPSCConsumer<Element: BitwiseCopyable>: ~Copyable, @unchecked Send
     @inlinable
     public mutating func copy(into elements: UnsafeMutablePointer<Element>, count: Int) -> Int {
         let ready = peek(count)
-        let start = ring.index(head)
-        let untilEnd = ring.capacity &- start
-        let first = ready < untilEnd ? ready : untilEnd
-        elements.update(from: ring.elements + start, count: first)
-        if first < ready { (elements + first).update(from: ring.elements, count: ready &- first) }
+        read(into: elements, count: ready, at: 0)
         return ready
     }
 }

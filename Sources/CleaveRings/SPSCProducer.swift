@@ -39,6 +39,17 @@ public struct SPSCProducer<Element: BitwiseCopyable>: ~Copyable, @unchecked Send
         }
     }
 
+    /// Copies elements into the reserved ones from `offset` on, all of them below the count that
+    /// `reserve` gave. Nobody sees them before `commit`.
+    @inlinable
+    public func write(_ elements: UnsafePointer<Element>, count: Int, at offset: Int) {
+        let start = ring.index(tail &+ UInt32(truncatingIfNeeded: offset))
+        let untilEnd = ring.capacity &- start
+        let first = count < untilEnd ? count : untilEnd
+        (ring.elements + start).update(from: elements, count: first)
+        if first < count { ring.elements.update(from: elements + first, count: count &- first) }
+    }
+
     /// Hands the first `count` reserved elements to the consumer.
     @inlinable
     public mutating func commit(_ count: Int) {
@@ -54,11 +65,7 @@ public struct SPSCProducer<Element: BitwiseCopyable>: ~Copyable, @unchecked Send
     public mutating func push(_ elements: UnsafePointer<Element>, count: Int) -> Int {
         let taken = reserve(count)
         if taken == 0 { return 0 }
-        let start = ring.index(tail)
-        let untilEnd = ring.capacity &- start
-        let first = taken < untilEnd ? taken : untilEnd
-        (ring.elements + start).update(from: elements, count: first)
-        if first < taken { ring.elements.update(from: elements + first, count: taken &- first) }
+        write(elements, count: taken, at: 0)
         commit(taken)
         return taken
     }

@@ -4,11 +4,14 @@
 //   hand over   a packet's description goes to the thread that its receiver belongs to
 //   arrive      that thread places it straight from the sender's buffers, as it would its own
 //   wait        without room it waits in a list of its receiver's, so that others do not: at most
-//               `ForwardingLimit.waiting` packets, each until its deadline
+//               `ForwardingLimit.waiting` packets of each thread, each until its deadline
 //   collect     placed or dropped, it comes back; its window gives it to the sender in order
 //
 // Order: packets of one flow come in at one queue and go out of one, so they take one ring and one
 // list, and neither lets a later packet pass.
+//
+// Fairness: room goes to what has waited longest, whether that came from another thread or waits at
+// a queue of this one.
 //
 // What bounds a hold: a packet's deadline is `holdCycles` after its burst first had to wait, or
 // after it was handed over, and its receiver's thread drops it then. A packet of a flood never
@@ -24,22 +27,20 @@ final class CrossingState {
     /// All queues of the switch by number; the switch keeps them.
     var all: QueueList
     /// Numbers of this thread's queues that packets wait for.
-    fileprivate let waited: UnsafeMutablePointer<Int>
+    fileprivate var waited: UnsafeMutablePointer<Int>
+    private var waitedLimit = 1
     fileprivate(set) var waitedCount = 0
     fileprivate let handoffs: UnsafeMutablePointer<Handoff>
     fileprivate let staged: UnsafeMutablePointer<TxPacket>
     fileprivate let tickets: UnsafeMutablePointer<UInt64>
-    /// Hand-offs that wait here, by the thread that they came from.
-    fileprivate let waitingFrom: UnsafeMutablePointer<Int>
+    fileprivate var pollNumber: UInt32 = 1
 
-    init(queueLimit: Int) {
-        all = QueueList(capacity: queueLimit)
-        waited = .allocate(capacity: max(1, queueLimit))
+    init() {
+        all = QueueList()
+        waited = .allocate(capacity: waitedLimit)
         handoffs = .allocate(capacity: ForwardingLimit.packets)
         staged = .allocate(capacity: ForwardingLimit.packets)
         tickets = .allocate(capacity: ForwardingLimit.packets)
-        waitingFrom = .allocate(capacity: ThreadMesh.threadLimit)
-        waitingFrom.initialize(repeating: 0, count: ThreadMesh.threadLimit)
     }
 
     deinit {
@@ -48,27 +49,61 @@ final class CrossingState {
         handoffs.deallocate()
         staged.deallocate()
         tickets.deallocate()
-        waitingFrom.deallocate()
     }
 
-    /// The first `count` of those that wait for `target` do so no longer.
-    fileprivate func endWait(_ count: Int, _ target: SwitchQueue) {
-        for index in 0..<count {
-            let source = Int(target.waiting[index].source)
-            assert(waitingFrom[source] > 0)
-            waitingFrom[source] &-= 1
+    /// A queue of the switch comes, or takes the place of another one. While all threads are held.
+    func place(_ queue: SwitchQueue) {
+        all.place(queue)
+        if all.count <= waitedLimit { return }
+        waitedLimit = 2 * all.count
+        let room = UnsafeMutablePointer<Int>.allocate(capacity: waitedLimit)
+        room.initialize(from: waited, count: waitedCount)
+        waited.deallocate()
+        waited = room
+    }
+
+    /// A burst of this thread waits for a queue of this thread.
+    func note(ownDeadline deadline: UInt64, _ target: SwitchQueue) {
+        if target.ownPoll != pollNumber || deadline < target.ownDeadline {
+            target.ownDeadline = deadline
         }
-        target.waiting.removeFirst(count)
+        target.ownPoll = pollNumber
+    }
+
+    /// Whether a burst of this thread waits for `target` that is older than a packet with that
+    /// deadline. It found no room in the last poll, and tries again in this one.
+    fileprivate func isOwnOlder(_ target: SwitchQueue, than deadline: UInt64) -> Bool {
+        target.ownPoll == pollNumber &- 1 && target.ownDeadline < deadline
     }
 }
 
+/// What a thread's poll came to.
+struct PollResult {
+    /// Packets that were delivered or dropped; with several threads also those that were handed
+    /// over, which count again where they arrive.
+    var packets = 0
+    /// Packets of other threads that began to wait for room. They count when they are placed or
+    /// dropped.
+    var waiting = 0
+
+    var isEmpty: Bool { packets | waiting == 0 }
+}
+
 extension Forwarding {
+    /// Whether a burst is to wait although its receiver, of this thread, was not asked for room:
+    /// packets of other threads have waited longer.
+    @inline(__always)
+    func yields(_ ingress: SwitchQueue, to target: SwitchQueue) -> Bool {
+        if target.waiting.count == 0 { return false }
+        return ingress.deadline == 0 || target.waiting[0].deadline < ingress.deadline
+    }
+
     /// Whether packets of other threads wait for room here.
     var isWaiting: Bool { crossing.waitedCount > 0 }
 
     /// Takes back what others have finished, and places what they handed over.
-    /// - Returns: packets of others that were placed or dropped here, or began to wait.
-    func exchange() -> Int {
+    func exchange() -> PollResult {
+        crossing.pollNumber &+= 1
         collect()
         return arrive()
     }
@@ -83,16 +118,14 @@ extension Forwarding {
     ) -> UInt32 {
         guard let links else { return group }
         let peer = links.peer(of: target.thread)
-        let count = min(ThreadMesh.capacity &- peer.pointee.outCount, group.nonzeroBitCount)
-        if count == 0 { return group }
+        let count = min(peer.pointee.credit &- peer.pointee.outCount, group.nonzeroBitCount)
+        let room = peer.pointee.outgoing.reserve(count)
+        if room == 0 { return group }
         var deadline: UInt64 = 0
         if waits {
             deadline =
                 ingress.deadline != 0 ? ingress.deadline : CycleClock.now() &+ holdCycles
         }
-        // What is out is at most the ring's capacity, and only what is out lies in it.
-        let room = peer.pointee.outgoing.reserve(count)
-        assert(room == count)
         var rest = group
         for offset in 0..<room {
             let index = rest.trailingZeroBitCount
@@ -102,7 +135,7 @@ extension Forwarding {
                 ingress: UInt32(truncatingIfNeeded: ingress.number),
                 position: ingress.window.hold(index),
                 target: UInt32(truncatingIfNeeded: target.number),
-                source: UInt32(truncatingIfNeeded: number))
+                source: UInt16(truncatingIfNeeded: number), wasHeld: ingress.deadline != 0)
         }
         peer.pointee.outgoing.commit(room)
         peer.pointee.outCount &+= room
@@ -140,9 +173,9 @@ extension Forwarding {
     // MARK: The receiver's side
 
     /// Places what waits and what was handed over, one burst of each thread.
-    func arrive() -> Int {
-        guard let links else { return 0 }
-        var moved = retry()
+    func arrive() -> PollResult {
+        guard let links else { return PollResult() }
+        var result = PollResult(packets: retry())
         for index in 0..<links.peerCount {
             let count = links.peers[index].incoming.pop(
                 into: crossing.handoffs, count: ForwardingLimit.packets)
@@ -151,44 +184,57 @@ extension Forwarding {
                 let target = crossing.handoffs[first].target
                 var end = first &+ 1
                 while end < count && crossing.handoffs[end].target == target { end &+= 1 }
-                crossing.all.with(Int(target)) {
+                let waiting = crossing.all.with(Int(target)) {
                     place(crossing.handoffs + first, end &- first, $0)
                 }
+                result.waiting &+= waiting
+                result.packets &+= end &- first &- waiting
                 first = end
             }
-            moved &+= count
         }
-        return moved
+        return result
     }
 
     /// Places packets that go out of one queue; those without room wait, or are dropped.
+    /// - Returns: those that began to wait.
     private func place(
         _ handoffs: UnsafeMutablePointer<Handoff>, _ count: Int, _ target: SwitchQueue
-    ) {
+    ) -> Int {
         assert(target.thread == number)
         let egress = egresses + target.port
         let count =
             target.frameLimit == .max ? count : dropLong(handoffs, count, target.frameLimit, egress)
-        // Behind those that wait already: order.
-        let done = target.waiting.count > 0 || count == 0 ? 0 : send(handoffs, count, target)
+        if count == 0 { return 0 }
+        // After those that wait already: order.
+        let isNext =
+            target.waiting.count == 0
+            && !crossing.isOwnOlder(target, than: handoffs[0].deadline)
+        let done = isNext ? send(handoffs, count, target) : 0
+        if done == count { return 0 }
+        let now = CycleClock.now()
+        let isSlow = target.isSlow(now, holdCycles)
+        var waiting = 0
         for index in done..<count {
             let handoff = handoffs[index]
-            if handoff.deadline == 0 || holdCycles == 0 || egress.pointee.isSlow
-                || target.waiting.isFull
-                // Slow receivers leave half of a sender's credit to all others.
-                || crossing.waitingFrom[Int(handoff.source)] >= ThreadMesh.capacity / 2
-            {
+            // One without a deadline waits for nothing.
+            if now >= handoff.deadline || isSlow {
                 drop(handoffs + index, .noRoom, egress)
                 continue
             }
+            if target.waiting.isFull(of: handoff.source) {
+                drop(handoffs + index, .waitingFull, egress)
+                continue
+            }
+            target.noteRefusal(now)
             if target.waiting.count == 0 {
                 crossing.waited[crossing.waitedCount] = target.number
                 crossing.waitedCount &+= 1
             }
-            egress.pointee.counters.add(.held, 1)
-            crossing.waitingFrom[Int(handoff.source)] &+= 1
+            if !handoff.wasHeld { egress.pointee.counters.add(.held, 1) }
             target.waiting.append(handoff)
+            waiting &+= 1
         }
+        return waiting
     }
 
     /// Drops those that are longer than their receiver's MTU.
@@ -224,10 +270,7 @@ extension Forwarding {
         let left = transmit(crossing.staged, group, egress, target)
         let done = left == 0 ? count : left.trailingZeroBitCount
         assert(left == group & (UInt32.max &<< UInt32(truncatingIfNeeded: done)) || left == 0)
-        if done > 0 {
-            egress.pointee.isSlow = false
-            sendBack(handoffs, done)
-        }
+        if done > 0 { sendBack(handoffs, done) }
         return done
     }
 
@@ -254,24 +297,24 @@ extension Forwarding {
     private func retry(_ target: SwitchQueue) -> Int {
         let egress = egresses + target.port
         var moved = 0
-        while target.waiting.count > 0 {
+        while target.waiting.count > 0
+            && !crossing.isOwnOlder(target, than: target.waiting[0].deadline)
+        {
             let count = min(target.waiting.count, ForwardingLimit.packets)
             for index in 0..<count { crossing.handoffs[index] = target.waiting[index] }
             let done = send(crossing.handoffs, count, target)
-            crossing.endWait(done, target)
+            target.waiting.removeFirst(done)
             moved &+= done
             if done < count { break }
         }
         if target.waiting.count == 0 { return moved }
         let now = CycleClock.now()
-        // Nothing was taken for the length of a hold: later ones do not wait at all.
-        if now >= target.waiting[0].deadline && moved == 0 { egress.pointee.isSlow = true }
-        while target.waiting.count > 0
-            && (egress.pointee.isSlow || now >= target.waiting[0].deadline)
-        {
+        target.noteRefusal(now)
+        let isSlow = target.isSlow(now, holdCycles)
+        while target.waiting.count > 0 && (isSlow || now >= target.waiting[0].deadline) {
             crossing.handoffs[0] = target.waiting[0]
             drop(crossing.handoffs, .noRoom, egress)
-            crossing.endWait(1, target)
+            target.waiting.removeFirst(1)
             moved &+= 1
         }
         return moved
@@ -309,29 +352,60 @@ extension Forwarding {
 
     /// Places what is in the rings to this thread; what has no room waits.
     func settle() {
+        // Bursts of this thread do not try meanwhile: nothing waits for them to be first.
+        crossing.pollNumber &+= 1
         // Bounded: nobody hands anything over meanwhile.
-        while arrive() > 0 {}
+        while !arrive().isEmpty {}
     }
 
-    /// Drops what waits here and is in the memory of `port`, or was for a queue that is closed.
-    func dropWaiting(from port: Int?) {
+    /// What is on its way to or from a port or a queue that goes away.
+    struct Departure {
+        /// Packets that came in at this port, in whose memory they are.
+        var fromPort: Int?
+        /// Packets that go out of this port.
+        var toPort: Int?
+        /// Packets that came in at, or go out of, the queue with this number.
+        var queue: Int?
+    }
+
+    /// Drops what waits here and is of `departure`, or may not go out of its queue any more: that
+    /// is closed, or its far side has agreed on a lower MTU since.
+    func dropWaiting(_ departure: Departure = Departure()) {
+        var kept = 0
         for index in 0..<crossing.waitedCount {
             crossing.all.with(crossing.waited[index]) { target in
-                let isOpen = target.queue.isOpen
+                let egress = egresses + target.port
                 for _ in 0..<target.waiting.count {
                     let handoff = target.waiting[0]
                     target.waiting.removeFirst(1)
-                    let isOurs = crossing.all.with(Int(handoff.ingress)) { $0.port == port }
-                    if isOpen && !isOurs {
+                    guard let reason = refusal(of: handoff, target, departure) else {
                         target.waiting.append(handoff)
                         continue
                     }
-                    crossing.waitingFrom[Int(handoff.source)] &-= 1
                     crossing.handoffs[0] = handoff
-                    drop(crossing.handoffs, isOpen ? .noRoom : .portClosed, egresses + target.port)
+                    drop(crossing.handoffs, reason, egress)
+                }
+                // A queue for which nothing waits may go.
+                if target.waiting.count > 0 {
+                    crossing.waited[kept] = target.number
+                    kept &+= 1
                 }
             }
         }
-        // Those without a packet leave the list at the next poll.
+        crossing.waitedCount = kept
+    }
+
+    /// - Returns: why a packet waits for `target` no longer; nil if it does.
+    private func refusal(
+        of handoff: Handoff, _ target: SwitchQueue, _ departure: Departure
+    ) -> SwitchDropReason? {
+        if !target.queue.isOpen || target.port == departure.toPort { return .portClosed }
+        let isLeaving = crossing.all.with(Int(handoff.ingress)) {
+            $0.port == departure.fromPort || $0.number == departure.queue
+        }
+        if isLeaving || target.number == departure.queue { return .noRoom }
+        if target.frameLimit == .max { return nil }
+        let isTooLong = withUnsafePointer(to: handoff.packet) { exceeds($0, target.frameLimit) }
+        return isTooLong ? .exceedsMTU : nil
     }
 }

@@ -6,9 +6,12 @@
 //   complete   the burst goes back to its sender when all of it is delivered or dropped
 //
 // A packet's order is kept among those of its burst that go to the same port. A far side without
-// room holds a burst for a bounded time (`holdCycles`), then its packets are dropped, and those of
-// later bursts at once until it has taken one again: a dead receiver costs each sender that time
-// once.
+// room holds a burst for a bounded time (`holdCycles`), then its packets are dropped. A queue that
+// has taken nothing for that long is slow: later packets are dropped at once until it takes one
+// again. So a dead receiver costs each sender that time once.
+//
+// Bursts that wait are polled first, oldest first. Otherwise the queue that is polled first would
+// take whatever room comes, and others with packets for the same receiver would get none.
 //
 // On one thread a burst is completed as a whole: a hold is short. With several threads, packets to
 // a queue of another one are handed over (`Forwarding+Threads.swift`), and a window restores the
@@ -30,8 +33,8 @@ enum ForwardingLimit {
     static let refs = packets * refsPerPacket
     /// References of one packet that was finished by software.
     static let finishedRefs = 1024
-    /// With several threads: packets of one queue that are out, and hand-offs that wait for one
-    /// receiver. Powers of two.
+    /// With several threads: packets of one queue that are out, and hand-offs of one thread that
+    /// wait for one receiver. Powers of two.
     static let window = 256
     static let waiting = 64
 }
@@ -52,18 +55,24 @@ enum Destination {
     /// Below 0: not to one port.
     static let flood: Int32 = -1
     static let nowhere: Int32 = -2
+    /// For a wire's other end: there is no wire, addresses say where packets go.
+    static let learned: Int32 = -3
 }
 
 /// The forwarding of one thread.
 final class Forwarding {
     private let table: MACTable
-    /// Port to port: nothing is learned. Empty for a learning switch.
-    private let wires: [Int]
+    /// By port number: the port at the other end of its wire, `nowhere` or `learned`. Memory of its
+    /// own, so that the loop pays for no exclusivity checks.
+    private let wires: UnsafeMutablePointer<Int32>
     let holdCycles: UInt64
-    /// By port number. Memory of its own, so that the loop pays for no exclusivity checks.
+    /// By port number, the same.
     let egresses: UnsafeMutablePointer<Egress>
-    private let portLimit: Int
-    private let refs: UnsafeMutablePointer<PacketRef>
+    /// Numbers that ports have, or have had, are below it.
+    private var portCount = 0
+    /// Queues that packets may come in at, of this thread; whoever sets them keeps them.
+    private var polled: QueueList
+    let refs: UnsafeMutablePointer<PacketRef>
     private let finished: UnsafeMutablePointer<PacketRef>
     /// After each gathered packet: references so far, and its number in the burst.
     private let ends: UnsafeMutablePointer<Int>
@@ -79,28 +88,19 @@ final class Forwarding {
     var tick: UInt32 = 0
 
     /// - Parameters:
-    ///   - wires: for each port the one that it is wired to; empty if the switch learns.
+    ///   - table: of all threads; it says how many ports there may be.
     ///   - holdCycles: how long a burst waits for room.
-    ///   - ports: for each port its counters, and how many queues it has.
     ///   - links: the thread's ends of the rings to others; nil if it is the only one.
-    init(
-        table: MACTable, wires: [Int], holdCycles: UInt64,
-        ports: [(counters: SwitchCounterBlock, queueCount: Int)], links: ThreadLinks? = nil
-    ) {
+    init(table: MACTable, holdCycles: UInt64, links: ThreadLinks? = nil) {
         number = links?.number ?? 0
         self.links = links
-        crossing = CrossingState(queueLimit: ports.reduce(0) { $0 + $1.queueCount })
+        crossing = CrossingState()
+        polled = QueueList()
         self.table = table
-        self.wires = wires
         self.holdCycles = holdCycles
         offload = SoftwareOffload()
-        portLimit = ports.count
-        egresses = .allocate(capacity: portLimit)
-        for (number, port) in ports.enumerated() {
-            (egresses + number).initialize(
-                to: Egress(
-                    queues: QueueList(capacity: port.queueCount), counters: port.counters))
-        }
+        wires = .allocate(capacity: table.portLimit)
+        egresses = .allocate(capacity: table.portLimit)
         refs = .allocate(capacity: ForwardingLimit.refs)
         finished = .allocate(capacity: ForwardingLimit.finishedRefs)
         ends = .allocate(capacity: ForwardingLimit.packets)
@@ -109,8 +109,10 @@ final class Forwarding {
     }
 
     deinit {
-        for port in 0..<portLimit { egresses[port].queues.free() }
+        for port in 0..<portCount { egresses[port].queues.free() }
         egresses.deallocate()
+        wires.deallocate()
+        polled.free()
         refs.deallocate()
         finished.deallocate()
         ends.deallocate()
@@ -122,14 +124,70 @@ final class Forwarding {
     /// extensions, ports.
     private static let headerByteCount = 192
 
-    /// What the control thread sets while the thread is held.
+    // MARK: What the control thread sets while the thread is held
+
+    /// A port comes; it has no queues yet.
+    /// - Parameter port: its number: one that was free, the lowest.
+    func add(port: Int, counters: SwitchCounterBlock) {
+        assert(port <= portCount && port < table.portLimit)
+        if port == portCount {
+            (egresses + port).initialize(to: Egress(queues: QueueList(), counters: counters))
+            portCount += 1
+        }
+        assert(egresses[port].queues.count == 0)
+        wires[port] = Destination.learned
+    }
+
+    /// - Parameter end: the port at the other end of a port's wire, `nowhere` or `learned`.
+    func set(wire end: Int32, of port: Int) { wires[port] = end }
+
     /// - Parameter queues: those that are open.
     func set(queues: [SwitchQueue], of port: Int) {
         egresses[port].queues.set(queues)
-        egresses[port].isSlow = false
+        for queue in queues { queue.refusedSince = 0 }
     }
 
+    /// The same for the queues of this thread that packets may come in at.
+    func set(polled queues: [SwitchQueue]) { polled.set(queues) }
+
     // MARK: A poll
+
+    /// One burst of each queue.
+    func poll() -> PollResult {
+        let polled = polled
+        var result = PollResult()
+        var isHolding = false
+        var since = CycleClock.now()
+        for index in 0..<polled.count {
+            polled.with(index) {
+                let packets = poll($0)
+                if packets > 0 { since = $0.noteWork(since) }
+                result.packets &+= packets
+                if $0.isHolding { isHolding = true }
+            }
+        }
+        if isHolding { polled.putHoldingFirst() }
+        return result
+    }
+
+    /// The same on one thread of several, and what comes from the others.
+    @inline(never)
+    func pollShared() -> PollResult {
+        var result = exchange()
+        let polled = polled
+        var isHolding = false
+        var since = CycleClock.now()
+        for index in 0..<polled.count {
+            polled.with(index) {
+                let packets = pollShared($0)
+                if packets > 0 { since = $0.noteWork(since) }
+                result.packets &+= packets
+                if $0.isHolding { isHolding = true }
+            }
+        }
+        if isHolding { polled.putHoldingFirst() }
+        return result
+    }
 
     /// Moves one burst on, or a new one if none is held.
     /// - Returns: packets that left it, delivered or dropped.
@@ -151,10 +209,14 @@ final class Forwarding {
             if count == 0 { return 0 }
             assert(count <= ForwardingLimit.packets)
             ingress.count = count
+            ingress.bursts.addSingleWriter(1)
             ingress.left = UInt32.max &>> UInt32(truncatingIfNeeded: 32 &- count)
             ingress.deadline = 0
+            ingress.hashed = 0
             if Threads.isShared { ingress.window.begin(count) }
+            if let tap = ingress.txTap { capture(burstOf: ingress, tap) }
             decide(ingress)
+            if let limiter = ingress.limiter { police(ingress, limiter) }
         }
         let before = ingress.left
         deliver(ingress, threads)
@@ -186,13 +248,33 @@ final class Forwarding {
         }
     }
 
+    /// Drops what is left of a burst for a port that goes away. While all threads are held.
+    func drop(_ ingress: SwitchQueue, for port: Int) {
+        let group = ingress.group(of: Int32(truncatingIfNeeded: port), ingress.left)
+        if group == 0 { return }
+        egresses[port].counters.add(.portClosed, group.nonzeroBitCount)
+        ingress.left &= ~group
+        if links != nil {
+            ingress.window.finish(ofBurst: group)
+            giveBack(ingress)
+        } else if ingress.left == 0 {
+            ingress.queue.complete(ingress.count)
+        }
+    }
+
+    /// Moves on what is out of a queue, and lets nothing more in. While all threads are held.
+    func moveOn(_ ingress: SwitchQueue) {
+        if ingress.left != 0 { _ = pollShared(ingress) } else { giveBack(ingress) }
+    }
+
     // MARK: Deciding
 
     private func decide(_ ingress: SwitchQueue) {
-        if !wires.isEmpty {
-            let target = Int32(truncatingIfNeeded: wires[ingress.port])
+        let target = wires[ingress.port]
+        if target != Destination.learned {
             for index in 0..<ingress.count { ingress.destinations[index] = target }
             ingress.isUniform = true
+            if target < 0 { egresses[ingress.port].counters.add(.nowhere, ingress.count) }
             return
         }
         ingress.isUniform = true
@@ -206,6 +288,30 @@ final class Forwarding {
             ingress.destinations[index] = target
             if target != ingress.destinations[0] { ingress.isUniform = false }
         }
+    }
+
+    /// Drops those packets of a burst that its port's limit leaves no place for.
+    @inline(never)
+    private func police(_ ingress: SwitchQueue, _ limiter: RateLimiter) {
+        let now = limiter.now
+        var dropped = 0
+        for index in 0..<ingress.count where ingress.destinations[index] != Destination.nowhere {
+            if limiter.admits(byteCount(ingress.packets + index), at: now) { continue }
+            ingress.destinations[index] = Destination.nowhere
+            dropped &+= 1
+        }
+        if dropped == 0 { return }
+        ingress.isUniform = false
+        egresses[ingress.port].counters.add(.rateLimited, dropped)
+    }
+
+    /// Bytes of a packet in all its segments.
+    private func byteCount(_ packet: UnsafePointer<TxPacket>) -> Int {
+        var byteCount = Int(packet.pointee.byteCount)
+        for index in 0..<Int(packet.pointee.moreCount) {
+            byteCount &+= packet.pointee.segment(index).byteCount
+        }
+        return byteCount
     }
 
     @inline(never)
@@ -300,52 +406,16 @@ final class Forwarding {
                 ingress.left &= ~group
             default:
                 let port = Int(destination)
-                let held = send(ingress, group, to: port, threads)
+                let held = send(ingress, group, to: port, waits: true, threads)
                 ingress.left &= ~group | held
             }
         }
     }
 
     /// Sends packets to one port, and drops what has waited too long.
+    /// - Parameter waits: without room they may wait.
     /// - Returns: those that wait for room.
     private func send<Threads: ThreadPolicy>(
-        _ ingress: SwitchQueue, _ group: UInt32, to port: Int, _ threads: Threads.Type
-    ) -> UInt32 {
-        let egress = egresses + port
-        let left = transmit(ingress, group, to: port, waits: true, threads)
-        if left != group { egress.pointee.isSlow = false }
-        if left == 0 { return 0 }
-        let isOver = ingress.deadline != 0 && CycleClock.now() >= ingress.deadline
-        if isOver || egress.pointee.isSlow || holdCycles == 0 {
-            if isOver { egress.pointee.isSlow = true }
-            egress.pointee.counters.add(.noRoom, left.nonzeroBitCount)
-            return 0
-        }
-        if ingress.deadline == 0 { egress.pointee.counters.add(.held, left.nonzeroBitCount) }
-        return left
-    }
-
-    /// Sends packets to every other port, waiting for none.
-    @inline(never)
-    private func flood<Threads: ThreadPolicy>(
-        _ ingress: SwitchQueue, _ group: UInt32, _ threads: Threads.Type
-    ) {
-        var targets = 0
-        for port in 0..<portLimit where port != ingress.port {
-            if egresses[port].queues.count == 0 { continue }
-            targets &+= 1
-            let left = transmit(ingress, group, to: port, waits: false, threads)
-            if left != 0 { egresses[port].counters.add(.noRoom, left.nonzeroBitCount) }
-        }
-        let counters = egresses[ingress.port].counters
-        if targets == 0 { return counters.add(.nowhere, group.nonzeroBitCount) }
-        counters.add(.flooded, group.nonzeroBitCount)
-    }
-
-    /// Hands packets of a burst to a port's queues.
-    /// - Parameter waits: those of another thread may wait there for room.
-    /// - Returns: those for which there was no room.
-    private func transmit<Threads: ThreadPolicy>(
         _ ingress: SwitchQueue, _ group: UInt32, to port: Int, waits: Bool,
         _ threads: Threads.Type
     ) -> UInt32 {
@@ -354,7 +424,7 @@ final class Forwarding {
         case 0:
             egress.pointee.counters.add(.portClosed, group.nonzeroBitCount)
             return 0
-        case 1: return transmit(ingress, group, egress, queue: 0, waits: waits, threads)
+        case 1: return send(ingress, group, egress, queue: 0, waits: waits, threads)
         default: return spread(ingress, group, egress, waits: waits, threads)
         }
     }
@@ -366,23 +436,101 @@ final class Forwarding {
         waits: Bool, _ threads: Threads.Type
     ) -> UInt32 {
         let queueCount = UInt32(truncatingIfNeeded: egress.pointee.queues.count)
+        hashFlows(ingress, group)
         var left: UInt32 = 0
         var waiting = group
         while waiting != 0 {
-            var chosen: UInt32 = .max
+            let chosen = ingress.flows[waiting.trailingZeroBitCount] % queueCount
             var part: UInt32 = 0
             var rest = waiting
             while rest != 0 {
                 let index = rest.trailingZeroBitCount
                 rest &= rest &- 1
-                let queue = flow(ingress.packets + index) % queueCount
-                if chosen == .max { chosen = queue }
-                if queue == chosen { part |= 1 &<< UInt32(index) }
+                if ingress.flows[index] % queueCount == chosen { part |= 1 &<< UInt32(index) }
             }
             waiting &= ~part
-            left |= transmit(ingress, part, egress, queue: Int(chosen), waits: waits, threads)
+            left |= send(ingress, part, egress, queue: Int(chosen), waits: waits, threads)
         }
         return left
+    }
+
+    /// Hashes the flows of packets, each once: the sender may rewrite its headers while the packet
+    /// waits, and all that is decided about it is decided by one reading.
+    private func hashFlows(_ ingress: SwitchQueue, _ packets: UInt32) {
+        var rest = packets & ~ingress.hashed
+        ingress.hashed |= packets
+        while rest != 0 {
+            let index = rest.trailingZeroBitCount
+            rest &= rest &- 1
+            ingress.flows[index] = flow(ingress.packets + index)
+        }
+    }
+
+    /// Sends packets out of one queue of a port, by its thread.
+    /// - Returns: those that wait for room.
+    @inline(__always)
+    private func send<Threads: ThreadPolicy>(
+        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
+        queue: Int, waits: Bool, _ threads: Threads.Type
+    ) -> UInt32 {
+        egress.pointee.queues.with(queue) { target in
+            let left: UInt32
+            if !Threads.isShared {
+                left = deliver(ingress, group, egress, target)
+            } else if target.thread != number {
+                left = handOver(ingress, group, to: target, waits: waits)
+            } else if waits && yields(ingress, to: target) {
+                left = group
+            } else {
+                left = deliver(ingress, group, egress, target)
+            }
+            if left == 0 { return 0 }
+            return refused(ingress, left, egress, target, waits: waits)
+        }
+    }
+
+    /// Lets packets that found no room wait, or drops them, counted.
+    /// - Returns: those that wait.
+    @inline(never)
+    private func refused(
+        _ ingress: SwitchQueue, _ packets: UInt32, _ egress: UnsafeMutablePointer<Egress>,
+        _ target: SwitchQueue, waits: Bool
+    ) -> UInt32 {
+        if waits && holdCycles > 0 {
+            let now = CycleClock.now()
+            var isLost = ingress.deadline != 0 && now >= ingress.deadline
+            // Another thread's queue has refused nothing: the packets could not be handed over.
+            if target.thread == number {
+                target.noteRefusal(now)
+                if target.isSlow(now, holdCycles) { isLost = true }
+                let deadline = ingress.deadline == 0 ? now &+ holdCycles : ingress.deadline
+                if !isLost { crossing.note(ownDeadline: deadline, target) }
+            }
+            if !isLost {
+                if ingress.deadline == 0 {
+                    egress.pointee.counters.add(.held, packets.nonzeroBitCount)
+                }
+                return packets
+            }
+        }
+        egress.pointee.counters.add(.noRoom, packets.nonzeroBitCount)
+        return 0
+    }
+
+    /// Sends packets to every other port, waiting for none.
+    @inline(never)
+    private func flood<Threads: ThreadPolicy>(
+        _ ingress: SwitchQueue, _ group: UInt32, _ threads: Threads.Type
+    ) {
+        var targets = 0
+        for port in 0..<portCount where port != ingress.port {
+            if egresses[port].queues.count == 0 { continue }
+            targets &+= 1
+            _ = send(ingress, group, to: port, waits: false, threads)
+        }
+        let counters = egresses[ingress.port].counters
+        if targets == 0 { return counters.add(.nowhere, group.nonzeroBitCount) }
+        counters.add(.flooded, group.nonzeroBitCount)
     }
 
     /// The hash of a packet's flow; 0 for what is not IP. Taken over a copy of its headers.
@@ -390,26 +538,8 @@ final class Forwarding {
         let window = copyHead(packet, to: scratch, limit: Self.headerByteCount)
         // Of the whole frame, or the copy would look like one that was cut short, has no ports, and
         // all flows between two addresses would meet in one queue.
-        var byteCount = Int(packet.pointee.byteCount)
-        for index in 0..<Int(packet.pointee.moreCount) {
-            byteCount &+= packet.pointee.segment(index).byteCount
-        }
+        let byteCount = byteCount(packet)
         return hash.hash(frame: scratch, windowByteCount: window, byteCount: byteCount)?.value ?? 0
-    }
-
-    @inline(__always)
-    private func transmit<Threads: ThreadPolicy>(
-        _ ingress: SwitchQueue, _ group: UInt32, _ egress: UnsafeMutablePointer<Egress>,
-        queue: Int, waits: Bool, _ threads: Threads.Type
-    ) -> UInt32 {
-        if !Threads.isShared {
-            return egress.pointee.queues.with(queue) { deliver(ingress, group, egress, $0) }
-        }
-        return egress.pointee.queues.with(queue) { target in
-            target.thread == number
-                ? deliver(ingress, group, egress, target)
-                : handOver(ingress, group, to: target, waits: waits)
-        }
     }
 
     /// Sends packets of a burst out of a queue of this thread, but for those too long for it.
@@ -441,7 +571,7 @@ final class Forwarding {
             let packet = packets + index
             if !Offload.isTaken(packet, by: offloads) {
                 // What is gathered goes first: order.
-                left |= flush(target, packetCount, refCount)
+                left |= flush(target, egress, packetCount, refCount)
                 (packetCount, refCount) = (0, 0)
                 if left != 0 || !finish(packet, target, egress, offloads) {
                     left |= 1 &<< UInt32(index) | rest
@@ -454,15 +584,20 @@ final class Forwarding {
             numbers[packetCount] = index
             packetCount &+= 1
         }
-        return left | flush(target, packetCount, refCount)
+        return left | flush(target, egress, packetCount, refCount)
     }
 
     /// Sends what is gathered.
     /// - Returns: packets for which there was no room.
     @inline(__always)
-    private func flush(_ target: SwitchQueue, _ packetCount: Int, _ refCount: Int) -> UInt32 {
+    private func flush(
+        _ target: SwitchQueue, _ egress: UnsafeMutablePointer<Egress>, _ packetCount: Int,
+        _ refCount: Int
+    ) -> UInt32 {
         if packetCount == 0 { return 0 }
         let consumed = target.queue.transmit(refs, count: refCount)
+        if let tap = target.rxTap { capture(refs, count: consumed, tap) }
+        if consumed > 0 { target.refusedSince = 0 }
         if consumed == refCount { return 0 }
         var left: UInt32 = 0
         for index in 0..<packetCount where ends[index] > consumed {
@@ -497,10 +632,7 @@ final class Forwarding {
     /// Whether a packet that is not to be segmented is longer than `limit` and its tags.
     func exceeds(_ packet: UnsafePointer<TxPacket>, _ limit: Int) -> Bool {
         if packet.pointee.gsoType & ~SegmentationType.ecn != SegmentationType.none { return false }
-        var byteCount = Int(packet.pointee.byteCount)
-        for index in 0..<Int(packet.pointee.moreCount) {
-            byteCount &+= packet.pointee.segment(index).byteCount
-        }
+        let byteCount = byteCount(packet)
         return byteCount > limit && byteCount > limit &+ tagBytes(packet)
     }
 
@@ -534,7 +666,7 @@ final class Forwarding {
 
     /// References to a packet, with its offloads in front if it has any.
     @inline(__always)
-    private func gather(
+    func gather(
         _ packet: UnsafePointer<TxPacket>, _ target: UnsafeMutablePointer<PacketRef>
     ) -> Int {
         if UInt16(packet.pointee.netFlags) | UInt16(packet.pointee.gsoType)
@@ -598,7 +730,9 @@ final class Forwarding {
                 return true
             }
             let consumed = target.queue.transmit(finished, count: finishedCount)
+            if let tap = target.rxTap { capture(finished, count: consumed, tap) }
             if consumed == 0 { return false }
+            target.refusedSince = 0
             egress.pointee.counters.add(.finished, 1)
             // The rest of a packet that is half out cannot wait: later ones would overtake it.
             if consumed < finishedCount { egress.pointee.counters.add(.noRoom) }

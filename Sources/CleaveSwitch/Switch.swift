@@ -7,7 +7,8 @@
 // one queue are dealt out like cards, and so are the queues of one port.
 //
 // The control thread changes nothing that the switch threads use but while all are held at the
-// boundary between two polls (`whileHeld`).
+// boundary between two polls (`whileHeld`). So ports come and go, and queues go from thread to
+// thread, while traffic runs (`Switch+Ports.swift`).
 
 import CCleaveHost
 import CleaveEngine
@@ -26,12 +27,15 @@ public struct SwitchConfiguration: Sendable {
     /// One thread for each, with the CPU that it is kept on; nil for any. 1 to 32.
     public var threads: [Int?] = [nil]
     public var idle: IdlePolicy = .park
-    /// How long a burst waits for a far side without room, in microseconds; 0 = not at all.
+    /// How long a burst waits for a far side without room, in microseconds; 0 = not at all. Of the
+    /// packets of another thread 64 wait for one queue.
     public var holdMicroseconds = 1000
     /// Seconds after which an address that was not seen is forgotten.
     public var ageSeconds = 300
     /// Most addresses learned at one port.
     public var addressLimit = 1024
+    /// How much may come in at ports, by their names.
+    public var rateLimits: [String: RateLimit] = [:]
 
     public init() {}
 
@@ -43,6 +47,12 @@ public struct SwitchConfiguration: Sendable {
             throw SetupError("two ports are named \"\(name)\"")
         }
         _ = try Switch.wiring(wires, names)
+        for (name, limit) in rateLimits.sorted(by: { $0.key < $1.key }) {
+            guard names.contains(name) else {
+                throw SetupError("rate limit of \"\(name)\": there is no such port")
+            }
+            try limit.check(port: name)
+        }
     }
 
     func check() throws(SetupError) {
@@ -70,81 +80,64 @@ public struct SwitchConfiguration: Sendable {
 
 /// Ports, joined. One control thread calls everything but where it says otherwise.
 public final class Switch: PortHost {
-    private let configuration: SwitchConfiguration
-    private let output: (String) -> Void
-    private let table: MACTable
-    private let counterMemory: MemoryArena
-    /// By thread and port.
-    private let blocks: [[SwitchCounterBlock]]
-    private let threads: [SwitchThread]
-    private var ports: [any Port] = []
-    private var queues: [[SwitchQueue]] = []
+    let configuration: SwitchConfiguration
+    private let output: (LogEntry) -> Void
+    let table: MACTable
+    let threads: [SwitchThread]
+    let mesh: ThreadMesh
+    let links: [ThreadLinks]
+    /// In the order in which they came.
+    var ports: [AttachedPort] = []
+    /// By the numbers of ports; those of a port that is gone wait for the next one.
+    var counterBlocks: [PortCounterBlocks] = []
+    /// The ends of wires, by names; some may be of ports that are not there now.
+    var wires: [(String, String)]
+    /// What ports that were removed have done.
+    public internal(set) var removed = RemovedPorts()
     private var holdDepth = 0
-    private var openQueues: [[Bool]] = []
-    private var connected: [Bool] = []
-    private var isStarted = false
+    private(set) var isStarted = false
     private let start = SystemClock.monotonic
+    private let captures = CaptureList()
+    /// When all switch threads were seen last at the boundary between two polls.
+    private var lastAnswer: UInt64 = 0
+
+    /// What other threads ask the control thread for.
+    public let requests: SwitchRequests
+    /// What the program around it has counted, by name, for `statistics`.
+    public var programCounters: [() -> [String: UInt64]] = []
 
     /// Makes a switch of ports; nothing is opened yet.
     /// - Parameters:
     ///   - ports: their numbers are their places.
-    ///   - log: takes one line at a time, on the control thread.
+    ///   - log: takes one entry at a time, on the control thread.
     public init(
         _ configuration: SwitchConfiguration, ports: [any Port],
-        log: @escaping (String) -> Void
+        log: @escaping (LogEntry) -> Void
     ) throws(SetupError) {
         try configuration.validate(names: ports.map(\.name))
-        guard ports.count <= configuration.portLimit else {
-            throw SetupError("\(ports.count) ports: at most \(configuration.portLimit)")
-        }
         self.configuration = configuration
         output = log
-        let limit = max(1, ports.count)
+        wires = configuration.wires
+        do { requests = try SwitchRequests() } catch { throw SetupError("switch: ", error) }
         let threadCount = configuration.threads.count
-        table = MACTable(portLimit: limit, addressLimit: configuration.addressLimit)
-        do {
-            counterMemory = try MemoryArena(
-                byteCount: threadCount * limit * SwitchCounterBlock.byteCount, pages: .small)
-            var blocks: [[SwitchCounterBlock]] = []
-            for _ in 0..<threadCount {
-                var ofThread: [SwitchCounterBlock] = []
-                for _ in 0..<limit {
-                    ofThread.append(
-                        SwitchCounterBlock(
-                            try counterMemory.allocate(byteCount: SwitchCounterBlock.byteCount)))
-                }
-                blocks.append(ofThread)
-            }
-            self.blocks = blocks
-        } catch { throw SetupError("switch counters: ", error) }
-        let wires = try Self.wiring(configuration.wires, ports.map(\.name))
-        let mesh = try ThreadMesh(threadCount: threadCount)
+        let mesh = try ThreadMesh(queueCounts: [Int](repeating: 1, count: threadCount))
+        let links = (0..<threadCount).map {
+            mesh.links(of: $0, sleeps: configuration.idle.kind == .park)
+        }
+        (self.mesh, self.links) = (mesh, links)
+        table = MACTable(
+            portLimit: configuration.portLimit, addressLimit: configuration.addressLimit)
         let holdCycles = UInt64(Double(configuration.holdMicroseconds) * CycleClock.hertz / 1e6)
         var threads: [SwitchThread] = []
-        for (number, cpu) in configuration.threads.enumerated() {
-            let links = mesh.links(of: number, sleeps: configuration.idle.kind == .park)
+        for (links, cpu) in zip(links, configuration.threads) {
             let forwarding = Forwarding(
-                table: table, wires: wires, holdCycles: holdCycles,
-                ports: zip(blocks[number], ports).map { ($0, $1.queues.count) },
-                links: threadCount > 1 ? links : nil)
+                table: table, holdCycles: holdCycles, links: threadCount > 1 ? links : nil)
             threads.append(
-                try SwitchThread(
-                    forwarding, cpu: cpu, idle: configuration.idle,
-                    queueLimit: ports.reduce(0) { $0 + $1.queues.count }, links: links))
+                try SwitchThread(forwarding, cpu: cpu, idle: configuration.idle, links: links))
         }
         self.threads = threads
-        self.ports = ports
-        var queueCount = 0
-        for (port, list) in ports.map(\.queues).enumerated() {
-            queues.append(
-                list.enumerated().map { index, queue in
-                    SwitchQueue(
-                        port: port, queue: queue, number: queueCount + index,
-                        thread: (port + index) % threadCount, isShared: threadCount > 1)
-                })
-            queueCount += list.count
-        }
-        for thread in threads { thread.forwarding.crossing.all.set(Array(queues.joined())) }
+        for port in ports { try attach(port, configuration.rateLimits[port.name]) }
+        connectWires()
     }
 
     deinit {
@@ -153,7 +146,7 @@ public final class Switch: PortHost {
     }
 
     /// For each port the number of the one at the other end of its wire.
-    fileprivate static func wiring(
+    static func wiring(
         _ wires: [(String, String)], _ names: [String]
     ) throws(SetupError) -> [Int] {
         if wires.isEmpty { return [] }
@@ -183,7 +176,7 @@ public final class Switch: PortHost {
     }
 
     /// For each port the threads of its queues.
-    var threadNumbers: [[Int]] { queues.map { $0.map(\.thread) } }
+    var threadNumbers: [[Int]] { ports.map { $0.queues.map(\.thread) } }
 
     // MARK: Life
 
@@ -191,7 +184,7 @@ public final class Switch: PortHost {
     /// - Throws: why a port cannot be opened; those that were are closed again.
     public func open() throws(SetupError) {
         do throws(SetupError) {
-            for port in ports { try port.open(for: self) }
+            for port in ports { try port.port.open(for: self) }
             refresh()
             isStarted = true
             for (number, thread) in threads.enumerated() {
@@ -208,7 +201,9 @@ public final class Switch: PortHost {
         var lastAging = SystemClock.monotonic
         while !isOver() {
             wait()
-            for port in ports { port.service() }
+            requests.perform(self)
+            for port in ports { port.port.service() }
+            serviceCaptures()
             let now = SystemClock.monotonic
             if now &- lastAging >= 1_000_000_000 {
                 lastAging = now
@@ -219,13 +214,16 @@ public final class Switch: PortHost {
 
     /// Waits for a control descriptor or deadline, at most 100 ms.
     private func wait() {
-        var waits: [pollfd] = []
+        var waits = [pollfd(fd: requests.fileDescriptor, events: Int16(POLLIN), revents: 0)]
         var deadline = SystemClock.monotonic &+ 100_000_000
-        for port in ports {
+        for port in ports.map(\.port) {
             for descriptor in port.controlDescriptors {
                 waits.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
             }
             if let other = port.controlDeadline { deadline = min(deadline, other) }
+        }
+        for descriptor in captures.descriptors {
+            waits.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
         }
         let now = SystemClock.monotonic
         let left = deadline > now ? deadline - now : 0
@@ -238,28 +236,50 @@ public final class Switch: PortHost {
         for thread in threads { thread.forwarding.tick = tick }
         if tick % 8 == 0 { table.sweep(now: tick, age: UInt32(configuration.ageSeconds)) }
         // What a flow's packets repeat is looked up, and so refreshed, once a second.
-        for queue in queues.joined() { queue.forget() }
+        for port in ports { for queue in port.queues { queue.forget() } }
         release()
     }
 
     /// From the return of this no thread uses a queue, until `release`. May be nested.
-    private func hold() {
+    func hold() {
         for thread in threads { thread.beginHold() }
-        for thread in threads { thread.awaitHold() }
+        for (number, thread) in threads.enumerated() {
+            thread.awaitHold { seconds in
+                let place = thread.cpu.map { " on CPU \($0)" } ?? ""
+                log(
+                    LogEntry(
+                        "switch thread \(number)\(place) has not answered for \(seconds) s",
+                        level: .error))
+            }
+        }
+        lastAnswer = SystemClock.monotonic
     }
 
-    private func release() { for thread in threads { thread.release() } }
+    /// Returns once all switch threads have been at the boundary between two polls since a time of
+    /// the monotonic clock, in nanoseconds: then they live. A thread that hangs keeps this from
+    /// returning, as it keeps every request of a guest from being served.
+    public func awaitThreads(since time: UInt64) {
+        if lastAnswer >= time { return }
+        hold()
+        release()
+    }
+
+    func release() { for thread in threads { thread.release() } }
 
     /// Takes what waits in the queues, for at most 200 ms, then closes all ports. A guest's VMM may
     /// mark what is left as sent although it was not (QEMU does).
     public func close() {
+        requests.close()
         hold()
         if isStarted {
             let deadline = CycleClock.now() &+ UInt64(CycleClock.hertz / 5)
-            while threads.reduce(0, { $0 + $1.poll() }) > 0 && CycleClock.now() < deadline {}
+            while threads.map({ $0.poll() }).contains(where: { !$0.isEmpty })
+                && CycleClock.now() < deadline
+            {}
         }
-        for number in ports.indices { retire(number) }
-        for port in ports { port.close() }
+        for port in ports { retire(port) }
+        captures.endAll(because: "the switch ended", tappable)
+        for port in ports { port.port.close() }
         for thread in threads { thread.stop() }
         release()
         isStarted = false
@@ -267,107 +287,182 @@ public final class Switch: PortHost {
 
     // MARK: PortHost
 
-    public func whileHeld(by port: any Port, _ body: () -> Void) {
+    @discardableResult
+    public func whileHeld(by port: any Port, _ body: () -> Void) -> UInt64 {
         holdDepth += 1
         hold()
+        let start = SystemClock.monotonic
         // What came in at it lies in memory that `body` may let go of.
-        if let number = ports.firstIndex(where: { $0 === port }) { retire(number) }
+        if let attached = ports.first(where: { $0.port === port }) { retire(attached) }
         body()
         holdDepth -= 1
         if holdDepth == 0 { refresh() }
         release()
+        return start
     }
 
     /// Takes back all packets that came in at a port. What was handed from thread to thread, by any
     /// port, is placed first where there is room. While all threads are held: the control thread
     /// stands for each of them.
-    private func retire(_ port: Int) {
+    private func retire(_ port: AttachedPort) {
+        takeBack(port.queues, Forwarding.Departure(fromPort: port.number))
+    }
+
+    /// The same for what is to be dropped if it waits.
+    func takeBack(_ queues: [SwitchQueue], _ departure: Forwarding.Departure) {
         for thread in threads { thread.forwarding.settle() }
-        for thread in threads { thread.forwarding.dropWaiting(from: port) }
+        for thread in threads { thread.forwarding.dropWaiting(departure) }
         for thread in threads { thread.forwarding.collect() }
-        for queue in queues[port] {
+        for queue in queues {
             threads[queue.thread].forwarding.abandon(queue)
             assert(queue.window.count == 0, "all that was handed over has come back")
         }
     }
 
-    public func log(_ line: String) { output(line) }
+    public func log(_ entry: LogEntry) { output(entry) }
 
-    /// Gives the thread what is open now. While it is held.
-    private func refresh() {
-        var open: [[Bool]] = []
-        for (number, port) in ports.enumerated() {
-            let isOpen = port.queues.map(\.isOpen)
-            open.append(isOpen)
-            let before = openQueues.indices.contains(number) ? openQueues[number] : []
-            if isOpen != before {
-                let list = queues[number].filter(\.queue.isOpen)
-                for thread in threads { thread.forwarding.set(queues: list, of: number) }
+    public let holdShares = HoldShares()
+
+    /// Gives the threads what is open now. While they are held.
+    func refresh() {
+        for port in ports {
+            let isOpen = port.queues.map(\.queue.isOpen)
+            if isOpen != port.openQueues {
+                port.openQueues = isOpen
+                let list = port.queues.filter(\.queue.isOpen)
+                for thread in threads { thread.forwarding.set(queues: list, of: port.number) }
             }
-            let wasConnected = connected.indices.contains(number) && connected[number]
-            if wasConnected && !port.isConnected {
+            if port.wasConnected && !port.port.isConnected {
                 // Nobody is there: its addresses may appear elsewhere.
-                table.sweep(now: threads[0].forwarding.tick, age: .max, port: number)
+                table.sweep(now: threads[0].forwarding.tick, age: .max, port: port.number)
             }
+            port.wasConnected = port.port.isConnected
         }
-        connected = ports.map(\.isConnected)
-        openQueues = open
-        for queue in queues.joined() { queue.forget() }
+        captures.link(tappable)
+        let queues = ports.flatMap(\.queues)
+        for queue in queues { queue.forget() }
         for (number, thread) in threads.enumerated() {
             // What waited for a queue that is closed now waits in vain.
-            thread.forwarding.dropWaiting(from: nil)
-            thread.set(
-                queues: queues.joined().filter { $0.thread == number && $0.queue.isReceiving })
+            thread.forwarding.dropWaiting()
+            thread.set(queues: queues.filter { $0.thread == number && $0.queue.isReceiving })
         }
+    }
+
+    // MARK: Captures
+
+    /// Copies packets of ports, as they pass, into a pcapng stream, until whoever reads that ends
+    /// or closes its side, `packetLimit` is reached, the port is removed or the switch closed. The
+    /// stream ends with statistics. Traffic never waits for it: packets that the reader is too slow
+    /// for are missing in the stream, and counted there.
+    /// - Parameters:
+    ///   - request: which packets.
+    ///   - socket: a connected stream socket; it stays the caller's, and may be closed at once.
+    /// - Throws: what is wrong with the request, or that there are too many captures.
+    public func startCapture(_ request: CaptureRequest, to socket: Int32) throws(SetupError) {
+        try request.check(ports.map { ($0.port.name, $0.queues.count) })
+        try captures.start(
+            request, to: socket, threadCount: threads.count,
+            avoiding: threads.compactMap(\.cpu))
+        linkCaptures()
+    }
+
+    /// What captures may be taken of.
+    private var tappable: [(name: String, queues: [SwitchQueue])] {
+        ports.map { ($0.port.name, $0.queues) }
+    }
+
+    private func linkCaptures() {
+        hold()
+        captures.link(tappable)
+        release()
+    }
+
+    private func serviceCaptures() {
+        if captures.isEmpty { return }
+        captures.drainNews()
+        if captures.needsLink { linkCaptures() }
+        captures.reap { output(LogEntry($0)) }
     }
 
     // MARK: Counters
 
-    /// What each port has done, by name, with what the switch counted at it. Any thread may be
-    /// writing meanwhile.
+    /// What each port has done, by name, with what the switch dropped at it. Only what occurred has
+    /// an entry. A port that was removed is not among them: see `removed`.
     public var counters: [(name: String, counters: PortCounters)] {
-        ports.enumerated().map { number, port in
-            var counters = port.counters
-            for reason in SwitchDropReason.allCases {
-                let count = blocks.reduce(0) { $0 + $1[number].read(reason) }
-                if count == 0 { continue }
-                if reason.isInbound {
-                    counters.droppedIn[reason.name, default: 0] += count
-                } else {
-                    counters.droppedOut[reason.name, default: 0] += count
-                }
-            }
-            for (name, word) in Self.words {
-                let count = blocks.reduce(0) { $0 + $1[number].read(word) }
-                if count > 0 { counters.events[name] = count }
-            }
-            return (port.name, counters)
+        ports.map { ($0.port.name, $0.counters) }
+    }
+
+    /// Everything that was counted until now.
+    public var statistics: SwitchStatistics {
+        var result = SwitchStatistics(
+            nanoseconds: SystemClock.monotonic, cycles: CycleClock.now(),
+            cyclesPerSecond: CycleClock.hertz,
+            ports: ports.map { statistics(of: $0) },
+            threads: threads.enumerated().map { $1.statistics(number: $0) },
+            addresses: ports.reduce(0) { $0 + table.addressCount(at: $1.number) },
+            removed: removed)
+        for counters in programCounters {
+            result.program.merge(counters(), uniquingKeysWith: &+)
+        }
+        return result
+    }
+
+    private func statistics(of attached: AttachedPort) -> PortStatistics {
+        let port = attached.port
+        let (type, own) = (port.type, port.ownCounters)
+        func whole(_ names: [String], _ counts: [String: UInt64]) -> [String: UInt64] {
+            counts.merging(names.map { ($0, 0) }) { count, _ in count }
+        }
+        var result = PortStatistics(name: port.name, type: type)
+        result.isConnected = port.isConnected
+        result.headerQueue = port.headerQueue
+        result.claimedSlots = own.claimedSlots
+        result.droppedIn = attached.blocks.drops(inbound: true, withZeros: true)
+        result.droppedIn.merge(own.droppedIn, uniquingKeysWith: +)
+        result.droppedOut = attached.blocks.drops(inbound: false, withZeros: true)
+        result.droppedOut.merge(own.droppedOut, uniquingKeysWith: +)
+        for event in SwitchEvent.allCases {
+            result.switched[event.name] = attached.blocks.read(event)
+        }
+        for event in type.events { result.events[event.rawValue] = own.events[event] ?? 0 }
+        result.headerQueueRefusals = whole(type.headerQueueRefusals, own.headerQueueRefusals)
+        result.vhostUser = whole(type.vhostUserEvents, own.vhostUser)
+        result.addresses = table.addressCount(at: attached.number)
+        for (index, queue) in attached.queues.enumerated() {
+            let counters = queue.queue.counters
+            var one = QueueStatistics(
+                number: index, thread: queue.thread, cpu: threads[queue.thread].cpu)
+            one.isOpen = queue.queue.isOpen
+            one.isReceiving = queue.queue.isReceiving
+            one.busyCycles = queue.busyCycles.load()
+            one.in = counters.incoming
+            one.in.bursts = queue.bursts.load()
+            one.in.dropped = whole(type.inboundDrops, one.in.dropped)
+            one.out = counters.outgoing
+            one.out.dropped = whole(type.outboundDrops, one.out.dropped)
+            one.out.whole = whole(type.fallbacks, one.out.whole)
+            result.queues.append(one)
+        }
+        return result
+    }
+
+    /// How each port is made and where its queues are.
+    public var portStates: [PortState] {
+        ports.map { attached in
+            let port = attached.port
+            return PortState(
+                name: port.name, type: port.type, isConnected: port.isConnected,
+                offeredFeatures: port.offeredFeatures,
+                negotiatedFeatures: port.negotiatedFeatures,
+                residences: attached.queues.map { $0.queue.residence })
         }
     }
 
-    private static let words: [(String, SwitchCounterBlock.Word)] = [
-        ("flooded", .flooded), ("finished", .finished), ("held", .held),
-        ("unlearned", .unlearned),
-    ]
-
-    /// What one switch thread has done.
-    public struct Work: Sendable {
-        /// The CPU that it is kept on; nil for any.
-        public let cpu: Int?
-        /// Cycles of polls that moved packets, and of all else.
-        public let busyCycles: UInt64
-        public let idleCycles: UInt64
-        /// Packets that it moved; one that is handed from thread to thread counts at both.
-        public let packets: UInt64
-        /// How often it slept.
-        public let parks: UInt64
-    }
-
-    /// What the switch threads have done, in their order.
-    public var work: [Work] { threads.map(\.work) }
-
     /// Addresses that are known now, as text, and the names of their ports.
     public var addresses: [(address: String, port: String)] {
-        table.entries.map { (EthernetAddress.text($0.address), ports[$0.port].name) }
+        let names = Dictionary(uniqueKeysWithValues: ports.map { ($0.number, $0.port.name) })
+        return table.entries.compactMap { entry in
+            names[entry.port].map { (EthernetAddress.text(entry.address), $0) }
+        }
     }
 }

@@ -14,8 +14,7 @@ final class SwitchThread: @unchecked Sendable {
     // SAFETY: see above; WorkerControl orders the two. The counters are words with one writer.
 
     let forwarding: Forwarding
-    /// Queues that packets may come in at; kept by `kept`.
-    private var queues: QueueList
+    /// Queues that packets may come in at.
     private var kept: [SwitchQueue] = []
     private let words: Words
     private let idle: IdlePolicy
@@ -33,12 +32,9 @@ final class SwitchThread: @unchecked Sendable {
 
     /// Polls without a packet after which the thread lets others of its CPU run.
     private static let pollsBeforeYield = 256
-    private static let pauseNanoseconds: UInt64 = 100_000_000
 
-    /// - Parameter queueLimit: most queues.
     init(
-        _ forwarding: Forwarding, cpu: Int?, idle: IdlePolicy, queueLimit: Int,
-        links: ThreadLinks
+        _ forwarding: Forwarding, cpu: Int?, idle: IdlePolicy, links: ThreadLinks
     ) throws(SetupError) {
         try idle.validate()
         self.links = links
@@ -47,34 +43,32 @@ final class SwitchThread: @unchecked Sendable {
         self.cpu = cpu
         self.idle = idle
         words = Words()
-        queues = QueueList(capacity: queueLimit)
         set(queues: [])
     }
 
     deinit {
         stop()
         words.free()
-        queues.free()
     }
 
     // MARK: The thread
 
     private func run() {
-        while let order = obey() {
+        while let run = words.control.awaitRun(links.waker.event) {
             var last = CycleClock.now()
             var emptyPolls = 0
-            while words.control.isLast(order) {
-                let moved = poll()
+            while words.control.isLast(run) {
+                let result = poll()
                 let now = CycleClock.now()
-                if moved > 0 {
+                if !result.isEmpty {
                     words.busyCycles.addSingleWriter(now &- last)
-                    words.packets.addSingleWriter(UInt64(truncatingIfNeeded: moved))
+                    words.packets.addSingleWriter(UInt64(truncatingIfNeeded: result.packets))
                     emptyPolls = 0
                     last = now
                     continue
                 }
                 emptyPolls &+= 1
-                rest(order, &emptyPolls)
+                rest(run, &emptyPolls)
                 let woke = CycleClock.now()
                 words.idleCycles.addSingleWriter(woke &- last)
                 last = woke
@@ -83,28 +77,14 @@ final class SwitchThread: @unchecked Sendable {
     }
 
     /// One burst of each queue.
-    /// - Returns: packets that were delivered or dropped; with several threads also those that were
-    ///   handed over, which count again where they arrive.
-    func poll() -> Int {
-        if isShared { return pollShared() }
-        var moved = 0
-        let queues = queues
-        for index in 0..<queues.count { moved &+= queues.with(index) { forwarding.poll($0) } }
-        return moved
-    }
-
-    @inline(never)
-    private func pollShared() -> Int {
-        var moved = forwarding.exchange()
-        let queues = queues
-        for index in 0..<queues.count {
-            moved &+= queues.with(index) { forwarding.pollShared($0) }
-        }
+    func poll() -> PollResult {
+        if !isShared { return forwarding.poll() }
+        let result = forwarding.pollShared()
         links.ring()
-        return moved
+        return result
     }
 
-    private func rest(_ order: WorkerControl.Order, _ emptyPolls: inout Int) {
+    private func rest(_ run: WorkerControl.NumberedCommand, _ emptyPolls: inout Int) {
         switch idle.kind {
         case .busy: break
         case .pause:
@@ -115,13 +95,13 @@ final class SwitchThread: @unchecked Sendable {
             }
         case .park:
             cleave_pause()
-            if emptyPolls >= idle.pollsBeforePark && park(order) { emptyPolls = 0 }
+            if emptyPolls >= idle.pollsBeforePark && park(run) { emptyPolls = 0 }
         }
     }
 
     /// Sleeps until a packet or a command comes, or the time is up.
     /// - Returns: whether something came.
-    private func park(_ order: WorkerControl.Order) -> Bool {
+    private func park(_ run: WorkerControl.NumberedCommand) -> Bool {
         // A packet that waits for room has a deadline of its own, far shorter than a sleep.
         if kept.contains(where: \.isHolding) || forwarding.isWaiting {
             PinnedThread.yield()
@@ -134,7 +114,7 @@ final class SwitchThread: @unchecked Sendable {
             for queue in kept { queue.queue.setWakeups(enabled: false) }
         }
         // What came before the wake-ups were on shows in this poll.
-        if links.wasRung() || poll() > 0 || !words.control.isLast(order) { return true }
+        if links.wasRung() || !poll().isEmpty || !words.control.isLast(run) { return true }
         // Or it came in and waits for room.
         if kept.contains(where: \.isHolding) || forwarding.isWaiting { return true }
         words.parks.addSingleWriter(1)
@@ -142,19 +122,6 @@ final class SwitchThread: @unchecked Sendable {
         let ready = Glibc.poll(&waits, nfds_t(waits.count), Int32(milliseconds))
         links.waker.event.drain()
         return ready > 0
-    }
-
-    private func obey() -> WorkerControl.Order? {
-        while true {
-            let order = words.control.obey()
-            switch order.command {
-            case .run: return order
-            case .stop: return nil
-            case .pause:
-                links.waker.event.wait(nanoseconds: Self.pauseNanoseconds)
-                links.waker.event.drain()
-            }
-        }
     }
 
     // MARK: The control thread
@@ -180,10 +147,19 @@ final class SwitchThread: @unchecked Sendable {
     }
 
     /// From the return of this the thread uses no queue.
-    func awaitHold() {
+    /// - Parameter late: is told after how many seconds there is no answer yet: 1, 2, 4 and so on.
+    func awaitHold(late: (UInt64) -> Void) {
         guard thread != nil else { return }
+        var nextWord: UInt64 = 1
+        let start = SystemClock.monotonic
         // Bounded: a poll is, and the thread looks for commands between polls.
-        while !words.control.isAcknowledged { PinnedThread.yield() }
+        while !words.control.isAcknowledged {
+            PinnedThread.yield()
+            if SystemClock.monotonic &- start >= nextWord * 1_000_000_000 {
+                late(nextWord)
+                nextWord *= 2
+            }
+        }
     }
 
     func release() {
@@ -199,7 +175,7 @@ final class SwitchThread: @unchecked Sendable {
     /// The queues that packets may come in at. While held.
     func set(queues list: [SwitchQueue]) {
         kept = list
-        queues.set(list)
+        forwarding.set(polled: list)
         waits = [
             pollfd(fd: links.waker.event.fileDescriptor, events: Int16(POLLIN), revents: 0)
         ]
@@ -214,10 +190,11 @@ final class SwitchThread: @unchecked Sendable {
         }
     }
 
-    var work: Switch.Work {
-        Switch.Work(
-            cpu: cpu, busyCycles: words.busyCycles.load(), idleCycles: words.idleCycles.load(),
-            packets: words.packets.load(), parks: words.parks.load())
+    func statistics(number: Int) -> ThreadStatistics {
+        ThreadStatistics(
+            number: number, cpu: cpu, busyCycles: words.busyCycles.load(),
+            idleCycles: words.idleCycles.load(), packets: words.packets.load(),
+            parks: words.parks.load())
     }
 
     /// Words that the thread shares with the control thread, each writer's on lines of its own.

@@ -6,8 +6,10 @@
 //   window        <--[R1]--  ring of positions  <--[R1]--  placed, or dropped and counted
 //
 // There are two rings for each ordered pair of threads. A sender counts what it has handed over and
-// not got back, at most `ThreadMesh.capacity`: so neither ring is ever full, and a receiver's
-// thread never waits. The packet itself stays where it lies; the ring describes it.
+// not got back, at most as many as the ring of positions holds: so that is never full, and a
+// receiver's thread never waits. It holds more than the ring of hand-offs, by what may wait for
+// receivers (`ForwardingLimit.waiting` for each): those that wait take no other's place. The packet
+// itself stays where it lies; the ring describes it.
 //
 // A thread that sleeps: after a poll in which it put something into a ring, a thread rings a bell,
 // then looks whether the other one is asleep. That one says that it is, then looks at its bells.
@@ -28,7 +30,9 @@ struct Handoff: BitwiseCopyable {
     /// Number of the queue that it goes out of.
     let target: UInt32
     /// The thread that it comes from.
-    let source: UInt32
+    let source: UInt16
+    /// It has waited there, and is counted as held.
+    let wasHeld: Bool
 
     /// What goes back when it is placed or dropped.
     var ticket: UInt64 { UInt64(ingress) &<< 32 | UInt64(position) }
@@ -38,30 +42,49 @@ struct Handoff: BitwiseCopyable {
 struct WaitingList {
     // SAFETY: memory that `init` allocates and `free` gives back; every index is masked.
     private let base: UnsafeMutablePointer<Handoff>
+    /// How many of each thread wait.
+    private let counts: UnsafeMutablePointer<Int>
+    private let limit: Int
     private let mask: Int
     private var first = 0
     private(set) var count = 0
 
-    /// - Parameter capacity: a power of two.
-    init(capacity: Int) {
+    /// - Parameters:
+    ///   - limit: how many hand-offs of one thread may wait.
+    ///   - threadCount: of the switch; one of them is the receiver's.
+    init(limit: Int, threadCount: Int) {
+        let capacity = ThreadMesh.roundedUp(limit * max(1, threadCount - 1))
         base = .allocate(capacity: capacity)
         mask = capacity - 1
+        self.limit = limit
+        counts = .allocate(capacity: threadCount)
+        counts.initialize(repeating: 0, count: threadCount)
     }
 
-    func free() { base.deallocate() }
+    func free() {
+        base.deallocate()
+        counts.deallocate()
+    }
 
-    var isFull: Bool { count > mask }
+    /// Whether no more of a thread may wait.
+    func isFull(of source: UInt16) -> Bool { counts[Int(source)] >= limit }
 
     subscript(offset: Int) -> Handoff { base[(first &+ offset) & mask] }
 
     mutating func append(_ handoff: Handoff) {
-        assert(!isFull)
+        assert(!isFull(of: handoff.source) && count <= mask)
+        counts[Int(handoff.source)] &+= 1
         (base + ((first &+ count) & mask)).initialize(to: handoff)
         count &+= 1
     }
 
     mutating func removeFirst(_ removed: Int) {
         assert(removed <= count)
+        for offset in 0..<removed {
+            let source = Int(self[offset].source)
+            assert(counts[source] > 0)
+            counts[source] &-= 1
+        }
         first = (first &+ removed) & mask
         count &-= removed
     }
@@ -82,29 +105,40 @@ final class ThreadWaker: Sendable {
 
 /// The rings between all threads of a switch, and what wakes them.
 final class ThreadMesh {
-    /// Most packets that one thread has handed to another and not got back.
+    /// Hand-offs that one thread has not taken from another yet.
     static let capacity = 512
+    /// Most packets that one thread has handed to another and not got back. As many as may wait for
+    /// all receivers of a thread, up to 120 of them.
+    static let ticketLimit = 8192
     /// Most threads.
     static let threadLimit = 32
 
     let threadCount: Int
     let wakers: [ThreadWaker]
     private let arena: MemoryArena
+    /// By pair: the memory of a ring that took the place of one that was too small.
+    private var grown: [Int: MemoryArena] = [:]
     private var handoffs: [SPSCRing<Handoff>] = []
     private var tickets: [SPSCRing<UInt64>] = []
     private var bells: [UnsafeMutableRawPointer] = []
 
-    init(threadCount: Int) throws(SetupError) {
+    /// - Parameter queueCounts: for each thread how many queues are its.
+    init(queueCounts: [Int]) throws(SetupError) {
+        let threadCount = queueCounts.count
         assert((1...Self.threadLimit).contains(threadCount))
         self.threadCount = threadCount
         let handoffBytes = SPSCRing<Handoff>.byteCount(capacity: Self.capacity)
-        let ticketBytes = SPSCRing<UInt64>.byteCount(capacity: Self.capacity)
         let line = CacheLine.byteCount
-        let pairCount = threadCount * (threadCount - 1)
+        // Pair by pair: what goes back from the other one's queues.
+        let ticketCapacities = (0..<threadCount).flatMap { one in
+            (0..<threadCount).filter { $0 != one }.map { Self.ticketCapacity(queueCounts[$0]) }
+        }
+        let pairCount = ticketCapacities.count
+        let ticketBytes = ticketCapacities.map { SPSCRing<UInt64>.byteCount(capacity: $0) }
         do throws(HostError) {
             let arena = try MemoryArena(
                 byteCount: line * (threadCount + 1)
-                    + pairCount * (handoffBytes + ticketBytes + line),
+                    + pairCount * (handoffBytes + line) + ticketBytes.reduce(0, +),
                 pages: .small, name: "switch threads")
             var wakers: [ThreadWaker] = []
             for _ in 0..<threadCount {
@@ -112,19 +146,58 @@ final class ThreadMesh {
                     try ThreadWaker(asleep: try arena.allocate(byteCount: line, alignment: line)))
             }
             self.wakers = wakers
-            for _ in 0..<pairCount {
+            for pair in 0..<pairCount {
                 handoffs.append(
                     SPSCRing(
                         memory: try arena.allocate(byteCount: handoffBytes, alignment: line),
                         capacity: Self.capacity))
                 tickets.append(
                     SPSCRing(
-                        memory: try arena.allocate(byteCount: ticketBytes, alignment: line),
-                        capacity: Self.capacity))
+                        memory: try arena.allocate(byteCount: ticketBytes[pair], alignment: line),
+                        capacity: ticketCapacities[pair]))
                 bells.append(try arena.allocate(byteCount: line, alignment: line))
             }
             self.arena = arena
         } catch { throw SetupError("switch threads: ", error) }
+    }
+
+    /// The least power of two that is no less than `count`.
+    static func roundedUp(_ count: Int) -> Int {
+        var capacity = 1
+        while capacity < count { capacity *= 2 }
+        return capacity
+    }
+
+    /// Gives rings of positions the room that more queues need. While all threads are held, and
+    /// have taken what is in those rings.
+    /// - Parameters:
+    ///   - links: the ends of all threads, by their numbers.
+    ///   - queueCounts: for each thread how many queues are its now.
+    func grow(_ links: [ThreadLinks], queueCounts: [Int]) throws(SetupError) {
+        for thread in 0..<threadCount {
+            for other in 0..<threadCount where other != thread {
+                let pair = pair(thread, other)
+                let capacity = Self.ticketCapacity(queueCounts[other])
+                if capacity <= tickets[pair].capacity { continue }
+                do throws(HostError) {
+                    let arena = try MemoryArena(
+                        byteCount: SPSCRing<UInt64>.byteCount(capacity: capacity), pages: .small,
+                        name: "switch threads")
+                    tickets[pair] = SPSCRing(
+                        memory: try arena.allocate(
+                            byteCount: arena.byteCount, alignment: CacheLine.byteCount),
+                        capacity: capacity)
+                    links[thread].peer(of: other).pointee.replace(returned: tickets[pair])
+                    links[other].peer(of: thread).pointee.replace(finished: tickets[pair])
+                    // The ends of the ring before are gone.
+                    grown[pair] = arena
+                } catch { throw SetupError("switch threads: ", error) }
+            }
+        }
+    }
+
+    private static func ticketCapacity(_ queueCount: Int) -> Int {
+        min(ticketLimit, roundedUp(capacity + queueCount * ForwardingLimit.waiting))
     }
 
     /// Number of the pair of threads, one to the other.
@@ -141,8 +214,9 @@ final class ThreadMesh {
     fileprivate func peer(_ other: Int, of thread: Int) -> ThreadPeer {
         let (out, back) = (pair(thread, other), pair(other, thread))
         return ThreadPeer(
-            outgoing: handoffs[out].makeProducer(), returned: tickets[back].makeConsumer(),
-            incoming: handoffs[back].makeConsumer(), finished: tickets[out].makeProducer(),
+            outgoing: handoffs[out].makeProducer(), returned: tickets[out].makeConsumer(),
+            incoming: handoffs[back].makeConsumer(), finished: tickets[back].makeProducer(),
+            credit: tickets[out].capacity,
             bell: SharedWord32(bells[out]), heard: SharedWord32(bells[back]),
             waker: .passUnretained(wakers[other]))
     }
@@ -156,8 +230,9 @@ struct ThreadPeer: ~Copyable {
     /// Packets from it, and positions of those that are finished here.
     var incoming: SPSCConsumer<Handoff>
     var finished: SPSCProducer<UInt64>
-    /// Packets handed to it and not got back.
+    /// Packets handed to it and not got back, and how many these may be.
     var outCount = 0
+    private(set) var credit: Int
     /// Something was put into a ring since the bell was rung.
     var hasNews = false
     /// Rung here, and there; what was heard last.
@@ -170,15 +245,26 @@ struct ThreadPeer: ~Copyable {
     init(
         outgoing: consuming SPSCProducer<Handoff>, returned: consuming SPSCConsumer<UInt64>,
         incoming: consuming SPSCConsumer<Handoff>, finished: consuming SPSCProducer<UInt64>,
+        credit: Int,
         bell: SharedWord32, heard: SharedWord32, waker: Unmanaged<ThreadWaker>
     ) {
         self.outgoing = outgoing
         self.returned = returned
         self.incoming = incoming
         self.finished = finished
+        self.credit = credit
         self.bell = bell
         self.heard = heard
         self.waker = waker
+    }
+
+    /// Another ring takes the place of one that is empty.
+    fileprivate mutating func replace(returned ring: SPSCRing<UInt64>) {
+        returned = ring.makeConsumer()
+        credit = ring.capacity
+    }
+    fileprivate mutating func replace(finished ring: SPSCRing<UInt64>) {
+        finished = ring.makeProducer()
     }
 }
 

@@ -1,3 +1,5 @@
+import CleaveHost
+
 /// What is wrong with a capture file, and where.
 public struct CaptureError: Error, Equatable, Sendable, CustomStringConvertible {
     /// Path (or name) of the file.
@@ -7,6 +9,8 @@ public struct CaptureError: Error, Equatable, Sendable, CustomStringConvertible 
     public let place: String?
     /// What is wrong, without a full stop.
     public let problem: String
+    /// The file ends inside a record: what comes before it is whole.
+    var isCut = false
 
     public init(file: String, place: String? = nil, problem: String) {
         self.file = file
@@ -16,6 +20,7 @@ public struct CaptureError: Error, Equatable, Sendable, CustomStringConvertible 
 
     /// One line: file, place, problem.
     public var description: String {
+        let file = PathText.printable(file)
         guard let place else { return "\(file): \(problem)" }
         return "\(file): \(place): \(problem)"
     }

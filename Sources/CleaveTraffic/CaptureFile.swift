@@ -1,15 +1,17 @@
 // A capture is read whole, checked whole, and replayed from memory: the file is never touched
 // while packets move. Every length in it is a claim by its writer, so each is compared with
 // the bytes that are really there before it is used.
+import CleaveHost
 import Glibc
 
 /// The packets of a pcap or pcapng file, in file order.
 ///
-/// Understood: pcap with microsecond or nanosecond timestamps in both byte orders; pcapng with
-/// any number of sections (each in its own byte order) and interfaces, enhanced, simple and
-/// obsolete packet blocks, `if_tsresol` and `if_tsoffset`; other blocks are skipped. Only
-/// Ethernet is replayed. A file that ends inside a record is an error that names the offset,
-/// never a shorter list of packets.
+/// Understood: pcap with microsecond or nanosecond timestamps in both byte orders, its versions
+/// before 2.4, and its variants with other record headers (Linux 2.2, Nokia, AIX, Ixia); pcapng
+/// with any number of sections (each in its own byte order) and interfaces, enhanced, simple and
+/// obsolete packet blocks, `if_tsresol`, `if_tsoffset` and `if_fcslen`; other blocks are skipped.
+/// Only Ethernet is replayed, without the frame check sequence that a file declares. A file that
+/// ends inside a record gives what comes before it, and says so in `cut`.
 public struct CaptureFile: Sendable {
     /// One packet of the file.
     public struct Packet: Sendable, Equatable {
@@ -44,104 +46,122 @@ public struct CaptureFile: Sendable {
 
     /// Link type of all packets: `ethernetLinkType`.
     public let linkType: UInt32
-    /// At least one packet, in file order.
+    /// In file order; none if the capture holds none.
     public let packets: [Packet]
     /// Packets of which the file holds fewer bytes than the wire did. They are kept as they
     /// are: whether to replay them is the caller's decision.
     public let truncatedCount: Int
+    /// Packets without the frame check sequence that they have in the file, because it declares
+    /// one.
+    public let checkedCount: Int
+    /// Where the file ends inside a record, as that of a capture that was interrupted; nil if its
+    /// end is whole.
+    public let cut: CaptureError?
 
-    /// Reads and checks the regular file at `path`.
+    /// Reads and checks the file at `path`: a regular file, or a pipe until its end.
     public static func read(path: String) throws(CaptureError) -> CaptureFile {
         try parse(try contents(path: path), name: path)
     }
 
-    /// Checks the bytes of a capture file; errors call the file `name`.
-    public static func parse(_ bytes: [UInt8], name: String) throws(CaptureError) -> CaptureFile {
-        let packets: [Packet]
-        switch try Format(bytes, name: name) {
-        case .pcap(let header):
-            packets = try PcapReader(bytes: bytes, name: name, header: header).packets()
-        case .pcapng:
-            var reader = PcapngReader(bytes: bytes, name: name)
-            packets = try reader.readPackets()
-        }
-        guard !packets.isEmpty else {
-            throw CaptureError(file: name, problem: "the capture holds no packets")
-        }
-        return CaptureFile(packets: packets)
+    /// Reads an open file until its end, and checks it; errors call it `name`.
+    public static func read(
+        descriptor: Int32, name: String
+    ) throws(CaptureError) -> CaptureFile {
+        try parse(try contents(descriptor, name: name, expecting: 1 << 16), name: name)
     }
 
-    private init(packets: [Packet]) {
-        self.linkType = Self.ethernetLinkType
-        self.packets = packets
-        self.truncatedCount = packets.count(where: \.isTruncated)
+    /// Checks the bytes of a capture file; errors call the file `name`.
+    public static func parse(_ bytes: [UInt8], name: String) throws(CaptureError) -> CaptureFile {
+        switch try CaptureFormat(bytes, name: name) {
+        case .pcap(let dialect):
+            var reader = PcapReader(bytes: bytes, name: name, dialect: dialect)
+            try reader.readPackets()
+            return CaptureFile(reader.found)
+        case .pcapng:
+            var reader = PcapngReader(bytes: bytes, name: name)
+            try reader.readPackets()
+            return CaptureFile(reader.found)
+        }
+    }
+
+    /// What a reader found.
+    struct Found {
+        var packets: [Packet] = []
+        var checkedCount = 0
+        var cut: CaptureError?
+
+        /// Adds a packet, without its frame check sequence. The sequence ends what was on the wire:
+        /// of a packet that was cut, the file may hold a part of it, or nothing.
+        mutating func append(
+            _ bytes: ArraySlice<UInt8>, originalByteCount: Int, checkByteCount: Int, time: UInt64
+        ) {
+            let frameByteCount = max(0, max(originalByteCount, bytes.count) - checkByteCount)
+            packets.append(
+                Packet(
+                    bytes: Array(bytes.prefix(frameByteCount)), originalByteCount: frameByteCount,
+                    timestampNanoseconds: time))
+            if checkByteCount > 0 { checkedCount += 1 }
+        }
+    }
+
+    private init(_ found: Found) {
+        linkType = Self.ethernetLinkType
+        packets = found.packets
+        truncatedCount = found.packets.count(where: \.isTruncated)
+        checkedCount = found.checkedCount
+        cut = found.cut
     }
 }
 
 extension CaptureFile {
-    /// The whole of a regular file no larger than `maximumByteCount`.
+    /// The whole of a file no larger than `maximumByteCount`.
     private static func contents(path: String) throws(CaptureError) -> [UInt8] {
         // Without O_NONBLOCK the open of a pipe nobody writes to would never return.
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        let descriptor = PathText.withBytes(path) { open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }
         guard descriptor >= 0 else { throw systemError(path, "cannot open") }
         defer { close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw systemError(path, "cannot stat") }
-        guard status.st_mode & S_IFMT == S_IFREG else {
-            throw CaptureError(file: path, problem: "not a regular file")
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: break
+        case S_IFIFO:
+            // Reads wait for the writer; if there is none, the pipe ends at once.
+            _ = fcntl(descriptor, F_SETFL, 0)
+        default: throw CaptureError(file: path, problem: "neither a regular file nor a pipe")
         }
-        guard status.st_size <= maximumByteCount else {
-            throw CaptureError(
-                file: path,
-                problem: "\(status.st_size) bytes, more than the limit of \(maximumByteCount)")
-        }
-        var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
+        guard status.st_size <= maximumByteCount else { throw tooLarge(path) }
+        // One more, so that the end of the file is seen before more room is made.
+        return try contents(descriptor, name: path, expecting: max(1 << 16, status.st_size + 1))
+    }
+
+    /// Reads until the end of the file.
+    private static func contents(
+        _ descriptor: Int32, name: String, expecting byteCount: Int
+    ) throws(CaptureError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: byteCount)
         var filled = 0
-        while filled < bytes.count {
+        while true {
+            if filled == bytes.count { bytes += [UInt8](repeating: 0, count: filled) }
             let got = bytes.withUnsafeMutableBytes { buffer in
                 // SAFETY: `filled` is less than the buffer's count, so it has a base address,
                 // and the length ends with the buffer.
                 Glibc.read(descriptor, buffer.baseAddress! + filled, buffer.count - filled)
             }
             if got < 0 && errno == EINTR { continue }
-            guard got >= 0 else { throw systemError(path, "cannot read") }
+            guard got >= 0 else { throw systemError(name, "cannot read") }
             if got == 0 { break }
             filled += got
+            guard filled <= maximumByteCount else { throw tooLarge(name) }
         }
         bytes.removeLast(bytes.count - filled)
         return bytes
     }
 
-    static func systemError(_ path: String, _ what: String) -> CaptureError {
-        CaptureError(file: path, problem: "\(what): \(String(cString: strerror(errno)))")
+    private static func tooLarge(_ name: String) -> CaptureError {
+        CaptureError(file: name, problem: "more than the limit of \(maximumByteCount) bytes")
     }
 
-    /// The kind of file, told by its first four bytes.
-    private enum Format {
-        case pcap(PcapReader.Header)
-        case pcapng
-
-        init(_ bytes: [UInt8], name: String) throws(CaptureError) {
-            guard bytes.count >= 4 else {
-                throw CaptureError(
-                    file: name,
-                    problem: "\(bytes.count) bytes, too short for a pcap or pcapng file")
-            }
-            switch ByteView(bytes: bytes, order: .little).word32(0) {
-            case 0xa1b2_c3d4: self = .pcap(.init(order: .little, nanosecondsPerFraction: 1000))
-            case 0xd4c3_b2a1: self = .pcap(.init(order: .big, nanosecondsPerFraction: 1000))
-            case 0xa1b2_3c4d: self = .pcap(.init(order: .little, nanosecondsPerFraction: 1))
-            case 0x4d3c_b2a1: self = .pcap(.init(order: .big, nanosecondsPerFraction: 1))
-            case PcapngReader.sectionHeaderType: self = .pcapng
-            case let word where word & 0xffff == 0x8b1f:
-                throw CaptureError(file: name, problem: "compressed by gzip; unpack it first")
-            case let word:
-                let start = String(word.byteSwapped, radix: 16)
-                let padding = String(repeating: "0", count: 8 - start.count)
-                throw CaptureError(
-                    file: name, place: "byte 0",
-                    problem: "not a pcap or pcapng file (it starts with \(padding)\(start))")
-            }
-        }
+    static func systemError(_ path: String, _ what: String) -> CaptureError {
+        CaptureError(file: path, problem: "\(what): \(String(cString: strerror(errno)))")
     }
 }

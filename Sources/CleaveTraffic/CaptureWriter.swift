@@ -1,3 +1,4 @@
+import CleaveHost
 import Glibc
 
 /// Writes packets as a capture file, to export a generated mix or to build a test input.
@@ -27,10 +28,7 @@ public struct CaptureWriter: Sendable {
             Self.append(UInt32(CaptureFile.maximumPacketByteCount), 1, to: &bytes)
             for packet in packets { Self.appendPcap(packet, to: &bytes) }
         case .pcapng:
-            // Section header, its length unknown (-1).
-            Self.append(0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, .max, .max, 28, to: &bytes)
-            // Ethernet interface, no snap length, if_tsresol = 9, end of options.
-            Self.append(1, 32, 1, 0, 0x0001_0009, 9, 0, 32, to: &bytes)
+            bytes = PcapngBlocks.section() + PcapngBlocks.interface()
             for packet in packets { Self.appendPcapng(packet, to: &bytes) }
         }
         return bytes
@@ -39,7 +37,9 @@ public struct CaptureWriter: Sendable {
     /// Writes `packets` to `path`, replacing what is there.
     public func write(_ packets: [CaptureFile.Packet], path: String) throws(CaptureError) {
         let bytes = encode(packets)
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        let descriptor = PathText.withBytes(path) {
+            open($0, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        }
         guard descriptor >= 0 else { throw CaptureFile.systemError(path, "cannot write") }
         defer { close(descriptor) }
         var done = 0
@@ -65,16 +65,15 @@ public struct CaptureWriter: Sendable {
     }
 
     private static func appendPcapng(_ packet: CaptureFile.Packet, to bytes: inout [UInt8]) {
-        let padding = (4 - packet.bytes.count % 4) % 4
-        let blockByteCount = UInt32(truncatingIfNeeded: 32 + packet.bytes.count + padding)
-        append(
-            6, blockByteCount, 0, UInt32(packet.timestampNanoseconds >> 32),
-            UInt32(truncatingIfNeeded: packet.timestampNanoseconds),
-            UInt32(truncatingIfNeeded: packet.bytes.count),
-            UInt32(truncatingIfNeeded: packet.originalByteCount), to: &bytes)
-        bytes += packet.bytes
-        bytes += [UInt8](repeating: 0, count: padding)
-        append(blockByteCount, to: &bytes)
+        let block = PcapngPacket(
+            interface: 0, time: packet.timestampNanoseconds,
+            capturedByteCount: packet.bytes.count, originalByteCount: packet.originalByteCount)
+        bytes += [UInt8](unsafeUninitializedCapacity: block.blockByteCount) { buffer, count in
+            // SAFETY: a block has bytes, so the buffer has a base address.
+            let base = UnsafeMutableRawPointer(buffer.baseAddress!)
+            block.store(to: base).copyMemory(from: packet.bytes, byteCount: packet.bytes.count)
+            count = block.blockByteCount
+        }
     }
 
     private static func append(_ words: UInt32..., to bytes: inout [UInt8]) {

@@ -39,7 +39,7 @@ public enum PacketInput: Equatable, Sendable {
         do throws(TrafficProfileError) {
             self = .profile(try TrafficProfile.parse(spec))
         } catch {
-            guard access(spec, F_OK) != 0 else {
+            guard PathText.withBytes(spec, { access($0, F_OK) }) != 0 else {
                 self = .capture(spec)
                 return
             }
@@ -58,8 +58,10 @@ extension PacketPool {
     ///
     /// A capture is loaded whole, once, in file order: `count`, `flows` and `seed` are for
     /// profiles. Packets that the capture cut short are loaded as captured and counted in
-    /// `truncatedCount`; packets without bytes are left out and counted in `emptyCount`.
+    /// `truncatedCount`; packets without bytes are left out and counted in `emptyCount`. A file
+    /// that ends inside a packet gives those before it, and says so in `cut`.
     /// - Parameters:
+    ///   - spec: a traffic profile, such as `64` or `imix`, or the path of a capture.
     ///   - count: packets to generate, at least 1; all together at most
     ///     `maximumGeneratedByteCount`.
     ///   - flows: flows among them, at least 1.
@@ -72,9 +74,13 @@ extension PacketPool {
         case .capture(let path):
             let file: CaptureFile
             do { file = try CaptureFile.read(path: path) } catch { throw .capture(error) }
+            guard !file.packets.isEmpty else {
+                throw .capture(
+                    file.cut ?? CaptureError(file: path, problem: "the capture holds no packets"))
+            }
             return try PacketPool(
                 name: path, packets: file.packets.map(\.bytes),
-                truncatedCount: file.truncatedCount, node: node)
+                truncatedCount: file.truncatedCount, cut: file.cut, node: node)
         case .profile(let profile):
             guard count >= 1 else {
                 throw .request("packet count must be at least 1, is \(count)")

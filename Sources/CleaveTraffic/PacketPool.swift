@@ -31,6 +31,8 @@ public final class PacketPool: @unchecked Sendable {
     public let truncatedCount: Int
     /// Packets of no bytes, which were left out.
     public let emptyCount: Int
+    /// Where the capture ends inside a packet, which is not here; nil if it does not.
+    public let cut: CaptureError?
     /// The memory that holds all of it: which pages, which node, what it fell back to.
     public let arena: MemoryArena
 
@@ -40,17 +42,21 @@ public final class PacketPool: @unchecked Sendable {
     /// Copies `packets` into memory of `node`; those without bytes are counted and left out.
     /// - Parameters:
     ///   - name: names the packets in errors and reports.
+    ///   - packets: bytes of each.
     ///   - truncatedCount: reported as given.
+    ///   - cut: reported as given.
     ///   - node: NUMA node, nil for any.
     /// - Throws: when nothing is left, the node does not exist, or there is not that much memory.
     public init(
-        name: String, packets: [[UInt8]], truncatedCount: Int = 0, node: Int? = nil
+        name: String, packets: [[UInt8]], truncatedCount: Int = 0, cut: CaptureError? = nil,
+        node: Int? = nil
     ) throws(PacketInputError) {
         let filled = packets.filter { !$0.isEmpty }
         guard !filled.isEmpty else { throw .request("\(name): there is no packet with bytes") }
         let layout = Self.layout(filled.map(\.count))
         self.name = name
         self.truncatedCount = truncatedCount
+        self.cut = cut
         emptyCount = packets.count - filled.count
         totalBytes = filled.reduce(0) { $0 + $1.count }
         do throws(HostError) {

@@ -7,9 +7,11 @@ struct PcapngInterface {
     var resolution: UInt8 = 6
     /// `if_tsoffset`: seconds to add to every timestamp.
     var offsetSeconds: Int64 = 0
+    /// Bytes of the frame check sequence at the end of each packet.
+    var checkByteCount = 0
 
-    private static let endOfOptions: UInt16 = 0
     private static let resolutionOption: UInt16 = 9
+    private static let checkOption: UInt16 = 13
     private static let offsetOption: UInt16 = 14
 
     init(linkType: UInt16, snapLength: Int) {
@@ -17,25 +19,22 @@ struct PcapngInterface {
         self.snapLength = snapLength
     }
 
-    /// Reads the options that it knows (code, length, value padded to 4 bytes); false if one runs
-    /// past `range`. A known option of the wrong length is ignored.
+    /// Reads the options that it knows; false if one runs past `range`. A known option of the wrong
+    /// length is ignored.
     mutating func readOptions(_ view: ByteView, _ range: Range<Int>) -> Bool {
-        var offset = range.lowerBound
-        while range.upperBound - offset >= 4 {
-            let code = view.word16(offset)
-            let byteCount = Int(view.word16(offset + 2))
-            if code == Self.endOfOptions { return true }
-            let padded = (byteCount + 3) & ~3
-            guard padded <= range.upperBound - offset - 4 else { return false }
-            switch (code, byteCount) {
-            case (Self.resolutionOption, 1): resolution = view.bytes[offset + 4]
+        PcapngOptions.read(view, range) { code, value in
+            switch (code, value.count) {
+            case (Self.resolutionOption, 1): resolution = view.bytes[value.lowerBound]
+            case (Self.checkOption, 1):
+                // The draft counts bits, and gives 4 as an example, which programs took for bytes:
+                // fewer than 8 bits are bytes.
+                let length = Int(view.bytes[value.lowerBound])
+                checkByteCount = length < 8 ? length : length / 8
             case (Self.offsetOption, 8):
-                offsetSeconds = Int64(bitPattern: view.word64(offset + 4))
+                offsetSeconds = Int64(bitPattern: view.word64(value.lowerBound))
             default: break
             }
-            offset += 4 + padded
         }
-        return true
     }
 
     /// `ticks` of this interface as nanoseconds since 1970; a time that 64 bits cannot hold
@@ -52,5 +51,28 @@ struct PcapngInterface {
         // 10^29 exceeds any product: more steps would change nothing.
         for _ in 0..<min(exponent, 29) { scaled /= 10 }
         return scaled
+    }
+}
+
+/// The options at the end of a block.
+enum PcapngOptions {
+    private static let endOfOptions: UInt16 = 0
+
+    /// Calls `body` for each option with the place of its value.
+    /// - Returns: false if an option runs past `range`.
+    static func read(
+        _ view: ByteView, _ range: Range<Int>, _ body: (UInt16, Range<Int>) -> Void
+    ) -> Bool {
+        var offset = range.lowerBound
+        while range.upperBound - offset >= 4 {
+            let code = view.word16(offset)
+            if code == endOfOptions { return true }
+            let byteCount = Int(view.word16(offset + 2))
+            let padded = (byteCount + 3) & ~3
+            guard padded <= range.upperBound - offset - 4 else { return false }
+            body(code, offset + 4..<offset + 4 + byteCount)
+            offset += 4 + padded
+        }
+        return true
     }
 }

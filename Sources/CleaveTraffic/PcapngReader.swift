@@ -5,6 +5,7 @@
 //   enhanced packet body = interface | time high | time low | captured | original | bytes
 //   simple packet   body = original | bytes
 //   obsolete packet body = interface (2) drops (2) | time high | ... as the enhanced one
+//   options         code (2) length (2) | value, padded to 4 bytes | ...
 //
 // Layout: IETF draft-ietf-opsawg-pcapng. Byte order and interfaces are those of the section.
 
@@ -14,8 +15,10 @@ struct PcapngReader {
     private static let interfaceType: UInt32 = 1
     private static let obsoletePacketType: UInt32 = 2
     private static let simplePacketType: UInt32 = 3
-    private static let enhancedPacketType: UInt32 = 6
+    static let enhancedPacketType: UInt32 = 6
     private static let byteOrderMagic: UInt32 = 0x1a2b_3c4d
+    /// `epb_flags`, and `pack_flags` of obsolete packets: the bits are the same.
+    private static let flagsOption: UInt16 = 2
     /// Type and length in front of the body.
     private static let blockHeadByteCount = 8
     /// A block without a body: type and both lengths.
@@ -24,7 +27,7 @@ struct PcapngReader {
     private var view: ByteView
     private let name: String
     private var interfaces: [PcapngInterface] = []
-    private var packets: [CaptureFile.Packet] = []
+    private(set) var found = CaptureFile.Found()
     /// Offset and number of the block being read, for errors.
     private var offset = 0
     private var blockNumber = 0
@@ -34,19 +37,23 @@ struct PcapngReader {
         self.name = name
     }
 
-    mutating func readPackets() throws(CaptureError) -> [CaptureFile.Packet] {
+    mutating func readPackets() throws(CaptureError) {
         while offset < view.bytes.count {
-            offset += try readBlock()
+            do { offset += try readBlock() } catch {
+                // A file that ends inside its first block has not begun.
+                guard error.isCut, blockNumber > 0 else { throw error }
+                found.cut = error
+                return
+            }
             blockNumber += 1
         }
-        return packets
     }
 
     /// Reads the block at `offset`; returns its total length.
     private mutating func readBlock() throws(CaptureError) -> Int {
         let remaining = view.bytes.count - offset
         guard remaining >= Self.smallestBlockByteCount else {
-            throw error("the file ends inside the block's header")
+            throw error("the file ends inside the block's header", isCut: true)
         }
         // The type of a section header reads the same in both byte orders.
         let type = view.word32(offset)
@@ -56,7 +63,8 @@ struct PcapngReader {
             throw error("block length \(byteCount) is not a multiple of 4 of at least 12")
         }
         guard byteCount <= remaining else {
-            throw error("the file ends inside the block: \(remaining) of \(byteCount) bytes")
+            throw error(
+                "the file ends inside the block: \(remaining) of \(byteCount) bytes", isCut: true)
         }
         let trailing = Int(view.word32(offset + byteCount - 4))
         guard trailing == byteCount else {
@@ -109,24 +117,39 @@ struct PcapngReader {
         let index = isEnhanced ? Int(view.word32(start)) : Int(view.word16(start))
         let ticks = UInt64(view.word32(start + 4)) << 32 | UInt64(view.word32(start + 8))
         let interface = try ethernetInterface(index)
-        try append(
-            start + 20..<body.upperBound, captured: Int(view.word32(start + 12)),
-            original: Int(view.word32(start + 16)), time: interface.nanoseconds(ticks: ticks))
+        let captured = Int(view.word32(start + 12))
+        let room = start + 20..<body.upperBound
+        try check(captured: captured, room: room)
+        let optionStart = min(room.upperBound, room.lowerBound + (captured + 3) & ~3)
+        var checkByteCount = interface.checkByteCount
+        let isWhole = PcapngOptions.read(view, optionStart..<room.upperBound) { code, value in
+            guard code == Self.flagsOption, value.count == 4 else { return }
+            // In bytes; 0 says nothing of it.
+            let declared = Int(view.word32(value.lowerBound) >> 5 & 0xf)
+            if declared != 0 { checkByteCount = declared }
+        }
+        guard isWhole else { throw error("an option of the packet runs past the block") }
+        found.append(
+            view.bytes[room.lowerBound..<room.lowerBound + captured],
+            originalByteCount: Int(view.word32(start + 16)), checkByteCount: checkByteCount,
+            time: interface.nanoseconds(ticks: ticks))
     }
 
     /// A simple packet belongs to interface 0, whose snap length bounds it; it has no time.
     private mutating func readSimplePacket(_ body: Range<Int>) throws(CaptureError) {
         guard body.count >= 4 else { throw error("simple packet block without a length") }
         let original = Int(view.word32(body.lowerBound))
-        let snapLength = try ethernetInterface(0).snapLength
-        let captured = snapLength == 0 ? original : min(snapLength, original)
-        try append(
-            body.lowerBound + 4..<body.upperBound, captured: captured, original: original, time: 0)
+        let interface = try ethernetInterface(0)
+        let captured =
+            interface.snapLength == 0 ? original : min(interface.snapLength, original)
+        let room = body.lowerBound + 4..<body.upperBound
+        try check(captured: captured, room: room)
+        found.append(
+            view.bytes[room.lowerBound..<room.lowerBound + captured], originalByteCount: original,
+            checkByteCount: interface.checkByteCount, time: 0)
     }
 
-    private mutating func append(
-        _ room: Range<Int>, captured: Int, original: Int, time: UInt64
-    ) throws(CaptureError) {
+    private func check(captured: Int, room: Range<Int>) throws(CaptureError) {
         let limit = CaptureFile.maximumPacketByteCount
         guard captured <= limit else {
             throw error("captured length \(captured) is more than the limit of \(limit)")
@@ -134,13 +157,9 @@ struct PcapngReader {
         guard captured <= room.count else {
             throw error("captured length \(captured) passes the block (\(room.count) bytes left)")
         }
-        guard packets.count < CaptureFile.maximumPacketCount else {
+        guard found.packets.count < CaptureFile.maximumPacketCount else {
             throw error("more packets than the limit of \(CaptureFile.maximumPacketCount)")
         }
-        packets.append(
-            CaptureFile.Packet(
-                bytes: Array(view.bytes[room.lowerBound..<room.lowerBound + captured]),
-                originalByteCount: original, timestampNanoseconds: time))
     }
 
     private func ethernetInterface(_ index: Int) throws(CaptureError) -> PcapngInterface {
@@ -154,7 +173,10 @@ struct PcapngReader {
         return interfaces[index]
     }
 
-    private func error(_ problem: String) -> CaptureError {
-        CaptureError(file: name, place: "block \(blockNumber) at byte \(offset)", problem: problem)
+    private func error(_ problem: String, isCut: Bool = false) -> CaptureError {
+        var error = CaptureError(
+            file: name, place: "block \(blockNumber) at byte \(offset)", problem: problem)
+        error.isCut = isCut
+        return error
     }
 }

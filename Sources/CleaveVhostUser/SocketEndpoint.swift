@@ -8,9 +8,12 @@ package final class SocketEndpoint {
     private let path: String
     /// Whether peers come here; if not, this end goes to its peer.
     private let listens: Bool
+    private let mode: Int32?
     private var listener: Int32 = -1
     /// The file that `listener` made, to know it from a successor's.
     private var identity: (UInt64, UInt64) = (0, 0)
+    /// A socket that somebody else has made and keeps: its file is theirs.
+    private var isLent = false
     /// Client: when to connect next, and how long to wait after the next failure.
     private var nextConnect: UInt64 = 0
     private var backOff = firstBackOff
@@ -24,9 +27,11 @@ package final class SocketEndpoint {
     private static let firstBackOff: UInt64 = 50_000_000
     private static let longestBackOff: UInt64 = 2_000_000_000
 
-    package init(path: String, listens: Bool) {
+    /// - Parameter mode: permissions of the socket's file; nil for those that the process gives.
+    package init(path: String, listens: Bool, mode: Int32? = nil) {
         self.path = path
         self.listens = listens
+        self.mode = mode
     }
 
     /// One connection that is there already, which belongs to this object from now on.
@@ -42,22 +47,43 @@ package final class SocketEndpoint {
         Glibc.close(descriptor)
         path = ""
         listens = true
+        mode = nil
         given = own
     }
 
     deinit { close() }
+
+    /// Will listen at a socket that somebody else has made and keeps. Before `open`.
+    /// - Throws: if it is no listening unix stream socket, or its file is not the one at the path.
+    package func listen(at descriptor: Int32) throws(SetupError) {
+        var bound = [CChar](repeating: 0, count: 108)
+        let result = cleave_unix_take_listener(descriptor, &bound, bound.count)
+        guard result >= 0 else {
+            throw SetupError(
+                "descriptor \(descriptor) is no listening unix stream socket: \(words(-result))")
+        }
+        let place = PathText.text(bound.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) })
+        var (own, other): ((UInt64, UInt64), (UInt64, UInt64)) = ((0, 0), (0, 0))
+        guard Self.identify(path, &own) == 1, Self.identify(place, &other) == 1, own == other
+        else {
+            let found = place.isEmpty ? "has no file" : "is \(place)"
+            throw SetupError("the socket that it was given \(found), and its path is \(path)")
+        }
+        listener = descriptor
+        isLent = true
+    }
 
     /// Listens, or begins to connect.
     /// - Throws: why the path cannot be used.
     package func open() throws(SetupError) {
         isOpen = true
         nextConnect = 0
-        if !listens || given >= 0 { return }
+        if !listens || given >= 0 || isLent { return }
         var file: (UInt64, UInt64) = (0, 0)
         let found = identify(&file)
         if found == 0 { throw SetupError("\(path) exists and is not a socket") }
         if found == 1 {
-            let probe = cleave_unix_connect(path)
+            let probe = PathText.withBytes(path) { cleave_unix_connect($0) }
             if probe >= 0 {
                 Glibc.close(probe)
                 throw SetupError("another process listens at \(path)")
@@ -66,9 +92,9 @@ package final class SocketEndpoint {
                 throw SetupError("\(path) exists and cannot be used: \(words(-probe))")
             }
             // Whoever made it is gone.
-            unlink(path)
+            _ = PathText.withBytes(path) { unlink($0) }
         }
-        let result = cleave_unix_listen(path)
+        let result = PathText.withBytes(path) { cleave_unix_listen($0, mode ?? -1) }
         guard result >= 0 else {
             throw SetupError("cannot listen at \(path): \(words(-result))", code: -result)
         }
@@ -77,8 +103,12 @@ package final class SocketEndpoint {
     }
 
     private func identify(_ identity: inout (UInt64, UInt64)) -> Int32 {
+        Self.identify(path, &identity)
+    }
+
+    private static func identify(_ path: String, _ identity: inout (UInt64, UInt64)) -> Int32 {
         var words: [UInt64] = [0, 0]
-        let result = cleave_unix_identify(path, &words)
+        let result = PathText.withBytes(path) { cleave_unix_identify($0, &words) }
         identity = (words[0], words[1])
         return result
     }
@@ -93,8 +123,12 @@ package final class SocketEndpoint {
         guard listener >= 0 else { return }
         Glibc.close(listener)
         listener = -1
+        if isLent {
+            isLent = false
+            return
+        }
         var file: (UInt64, UInt64) = (0, 0)
-        if identify(&file) == 1 && file == identity { unlink(path) }
+        if identify(&file) == 1 && file == identity { _ = PathText.withBytes(path) { unlink($0) } }
     }
 
     /// The only connection that there will be was taken.
@@ -133,7 +167,7 @@ package final class SocketEndpoint {
     private func connect() -> Int32? {
         let now = SystemClock.monotonic
         if now < nextConnect { return nil }
-        let result = cleave_unix_connect(path)
+        let result = PathText.withBytes(path) { cleave_unix_connect($0) }
         if result >= 0 {
             isConnected = true
             backOff = Self.firstBackOff

@@ -97,9 +97,21 @@ public final class ControlQueue: @unchecked Sendable {
     /// Takes the commands that the driver has posted, at most as many as the ring holds, and
     /// answers each before it takes the next.
     /// - Parameter handler: carries out a command and gives the answer's first byte
-    ///   (`ControlAnswer`). The data are a copy that the driver cannot change.
+    ///   (`ControlAnswer`). The driver sees the answer after the handler has returned, so all that
+    ///   the command is to change must have changed by then (virtio 1.4 asks it of pairs of queues:
+    ///   none above the number is used once the answer is there). The data are a copy that the
+    ///   driver cannot change.
     /// - Returns: chains given back, and events for the owner.
     public func poll(
+        _ handler: (_ class: UInt8, _ command: UInt8, _ data: [UInt8]) -> UInt8
+    ) -> (count: Int, events: QueueEvents) {
+        poll(until: { false }, handler)
+    }
+
+    /// The same, until a command is the last one.
+    /// - Parameter isLast: asked after each answer; no further command is taken if it is true.
+    package func poll(
+        until isLast: () -> Bool,
         _ handler: (_ class: UInt8, _ command: UInt8, _ data: [UInt8]) -> UInt8
     ) -> (count: Int, events: QueueEvents) {
         var count = 0
@@ -119,6 +131,7 @@ public final class ControlQueue: @unchecked Sendable {
             let written = serve(chain, list, handler)
             wantsCall = ring.use(chain, byteCount: written) || wantsCall
             count += 1
+            if isLast() { break }
         }
         return (count, wantsCall ? callDriver() : [])
     }

@@ -69,7 +69,9 @@ public final class GuestMemory: Sendable {
     public let guest: Guest
 
     /// Checks and copies a table.
-    /// - Parameter guest: whose memory it is; by default that of a guest with no other table.
+    /// - Parameters:
+    ///   - table: its regions, in any order.
+    ///   - guest: whose memory it is; by default that of a guest with no other table.
     /// - Throws: `SetupError` naming the region that is empty, wraps or overlaps another.
     public init(
         regions table: [MemoryRegion], guest: Guest = Guest()

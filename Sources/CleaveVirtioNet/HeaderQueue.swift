@@ -41,11 +41,21 @@ public final class HeaderQueue: @unchecked Sendable {
     /// have the driver zero the ring, start without a base, and have the driver post, from entry 0
     /// on, each slot of which it holds no packet, and the others later.
     /// - Parameters:
+    ///   - layout: where its memory is, as the driver gave it.
+    ///   - memory: of the driver's guest.
     ///   - base: the `base` of a queue that was stopped; nil for slots that nobody has claimed, and
     ///     a return ring of zeroes or of entries in lap 0.
     ///   - node: NUMA node of the device's own words; nil for any.
-    public init(
+    public convenience init(
         _ layout: HeaderQueueLayout, memory: GuestMemory, base: UInt32? = nil, node: Int? = nil
+    ) throws(SetupError) {
+        try self.init(layout, memory: memory, base: base, node: node, isBroken: false)
+    }
+
+    /// - Parameter isBroken: it replaces one that its driver broke, and no look at its status may
+    ///   find that it works.
+    init(
+        _ layout: HeaderQueueLayout, memory: GuestMemory, base: UInt32?, node: Int?, isBroken: Bool
     ) throws(SetupError) {
         let parts = try layout.map(in: memory)
         self.layout = layout
@@ -54,7 +64,7 @@ public final class HeaderQueue: @unchecked Sendable {
         let ownByteCount = 2 * CacheLine.byteCount
         let words = try PrivateWords(
             byteCount: ownByteCount
-                + (ring == nil ? 0 : ReturnRing.hostByteCount(slotCount: layout.slotCount)),
+                + (ring == nil ? 0 : ReturnRing.hostByteCount(layout)),
             node: node)
         privateWords = words
         origin = SharedWord64(words.base + CacheLine.byteCount + 8)
@@ -63,40 +73,70 @@ public final class HeaderQueue: @unchecked Sendable {
         claimer = HeaderClaimer(
             slots: parts.slots,
             driverTail: SharedWord32(parts.control + HeaderQueueLayout.tailOffset),
-            publicHead: SharedWord32(parts.control + HeaderQueueLayout.headOffset),
-            publicStatus: SharedWord32(parts.control + HeaderQueueLayout.statusOffset),
+            reportedHead: SharedWord32(parts.control + HeaderQueueLayout.headOffset),
+            reportedStatus: SharedWord32(parts.control + HeaderQueueLayout.statusOffset),
             claimedHead: SharedWord64(words.base),
             brokenWord: SharedWord32(words.base + CacheLine.byteCount),
             slotShift: UInt32(layout.slotSize.trailingZeroBitCount),
             slotCount: UInt32(layout.slotCount),
             returns: ring.map {
                 ReturnRing(
-                    entries: $0, slotCount: layout.slotCount, memory: words.base + ownByteCount)
+                    layout, entries: $0 + layout.firstEntryOffset,
+                    memory: words.base + ownByteCount, ring: 0)
             } ?? .none(words.base))
         let start = base ?? 0
-        if ring == nil {
+        switch layout.slotReturn {
+        case .tail:
             claimer.claimedHead.store(UInt64(start))
             origin.store(UInt64(start))
-        } else {
+        case .ring:
             // A lap is 15 bits of a position, so the upper half of a position means nothing.
-            claimer.returns.taken.store(UInt64(start))
+            claimer.returns.words(0).taken.store(UInt64(start))
+            claimer.returns.disown()
+        case .groups:
+            claimer.returns.disown()
+            if start != 0 { claimer.returns.resume() }
         }
-        claimer.publicHead.store(start)
+        claimer.reportedHead.store(start)
+        claimer.brokenWord.store(isBroken ? 1 : 0)
         // [H8 release -> the driver, who may wait for it]
-        claimer.publicStatus.storeRelease(HeaderQueueStatus.working)
+        claimer.reportedStatus.storeRelease(
+            isBroken ? HeaderQueueStatus.broken : HeaderQueueStatus.working)
     }
 
     /// Where another queue over the same slots resumes. Read it while every RQ that is linked to
     /// this queue is at a poll boundary, and claim no more: each claimed slot is reported by then.
     ///
-    /// By the tail it is the head. By a return ring it is the number of the oldest entry whose slot
-    /// nobody claimed: entries in the free list are read again, which the driver cannot have
-    /// written over, since it does not have their slots.
+    /// By the tail it is the head. By the ring it is how many entries were taken. In groups it is
+    /// 1, for a queue that goes on: `storePositions` says in the rings' own words where.
     public var base: UInt32 {
-        let head = claimer.claimedHead.loadAcquire()  // [H2]
-        guard layout.slotReturn == .ring else { return UInt32(truncatingIfNeeded: head) }
-        let listed = claimer.returns.ready.loadAcquire() &- head  // [H4]
-        return UInt32(truncatingIfNeeded: claimer.returns.taken.load() &- listed)
+        switch layout.slotReturn {
+        case .tail: UInt32(truncatingIfNeeded: claimer.claimedHead.loadAcquire())  // [H2]
+        case .ring: UInt32(truncatingIfNeeded: claimer.returns.words(0).taken.load())
+        case .groups: 1
+        }
+    }
+
+    /// Writes in guest memory where the rings of groups go on; for others there is nothing to do.
+    /// Before another queue resumes, and when `base` may be read.
+    public func storePositions() {
+        if layout.slotReturn == .groups { claimer.returns.storePositions() }
+    }
+
+    /// What RQ claims by that has return ring `ring`, or 0 if RQs share one.
+    func claimer(ring: Int) -> HeaderClaimer {
+        precondition(ring == 0 || ring < layout.groupRingCount)
+        var claimer = claimer
+        claimer.returns.ring = ring
+        return claimer
+    }
+
+    /// Refuses an RQ's return ring that the queue does not have.
+    func check(hasRing ring: Int) throws(SetupError) {
+        guard (0..<layout.returnRingCount).contains(ring) else {
+            throw SetupError(
+                "return ring \(ring) is not one of the header queue's \(layout.returnRingCount)")
+        }
     }
 
     /// Resets the queue: no slot is free, nothing is broken. The driver stopped retiring, and
@@ -104,6 +144,7 @@ public final class HeaderQueue: @unchecked Sendable {
     /// while every RQ that is linked to the queue is at a poll boundary.
     public func reset() {
         claimedEarlier.store(claimedCount)
+        if layout.slotReturn != .tail { claimer.returns.reset() }
         cleave_probe_reset(claimer.slots, claimedEarlier.load())
         // The head goes to the tail, not the tail to the head: RQs that are not paused yet would
         // see a tail stored here, and it could give them slots. [H1 acquire <- the driver]
@@ -111,23 +152,18 @@ public final class HeaderQueue: @unchecked Sendable {
         // Up to the next number with these low bits: no cursor value ever comes again.
         let start = ((claimer.claimedHead.load() | 0xffff_ffff) &+ 1) | UInt64(tail)
         origin.store(start)
-        claimer.publicHead.store(tail)
+        claimer.reportedHead.store(tail)
         claimer.brokenWord.store(0)
         claimer.claimedHead.store(start)
-        if layout.slotReturn == .ring {
-            claimer.returns.ready.store(start)
-            claimer.returns.taken.store(0)
-            for slot in 0..<layout.slotCount { claimer.returns.owned(UInt32(slot)).store(0) }
-        }
         // Last: a driver that asked for the reset gives its slots when it sees this.
         // [H8 release -> the driver]
-        claimer.publicStatus.storeRelease(HeaderQueueStatus.working)
+        claimer.reportedStatus.storeRelease(HeaderQueueStatus.working)
     }
 
-    /// Return-ring entries that named a slot which the device had already: 0 with a driver that
-    /// works.
+    /// Return-ring entries that named a slot or group which the driver did not have, or had of
+    /// another RQ: 0 with a driver that works.
     public var duplicateCount: UInt64 {
-        layout.slotReturn == .ring ? claimer.returns.duplicates.load() : 0
+        layout.slotReturn == .tail ? 0 : claimer.returns.duplicateCount
     }
 
     /// Asks the kernel where the device's own words lie; nil if no node was named for them.
@@ -144,7 +180,10 @@ public final class HeaderQueue: @unchecked Sendable {
 
     /// Slots claimed since creation, by all RQs together.
     public var claimedCount: UInt64 {
-        claimedEarlier.load() &+ (claimer.claimedHead.load() &- origin.load())
+        let claimed =
+            layout.slotReturn == .tail
+            ? claimer.claimedHead.load() &- origin.load() : claimer.returns.claimedCount
+        return claimedEarlier.load() &+ claimed
     }
 
     /// Slots that were reported by RQs which are gone. Kept beside the claims, so that a queue that
@@ -153,17 +192,30 @@ public final class HeaderQueue: @unchecked Sendable {
     /// Adds what an RQ had reported that is gone, or was reset.
     package func noteReported(_ count: UInt64) { reportedEarlier.fetchAdd(count) }
 
+    /// For each return ring the slots of groups that were reported through it and are not back: a
+    /// snapshot, empty unless slots come back in groups.
+    package var heldCounts: [Int] {
+        guard layout.slotReturn == .groups else { return [] }
+        var counts = [Int](repeating: 0, count: layout.groupRingCount)
+        for group in 0..<UInt32(layout.groupCount) {
+            let owner = claimer.returns.owner(group).load()
+            let ring = Int(owner & ~ReturnRing.Owner.out)
+            if owner != ReturnRing.Owner.nobody && owner & ReturnRing.Owner.out != 0,
+                counts.indices.contains(ring)
+            {
+                counts[ring] += layout.groupSize
+            }
+        }
+        return counts
+    }
+
     /// Whether the driver moved the tail to where it cannot be; packets go whole until a reset.
     public var isBroken: Bool { claimer.isBroken }
     /// Slots the device may claim now: a snapshot that other threads may change at once.
     public var freeCount: Int {
-        if layout.slotReturn == .ring {
-            // The head first: claims between the two reads would make the difference negative.
-            let head = claimer.claimedHead.loadAcquire()  // [H2]
-            let ready = claimer.returns.ready.loadAcquire()  // [H4]
-            let listed = Int(truncatingIfNeeded: ready &- head)
-            // Slots that other threads move between the reads may be counted twice.
-            return min(listed + claimer.postedCount(), layout.slotCount)
+        // Groups that other threads move between the reads may be counted twice.
+        if layout.slotReturn != .tail {
+            return min(claimer.returns.freeCount, layout.slotCount)
         }
         // [H1 acquire <- the driver's release of tail]
         let tail = claimer.driverTail.loadAcquire()

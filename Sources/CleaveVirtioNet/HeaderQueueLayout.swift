@@ -14,21 +14,28 @@
 // Free-running means modulo 2^32; the slot of a cursor is its low bits. `tail - head` slots are
 // free for the device, never more than slotCount.
 //
-// With an out-of-order return, in place of the tail:
+// With an out-of-order return, in place of the tail, one ring that all RQs share:
 //
 //   ring + 4 * n     le32 {le16 slot, le16 lap}   written by the driver; slotCount entries
 //
-// Entry number p (free-running) is there when its lap is p / slotCount, modulo 2^15, with bit 15
+// or a ring for each RQ, in which slots come back in groups of groupSize:
+//
+//   ring + 0         le32 taken, le16 group, le16 next   written by a device that stops
+//   ring + 64 + 4*n  le32 {le16 group, le16 lap}         written by the driver; groupCount entries
+//
+// each ring 64 bytes and its entries long, in whole lines of 64 bytes.
+//
+// Entry number p (free-running) is there when its lap is p / entries, modulo 2^15, with bit 15
 // set: zeroes are an entry in no lap.
 //
 // A device that takes over resumes where the one before it stopped, at a base (`HeaderQueue.base`):
 //
 //   by the tail   the head: `tail - base` slots are free, the others are the driver's
-//   by the ring   the number of the oldest entry whose slot was not claimed. All from there on is
-//                 read as if for the first time; the driver goes on after its last entry
+//   by the ring   entries that were taken; the driver goes on after its last one
+//   by groups     1; each ring's own words say how many entries were taken, and which slot of which
+//                 group is next, 0 for none: the RQ had begun it
 //
-// The head word is no base. By the tail it may lag, as claimers store it out of order; by the ring
-// it counts entries that were read, and some of their slots may not have been claimed.
+// By the tail the head word is no base: it may lag, as claimers store it out of order.
 
 import CleaveHost
 import CleaveRings
@@ -54,15 +61,21 @@ public struct HeaderQueueLayout: Sendable, Equatable {
     public var slotSize: Int
     /// Slots: a power of two, 1 to 32768.
     public var slotCount: Int
-    /// Guest address of the ring by which slots come back out of order, aligned to 64 bytes; nil
-    /// if they come back by the tail.
+    /// Guest address of the ring by which slots come back out of order, or of the first of them,
+    /// aligned to 64 bytes; nil if they come back by the tail.
     public var returnRing: GuestAddress?
+    /// Rings by which groups come back, one for each RQ, 0 to 128; 0 if RQs share one for slots.
+    public var groupRingCount: Int
+    /// Slots that come back together: a power of two, at most `slotCount`; 1 without group rings.
+    public var groupSize: Int
 
     public init(
         base: GuestAddress, control: GuestAddress, slotSize: Int, slotCount: Int,
-        returnRing: GuestAddress? = nil
+        returnRing: GuestAddress? = nil, groupRingCount: Int = 0, groupSize: Int = 1
     ) {
         self.returnRing = returnRing
+        self.groupRingCount = groupRingCount
+        self.groupSize = groupSize
         self.base = base
         self.control = control
         self.slotSize = slotSize
@@ -72,9 +85,30 @@ public struct HeaderQueueLayout: Sendable, Equatable {
     /// Bytes of all slots.
     public var byteCount: Int { slotSize * slotCount }
     /// How slots come back.
-    public var slotReturn: SlotReturn { returnRing == nil ? .tail : .ring }
+    public var slotReturn: SlotReturn {
+        returnRing == nil ? .tail : groupRingCount == 0 ? .ring : .groups
+    }
     /// Bytes of a return ring's entry.
     public static let returnEntryByteCount = 4
+    /// Most rings of groups: one for each RQ that a device may have.
+    public static let maximumGroupRingCount = 128
+    /// Groups of slots, and entries of each return ring.
+    public var groupCount: Int { slotCount / groupSize }
+    /// Return rings, if slots come back by any.
+    public var returnRingCount: Int { max(1, groupRingCount) }
+    /// Bytes of the device's words before the entries of a ring of groups.
+    public static let groupRingWordsByteCount = 64
+    /// Bytes from return ring to return ring.
+    public var returnRingStride: Int {
+        Self.groupRingWordsByteCount + (Self.returnEntryByteCount * groupCount + 63) / 64 * 64
+    }
+    /// Bytes of all return rings.
+    public var returnByteCount: Int {
+        groupRingCount == 0
+            ? Self.returnEntryByteCount * slotCount : groupRingCount * returnRingStride
+    }
+    /// Where the first ring's entries are, from `returnRing` on.
+    public var firstEntryOffset: Int { groupRingCount == 0 ? 0 : Self.groupRingWordsByteCount }
 
     /// Checks the numbers alone: what a configuration file or a command line can get wrong.
     public static func check(slotSize: Int, slotCount: Int) throws(SetupError) {
@@ -113,13 +147,31 @@ public struct HeaderQueueLayout: Sendable, Equatable {
         return (slots, words)
     }
 
-    /// Checks alignment and range of the return ring; gives its host pointer, nil if there is none.
+    package func checkGroups() throws(SetupError) {
+        guard (1...slotCount).contains(groupSize), groupSize & (groupSize - 1) == 0 else {
+            throw SetupError(
+                "header slot group of \(groupSize) slots is not a power of two between 1 and the "
+                    + "queue's \(slotCount) slots")
+        }
+        guard groupRingCount > 0 || groupSize == 1 else {
+            throw SetupError("header slots come back in groups only by a return ring for each RQ")
+        }
+        guard (0...Self.maximumGroupRingCount).contains(groupRingCount) else {
+            throw SetupError(
+                "\(groupRingCount) header return rings are not 0 to "
+                    + "\(Self.maximumGroupRingCount)")
+        }
+    }
+
+    /// Checks alignment and range of the return rings; gives the host pointer of the first, nil if
+    /// there is none.
     func mapReturnRing(in memory: GuestMemory) throws(SetupError) -> UnsafeMutableRawPointer? {
         guard let returnRing else { return nil }
         guard returnRing.rawValue % 64 == 0 else {
             throw SetupError("header return ring does not start on a 64-byte boundary")
         }
-        let byteCount = Self.returnEntryByteCount * slotCount
+        try checkGroups()
+        let byteCount = returnByteCount
         guard let ring = memory.translate(returnRing, byteCount: byteCount) else {
             throw SetupError(
                 "header return ring, \(byteCount) bytes, is not in one memory region")
@@ -135,8 +187,10 @@ public struct HeaderQueueLayout: Sendable, Equatable {
 public enum SlotReturn: String, Sendable, CaseIterable, Codable {
     /// By a tail index: all below it are back. The default.
     case tail
-    /// One by one, by index, through a ring: in any order.
+    /// One by one, by index, through a ring that all RQs share: in any order.
     case ring
+    /// In groups, through a ring of each RQ: groups in any order, each when all its slots are back.
+    case groups
 }
 
 /// How the device tells the driver which slot holds a packet's headers.

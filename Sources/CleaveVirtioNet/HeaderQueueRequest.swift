@@ -8,7 +8,9 @@
 //         4   le32 slot count            12   le32 reserved, zero
 //         8   le16 slot return           16   le64 mask of RQs, 0 to 63; le64, 64 to 127
 //
-// Beside it three areas of the guest's memory: control words, slots, and a return ring.
+// The word at 12 is the group size if slots come back in groups. Beside it three areas of the
+// guest's memory: control words, slots, and a return ring, or one for each RQ of the mask, in the
+// order of their numbers.
 
 import CleaveHost
 import CleaveRings
@@ -16,9 +18,10 @@ import CleaveRings
 /// Why a header queue was not set up; the numbers are what the driver is told.
 @frozen
 public enum HeaderQueueRefusal: UInt32, Error, Sendable, CaseIterable {
-    /// Slot size or slot count is none that a header queue may have, or the reserved word is not 0.
+    /// Slot size, slot count or group size is none that a header queue may have, or the word of the
+    /// group size is not 0 although no groups come back.
     case geometry = 1
-    /// Slots come back neither by a tail nor by a return ring.
+    /// Slots come back neither by a tail nor by return rings.
     case slotReturn = 2
     /// No report has this number.
     case report = 3
@@ -49,11 +52,12 @@ public struct HeaderQueueRequest: Sendable, Equatable {
 
     public var slotSize: UInt32
     public var slotCount: UInt32
-    /// 0: slots come back by the tail; 1: by the return ring.
+    /// 0: slots come back by the tail; 1: by the return ring; 2: in groups, by a ring for each RQ.
     public var slotReturn: UInt16
     /// The number of a `HeaderReport` (`HeaderReport.setupNumber`).
     public var report: UInt16
-    public var reserved: UInt32
+    /// Slots in a group; 0 unless slots come back in groups.
+    public var groupSize: UInt32
     /// Bit i: RQ i uses the header queue.
     public var rqMask: SIMD2<UInt64>
     public var control = GuestAddress(0)
@@ -62,13 +66,16 @@ public struct HeaderQueueRequest: Sendable, Equatable {
     public var returnRing = GuestAddress(0)
 
     /// A request over a layout of the driver's.
-    /// - Parameter rqs: numbers of the RQs, below `rqLimit`.
+    /// - Parameters:
+    ///   - layout: its memory.
+    ///   - report: how the driver learns the slot of a packet.
+    ///   - rqs: numbers of the RQs, below `rqLimit`.
     public init(_ layout: HeaderQueueLayout, report: HeaderReport, rqs: some Sequence<Int>) {
         slotSize = UInt32(clamping: layout.slotSize)
         slotCount = UInt32(clamping: layout.slotCount)
-        slotReturn = layout.slotReturn == .tail ? 0 : 1
+        slotReturn = layout.slotReturn.setupNumber
         self.report = report.setupNumber
-        reserved = 0
+        groupSize = layout.slotReturn == .groups ? UInt32(clamping: layout.groupSize) : 0
         rqMask = .zero
         for rq in rqs where (0..<Self.rqLimit).contains(rq) {
             rqMask[rq / 64] |= 1 << UInt64(rq % 64)
@@ -88,7 +95,7 @@ public struct HeaderQueueRequest: Sendable, Equatable {
         slotCount = UInt32(number(4, 4))
         slotReturn = UInt16(number(8, 2))
         report = UInt16(number(10, 2))
-        reserved = UInt32(number(12, 4))
+        groupSize = UInt32(number(12, 4))
         rqMask = [number(16, 8), number(24, 8)]
     }
 
@@ -98,12 +105,18 @@ public struct HeaderQueueRequest: Sendable, Equatable {
             withUnsafeBytes(of: value.littleEndian) { Array($0) }
         }
         return bytes(slotSize) + bytes(slotCount) + bytes(slotReturn) + bytes(report)
-            + bytes(reserved) + bytes(rqMask[0]) + bytes(rqMask[1])
+            + bytes(groupSize) + bytes(rqMask[0]) + bytes(rqMask[1])
     }
 
-    /// Where the device writes its words.
-    package var deviceWords: GuestAddress {
-        control.advanced(by: HeaderQueueLayout.headOffset)
+    /// Where the device writes its words: among the control words, and those of each ring of
+    /// groups.
+    package var deviceWords: [GuestAddress] {
+        let words = [control.advanced(by: HeaderQueueLayout.headOffset)]
+        guard let layout = try? checkedNumbers(), layout.slotReturn == .groups else { return words }
+        return words
+            + (0..<layout.groupRingCount).map {
+                returnRing.advanced(by: $0 * layout.returnRingStride)
+            }
     }
 
     /// Numbers of the RQs that it names.
@@ -116,21 +129,42 @@ public struct HeaderQueueRequest: Sendable, Equatable {
     /// Bytes of each area, in their order, once slot size, slot count and slot return are known to
     /// be possible.
     public func areaByteCounts() throws(HeaderQueueRefusal) -> [Int] {
-        let sizes = [
-            HeaderQueueLayout.controlByteCount,
-            Int(try checkedSlotSize()) * Int(try checkedSlotCount()),
-        ]
-        switch slotReturn {
-        case 0: return sizes
-        case 1: return sizes + [HeaderQueueLayout.returnEntryByteCount * Int(slotCount)]
-        default: throw .slotReturn
+        let layout = try checkedNumbers()
+        let sizes = [HeaderQueueLayout.controlByteCount, layout.byteCount]
+        return layout.slotReturn == .tail ? sizes : sizes + [layout.returnByteCount]
+    }
+
+    /// The layout, its numbers checked and its addresses not.
+    private func checkedNumbers() throws(HeaderQueueRefusal) -> HeaderQueueLayout {
+        var layout = HeaderQueueLayout(
+            base: slots, control: control, slotSize: Int(try checkedSlotSize()),
+            slotCount: Int(try checkedSlotCount()))
+        guard let found = SlotReturn.allCases.first(where: { $0.setupNumber == slotReturn }) else {
+            throw .slotReturn
         }
+        guard found == .groups else {
+            guard groupSize == 0 else { throw .geometry }
+            if found == .ring { layout.returnRing = returnRing }
+            return layout
+        }
+        guard groupSize > 0, groupSize <= slotCount, groupSize & (groupSize - 1) == 0 else {
+            throw .geometry
+        }
+        layout.groupSize = Int(groupSize)
+        layout.returnRing = returnRing
+        layout.groupRingCount = rqs.count
+        guard layout.groupRingCount > 0 else { throw .mask }
+        return layout
+    }
+
+    /// The return ring of RQ `number`, if each has one; 0 if not.
+    public func returnRing(ofRQ number: Int) -> Int {
+        slotReturn == SlotReturn.groups.setupNumber ? rqs.firstIndex(of: number) ?? 0 : 0
     }
 
     private func checkedSlotSize() throws(HeaderQueueRefusal) -> UInt32 {
         // Compared at full width before anything is multiplied.
-        guard HeaderQueueLayout.slotSizes.contains(Int(slotSize)), slotSize & (slotSize - 1) == 0,
-            reserved == 0
+        guard HeaderQueueLayout.slotSizes.contains(Int(slotSize)), slotSize & (slotSize - 1) == 0
         else { throw .geometry }
         return slotSize
     }
@@ -151,14 +185,16 @@ public struct HeaderQueueRequest: Sendable, Equatable {
     }
 
     /// Where it all lies, once every number of the request was checked.
-    /// - Parameter rqLimit: RQs that the device has.
+    /// - Parameters:
+    ///   - memory: of the driver's guest.
+    ///   - rqLimit: RQs that the device has.
     public func layout(
         in memory: GuestMemory, rqLimit: Int
     ) throws(HeaderQueueRefusal) -> HeaderQueueLayout {
         let sizes = try areaByteCounts()
         _ = try checkedReport()
         guard let last = rqs.last, last < rqLimit else { throw .mask }
-        let areas = [(control, UInt64(128)), (slots, 64), (returnRing, 64)]
+        let areas: [(GuestAddress, UInt64)] = [(control, 128), (slots, 64), (returnRing, 64)]
         for ((address, alignment), byteCount) in zip(areas, sizes) {
             if address.rawValue % alignment != 0 { throw .alignment }
             guard let pointer = memory.translate(address, byteCount: byteCount) else {
@@ -167,9 +203,7 @@ public struct HeaderQueueRequest: Sendable, Equatable {
             // A region may be mapped at an odd offset of its file.
             if UInt(bitPattern: pointer) % 4 != 0 { throw .alignment }
         }
-        return HeaderQueueLayout(
-            base: slots, control: control, slotSize: Int(slotSize), slotCount: Int(slotCount),
-            returnRing: slotReturn == 1 ? returnRing : nil)
+        return try checkedNumbers()
     }
 
     /// Checks everything and makes the device's half. Call it while none of the RQs that it names
@@ -180,6 +214,7 @@ public struct HeaderQueueRequest: Sendable, Equatable {
     /// (`HeaderQueue.leave`), or begins if none has taken them. One that took them and did not stop
     /// was killed: what it had claimed is lost, and it is refused to go on.
     /// - Parameters:
+    ///   - memory: of the driver's guest.
     ///   - rqLimit: RQs that the device has.
     ///   - node: NUMA node of the device's own words; nil for any.
     public func makeQueue(
@@ -190,6 +225,18 @@ public struct HeaderQueueRequest: Sendable, Equatable {
             let queue = try HeaderQueue(layout, memory: memory, base: base, node: node)
             SharedWord32(words + HeaderQueueLayout.takenOffset).store(1)
             return queue
+        } catch { throw .memory }
+    }
+
+    /// Makes the device's half in other memory of a guest whose queue `old` is broken: the new one
+    /// is broken as well, until its driver has it reset. To be called as `makeQueue`.
+    package func makeBrokenQueue(
+        after old: HeaderQueue, in memory: GuestMemory, rqLimit: Int, node: Int? = nil
+    ) throws(HeaderQueueRefusal) -> HeaderQueue {
+        let layout = try layout(in: memory, rqLimit: rqLimit)
+        do throws(SetupError) {
+            return try HeaderQueue(
+                layout, memory: memory, base: old.base, node: node, isBroken: true)
         } catch { throw .memory }
     }
 
@@ -214,6 +261,17 @@ public struct HeaderQueueRequest: Sendable, Equatable {
         if status == HeaderQueueStatus.stopped { return (layout, words, head) }
         if isTaken || head != 0 { throw .lost }
         return (layout, words, nil)
+    }
+}
+
+extension SlotReturn {
+    /// The number in a request.
+    public var setupNumber: UInt16 {
+        switch self {
+        case .tail: 0
+        case .ring: 1
+        case .groups: 2
+        }
     }
 }
 
@@ -247,9 +305,10 @@ extension HeaderQueue {
     /// while every RQ that was linked to the queue is at a poll boundary, and claims no more.
     public func leave() {
         if claimer.isBroken { return }
-        claimer.publicHead.store(base)
+        storePositions()
+        claimer.reportedHead.store(base)
         // [H8 release -> the next device: the head]
-        claimer.publicStatus.storeRelease(HeaderQueueStatus.stopped)
+        claimer.reportedStatus.storeRelease(HeaderQueueStatus.stopped)
     }
 
     /// Whether the driver asks for a reset of its broken queue, by a word of its own.

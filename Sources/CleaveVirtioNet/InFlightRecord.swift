@@ -229,7 +229,7 @@ private struct PackedRegion {
         // What the last publish gave back is free, whatever its entry says.
         let held = words.indices.filter { words[$0] & 0xff == 1 && !freeEntries.contains($0) }
             .map { InFlightEntry(index: $0, counter: word($0, 1).load()) }.inOrder
-        let lists = try self.lists(held, words, freeEntries, size)
+        let lists = try self.lists(held, words, free: freeEntries, size: size)
         restore(lists, to: areas.descriptorArea, at: used, size: size)
         // The links stay: whoever stops here leaves a region as it was.
         for entry in words.indices where words[entry] & 0xff == 1 && freeEntries.contains(entry) {
@@ -283,7 +283,7 @@ private struct PackedRegion {
     }
 
     private func lists(
-        _ held: [InFlightEntry], _ words: [UInt64], _ free: Set<Int>, _ size: Int
+        _ held: [InFlightEntry], _ words: [UInt64], free: Set<Int>, size: Int
     ) throws(SetupError) -> [List] {
         var seen = free
         var total = 0

@@ -1,6 +1,6 @@
 // control path
 
-/// Why a packet that could have been split was placed whole.
+/// Why a packet was placed whole although its queue splits: the first check that it failed.
 @frozen
 public enum FallbackReason: UInt8, CaseIterable, Sendable {
     /// No header slot was free.
@@ -8,14 +8,16 @@ public enum FallbackReason: UInt8, CaseIterable, Sendable {
     /// The headers (and what goes in front of them) are longer than the slot, descriptor or buffer
     /// they were to go to.
     case headerTooLong
-    /// Not TCP or UDP over IPv4 or IPv6, a fragment, an unknown extension header... Or, where the
-    /// used length names the slot, more than 65535 bytes of payload.
+    /// The parser found no split point, for any `NoSplitReason`: not TCP or UDP over IPv4 or IPv6,
+    /// a fragment, an unknown extension header... Or, where the used length names the slot, more
+    /// than 65535 bytes of payload.
     case notSplittable
     /// No longer than the queue's split threshold.
     case belowThreshold
-    /// The driver moved the tail to where it cannot be.
+    /// The driver broke the header queue: it moved the tail to where it cannot be, or returned a
+    /// slot that there is not.
     case headerQueueBroken
-    /// The buffer has one descriptor only, none for payload (method A).
+    /// All of the buffer's room is in one descriptor: there is none for payload (method A).
     case noPayloadDescriptor
 
     /// The name in reports.

@@ -46,10 +46,12 @@ public final class RxQueue: @unchecked Sendable {
     #endif
 
     /// Checks a configuration and makes the queue.
-    /// - Parameter arena: where the queue's private memory comes from; on the worker's NUMA node,
-    ///   with `configuration.arenaByteCount` bytes left. It must outlive the queue.
+    /// - Parameters:
+    ///   - configuration: the virtqueue, its guest's memory, and how packets are placed.
+    ///   - arena: where the queue's private memory comes from; on the worker's NUMA node, with
+    ///     `configuration.arenaByteCount` bytes left. It must outlive the queue.
     /// - Throws: `SetupError` if geometry or addresses are invalid, the header queue is another
-    ///   guest's, or the arena is too small.
+    ///   guest's, something is set that the method would ignore, or the arena is too small.
     public init(_ configuration: RxQueueConfiguration, in arena: MemoryArena) throws(SetupError) {
         guard (1...Self.maximumBurst).contains(configuration.burst) else {
             throw SetupError(
@@ -58,14 +60,20 @@ public final class RxQueue: @unchecked Sendable {
         if configuration.method.needsHeaderQueue && configuration.headerQueue == nil {
             throw SetupError("method D needs a header queue")
         }
+        if !configuration.method.needsHeaderQueue && configuration.headerQueue != nil {
+            throw SetupError(
+                "a header queue is given, and method \(configuration.method.kind.rawValue) claims "
+                    + "no slots: method D does")
+        }
         if configuration.method.needsMergeableBuffers
             && !configuration.features.contains(.mergeableBuffers)
         {
             throw SetupError("methods B and C need mergeable buffers (MRG_RXBUF)")
         }
-        try configuration.splitPolicy.check()
+        try configuration.splitPolicy.check(for: configuration.method)
         try configuration.features.check()
         try configuration.headerQueue?.check(belongsTo: configuration.memory)
+        try configuration.headerQueue?.check(hasRing: configuration.returnRing)
         self.configuration = configuration
         call = try .given(configuration.callDescriptor, for: .call)
         kick = try .given(configuration.kickDescriptor, for: .kick)

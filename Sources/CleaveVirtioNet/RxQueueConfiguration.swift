@@ -15,10 +15,13 @@ public struct RxQueueConfiguration: Sendable {
     public var features: VirtioFeatures
     public var memory: GuestMemory
     public var method: RxMethod
-    /// The queue to claim slots from; several RQs of one device may share it. Needed by
-    /// `.headerQueue`, ignored by the others.
+    /// The queue to claim slots from; several RQs of one device may share it. `.headerQueue` needs
+    /// one, the other methods refuse one.
     public var headerQueue: HeaderQueue?
-    /// Which packets are split; ignored by `.whole`.
+    /// Which of the header queue's return rings is this RQ's, if each RQ has one, from 0 on: no
+    /// other RQ may have it as long as this one runs. The driver of this RQ gives slots by it.
+    public var returnRing = 0
+    /// Which packets are split. What `method` would not obey is refused.
     public var splitPolicy: SplitPolicy
     /// Most packets placed and published at once, 1 to 256.
     public var burst: Int

@@ -3,8 +3,8 @@
 // The virtqueue by which a driver sets its header queue up: it posts one chain, and the device
 // keeps that as long as the header queue is in use.
 //
-// What is kept is not used, so the ring stands where it stood: a device that takes the ring over,
-// after a change of memory or a restart, finds the chain there again. Chains behind it wait.
+// A chain that is kept is not used, so the ring stays where it was: a device that takes the ring
+// over, after a change of memory or a restart, finds the chain there again. Later chains wait.
 
 import CleaveHost
 import CleaveRings

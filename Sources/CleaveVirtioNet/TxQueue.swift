@@ -69,7 +69,9 @@ public final class TxQueue: @unchecked Sendable {
     private let operations: TxQueueOperations
 
     /// Checks a configuration and makes the queue.
-    /// - Parameter arena: as for `RxQueue`.
+    /// - Parameters:
+    ///   - configuration: the virtqueue and its guest's memory.
+    ///   - arena: as for `RxQueue`.
     public init(_ configuration: TxQueueConfiguration, in arena: MemoryArena) throws(SetupError) {
         self.configuration = configuration
         call = try .given(configuration.callDescriptor, for: .call)
@@ -86,7 +88,9 @@ public final class TxQueue: @unchecked Sendable {
 
     /// Takes up to `count` packets that the driver has posted, in order. They stay out, and their
     /// bytes readable, until they are completed.
-    /// - Parameter packets: room for `count`; beyond what is handed out it is as before.
+    /// - Parameters:
+    ///   - packets: room for `count`; beyond what is handed out it is as before.
+    ///   - count: most packets to take.
     @inline(__always)
     public func dequeue(
         _ packets: UnsafeMutablePointer<TxPacket>, count: Int

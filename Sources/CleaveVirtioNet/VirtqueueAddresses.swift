@@ -28,7 +28,13 @@ public struct VirtqueueAddresses: BitwiseCopyable, Sendable {
     /// driver wants no calls at all.
     public var base: UInt16
 
-    /// - Parameter base: nil for a fresh queue.
+    /// - Parameters:
+    ///   - format: split or packed.
+    ///   - size: entries; a power of two in a split ring.
+    ///   - descriptorArea: the descriptor table, or the packed ring.
+    ///   - driverArea: the available ring, or the driver's event suppression.
+    ///   - deviceArea: the used ring, or the device's event suppression.
+    ///   - base: nil for a fresh queue.
     public init(
         format: RingFormat, size: Int, descriptorArea: GuestAddress, driverArea: GuestAddress,
         deviceArea: GuestAddress, base: UInt16? = nil
@@ -63,13 +69,15 @@ public struct VirtqueueAddresses: BitwiseCopyable, Sendable {
         case .split:
             return Mapped(
                 descriptorArea: try Self.area(
-                    "descriptor table", descriptorArea, 16,
-                    SplitLayout.descriptorTableByteCount(size: size), memory),
+                    "descriptor table", descriptorArea, alignment: 16,
+                    byteCount: SplitLayout.descriptorTableByteCount(size: size), in: memory),
                 driverArea: try Self.area(
-                    "available ring", driverArea, 2, SplitLayout.availRingByteCount(size: size),
-                    memory),
+                    "available ring", driverArea, alignment: 2,
+                    byteCount: SplitLayout.availRingByteCount(size: size),
+                    in: memory),
                 deviceArea: try Self.area(
-                    "used ring", deviceArea, 4, SplitLayout.usedRingByteCount(size: size), memory))
+                    "used ring", deviceArea, alignment: 4,
+                    byteCount: SplitLayout.usedRingByteCount(size: size), in: memory))
         case .packed:
             guard PackedCursor(base: base).offset < size else {
                 throw SetupError(
@@ -78,12 +86,14 @@ public struct VirtqueueAddresses: BitwiseCopyable, Sendable {
             }
             return Mapped(
                 descriptorArea: try Self.area(
-                    "descriptor ring", descriptorArea, 16,
-                    PackedLayout.ringByteCount(size: size), memory),
+                    "descriptor ring", descriptorArea, alignment: 16,
+                    byteCount: PackedLayout.ringByteCount(size: size), in: memory),
                 driverArea: try Self.area(
-                    "driver event suppression", driverArea, 4, PackedLayout.eventByteCount, memory),
+                    "driver event suppression", driverArea, alignment: 4,
+                    byteCount: PackedLayout.eventByteCount, in: memory),
                 deviceArea: try Self.area(
-                    "device event suppression", deviceArea, 4, PackedLayout.eventByteCount, memory))
+                    "device event suppression", deviceArea, alignment: 4,
+                    byteCount: PackedLayout.eventByteCount, in: memory))
         }
     }
 
@@ -105,8 +115,8 @@ public struct VirtqueueAddresses: BitwiseCopyable, Sendable {
     }
 
     private static func area(
-        _ name: String, _ address: GuestAddress, _ alignment: UInt64, _ byteCount: Int,
-        _ memory: GuestMemory
+        _ name: String, _ address: GuestAddress, alignment: UInt64, byteCount: Int,
+        in memory: GuestMemory
     ) throws(SetupError) -> UnsafeMutableRawPointer {
         let place = "0x" + String(address.rawValue, radix: 16)
         guard address.rawValue % alignment == 0 else {

@@ -2,8 +2,11 @@
 //
 //   0   done            1   failed while running, or a packet arrived wrong
 //   2   the command line, a configuration or an input file is wrong
+//   3   compare found a regression, or claims --strict a claim that does not hold
+//   128 and the signal's number if SIGINT or SIGTERM ended it
 
 import ArgumentParser
+import CleaveBench
 import CleaveProgramSupport
 import Glibc
 
@@ -21,29 +24,40 @@ struct BenchProgram: ParsableCommand {
               cleave-bench --quick --packet 64,1500 --method whole,d
               cleave-bench --config configs/bench/imix.yaml --json result.json
               cleave-bench --mode threads --rqs 1,2 --cpus 0-2 --consumer copy
+              cleave-bench latency
               cleave-bench profile
+              cleave-bench zerocopy
               cleave-bench report result.json profile.json
+              cleave-bench compare before.json after.json --threshold 5%
               cleave-bench inspect capture.pcap
             See 'cleave-bench run --help' for every option.
 
             Exit codes: 0 done; 1 failed while running, or a packet arrived wrong; \
-            2 wrong command line, configuration or input file.
+            2 wrong command line, configuration or input file; 3 compare found a regression, or \
+            claims --strict a claim that does not hold; 130 or 143 ended by SIGINT or SIGTERM, \
+            with the results so far.
             """,
+        version: "cleave-bench \(ProgramRecord.current.words)",
         subcommands: [
             RunCommand.self, CompareMethodsCommand.self, ClaimsCommand.self, ScaleCommand.self,
-            ProfileCommand.self, ReportCommand.self, ListCommand.self, InspectCommand.self,
-            MachineCommand.self,
+            LatencyCommand.self, ProfileCommand.self, ZeroCopyCommand.self, ReportCommand.self,
+            CompareCommand.self,
+            ListCommand.self, InspectCommand.self, MachineCommand.self, ZeroCopyEndCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 
     static func main() {
         // A reader that goes away (`| head`) shows as a failed write instead of a signal.
         signal(SIGPIPE, SIG_IGN)
-        Glibc.exit(run(Array(CommandLine.arguments.dropFirst())))
+        Glibc.exit(run(ProgramRun.arguments))
     }
 
     /// Runs a command line, says what went wrong, and gives the exit code.
     static func run(_ arguments: [String]) -> Int32 {
-        ProgramRun.run(BenchProgram.self, "cleave-bench", arguments)
+        // Another spelling of the command.
+        let isLatency = arguments.first == "--latency"
+        return ProgramRun.run(
+            BenchProgram.self, "cleave-bench",
+            isLatency ? ["latency"] + arguments.dropFirst() : arguments)
     }
 }

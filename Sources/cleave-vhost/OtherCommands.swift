@@ -6,14 +6,24 @@ import CleaveProgramSupport
 struct CheckConfigCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check-config",
-        abstract: "Checks a configuration and says what it means; opens nothing.")
+        abstract: "Checks a configuration and says what it means; opens nothing.",
+        usage: "cleave-vhost check-config <file> | --schema")
 
     @Argument(help: "The YAML file.")
-    var file: String
+    var file: String?
+
+    @Flag(
+        help: ArgumentHelp(
+            "Prints the JSON Schema of configurations instead, for editors.",
+            discussion: "Example: cleave-vhost check-config --schema > cleave-vhost.schema.json"))
+    var schema = false
 
     func run() throws {
+        if schema { return try Stream.output.write(ConfigurationSchema.json) }
+        guard let file else { throw Failure.usage("check-config: no file is given") }
         let configuration = try VhostConfiguration.read(path: file)
         let ports = try configuration.makePorts()
+        _ = try configuration.rateLimits()
         do { try configuration.settings.validate(names: ports.map(\.name)) } catch {
             throw Failure.usage("\(file): \(error)")
         }

@@ -6,15 +6,10 @@ import CleaveSwitch
 struct PortOptions: ParsableArguments {
     @Option(
         help: .example(
-            "A port; may be repeated.",
-            """
-            --port type=vhost-user,path=A.sock[,mode=server|client][,queues=N][,name=NAME]\
-            [,mtu=N][,mac=MAC][,features-off=NAME+NAME][,node=N][,header-queue=on]; \
-            type=tap,interface=NAME[,queues=N]; type=af-packet,interface=NAME[,queues=N]; \
-            type=pcap[,in=FILE][,out=FILE][,rate=PPS][,loop=N]; \
-            type=generator[,traffic=SIZE/KIND][,rate=PPS][,flows=N][,count=N][,queues=N]\
-            [,from=MAC][,to=MAC][,node=N]
-            """, "key=value,..."))
+            "A port; may be repeated. 'check-config --schema' and the documentation's page on the "
+                + "configuration say what each key means.",
+            "--port type=vhost-user,path=/tmp/a.sock; all keys: \(PortKeys.usage)",
+            "key=value,..."))
     var port: [String] = []
 
     @Option(
@@ -31,31 +26,29 @@ struct PortOptions: ParsableArguments {
 
     @Option(
         help: .example(
-            "One switch thread for each of these CPUs; the ports' queues are dealt out to them.",
-            "--cpus 1-3", "list"))
+            SwitchSetting.cpus.key.help, SwitchSetting.cpus.use, "list"))
     var cpus: String?
 
     @Option(
         help: .example(
-            "What a switch thread does while nothing comes: busy, pause or park (sleeps).",
-            "--idle busy", "kind"))
+            SwitchSetting.idle.key.help, SwitchSetting.idle.use, "kind"))
     var idle: String?
 
     @Option(
         parsing: .unconditional,
         help: .example(
-            "Microseconds that packets wait for a receiver without room, then they are dropped.",
-            "--hold 0", "microseconds"))
+            SwitchSetting.hold.key.help, SwitchSetting.hold.use, "microseconds"))
     var hold: String?
 
     @Option(
         parsing: .unconditional,
-        help: .example("Seconds after which an address is forgotten.", "--age 60", "seconds"))
+        help: .example(SwitchSetting.age.key.help, SwitchSetting.age.use, "seconds"))
     var age: String?
 
     @Option(
         parsing: .unconditional,
-        help: .example("Most addresses learned at one port.", "--addresses 64", "number"))
+        help: .example(
+            SwitchSetting.addresses.key.help, SwitchSetting.addresses.use, "number"))
     var addresses: String?
 
     /// All of them together.

@@ -3,30 +3,8 @@
 import CleaveHost
 import CleavePorts
 import CleaveProgramSupport
+import CleaveSwitch
 import CleaveVirtioNet
-
-/// What a port's far side is.
-enum PortType: String, CaseIterable {
-    case vhostUser = "vhost-user"
-    case tap
-    case afPacket = "af-packet"
-    case pcap
-    case generator
-
-    /// Keys beside `type` and `name`.
-    var keys: [String] {
-        switch self {
-        case .vhostUser:
-            [
-                "path", "mode", "queues", "mtu", "mac", "features-off", "node", "header-queue",
-            ]
-        case .tap: ["interface", "queues"]
-        case .afPacket: ["interface", "queues"]
-        case .pcap: ["in", "out", "rate", "loop"]
-        case .generator: ["traffic", "rate", "flows", "count", "queues", "from", "to", "node"]
-        }
-    }
-}
 
 /// Keys and values of one port, and where they were written.
 struct PortSetting {
@@ -45,8 +23,10 @@ struct PortSetting {
     init(place: String) { self.place = place }
 
     /// Reads `key=value,key=value`.
-    init(parsing text: String) throws(Failure) {
-        place = "--port \(text)"
+    /// - Parameter place: where it was written; an option of the command line by default.
+    init(parsing text: String, place: String? = nil) throws(Failure) {
+        let place = place ?? "--port \(text)"
+        self.place = place
         for part in text.split(separator: ",", omittingEmptySubsequences: false) {
             guard let equals = part.firstIndex(of: "="), equals != part.startIndex else {
                 throw .usage("\(place): \"\(part)\" is not KEY=VALUE")
@@ -96,11 +76,15 @@ struct PortSetting {
         let kind: PortType = try read("type", entry) { (value) throws(SettingError) in
             try value.choice()
         }
-        let known = ["type", "name"] + kind.keys
-        for (key, entry) in entries.sorted(by: { $0.key < $1.key }) where !known.contains(key) {
-            throw .usage(
-                "\(entry.place): unknown key \"\(key)\"\(Nearest.hint(key, among: known)) "
-                    + "(of a \(kind.rawValue) port: \(known.joined(separator: ", ")))")
+        let keys = [PortKeys.type] + kind.keys
+        for (name, entry) in entries.sorted(by: { $0.key < $1.key }) {
+            guard let key = keys.first(where: { $0.name == name }) else {
+                let known = keys.map(\.name)
+                throw .usage(
+                    "\(entry.place): unknown key \"\(name)\"\(Nearest.hint(name, among: known)) "
+                        + "(of a \(kind.rawValue) port: \(known.joined(separator: ", ")))")
+            }
+            try read(name, entry) { (value) throws(SettingError) in try key.check(value) }
         }
         return kind
     }
@@ -129,6 +113,10 @@ struct PortSetting {
         try value(key) { (value) throws(SettingError) in try value.count(kilo: 1000) }
     }
 
+    private func bytes(_ key: String) throws(SetupError) -> Int? {
+        try value(key) { (value) throws(SettingError) in try value.count(kilo: 1024) }
+    }
+
     /// The value of a key, if it is given.
     private func value<Value>(
         _ key: String, _ body: (SettingValue) throws(SettingError) -> Value
@@ -143,6 +131,26 @@ struct PortSetting {
         guard let text = entries[key]?.value.text else { return nil }
         return text.hasPrefix("/") || directory.isEmpty || isOfCommandLine
             ? text : "\(directory)/\(text)"
+    }
+
+    /// What may come in at the port; nil if that is not limited.
+    func rateLimit() throws(Failure) -> RateLimit? {
+        do throws(SetupError) {
+            let limit = RateLimit(
+                bitsPerSecond: try count("rate-limit"),
+                packetsPerSecond: try count("packet-limit"))
+            return limit == RateLimit() ? nil : limit
+        } catch { throw Failure.usage("\(place): \(error)") }
+    }
+
+    /// Whether it makes the same port as another one, wherever they are written.
+    func isSame(as other: PortSetting, _ directory: String, _ otherDirectory: String) -> Bool {
+        guard entries.mapValues(\.value.text) == other.entries.mapValues(\.value.text) else {
+            return false
+        }
+        return ["path", "in", "out"].allSatisfy {
+            path($0, directory) == other.path($0, otherDirectory)
+        }
     }
 
     /// Something of the system's that one port alone can use.
@@ -178,15 +186,33 @@ struct PortSetting {
         port.queuePairs = try count("queues") ?? 1
         port.mtu = try count("mtu")
         port.node = try count("node")
-        port.headerQueue =
-            try value("header-queue") { (value) throws(SettingError) in try Self.isOn(value.text) }
-            ?? false
-        port.mac = try value("mac") { (value) throws(SettingError) in try Self.mac(value.text) }
+        try split(&port)
+        port.mac = try value("mac") { (value) throws(SettingError) in
+            try SettingSyntax.mac(value.text)
+        }
         port.featuresOff =
             try value("features-off") { (value) throws(SettingError) in
-                try Self.features(value.text)
+                try SettingSyntax.features(value.text)
             } ?? 0
         return port
+    }
+
+    private func split(_ port: inout VhostUserPortConfiguration) throws(SetupError) {
+        let method: RxMethod.Kind? = try value("split-method") { (value) throws(SettingError) in
+            try value.choice()
+        }
+        let hasHeaderQueue = try value("header-queue") { (value) throws(SettingError) in
+            try SettingSyntax.isOn(value.text)
+        }
+        if let method, let hasHeaderQueue, hasHeaderQueue != (method == .d) {
+            throw SetupError(
+                "header-queue \(hasHeaderQueue ? "on" : "off") and split-method "
+                    + "\(method.rawValue): a header queue is split method d")
+        }
+        port.splitMethod = method ?? (hasHeaderQueue ?? false ? .d : .whole)
+        port.splitThreshold = try bytes("split-threshold") ?? 0
+        if let limit = try bytes("slot-count") { port.slotCountLimit = limit }
+        if let limit = try bytes("slot-size") { port.slotSizeLimit = limit }
     }
 
     private func tap(_ name: String) throws(SetupError) -> TapPortConfiguration {
@@ -229,59 +255,12 @@ struct PortSetting {
         port.count = try count("count")
         port.queues = try count("queues") ?? 1
         port.source = try value("from") { (value) throws(SettingError) in
-            try Self.mac(value.text)
+            try SettingSyntax.mac(value.text)
         }
         port.destination = try value("to") { (value) throws(SettingError) in
-            try Self.mac(value.text)
+            try SettingSyntax.mac(value.text)
         }
         port.node = try count("node")
         return port
     }
-
-    static func isOn(_ text: String) throws(SettingError) -> Bool {
-        // YAML reads on and off as words, or as truth values.
-        switch text {
-        case "on", "true", "yes": return true
-        case "off", "false", "no": return false
-        default: throw SettingError(problem: "\"\(text)\" is not one of on, off")
-        }
-    }
-
-    static func mac(_ text: String) throws(SettingError) -> [UInt8] {
-        let bytes = text.split(separator: ":", omittingEmptySubsequences: false).map {
-            $0.count == 2 ? UInt8($0, radix: 16) : nil
-        }
-        guard bytes.count == 6, !bytes.contains(nil) else {
-            throw SettingError(problem: "\"\(text)\" is not an address such as 52:54:00:12:34:56")
-        }
-        return bytes.compactMap { $0 }
-    }
-
-    /// Names of features that can be switched off, joined by `+`, or the bits in hexadecimal.
-    static func features(_ text: String) throws(SettingError) -> UInt64 {
-        if text.hasPrefix("0x"), let bits = UInt64(text.dropFirst(2), radix: 16) { return bits }
-        var bits: UInt64 = 0
-        for word in text.split(separator: "+", omittingEmptySubsequences: false) {
-            guard let bit = FeatureNames.bits[String(word)] else {
-                let known = FeatureNames.bits.keys.sorted()
-                throw SettingError(
-                    problem:
-                        "unknown feature \"\(word)\"\(Nearest.hint(String(word), among: known)) "
-                        + "(known: \(known.joined(separator: " ")); or bits such as 0x400000000)")
-            }
-            bits |= 1 << bit
-        }
-        return bits
-    }
-}
-
-/// Features by the names that QEMU's properties have.
-enum FeatureNames {
-    static let bits: [String: UInt64] = [
-        "csum": 0, "guest_csum": 1, "host_mtu": 3, "mac": 5, "guest_tso4": 7, "guest_tso6": 8,
-        "guest_ecn": 9, "guest_ufo": 10, "host_tso4": 11, "host_tso6": 12, "host_ecn": 13,
-        "host_ufo": 14, "mrg_rxbuf": 15, "status": 16, "mq": 22, "indirect_desc": 28,
-        "event_idx": 29, "packed": 34, "in_order": 35, "queue_reset": 40, "guest_uso4": 54,
-        "guest_uso6": 55, "host_uso": 56,
-    ]
 }

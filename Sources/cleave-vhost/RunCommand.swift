@@ -1,4 +1,5 @@
 import ArgumentParser
+import CleaveControl
 import CleaveHost
 import CleavePorts
 import CleaveProgramSupport
@@ -34,18 +35,41 @@ struct RunCommand: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Says nothing of ports that come and go.")
     var quiet = false
 
+    @Option(
+        name: .customLong("log-format"),
+        help: .example(
+            "How lines on standard error are written: text, or json, an object on each line with "
+                + "time, level, port, message and reason.", "--log-format json", "format"))
+    var logFormat = OperatorLog.Format.text
+
+    @Option(
+        help: .example(
+            "What becomes of system calls that the program does not make once its ports are open: "
+                + "on ends it, log tells the kernel's log, off lets all pass.", "--seccomp log",
+            "kind"))
+    var seccomp = Sandbox.on
+
+    @Option(
+        help: .example(
+            "A socket for 'cleave-vhost ctl': this file, of mode 0660, or auto for its usual "
+                + "place. Without it there is none.", "--control /tmp/c.sock", "file"))
+    var control: String?
+
+    @OptionGroup(title: "Metrics") var metrics: MetricsOptions
+
     func run() throws {
+        do { try start() } catch let failure as Failure where logFormat == .json {
+            if failure == .outputClosed { throw failure }
+            OperatorLog(.json).say(LogEntry(failure.description, level: .error))
+            throw Failure.reported(exitCode: failure.exitCode)
+        }
+    }
+
+    private func start() throws {
         if printsCapabilities {
             return try Stream.output.write("{\n  \"type\": \"net\"\n}\n")
         }
-        var configuration = try ports.configuration()
-        if let socketPath {
-            var port = PortSetting(place: "--socket-path")
-            port.isOfCommandLine = true
-            try port.set("type", SettingValue(text: "vhost-user"), at: "--socket-path")
-            try port.set("path", SettingValue(text: socketPath), at: "--socket-path")
-            configuration.ports.append(port)
-        }
+        var configuration = try configuration()
         var made = try configuration.makePorts()
         var connected: VhostUserPort?
         if let descriptor {
@@ -61,36 +85,115 @@ struct RunCommand: ParsableCommand {
             }
             return try Stream.output.write(Introduction.text)
         }
+        configuration.settings.rateLimits = try configuration.rateLimits()
         do { try configuration.settings.validate(names: made.map(\.name)) } catch {
             throw Failure.usage("\(error)")
         }
-        try serve(made, configuration.settings, only: connected)
+        try serve(made, configuration, only: connected)
+    }
+
+    /// What the options say, and the file that they name.
+    private func configuration() throws(Failure) -> VhostConfiguration {
+        var configuration = try ports.configuration()
+        if let socketPath {
+            var port = PortSetting(place: "--socket-path")
+            port.isOfCommandLine = true
+            try port.set("type", SettingValue(text: "vhost-user"), at: "--socket-path")
+            try port.set("path", SettingValue(text: socketPath), at: "--socket-path")
+            configuration.ports.append(port)
+        }
+        try metrics.apply(to: &configuration.metrics)
+        return configuration
     }
 
     /// - Parameter connected: the port of `--fd`: with its connection the program ends.
     private func serve(
-        _ ports: [any Port], _ settings: SwitchConfiguration, only connected: VhostUserPort?
+        _ made: [any Port], _ configuration: VhostConfiguration, only connected: VhostUserPort?
     ) throws(Failure) {
-        let isQuiet = quiet
+        let settings = configuration.settings
+        let log = OperatorLog(logFormat)
+        if quiet { log.threshold = .warning }
         do {
-            try ReportSignal.catchSignal()
-            let joined = try Switch(settings, ports: ports) { line in
-                if !isQuiet { OperatorLog.write("cleave-vhost: \(line)\n") }
+            try RequestSignal.report.catchSignal()
+            // Without a file there is nothing to read: a terminal that closes ends the program.
+            if ports.config != nil { try RequestSignal.reload.catchSignal() }
+            let reloader = Reloader(configuration) { () throws(Failure) in try self.configuration()
             }
+            var watchdog = try ServiceManager.Watchdog()
+            try ServiceConnection.giveSockets(to: made)
+            let joined = try Switch(settings, ports: made) { log.say($0) }
             try joined.open()
+            let server = try (control ?? configuration.controlPath).map {
+                try Self.serve(
+                    joined, at: $0, settings, log, ports.config == nil ? nil : reloader)
+            }
+            defer { server?.stop() }
+            let export = try Self.export(joined, configuration.metrics, settings, log)
+            defer { export?.stop(joined.statistics) }
             defer {
                 joined.close()
-                OperatorLog.write(StatisticsText.text(joined), waiting: 200)
+                log.report(joined.statistics, waiting: 200)
             }
+            try seccomp.enter(log)
             try Stream.output.write("ready\n")
             try ServiceManager.sayReady()
             joined.serve {
-                if ReportSignal.take() { OperatorLog.write(StatisticsText.text(joined)) }
+                if RequestSignal.report.take() { log.report(joined.statistics) }
+                if RequestSignal.reload.take() { reloader.reloadAndTell(joined, log) }
+                ServiceConnection.beat(&watchdog, joined, log)
                 return StopSignal.received != nil || connected?.isEnded ?? false
             }
+            ServiceConnection.sayStopping(log)
         } catch let failure as Failure {
             throw failure
         } catch { throw .run("\(error)") }
+    }
+}
+
+extension RunCommand {
+    /// Opens the control socket.
+    private static func serve(
+        _ joined: Switch, at control: String, _ settings: SwitchConfiguration,
+        _ log: OperatorLog, _ reloader: Reloader?
+    ) throws(SetupError) -> ControlServer {
+        let server = try ControlServer(
+            path: ControlPlace.path(control),
+            greeting: ControlGreeting(
+                program: "cleave-vhost", version: VhostProgram.version, pid: getpid()),
+            commands: commands(log, reloader),
+            requests: joined.requests)
+        joined.programCounters.append { server.counters }
+        try server.start(busyCPUs: settings.threads.compactMap { $0 })
+        return server
+    }
+
+    /// Every command that the control socket may have.
+    /// - Parameter reloader: nil if there is no file to read anew.
+    static func commands(_ log: OperatorLog, _ reloader: Reloader?) -> [ControlCommand] {
+        let access = LogLevelAccess(
+            names: LogLevel.allCases.map(\.rawValue), get: { log.threshold.rawValue },
+            set: { log.threshold = LogLevel(rawValue: $0) ?? log.threshold })
+        return StandardCommands.all() + [StandardCommands.logLevel(access)]
+            + PortCommands.all(reloader)
+    }
+
+    /// Begins to give out metrics, if they are wanted.
+    private static func export(
+        _ joined: Switch, _ metrics: MetricsSettings, _ settings: SwitchConfiguration,
+        _ log: OperatorLog
+    ) throws(SetupError) -> MetricsExport? {
+        guard metrics.address != nil || metrics.textfile != nil else { return nil }
+        let requests = joined.requests
+        let export = try MetricsExport(
+            metrics, now: joined.statistics, busyCPUs: settings.threads.compactMap { $0 },
+            version: VhostProgram.version,
+            log: { log.say(LogEntry($0, level: .warning)) },
+            // A scraper that goes on waiting would wait for the end of the program, too.
+            source: { requests.ask(milliseconds: 2000) { $0.statistics } })
+        if let address = export.address {
+            log.say(LogEntry("metrics at \(address.url("/metrics"))"))
+        }
+        return export
     }
 }
 

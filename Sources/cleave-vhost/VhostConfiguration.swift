@@ -2,44 +2,42 @@
 //
 //   ports: [ { type: vhost-user, path: FILE, name: TEXT, ... }, ... ]
 //   wires: [ [NAME, NAME], ... ]     cpus: LIST      idle: busy | pause | park
-//   hold, age, addresses: NUMBER
+//   hold, age, addresses: NUMBER      control: FILE | auto
+//   metrics: ADDRESS      metrics-textfile: FILE      metrics-interval: SECONDS
 //
 // Paths are relative to the folder of the file that names them.
 
+import CleaveControl
 import CleaveHost
 import CleavePorts
 import CleaveProgramSupport
 import CleaveSwitch
 
-/// A setting of the whole switch. The raw value is both the flag and the key.
-enum SwitchSetting: String, CaseIterable {
-    case cpus, idle, hold, age, addresses
-
-    func set(
-        _ value: SettingValue, in configuration: inout SwitchConfiguration
-    ) throws(SettingError) {
-        switch self {
-        case .cpus:
-            do { configuration.threads = try CPUSet.numbers(parsing: value.text) } catch {
-                throw SettingError(problem: error.description)
-            }
-            guard !configuration.threads.isEmpty else {
-                throw SettingError(problem: "no CPU; the switch has one thread for each")
-            }
-        case .idle: configuration.idle.kind = try value.choice()
-        case .hold: configuration.holdMicroseconds = try value.count(kilo: 1000)
-        case .age: configuration.ageSeconds = try value.count(kilo: 1000)
-        case .addresses: configuration.addressLimit = try value.count(kilo: 1024)
-        }
-    }
-}
-
 /// What the program runs with.
 struct VhostConfiguration {
     var ports: [PortSetting] = []
     var settings = SwitchConfiguration()
-    /// Where relative paths in `ports` start.
+    /// The control socket as it was written; nil for none.
+    var control: String?
+    var metrics = MetricsSettings()
+    /// Where relative paths start.
     var directory = ""
+
+    /// Keys beside those of the switch and of ports.
+    static let ownKeys = [controlKey] + MetricsSetting.allCases.map(\.key)
+
+    private static let controlKey = SettingKey(
+        name: "control", kind: .text("FILE"),
+        help: "A socket of mode 0660 for `cleave-vhost ctl`, or auto for its usual place.",
+        example: "/run/cleave-vhost.sock")
+
+    /// The control socket's path, or the word for its usual place.
+    var controlPath: String? {
+        guard let control, control != ControlPlace.usualWord, !control.hasPrefix("/"),
+            !directory.isEmpty
+        else { return control }
+        return directory + "/" + control
+    }
 
     /// Reads the file at `path`.
     static func read(path: String) throws(Failure) -> VhostConfiguration {
@@ -58,6 +56,17 @@ struct VhostConfiguration {
                 do { try setting.set(value, in: &configuration.settings) } catch {
                     throw .usage("\(place): \(key): \(error.problem)")
                 }
+            } else if let setting = MetricsSetting(rawValue: key) {
+                let value = try file.scalar(node, place: place, key: key)
+                do {
+                    try setting.set(value, in: &configuration.metrics, directory: file.directory)
+                } catch { throw .usage("\(place): \(key): \(error.problem)") }
+            } else if key == controlKey.name {
+                let value = try file.scalar(node, place: place, key: key)
+                guard !value.text.isEmpty else {
+                    throw .usage("\(place): control: expected the path of a socket, or auto")
+                }
+                configuration.control = value.text
             } else if key == "ports" {
                 guard let list = node.sequence, !list.isEmpty else {
                     throw .usage("\(place): ports: expected a list of ports")
@@ -85,13 +94,24 @@ struct VhostConfiguration {
             } else {
                 throw file.unknown(
                     key, place: place,
-                    known: SwitchSetting.allCases.map(\.rawValue) + ["ports", "wires"])
+                    known: SwitchSetting.allCases.map(\.rawValue)
+                        + MetricsSetting.allCases.map(\.rawValue)
+                        + ["control", "ports", "wires"])
             }
         }
         guard !configuration.ports.isEmpty else {
             throw .usage("\(file.name): no key \"ports\"; nothing to join")
         }
         return configuration
+    }
+
+    /// What may come in at ports, by their names.
+    func rateLimits() throws(Failure) -> [String: RateLimit] {
+        var limits: [String: RateLimit] = [:]
+        for (number, port) in ports.enumerated() {
+            limits[try port.name(number)] = try port.rateLimit()
+        }
+        return limits
     }
 
     /// Makes the ports; nothing is opened.

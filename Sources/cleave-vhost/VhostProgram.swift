@@ -10,6 +10,8 @@ import Glibc
 
 @main
 struct VhostProgram: ParsableCommand {
+    static let version = "0.2.0"
+
     static let configuration = CommandConfiguration(
         commandName: "cleave-vhost",
         abstract: "Joins virtual machines and kernel interfaces: a vhost-user back-end and switch.",
@@ -28,14 +30,15 @@ struct VhostProgram: ParsableCommand {
 
             It stays in the foreground, and prints the line "ready" to standard output when every \
             port listens. SIGUSR1 prints the counters to standard error, and so does the end; \
-            SIGTERM and SIGINT end it.
+            SIGHUP reads the file of --config anew: ports come and go, others are untouched; \
+            SIGTERM and SIGINT end it. With --control, 'cleave-vhost ctl' asks it while it runs.
 
             Exit codes: 0 done; 1 failed while running; 2 wrong command line or configuration.
             """,
-        version: "cleave-vhost 0.1.0",
+        version: "cleave-vhost \(Self.version)",
         subcommands: [
-            RunCommand.self, CheckConfigCommand.self, PrintQemuArgsCommand.self,
-            PrintTestpmdArgsCommand.self,
+            RunCommand.self, CheckConfigCommand.self, CtlCommand.self, TopCommand.self,
+            PrintQemuArgsCommand.self, PrintTestpmdArgsCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 
@@ -53,7 +56,7 @@ struct VhostProgram: ParsableCommand {
         for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
             _ = open("/dev/null", O_RDWR)
         }
-        let arguments = Array(CommandLine.arguments.dropFirst())
+        let arguments = ProgramRun.arguments
         Glibc.exit(ProgramRun.run(VhostProgram.self, "cleave-vhost", arguments))
     }
 }

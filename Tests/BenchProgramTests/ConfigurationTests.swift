@@ -38,17 +38,40 @@ struct ConfigurationTests {
         }
     }
 
-    @Test("Built-in configurations are those of the files without captures", arguments: [0, 1])
+    @Test("Built-in configurations are those of the files without captures", arguments: 0..<5)
     func builtIn(_ index: Int) throws {
-        let standard = [DefaultConfiguration.bench, .methods][index]
-        let builtIn = try ConfigurationReader.parse(
-            Array(standard.builtIn.utf8), file: "built-in", directory: "")
+        let standard = [DefaultConfiguration.bench, .methods, .scale, .latency, .profile][index]
+        let builtIn = try standard.readBuiltIn()
         let file = try ConfigurationReader.read(path: "\(packageRoot)/\(standard.relativePath)")
         let generated = try file.cases().filter { (try? TrafficProfile.parse($0.packet)) != nil }
         #expect(try builtIn.cases() == generated)
         // Two captures: each with two cases, or with all methods on both rings.
-        #expect(try file.cases().count == generated.count + [4, 24][index])
+        #expect(try file.cases().count == generated.count + [4, 24, 0, 0, 0][index])
         #expect(file.plan.repeats == builtIn.plan.repeats)
+        #expect(file.plan.latency == builtIn.plan.latency)
+    }
+
+    @Test("Latency has keys of its own; a mistake is found at its place")
+    func latency() throws {
+        let text = """
+            preempt: true
+            latency: {loads: [5, 50%], arrivals: poisson, pass-time: 7, tolerance: 3}
+            cases: [{packet: 64}]
+            """
+        let plan = try ConfigurationReader.parse(Array(text.utf8), file: "f", directory: "").plan
+        #expect(plan.preempts && plan.latency.loads == [5, 50])
+        #expect(plan.latency.arrivals == .poisson && plan.latency.passMilliseconds == 7)
+        #expect(plan.latency.tolerancePercent == 3)
+        let rest = "\ncases: [{packet: 64}]"
+        for (line, words) in [
+            ("latency: {load: 5}", "f:1:11: unknown key \"load\"; did you mean loads?"),
+            ("latency: {loads: [5, x]}", "f:1:11: loads: \"x\" is not a whole number"),
+            ("latency: {loads: ['5']}", "f:1:11: loads: \"5\" in quotes"),
+            ("latency: {arrivals: [fixed, poisson]}", "f:1:11: arrivals: 2 values where one is"),
+            ("latency: {arrivals: bursts}", "f:1:11: arrivals: \"bursts\" is not one of fixed"),
+            ("latency: 5", "f:1:10: latency: expected keys with values"),
+            ("preempt: sometimes", "f:1:1: preempt: \"sometimes\" is neither true nor false"),
+        ] { #expect(message(line + rest).hasPrefix(words), "\(message(line + rest))") }
     }
 
     @Test("Settings and axes arrive in the plan; case values replace defaults")

@@ -32,13 +32,22 @@ struct PlanTests {
         #expect(try options.values() == [axis: ["x", "y"]])
     }
 
+    @Test("The older spelling of --sharing")
+    func privateHeaderQueues() throws {
+        let options = try AxisOptions.parse(["--private-header-queues", "false,true"])
+        #expect(try options.values() == [.sharing: ["all", "private"]])
+        let wrong = try AxisOptions.parse(["--private-header-queues=no,maybe"])
+        let failure = #expect(throws: Failure.self) { try wrong.values() }
+        #expect(failure?.description.contains("--private-header-queues: \"maybe\"") == true)
+    }
+
     @Test("Every combination is there once, for every axis at once")
     func allAxes() throws {
         let (plan, _) = try PlanBuilder.plan(
             request([
                 .method: ["d"], .buffers: ["mergeable", "chained"], .ringSize: ["64", "256"],
                 .burst: ["8", "32"], .rqs: ["1", "2"], .slots: ["64", "256"],
-                .bufferSize: ["2k", "4k"], .privateHeaderQueues: ["false", "true"],
+                .bufferSize: ["2k", "4k"], .sharing: ["all", "private"],
                 .hashReport: ["no", "yes"], .consumer: ["none", "copy", "take", "none"],
             ]))
         #expect(plan.cases.count == 256 * 3)

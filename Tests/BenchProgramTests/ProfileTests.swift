@@ -1,10 +1,11 @@
 // `cleave-bench profile` as a user runs it: here, on another process, and two runs compared.
-import CleaveBench
+
 import CleaveProfiling
 import CleaveVirtioNet
 import Foundation
 import Testing
 
+@testable import CleaveBench
 @testable import cleave_bench
 
 #if canImport(FoundationXML)
@@ -45,7 +46,7 @@ struct ProfileTests {
         #expect(outcome.exitCode == 0, "\(outcome.error)")
         #expect(outcome.output.contains("costliest: "))
         for stage in RxStage.allCases { #expect(outcome.output.contains("\n\(stage.name) ")) }
-        #expect(outcome.output.contains("% of the copy limit"))
+        #expect(outcome.output.contains("\ncopying   the same packets alone takes "))
 
         let json = try object(String(contentsOfFile: files[3], encoding: .utf8))
         let runs = try #require(json["runs"] as? [[String: Any]])
@@ -64,10 +65,87 @@ struct ProfileTests {
         try checkTrace(String(contentsOfFile: files[1], encoding: .utf8))
         let parser = XMLParser(data: try Data(contentsOf: URL(fileURLWithPath: files[0])))
         #expect(parser.parse(), "the flame graph is XML")
-        for line in try String(contentsOfFile: files[2], encoding: .utf8).split(separator: "\n") {
+        let folded = try String(contentsOfFile: files[2], encoding: .utf8)
+        for line in folded.split(separator: "\n") {
             #expect(line.contains(";RQ ") && line.contains(";poll;"))
             #expect(UInt64(line.split(separator: " ").last ?? "") != nil, "\(line)")
         }
+        for run in runs { try checkPicture(folded, run) }
+        let picture = try String(contentsOfFile: files[0], encoding: .utf8)
+        for words in [
+            "Width: TSC cycles of all polls", "1 poll in 4", "profile --packet 64,1500",
+            "Linux ", "(commit ", "% of its polls, ",
+        ] { #expect(picture.contains(words), "\(words)") }
+    }
+
+    /// A stage takes the same share of the polls in the picture as in the table.
+    private func checkPicture(_ folded: String, _ run: [String: Any]) throws {
+        let name = try #require(run["name"] as? String)
+        var cycles: [Substring: Double] = [:]
+        for line in folded.split(separator: "\n") where line.hasPrefix(name + ";") {
+            let parts = line.split(separator: ";")
+            let last = try #require(parts.last).split(separator: " ")
+            cycles[last[0], default: 0] += Double(last[1]) ?? .nan
+        }
+        let all = cycles.values.reduce(0, +)
+        let stages = try #require(run["stages"] as? [[String: Any]])
+        let sum = try stages.reduce(0) { try $0 + median($1["cyclesPerPacket"]) }
+        for stage in stages {
+            let stageName = try #require(stage["name"] as? String)
+            let share = try median(stage["cyclesPerPacket"]) / sum
+            let drawn = cycles[stageName[...], default: 0] / all
+            #expect(abs(drawn - share) < 0.001, "\(stageName): \(drawn) and \(share)")
+        }
+    }
+
+    @Test("What cannot be is not said: a copy slower than the poll, a cost within the noise")
+    func impossible() throws {
+        var plan = BenchPlan()
+        plan.cases = [BenchCase()]
+        (plan.repeats, plan.packetsPerRepeat, plan.sourcePackets) = (3, 4000, 64)
+        (plan.verifyPackets, plan.profilePeriod) = (64, 2)
+        let report = try BenchRunner(plan).run { _ in }
+        var run = try #require(ProfileRun.all(report).first)
+        func change(_ change: (inout BenchProfile) -> Void) throws {
+            var profile = try #require(run.bench?.profile)
+            change(&profile)
+            run.bench?.profile = profile
+        }
+        let text = ProfileText(style: .plain, isQuiet: true)
+        let poll = run.table.poll.median
+        try change {
+            ($0.plain, $0.profiled) = ([100, 101, 102], [103, 104, 105])
+            $0.copyLimit = CopyLimit(
+                cyclesPerPacket: Spread([poll / 2])!, bytesPerCycle: 1)
+        }
+        #expect(run.leastOverhead.map { abs($0 - 3) < 1e-9 } == true && run.noise == nil)
+        #expect(run.shareOfCopyLimit == 0.5)
+        #expect(
+            text.text([run], facts: "", remarks: []).contains("+3.0 % with (fastest passes)"))
+        #expect(
+            text.text([run], facts: "", remarks: []).contains("runs at 50 % of the copy limit"))
+        try change {
+            ($0.plain, $0.profiled) = ([1, 100, 200], [200, 300, 24_000])
+            $0.copyLimit = CopyLimit(
+                cyclesPerPacket: Spread([poll * 1.22])!, bytesPerCycle: 1)
+        }
+        #expect(run.leastOverhead == nil && run.shareOfCopyLimit == nil)
+        let words = text.text([run], facts: "", remarks: [])
+        #expect(words.contains("what measuring adds cannot be told"))
+        #expect(words.contains("one of the two was disturbed") && !words.contains("122 %"))
+        let document = ProfileDocument([run], started: nil, warnings: [], command: [])
+        #expect(document.runs[0].leastOverheadPercent == nil)
+        #expect(document.runs[0].copyLimit?.share == nil)
+        let overhead = OverheadText(
+            figures: [
+                OverheadFigures(
+                    run: run,
+                    rounds: [.init(without: 1, off: 1), .init(without: 90, off: 20_000)])
+            ], period: 2)
+        let table = overhead.text(style: .plain)
+        #expect(table.contains("what profiling costs cannot be told here: the middle half of"))
+        let json = ResultJSON.text(overhead.document(command: []))
+        #expect(json.contains("\"onPercent\": null") && json.contains("\"offPercent\": null"))
     }
 
     /// Stages lie inside their polls, one after the other.
@@ -154,9 +232,10 @@ struct ProfileTests {
             ("--attach 1 --packet 64", "--attach reads a process"),
             ("--attach 1 --seconds 0", "--seconds: 0.0 is not"),
             ("--seconds 2", "--seconds goes with --attach"), ("--period 0", "--period: 0 is not"),
-            ("diff /none.json /none.json", "/none.json: cannot read"),
-            ("diff Package.swift Package.swift", "Package.swift: no JSON object"),
-            ("overhead --rounds 0", "--rounds must be"),
+            ("diff /none.json /none.json", "/none.json: cannot open"),
+            ("diff Package.swift Package.swift", "Package.swift: no JSON from byte 0"),
+            ("overhead --rounds 0", "--rounds: must be"),
+            ("overhead --rounds 3", "--rounds goes with --against"),
             ("--svg - --json -", "--json and --svg both name -"),
         ])
     func usage(line: String, expected: String) throws {

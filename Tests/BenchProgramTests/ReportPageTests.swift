@@ -1,3 +1,4 @@
+import CleaveBench
 import CleaveProgramSupport
 import Foundation
 import FoundationXML
@@ -31,13 +32,14 @@ struct ReportPageTests {
         #expect(XMLParser(data: Data(page.utf8)).parse())
         func count(_ word: String) -> Int { page.ranges(of: word).count }
         #expect(count("<section ") == ResultSamples.all.count)
-        #expect(count("<svg ") == ResultSamples.chartCount)
+        #expect(count("<figure>") == ResultSamples.chartCount)
         #expect(count("class=\"sortable\"") == ResultSamples.tableCount)
         for (name, _) in ResultSamples.all { #expect(count(">\(name)</a>") == 1, "\(name)") }
         for words in [
             "cleave-bench run 'a b'", "ring-bench --repeats 9", "Test &lt;CPU&gt;",
             "noisy &amp; busy", "come from 2 machines", "attached to process 7",
             "DPDK 1, libcleave 2", "DPDK 3", "tags, in order", "0 of 1 claims hold", "not measured",
+            "by a busy thread on each of CPUs 0-1", "try --slots &lt;more&gt;",
         ] { #expect(page.contains(words), "\(words)") }
         #expect(count("command not recorded") == 1 && count("machine not recorded") == 1)
         #expect(!page.contains("nan\"") && !page.contains("://"))
@@ -58,9 +60,13 @@ struct ReportPageTests {
             if case .chart(let chart) = part { return chart }
             return nil
         }
-        #expect(charts.map(\.panels.count) == [1, 1])
+        #expect(charts.map(\.panels.count) == [1, 2])
         #expect(charts[0].panels[0].bars.map(\.figure) == ["5 %", "7.25 %"])
-        #expect(charts[1].panels[0].bars.map(\.label) == ["whole 64", "d 64", "d imix", "d 64"])
+        #expect(
+            charts[0].panels[0].title == "1. Costs little: does not hold. Shown: added")
+        #expect(charts[1].panels.map(\.title) == ["64 B", "imix"])
+        #expect(charts[1].panels[0].bars.map(\.label) == ["whole", "d", "d"])
+        #expect(charts[1].panels[1].bars.map(\.label) == ["d of imix"])
         let plain = try document(ResultSamples.bench).content
         let first = plain.parts.compactMap { part -> BarChart? in
             if case .chart(let chart) = part { return chart }
@@ -80,26 +86,100 @@ struct ReportPageTests {
         #expect(!page.contains("not recorded"))
     }
 
-    @Test("A chart finds room for long names, and draws what is no length as nothing")
-    func fitting() {
+    @Test("What is no length is drawn as nothing; names keep what tells them apart")
+    func lengths() {
         let bars = [Double.nan, -3, 4].map {
             BarChart.Bar(
                 label: String(repeating: "x", count: 40), colour: "own", parts: [$0], figure: "f")
         }
-        let chart = BarChart.fitting("t", [.init(title: "p", bars: bars)])
-        #expect(chart.labelWidth > 200 && chart.columnCount == 2)
-        #expect(chart.panels[0].bars.map(\.parts) == [[0], [0], [4]])
-        #expect(BarChart.telling(["64 d a", "64 d b"]) == ["a", "b"])
-        #expect(BarChart.telling(["64 d", "64 d", "64 d x"]) == ["64 d", "64 d", "x"])
-        #expect(BarChart.telling(["64 d"]) == ["64 d"])
+        let chart = BarChart("t", [.init(title: "p", bars: bars)])
+        #expect(chart.panels[0].bars.map(\.parts) == [[0], [-3], [4]])
+        let parts = BarChart.Bar(label: "x", colour: "own", parts: [-3, 4], figure: "f")
+        let several = BarChart("t", [.init(title: "p", bars: [parts])])
+        #expect(several.panels[0].bars[0].parts == [0, 4])
+        #expect(ShortNames(["64 d a", "64 d b"]).names == ["a", "b"])
+        #expect(ShortNames(["64 d a", "64 d b"]).shared == ["64", "d"])
+        // Nothing would be left of the first, and the second of the others is the first again.
+        #expect(ShortNames(["64 d", "64 d x"]).names == ["64 d", "64 d x"])
+        // A number keeps the word that says what it is.
+        #expect(
+            ShortNames(["64 d 256 slots burst 8", "64 d 512 slots burst 8"]).names
+                == ["256 slots", "512 slots"])
+        #expect(ShortNames(["64 d burst 8", "64 d burst 32"]).names == ["burst 8", "burst 32"])
+        #expect(ShortNames(["64 d"]).names == ["64 d"])
+        #expect(ShortNames([]).names == [])
+    }
+
+    @Test("Bars go to both sides of zero on one scale, and a far pass does not shrink them")
+    func bothSides() {
+        func bar(_ length: Double, _ range: Spread? = nil) -> BarChart.Bar {
+            .init(label: "x", colour: "own", parts: [length], figure: "f", range: range)
+        }
+        let scale = BarScale([bar(-1), bar(3)], width: 100)
+        #expect(scale.zero == 25 && scale.place(-1) == 0 && scale.place(3) == 100)
+        #expect(scale.place(1) - scale.zero == scale.zero - scale.place(-1))
+        #expect(BarScale([bar(2), bar(4)], width: 100).zero == 0)
+        #expect(BarScale([bar(-2)], width: 100).zero == 100)
+        let far = Spread(median: 4, min: 3, max: 400, q1: 3.5, q3: 5)
+        let disturbed = BarScale([bar(2), bar(4, far)], width: 100)
+        #expect(disturbed.high == 4 * 1.4 && disturbed.place(400) == 100)
+        #expect(BarScale([bar(0)], width: 100).place(0) == 0)
+    }
+
+    @Test("Each bar with passes has their range, with quartiles where the file tells them")
+    func ranges() throws {
+        let chart = BarChart(
+            "t",
+            [
+                .init(
+                    title: "p",
+                    bars: [
+                        .init(
+                            label: "a", colour: "own", parts: [2], figure: "2",
+                            range: Spread([1, 2, 3, 4, 5])),
+                        .init(
+                            label: "b", colour: "own", parts: [2], figure: "2",
+                            range: Spread(median: 2, min: 1, max: 3)),
+                        .init(label: "c", colour: "own", parts: [2], figure: "2"),
+                    ])
+            ])
+        #expect(chart.markup.ranges(of: "class=\"whisker\"").count == 2)
+        #expect(chart.markup.ranges(of: "class=\"quartiles\"").count == 1)
+        #expect(chart.markup.contains("a: 2, least 1.00, largest 5.00, middle half 2.00 to 4.00"))
+        for (name, text) in ResultSamples.all where name != "claims.json" {
+            let markup = try page([(name, text)])
+            #expect(markup.contains("class=\"figure\""), "\(name)")
+        }
+        // Every chart of cycles and rates: files whose figures have passes show ranges.
+        for text in [ResultSamples.bench, ResultSamples.profile, ResultSamples.ring] {
+            let ended = text.replacing("\"max\": null", with: "\"max\": 2000")
+            #expect(try page([("a.json", ended)]).contains("class=\"whisker\""))
+        }
+    }
+
+    @Test("No figure that cannot be is a fact on the page")
+    func impossible() throws {
+        let text = ResultSamples.profile.replacing(
+            "\"costliest\": \"parse\",",
+            with: "\"costliest\": \"parse\", \"copyLimit\": {\"cyclesPerPacket\": "
+                + "\(ResultSamples.spread(40)), \"share\": 1.22},")
+        let page = try page([("a.json", text)])
+        #expect(page.contains(">40.0<") && !page.contains(">122<"))
     }
 
     @Test("What is no result is refused in words that name the file and the fault")
     func wrong() {
         #expect(complaint("") == "a.json: the file is empty")
-        for text in ["{", "[1]", "7", "{\"schema\": 3}", "\u{0}"] {
+        for text in ["[1]", "7", "{\"schema\": 3}"] {
             #expect(complaint(text) == "a.json: no JSON object with a schema", "\(text)")
         }
+        // A file that a full disk or a signal cut: the byte where it ends.
+        let cut = String(ResultSamples.bench.prefix(600))
+        #expect(
+            complaint(cut) == "a.json: the JSON is cut off: it ends at byte 600, inside a value")
+        #expect(complaint("{") == "a.json: the JSON is cut off: it ends at byte 1, inside a value")
+        #expect(complaint("{\"é\" 1}") == "a.json: no JSON from byte 6 on: invalid value")
+        #expect(complaint("\u{0}") == "a.json: no JSON from byte 0 on: invalid value")
         #expect(complaint("{}").hasPrefix("a.json: no schema; known are cleave-bench/1, "))
         #expect(complaint("{\"schema\": \"x/9\"}").hasPrefix("a.json: schema x/9 is unknown; "))
         #expect(

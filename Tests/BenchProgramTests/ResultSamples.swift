@@ -111,15 +111,72 @@ enum ResultSamples {
           {"mix": "all", "order": "random", "cleave": \(spread(21))}]}
         """
 
+    /// Nanoseconds of a load, the median of p50 given.
+    private static func percentiles(_ median: Double) -> String {
+        let names = ["p50", "p90", "p99", "p999", "max"]
+        return "{"
+            + names.enumerated().map { "\"\($1)\": \(spread(median * Double(1 << $0)))" }
+            .joined(separator: ", ") + "}"
+    }
+
+    private static func latencyRun(_ name: String, _ method: String, _ median: Double) -> String {
+        """
+        {"name": "\(name)", "method": "\(method)", "report": null, "ring": "split",
+          "buffers": "mergeable", "ringSize": 256, "burst": 32, "rqs": 2, "sharing": "all",
+          "slotReturn": "groups", "slotSize": 128, "slots": 512, "bufferBytes": 4096,
+          "packetBytes": 64, "consumer": "none", "losslessMpps": 4.5,
+          "trials": [{"packetsPerSecond": 4500000, "isLossless": true}], "packets": 1000,
+          "split": 990, "fallback": {"noSlot": 10}, "dropped": {},
+          "noSlot": {"packets": 10, "of": 1000, "tries": ["--slots <more>"]},
+          "verify": {"packets": 64, "corrupt": 0, "lost": 0}, "notes": [],
+          "loads": [{"loadPercent": 50, "offeredMpps": 2.25, "mpps": \(spread(2.2)),
+            "packets": 1000, "dropped": 0, "unsent": 1, "response": \(percentiles(median)),
+            "service": \(percentiles(median / 2)),
+            "responseDistribution": [{"percentile": 50, "nanoseconds": \(median)},
+              {"percentile": 99.9, "nanoseconds": \(median * 8)},
+              {"percentile": 100, "nanoseconds": \(median * 16)}],
+            "serviceDistribution": [], "passes": []}]}
+        """
+    }
+
+    static let latency = """
+        {"schema": "cleave-bench-latency/1", \(machine), "mode": "threads", "repeats": 3,
+          "preemptedCPUs": [0, 1], "queuePlan": null, "interrupted": null, "arrivals": "fixed",
+          "passMilliseconds": 100, "tolerancePercent": 2,
+          "measuring": {"clockNanoseconds": 9, "bookkeepingNanoseconds": 12.5},
+          "runs": [\(latencyRun("64 whole", "whole", 900)), \(latencyRun("64 d shared", "d", 1100)),
+            \(latencyRun("64 d private", "d", 1000))]}
+        """
+
+    private static func receipt(mapped: Int, seconds: Double) -> String {
+        """
+        {"bytes": 8192000, "mappedBytes": \(mapped), "mappedPages": \(mapped / 4096), "calls": 9,
+          "seconds": \(seconds), "cpuSeconds": \(seconds / 4), "wrongBytes": 0}
+        """
+    }
+
+    static let zeroCopy = """
+        {"schema": "cleave-zerocopy/1", \(machine), "started": "2026-01-02T03:04:05Z",
+          "through": "uml", "segmentBytes": 4096, "passBytes": 8192000, "bufferBytes": 262144,
+          "reads": false, "compared": [{"way": "copied", "bytes": 8192000, "wrong": 0}],
+          "copied": null, "mapped": null,
+          "ratio": {"throughput": \(spread(2)), "cpu": \(spread(0.5)), "isMeaningful": false,
+            "note": "meaningless <here>"},
+          "proposal": {"copiedGigabytesPerSecond": 1.9, "mappedGigabytesPerSecond": 3.3},
+          "pairs": [{"copied": \(receipt(mapped: 0, seconds: 0.01)),
+            "mapped": \(receipt(mapped: 8_192_000, seconds: 0.005))}]}
+        """
+
     static let all = [
         ("bench.json", bench), ("claims.json", claims), ("scale.json", scale),
-        ("profile.json", profile), ("dpdk.json", dpdk()), ("ring.json", ring),
-        ("parser.json", parser),
+        ("latency.json", latency), ("profile.json", profile), ("dpdk.json", dpdk()),
+        ("ring.json", ring), ("parser.json", parser), ("zerocopy.json", zeroCopy),
     ]
     /// Charts on the page of all of them: device, driver and memory; claims and device; device,
-    /// sharing and stall; stages; enqueue, threads and abi; rings; mixes.
-    static let chartCount = 3 + 2 + 3 + 1 + 3 + 1 + 1
-    /// Cases; claims and cases; cases, sharing and stall; turns and stages; threads, bars and
-    /// cases; rings; mixes.
-    static let tableCount = 1 + 2 + 3 + 2 + 3 + 1 + 1
+    /// sharing and stall; latency; stages; enqueue, threads and abi; rings; mixes; throughput and
+    /// CPU.
+    static let chartCount = 3 + 2 + 3 + 1 + 1 + 3 + 1 + 1 + 1
+    /// Cases; claims and cases; cases, sharing and stall; rates and latencies; turns and stages;
+    /// threads, bars and cases; rings; mixes; streams.
+    static let tableCount = 1 + 2 + 3 + 2 + 2 + 3 + 1 + 1 + 1
 }

@@ -78,11 +78,11 @@ struct PlanTests {
         }
         #expect(text { $0.cases = [] }.contains("no cases"))
         #expect(text { $0.repeats = 0 }.contains("repeats"))
-        #expect(text { $0.sourcePackets = 0 }.contains("source packets 0"))
+        #expect(text { $0.sourcePackets = 0 }.contains("source-packets: 0"))
         #expect(text { $0.flows = 0 }.contains("flows"))
         #expect(text { $0.indirectionSize = 100 }.contains("indirection table size 100"))
         #expect(text { $0.idle.wakeMicroseconds = 0 }.contains("wake after 0 microseconds"))
-        #expect(text { $0.packetsPerRepeat = 0 }.contains("packets per repeat"))
+        #expect(text { $0.packetsPerRepeat = 0 }.contains("packets: 0"))
         #expect(text { _ in } == "(no error)")
     }
 
@@ -115,5 +115,19 @@ struct PlanTests {
             $0.cases[0].ringSize = 2
         }
         #expect(chain.contains("does not fit a ring of 2"))
+    }
+
+    @Test("Slots go back in groups where RQs share a header queue, unless it is said")
+    func slotReturn() {
+        var one = BenchCase()
+        #expect(one.slotReturn == .tail)
+        one.rqs = 2
+        #expect(one.slotReturn == .groups)
+        one.sharing = .groups([[0, 1]])
+        #expect(one.slotReturn == .groups)
+        one.sharing = .perRQ
+        #expect(one.slotReturn == .tail)
+        one.slotReturn = .ring
+        #expect(one.slotReturn == .ring)
     }
 }

@@ -1,6 +1,7 @@
 // Small runs over all axes: packets arrive as they were sent, and the counters add up.
 import CleaveHost
 import CleaveTestSupport
+import CleaveTraffic
 import CleaveVirtioNet
 import Foundation
 import Testing
@@ -155,6 +156,61 @@ struct RunTests {
             #expect(result.dropped["tooManyBuffers", default: 0] >= 80)
             #expect(result.verify == Verification(packets: 0, corrupt: 0, lost: 0))
         }
+    }
+
+    @Test("Rates and cycles are of what was delivered", arguments: BenchMode.allCases)
+    func deliveredRates(_ mode: BenchMode) throws {
+        let small = try TrafficProfile.parse("154").packets(count: 1, flows: 1, seed: 1)[0]
+        let capture = CaptureWriter(format: .pcap).encode([
+            .init(bytes: small), .init(bytes: [UInt8](repeating: 0, count: 100_000)),
+        ])
+        let path = NSTemporaryDirectory() + "cleave-\(UUID().uuidString).pcap"
+        defer { unlink(path) }
+        try Data(capture).write(to: URL(fileURLWithPath: path))
+        var one = BenchCase()
+        one.packet = path
+        let report = try run([one]) { ($0.mode, $0.profilePeriod) = (mode, 1) }
+        let result = report.results[0]
+        // The large frame is more than a virtio-net device may receive.
+        #expect(result.dropped["tooLong", default: 0] > 0)
+        let bits = result.gbps.median * 1000 / result.mpps.median
+        #expect(abs(bits - 154 * 8) < 1e-6)
+        #expect(result.passes.count == 2)
+        for pass in result.passes {
+            #expect(pass.packets > 0 && pass.bytes == UInt64(pass.packets * 154))
+            #expect(abs((pass.gbps ?? 0) - Double(pass.bytes) * 8e-9 / pass.seconds) < 1e-9)
+        }
+        #expect(result.mpps == Spread(result.passes.map { $0.mpps ?? .nan }))
+        // The bare copy is of all frames, so it is no limit of these.
+        #expect(result.profile?.copyLimit == nil)
+    }
+
+    @Test("Where nothing is delivered, nothing has a cost per packet")
+    func nothingDelivered() throws {
+        var one = BenchCase()
+        (one.ringSize, one.packet, one.method) = (2, "9000", .whole)
+        let result = try run([one]) { _ in }.results[0]
+        #expect(result.packets == 0 && result.mpps.median == 0 && result.gbps.median == 0)
+        #expect(result.deviceCyclesPerPacket.median.isNaN)
+        #expect(result.driverCyclesPerPacket.median.isNaN)
+        #expect(result.bufferUse.descriptorsPerPacket.isNaN && result.bufferUse.wastedShare.isNaN)
+        #expect(result.passes.allSatisfy { $0.deviceCyclesPerPacket == nil && $0.bytes == 0 })
+    }
+
+    @Test("Results say which build gave them, and when")
+    func origin() throws {
+        let report = try run([BenchCase()]) { _ in }
+        let started = try #require(report.started)
+        #expect(started.wholeMatch(of: /20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-9:]{8}Z/) != nil)
+        let document = BenchDocument(report, command: [])
+        let program = try #require(document.program)
+        #expect(program.version.wholeMatch(of: /[0-9]+\.[0-9]+\.[0-9]+/) != nil)
+        #expect(program.commit.map { $0.wholeMatch(of: /[0-9a-f]{40}/) != nil } ?? true)
+        #expect((program.commit == nil) == (program.dirty == nil))
+        #expect(program.traits == ["Profiling"])
+        #expect(program.march?.isEmpty == false && program.configuration == "debug")
+        #expect(report.warnings.contains { $0.contains("debug build") })
+        #expect(document.started == started && document.runs[0].passes?.count == 2)
     }
 
     @Test("Threads on one CPU fall back to one core, and say so")

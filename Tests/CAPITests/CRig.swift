@@ -54,14 +54,19 @@ final class CRig {
         var configuration = RxDriverConfiguration(
             ringSize: size, ring: ring, shape: shape, method: method)
         let space = try GuestSpace(
-            byteCount: driverCount * configuration.guestByteCount + 128 * 64 + 65536, pages: pages)
+            byteCount: driverCount * (configuration.guestByteCount + 512) + 128 * 64 + 65536,
+            pages: pages)
         let slots =
             try method.needsHeaderQueue
-            ? DriverHeaderQueue(slotSize: 128, slotCount: 64, slotReturn: slotReturn, in: space)
+            ? DriverHeaderQueue(
+                slotSize: 128, slotCount: 64, slotReturn: slotReturn, rqCount: driverCount,
+                groupSize: 4, in: space)
             : nil
         configuration.headerQueue = slots
-        drivers = try (0..<driverCount).map { [configuration] _ in
-            try RxDriver(configuration, in: space)
+        drivers = try (0..<driverCount).map { [configuration] number in
+            var configuration = configuration
+            configuration.returnRing = slotReturn == .groups ? number : 0
+            return try RxDriver(configuration, in: space)
         }
         self.space = space
         let context = try made { handle in
@@ -109,6 +114,8 @@ final class CRig {
         config.slots = host(layout.base)
         config.control = host(layout.control)
         config.returns = layout.returnRing.flatMap(host)
+        config.group_rings = UInt32(layout.groupRingCount)
+        config.group_size = layout.groupRingCount > 0 ? UInt32(layout.groupSize) : 0
         return try made { cleave_header_queue_create(memory, &config, $0) }
     }
 
@@ -128,6 +135,7 @@ final class CRig {
         config.last_avail = queue.base
         config.last_used = queue.base
         config.header_queue = headerQueue
+        config.return_ring = UInt32(driver.returnRing)
         let number =
             switch driver.method {
             case .whole: CLEAVE_METHOD_WHOLE
@@ -137,9 +145,11 @@ final class CRig {
             case .headerQueue: CLEAVE_METHOD_D
             }
         config.method = number.rawValue
-        config.report =
-            driver.method == .headerQueue(.netHeader)
-            ? CLEAVE_REPORT_NET_HEADER.rawValue : CLEAVE_REPORT_USED_LENGTH.rawValue
+        if case .headerQueue(let report) = driver.method {
+            config.report =
+                report == .netHeader
+                ? CLEAVE_REPORT_NET_HEADER.rawValue : CLEAVE_REPORT_USED_LENGTH.rawValue
+        }
         return config
     }
 

@@ -14,22 +14,29 @@ extension CFunctions {
             ({ config, _ in config.flags = 1 << 6 }, -EINVAL, "flags 0x40"),
             (
                 { config, _ in
-                    config.method = 2
+                    config.use(CLEAVE_METHOD_B)
                     config.features &= ~(1 << 15)
                 }, -EINVAL, "MRG_RXBUF"
             ),
             (
                 { config, _ in
-                    config.method = 3
+                    config.use(CLEAVE_METHOD_C)
                     config.header_buffer_size = 63
                 }, -EINVAL, "size 63"
             ),
-            ({ config, _ in config.reserved = 1 }, -EINVAL, "reserved"),
+            ({ config, _ in config.return_ring = 1 }, -EINVAL, "return_ring is 1"),
             ({ config, _ in config.method = 5 }, -EINVAL, "method 5"),
             ({ config, _ in config.report = 3 }, -EINVAL, "report 3"),
             // What a configuration says that names none, and what programs of earlier versions do.
-            ({ config, _ in config.report = 0 }, -EINVAL, "CLEAVE_REPORT_USED_LENGTH (2)"),
-            ({ config, _ in config.header_queue = nil }, -EINVAL, "header_queue is NULL"),
+            (
+                { config, _ in config.report = 0 }, -EINVAL,
+                "report is 0: method 4 (CLEAVE_METHOD_D) needs CLEAVE_REPORT_USED_LENGTH (2) or "
+                    + "CLEAVE_REPORT_NET_HEADER (1)"
+            ),
+            (
+                { config, _ in config.header_queue = nil }, -EINVAL,
+                "header_queue is NULL: method 4 (CLEAVE_METHOD_D) needs one"
+            ),
             ({ config, rig in config.header_queue = rig.memory }, -EBADF, "header_queue"),
             ({ config, _ in config.burst = 257 }, -EINVAL, "burst 257"),
             ({ config, _ in config.split_threshold = .max }, -EINVAL, "split_threshold"),
@@ -84,6 +91,41 @@ extension CFunctions {
                 // Nothing keeps the memory in use.
                 #expect(cleave_header_queue_destroy(rig.headerQueue) == 0)
                 #expect(cleave_memory_destroy(rig.memory) == 0)
+            }
+        }
+
+        /// What only some methods obey: how to set it, its name, and which methods are those.
+        private static let settings: [(set: Change, name: String, users: Set<UInt32>)] = [
+            ({ $0.header_queue = $1.headerQueue }, "header_queue", [4]),
+            ({ config, _ in config.report = 2 }, "report", [4]),
+            ({ config, _ in config.flags |= CLEAVE_RQ_TINY.rawValue }, "CLEAVE_RQ_TINY", [4]),
+            (
+                { config, _ in config.flags |= CLEAVE_RQ_ZERO_PAD.rawValue },
+                "CLEAVE_RQ_ZERO_PAD", [4]
+            ),
+            ({ config, _ in config.split_threshold = 1 }, "split_threshold", [1, 2, 3, 4]),
+            ({ config, _ in config.header_buffer_size = 64 }, "header_buffer_size", [3]),
+        ]
+
+        @Test(
+            "What is set is obeyed or refused by its name, whatever the method",
+            arguments: 0...4 as ClosedRange<UInt32>)
+        func nothingIsIgnored(method: UInt32) throws {
+            for (set, name, users) in Self.settings {
+                let rig = try CRig(method: .headerQueue(.usedLength))
+                if method != CLEAVE_METHOD_D.rawValue { rig.config.use(cleave_method(method)) }
+                set(&rig.config, rig)
+                var rq: Handle?
+                let result = cleave_rq_create(rig.memory, &rig.config, &rq)
+                if users.contains(method) {
+                    #expect(result == 0, "\(name): \(lastError(rig.memory))")
+                    #expect(cleave_rq_destroy(rq) == 0)
+                } else {
+                    #expect(result == -EINVAL && rq == nil)
+                    let words = "\(name) is set, and method \(method) ignores it"
+                    #expect(lastError(rig.memory).hasPrefix(words), "\(lastError(rig.memory))")
+                }
+                #expect(cleave_header_queue_destroy(rig.headerQueue) == 0)
             }
         }
 
@@ -166,6 +208,16 @@ extension CFunctions {
             #expect(refused { $0.slot_count = 3 })
             #expect(refused { $0.slot_count = 65536 })
             #expect(refused { $0.reserved = 1 })
+            #expect(refused { $0.group_size = 2 })
+            #expect(refused { $0.group_rings = 2 })
+            let wrong: [(UInt32, UInt32)] = [(2, 0), (2, 3), (2, 16), (129, 1), (1 << 31, 1)]
+            for (rings, size) in wrong {
+                #expect(
+                    refused {
+                        $0.returns = rig.space.arena.base + 8192
+                        ($0.group_rings, $0.group_size) = (rings, size)
+                    }, "\(rings) \(size)")
+            }
             #expect(refused { $0.slots = nil })
             #expect(refused { $0.slots? += 8 })
             #expect(refused { $0.control? += 64 })
@@ -230,6 +282,13 @@ extension CFunctions {
             #expect(!contexts.contains { $0 == again })
             #expect(cleave_context_destroy(again) == 0)
         }
+    }
+}
+
+extension cleave_rq_config {
+    /// Another method than D, without what D alone obeys.
+    fileprivate mutating func use(_ other: cleave_method) {
+        (method, report, header_queue) = (other.rawValue, 0, nil)
     }
 }
 

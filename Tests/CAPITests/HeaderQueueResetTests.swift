@@ -74,7 +74,9 @@ extension CFunctions {
             let rig = try CRig(size: 64, method: Self.method, slotReturn: slotReturn)
             let rq = try rig.attach()
             if let ring = rig.slots.layout.returnRing {
-                rig.host(ring)?.storeBytes(of: 0x8000_ffff, as: UInt32.self)
+                rig.host(ring)?.storeBytes(
+                    of: 0x8000_ffff, toByteOffset: rig.slots.layout.firstEntryOffset,
+                    as: UInt32.self)
             } else {
                 rig.host(rig.slots.layout.control)?.storeBytes(of: 0x7777, as: UInt32.self)
             }

@@ -175,6 +175,40 @@ struct LibraryTests {
         #expect(output.contains("1 packet, used index 1, 72 bytes: intact"))
     }
 
+    @Test(
+        "The example with a header queue works",
+        arguments: compilers.filter { !$0.0.contains("++") })
+    func headerQueue(compiler: String, dialect: String) throws {
+        let output = try compileAndRun(compiler, dialect, "Sources/Examples/C/header_queue.c")
+        let lines = output.split(separator: "\n")
+        #expect(
+            lines == [
+                "split: slot 0 has 42 bytes of headers, the page begins with the payload: hello",
+                "whole: 72 bytes in the page, 12 of them the net header",
+                "free slots: 3 of 4, and 4 after the return of 1", "whole by notSplittable: 1",
+            ])
+    }
+
+    @Test(
+        "The example in Rust carries every byte",
+        .enabled(if: has("rustc"), "there is no rustc: install it"))
+    func rust() throws {
+        let (code, output) = try Self.run(
+            """
+            set -e
+            d=$(mktemp -d)
+            trap 'rm -rf $d' EXIT
+            rustc --edition 2021 -D warnings Sources/Examples/Rust/queue_pair.rs -o $d/p \
+                -L native=.build/lib
+            LD_LIBRARY_PATH=.build/lib $d/p 2>/dev/null
+            """)
+        #expect(code == 0, "\(output)")
+        #expect(
+            output.split(separator: "\n") == [
+                "8 packets from ring to ring, 8 intact", "8 transmit buffers returned",
+            ])
+    }
+
     @Test("The C++ example works", arguments: compilers.filter { $0.0.contains("++") })
     func raii(compiler: String, dialect: String) throws {
         let output = try compileAndRun(compiler, "-std=c++17", "Sources/Examples/C/raii.cpp")
@@ -190,7 +224,7 @@ struct LibraryTests {
             set -e
             d=$(mktemp -d)
             trap 'rm -rf $d' EXIT
-            make --no-print-directory install-files PREFIX=/usr DESTDIR=$d >/dev/null
+            make --no-print-directory install-library PREFIX=/usr DESTDIR=$d >/dev/null
             cd $d
             find . -type f -o -type l | LC_ALL=C sort
             export PKG_CONFIG_SYSROOT_DIR=$d PKG_CONFIG_LIBDIR=$d/usr/lib/pkgconfig
@@ -208,10 +242,10 @@ struct LibraryTests {
             \(wide)./usr/lib/libcleave.a
             ./usr/lib/libcleave.so
             ./usr/lib/libcleave.so.0
-            ./usr/lib/libcleave.so.0.1.0
+            ./usr/lib/libcleave.so.0.2.0
             ./usr/lib/pkgconfig/cleave.pc
             \(manual)
-            0.1.0
+            0.2.0
             """
         #expect(text.hasPrefix(expected), "\(text)")
         #expect(text.contains("intact"))

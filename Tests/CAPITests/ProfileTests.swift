@@ -34,7 +34,7 @@ extension CFunctions {
             #expect(snapshot.bursts >= 20)
             #expect(snapshot.packets == 9 * snapshot.bursts)
             #expect(snapshot.count(.splitPackets) == snapshot.packets)
-            #expect(snapshot.cycles[RxStage.payload.rawValue] > 0)
+            #expect(snapshot.cycles[RxStage.placePayload.rawValue] > 0)
             let table = try #require(StageTable(passes: [snapshot]))
             #expect(table.stages.first?.cyclesPerPacket.median == 0, "nothing pulls here")
         }

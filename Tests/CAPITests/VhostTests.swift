@@ -323,6 +323,23 @@ extension CFunctions {
             #expect(cleave_vhost_poll(other.vhost) == 1)
         }
 
+        @Test("F09 Strangers do not fill the log: what is left out is counted")
+        func logLimit() throws {
+            let rig = try VhostRig()
+            let first = cleave_unix_connect(rig.path)
+            #expect(cleave_vhost_poll(rig.vhost) == 1)
+            for _ in 0..<300 {
+                let other = cleave_unix_connect(rig.path)
+                #expect(cleave_vhost_poll(rig.vhost) == 1)
+                close(other)
+            }
+            close(first)
+            #expect(rig.status.refused_connections == 300)
+            #expect((64..<200).contains(rig.log.lines.count))
+            let said = rig.log.lines.count { $0.contains("refused a second") }
+            #expect(rig.described.contains("logLinesLeftOut \(300 - said)"), "\(rig.described)")
+        }
+
         @Test("Strangers are refused and counted by their reason")
         func strangers() throws {
             let rig = try VhostRig()
@@ -355,7 +372,7 @@ extension CFunctions {
         func client() throws {
             let rig = try VhostRig { $0.flags |= CLEAVE_VHOST_CLIENT.rawValue }
             #expect(cleave_vhost_poll(rig.vhost) == 0)
-            let listener = cleave_unix_listen(rig.path)
+            let listener = cleave_unix_listen(rig.path, -1)
             try #require(listener >= 0)
             defer {
                 close(listener)

@@ -25,7 +25,7 @@ SAME(completion_size, sizeof(cleave_completion), 4);
 SAME(region_size, sizeof(cleave_region), 32);
 SAME(context_size, sizeof(cleave_context_config), 40);
 SAME(memory_size, sizeof(cleave_memory_config), 24);
-SAME(header_queue_size, sizeof(cleave_header_queue_config), 48);
+SAME(header_queue_size, sizeof(cleave_header_queue_config), 56);
 SAME(status_size, sizeof(cleave_header_queue_status), 32);
 SAME(rq_size, sizeof(cleave_rq_config), 96);
 SAME(rq_areas, offsetof(cleave_rq_config, descriptor_area), 32);

@@ -1,5 +1,6 @@
 // A header queue is reset while its RQs run and its drivers have slots: nobody writes those slots
 // before the drivers are done with them, whatever the cursors, and then all slots are there again.
+import CleaveHost
 import CleaveTestSupport
 import Testing
 
@@ -23,26 +24,29 @@ private final class Device {
     init(_ slotReturn: SlotReturn, start: UInt64 = 0) throws {
         let space = try GuestSpace(byteCount: 1 << 20, pages: .small)
         let driverQueue = try DriverHeaderQueue(
-            slotSize: 128, slotCount: Self.slotCount, slotReturn: slotReturn, in: space)
+            slotSize: 128, slotCount: Self.slotCount, slotReturn: slotReturn, rqCount: 2,
+            groupSize: 2, in: space)
         let deviceQueue = try HeaderQueue(driverQueue.layout, memory: space.memory)
         if start > 0 {
             deviceQueue.claimer.claimedHead.store(start)
             let tail = UInt32(truncatingIfNeeded: start) &+ UInt32(Self.slotCount)
             deviceQueue.claimer.driverTail.store(tail)
         }
-        let drivers = try (0..<2).map { _ in
-            try RxDriver(
-                RxDriverConfiguration(
-                    ringSize: 16, shape: .mergeable(bufferByteCount: 1024),
-                    method: .headerQueue(.usedLength), headerQueue: driverQueue, burst: 16),
-                in: space)
+        let drivers = try (0..<2).map { rq in
+            var configuration = RxDriverConfiguration(
+                ringSize: 16, shape: .mergeable(bufferByteCount: 1024),
+                method: .headerQueue(.usedLength), headerQueue: driverQueue, burst: 16)
+            configuration.returnRing = slotReturn == .groups ? rq : 0
+            return try RxDriver(configuration, in: space)
         }
         engine = try RxEngine(
             queues: drivers.map {
-                RxQueueConfiguration(
+                var queue = RxQueueConfiguration(
                     virtqueue: $0.virtqueue, features: $0.configuration.allFeatures,
                     memory: space.memory, method: $0.configuration.method,
                     headerQueue: deviceQueue)
+                queue.returnRing = $0.configuration.returnRing
+                return queue
             }, plan: QueuePlan(unpinned: 2), ringCapacity: 16)
         for driver in drivers { driver.refill() }
         refs = port.references((0..<8).map { SourcePacket(TestFrames.tcp4([UInt8($0)])) })
@@ -198,8 +202,9 @@ struct HeaderQueueResetTests {
         let device = try HeaderQueue(driver.layout, memory: space.memory)
         var slot: UInt16 = 0
         for lap in 0..<1 << 17 {
-            try #require(device.claimer.claim(1, into: &slot).count == 1)
-            device.claimer.report(&slot, 1)
+            let claim = device.claimer.claim(1, into: &slot)
+            try #require(claim.count == 1)
+            device.claimer.report(&slot, claim)
             // Near the ends of 15 and 16 bits.
             if (lap + 2) & 0x7fff <= 4 {
                 // The slot is the driver's: if it reset the queue now, nothing would be free.
@@ -212,5 +217,36 @@ struct HeaderQueueResetTests {
             }
             driver.retire(first: 0, count: 1)
         }
+    }
+
+    @Test("Two RQs of one engine cannot have one return ring")
+    func oneRingForTwo() throws {
+        let space = try GuestSpace(byteCount: 1 << 20, pages: .small)
+        let driverQueue = try DriverHeaderQueue(
+            slotSize: 64, slotCount: 16, slotReturn: .groups, rqCount: 2, in: space)
+        let deviceQueue = try HeaderQueue(driverQueue.layout, memory: space.memory)
+        let queues = try (0..<2).map { _ in
+            let driver = try RxDriver(
+                RxDriverConfiguration(
+                    ringSize: 16, shape: .mergeable(bufferByteCount: 1024),
+                    method: .headerQueue(.usedLength), headerQueue: driverQueue, burst: 16),
+                in: space)
+            return RxQueueConfiguration(
+                virtqueue: driver.virtqueue, features: driver.configuration.allFeatures,
+                memory: space.memory, method: driver.configuration.method,
+                headerQueue: deviceQueue)
+        }
+        let refusal = #expect(throws: SetupError.self) {
+            try RxEngine(queues: queues, plan: QueuePlan(unpinned: 2))
+        }
+        #expect(
+            refusal?.description == "RQ 1: return ring 0 of its header queue is that of RQ 0")
+        let engine = try RxEngine(queues: [queues[0]], plan: QueuePlan(unpinned: 1))
+        var other = queues[1]
+        other.returnRing = 1
+        #expect(try engine.add(other, at: .init(cpu: nil, node: nil)) == 1)
+        try engine.reset(1)
+        #expect(throws: SetupError.self) { try engine.enable(1, queues[1]) }
+        try engine.enable(1, other)
     }
 }

@@ -3,7 +3,7 @@ import CleaveTestSupport
 import Foundation
 import Testing
 
-/// A fenced block of Swift in a page.
+/// A fenced block of Swift, or of C with a source, in a page.
 private struct Excerpt {
     let page: String
     /// The file that the line before the block names; nil if it names none.
@@ -26,7 +26,7 @@ private struct Excerpt {
                 } else if !line.isEmpty {
                     block?.append(line)
                 }
-            } else if line == "```swift" {
+            } else if line == "```swift" || line == "```c" && lastText.hasPrefix("From `") {
                 block = []
             } else if !line.isEmpty {
                 lastText = line
@@ -81,15 +81,24 @@ struct ArticleTests {
         let named = Set(try Self.excerpts().compactMap(\.source))
         let manifest = try Self.lines(of: "Package.swift").joined(separator: "\n")
         let list = try Self.lines(of: "\(Self.examples)/README.md").joined(separator: "\n")
-        let folders = try Self.names(in: Self.examples).filter { $0 != "README.md" && $0 != "C" }
+        let foreign = ["C", "Rust"]
+        let folders = try Self.names(in: Self.examples).filter {
+            $0 != "README.md" && !foreign.contains($0)
+        }
         #expect(folders.count >= 3)
         for folder in folders {
             #expect(named.contains("\(Self.examples)/\(folder)/main.swift"), "\(folder)")
             #expect(manifest.contains("path: \"\(Self.examples)/\(folder)\""), "\(folder)")
             #expect(list.contains("`\(folder)/main.swift`"), "\(folder)")
         }
-        for name in try Self.names(in: "\(Self.examples)/C") {
-            #expect(list.contains("`C/\(name)`"), "\(name)")
+        let pages = try Self.names(in: Self.catalogue).filter { $0.hasSuffix(".md") }
+        let articles = try pages.flatMap { try Self.lines(of: "\(Self.catalogue)/\($0)") }
+            .joined(separator: "\n")
+        for folder in foreign {
+            for name in try Self.names(in: "\(Self.examples)/\(folder)") {
+                #expect(list.contains("`\(folder)/\(name)`"), "\(name)")
+                #expect(articles.contains("`\(Self.examples)/\(folder)/\(name)`"), "\(name)")
+            }
         }
     }
 

@@ -51,6 +51,28 @@ struct ProgramTests {
         #expect(found == part("the tail", 8) + part("a return ring", 13))
     }
 
+    @Test("Containers take the ports of a switch, and give them back")
+    func cloudHypervisor() throws {
+        let found = try lines("example-cloud-hypervisor").map {
+            $0.replacing(/"?[^ ",=]*\/(port\d)\.sock"?/) { $0.1 }
+        }
+        func container(_ id: String, _ port: Int) -> [String] {
+            let mac = "02:00:00:00:00:0\(port + 2)"
+            return [
+                "\(id): 192.168.64.\(port + 2)/24",
+                "  {\"mac\":\"\(mac)\",\"mtu\":1500,\"num_queues\":2,\"queue_size\":256,"
+                    + "\"vhost_mode\":\"Client\",\"vhost_socket\":port\(port),\"vhost_user\":true}",
+                "  --memory shared=on --net vhost_user=true,socket=port\(port),vhost_mode=client,"
+                    + "mac=\(mac),mtu=1500,num_queues=2,queue_size=256",
+            ]
+        }
+        #expect(
+            found == container("web", 0) + container("database", 1) + [
+                "cache: no port is left for cache: all 2 are in use",
+                "cache, after web has gone: 192.168.64.2/24",
+            ])
+    }
+
     @Test("RQs on threads deliver everything, wait while they are paused, and stop")
     func engine() throws {
         // First the plan: one line, or one for each RQ.

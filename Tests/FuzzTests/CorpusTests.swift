@@ -23,6 +23,11 @@ struct CorpusTests {
         .split: ["delivered", "dropped", "short"],
         .packed: ["delivered", "dropped", "short"],
         .headers: ["split", "whole", "dropped"],
+        .control: [
+            "request", "the line is not JSON", "the line is not a JSON object", "about command",
+            "about arguments", "about id",
+        ],
+        .http: ["request", "last", "400", "413", "431", "505"],
     ]
 
     @Test("All of a corpus holds, and reaches what it reached", arguments: FuzzCase.allCases)

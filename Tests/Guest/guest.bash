@@ -49,16 +49,16 @@ kernel_source() {
     mv "$folder.part" "$folder"
 }
 
-# build_driver FOLDER ARCH: for the kernel that was built in FOLDER; the result is in the scratch
-# directory, whose name in a guest of User-Mode Linux is /tmp. Of Debian's kernel as it is not all
-# symbols are known, which the module loader checks anyway.
+# build_driver FOLDER ARCH ARGUMENT...: for the kernel that was built in FOLDER, with arguments for
+# make; the result is in the scratch directory, whose name in a guest of User-Mode Linux is /tmp. Of
+# Debian's kernel as it is not all symbols are known, which the module loader checks anyway.
 build_driver() {
     rm -rf "$scratch/driver"
     cp -r "$driver_source" "$scratch/driver"
-    make -C "$scratch/driver" KDIR="$1" ARCH="$2" KBUILD_MODPOST_WARN=1 \
+    make -C "$scratch/driver" KDIR="$1" ARCH="$2" KBUILD_MODPOST_WARN=1 "${@:3}" \
         >"$scratch/build.log" 2>&1 ||
         fail "the driver does not build: $(grep -m 1 'error' "$scratch/build.log")"
-    if grep -m 1 "virtio_net_hq.c.*warning" "$scratch/build.log"; then
+    if grep -m 1 -E '(main|memory)\.c.*warning|hq\.h.*warning' "$scratch/build.log"; then
         fail 'the compiler warns of the driver'
     fi
     cp "$scratch/driver/virtio_net_hq.ko" "$scratch/"
@@ -120,7 +120,6 @@ need_uml_kernel() {
     plain_modules='' driver_modules=/tmp/virtio_net_hq.ko,
     for each in "${names[@]}"; do plain_modules+=/tmp/$each,; done
     driver_modules+=$plain_modules
-    cp "$here/zerocopy.py" "$scratch/"
 }
 
 # keep SIDE...: a keeper between each guest's socket, SIDE.sock, and the program's, SIDE.back.
@@ -197,38 +196,67 @@ every_packet_split() {
     [ "$split" -gt 12 ] && [ "$whole" -le 6 ]
 }
 
-# ---- Zero copy ----
-
-# zero_copy FROM TO MODE BYTES: what came by TCP has the sender's checksum; the receiver's line.
-zero_copy() {
-    local sent came
-    ask "$2" "timeout -k 1 60 python3 /tmp/zerocopy.py $3 5000 $4"
-    sent=$(guest "$1" 60 "
-        for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
-            timeout -k 1 50 python3 /tmp/zerocopy.py send 10.9.0.${addresses[$2]} 5000 $4 \
-                2>/run/errors && exit 0
-            busybox usleep 300000
-        done
-        tail -n 1 /run/errors
-        exit 1") || { echo "the sender failed: $sent"; return 1; }
-    came=$(answer "$2" 20) || { echo "the receiver failed: $came"; return 1; }
-    came=$(grep '^came' <<<"$came")
-    echo "$came"
-    if [ -z "$came" ] || [ "${sent##* }" != "${came##* }" ]; then
-        echo "checksums differ: $sent, $came"
-        return 1
-    fi
+# late_answer GUEST: the back-end answers a command that was given up. What that changed is undone,
+# and the next command works: the checks that follow see both.
+late_answer() {
+    local status
+    kill -STOP "$(process program)"
+    guest "$1" 20 'ethtool -L $DEV combined 1'
+    status=$?
+    kill -CONT "$(process program)"
+    [ $status -ne 0 ] || { echo 'a command that nobody answered worked'; return 1; }
 }
 
-# mapped FROM TO BYTES LEAST MOST: percents of the bytes that were mapped.
+# ---- Zero copy ----
+
+mtu() { guest a 5 "ip link set \$DEV mtu $1" && guest b 5 "ip link set \$DEV mtu $1"; }
+
+# The measuring program, and its path in the guests.
+bench='' bench_there=''
+need_bench() {
+    bench=$(dirname "$program")/cleave-bench
+    bench_there=$bench
+    [ -x "$bench" ] || skip "there is no program $bench; build cleave-bench"
+}
+
+# zero_copy FROM TO ARGUMENT...: TCP received by copy and by mapping, compared and then measured.
+zero_copy() {
+    local from=$1 to=$2
+    local kind=${kinds[$to]}
+    shift 2
+    # Words of these commands are separated by blanks, which the path of this folder may have.
+    (cd "$top" && exec "$bench" zerocopy --through "$kind" --there "$bench_there" \
+        --receiver "Tests/Guest/in-guest $scratch $to $kind" \
+        --sender "Tests/Guest/in-guest $scratch $from $kind" \
+        --address "10.9.0.${addresses[$to]}" "$@")
+}
+
+# mapped FROM TO BYTES LEAST MOST: percents of the bytes that were mapped. What came is what was
+# sent, mapped and copied.
 mapped() {
-    local line
-    line=$(zero_copy "$1" "$2" receive "$3") || { echo "$line"; return 1; }
-    awk -v least="$4" -v most="$5" '$1 == "came" {
-        share = 100 * $4 / $2
-        printf "%.2f %% of %d bytes mapped, wanted %s to %s\n", share, $2, least, most
-        exit !(share >= least && share <= most)
-    }' <<<"$line"
+    zero_copy "$1" "$2" --pairs 1 --bytes "$3" --quiet --json "$scratch/zerocopy.json" || return 1
+    python3 - "$scratch/zerocopy.json" "$4" "$5" <<'END'
+import json, sys
+mapped = json.load(open(sys.argv[1]))["mapped"]
+share, least, most = 100 * mapped["leastMappedShare"], float(sys.argv[2]), float(sys.argv[3])
+print("%.2f %% of %d bytes mapped, wanted %g to %g" % (share, mapped["bytes"], least, most))
+sys.exit(not least <= share <= most)
+END
+}
+
+# measure_zero_copy ARGUMENT...: what `make bench-zerocopy` prints. Its own arguments come last.
+measure_zero_copy() {
+    local given=()
+    read -r -a given <<<"${ZEROCOPY_ARGS-}"
+    if check 'zerocopy: measured' measured_to "$scratch/report" "$@" "${given[@]}"; then
+        echo
+        cat "$scratch/report"
+    fi
+}
+measured_to() {
+    local file=$1
+    shift
+    zero_copy b a "$@" >"$file"
 }
 
 # ---- Back-ends that die: `start_switch` starts one, guests a and b are kept ----
@@ -287,6 +315,7 @@ check_restarts() {
     check 'restarts: TCP, 5 MB' transfer a b 10.9.0.2 5000000
     check 'restarts: killed in a transfer, which goes on' restart_in 2
     check 'restarts: packets are split again' splits_again 1
+    check 'restarts: both queues of a guest are used again' flows a b
     for round in 1 2 3; do
         check "restarts: killed in a burst, $round" restart_in_burst
         check "restarts: packets are split again, $round" splits_again $((round + 1))

@@ -62,7 +62,7 @@ struct NetHeaderTests {
                 RxDriverConfiguration(
                     ringSize: 128, ring: format, shape: .mergeable(bufferByteCount: 2048),
                     method: method, headerQueue: headerQueue, features: features,
-                    alignsPayload: aligns), in: space)
+                    alignsPayload: aligns && method == .headerQueue(.netHeader)), in: space)
             let arenas = ArenaSupply(chunk: 1 << 18)
             let queue = try arenas.queue(
                 RxQueueConfiguration(

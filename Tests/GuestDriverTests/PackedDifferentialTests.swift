@@ -158,4 +158,24 @@ struct PackedDifferentialTests {
         #expect(refusal(32769, .packed) == "packed ring size 32769 is not between 1 and 32768")
         #expect(refusal(0, .packed) != nil)
     }
+
+    @Test("What a method would ignore is refused", arguments: methods)
+    func nothingIsIgnored(method: RxMethod) throws {
+        let space = try GuestSpace(byteCount: 1 << 20, pages: .small)
+        let slots = try DriverHeaderQueue(slotSize: 128, slotCount: 8, in: space)
+        func refusal(_ set: (inout RxDriverConfiguration) -> Void) -> String? {
+            var configuration = RxDriverConfiguration(
+                ringSize: 16, shape: .mergeable(bufferByteCount: 256), method: method,
+                headerQueue: method.needsHeaderQueue ? slots : nil)
+            set(&configuration)
+            do { _ = try RxDriver(configuration, in: space) } catch { return "\(error)" }
+            return nil
+        }
+        #expect(refusal { _ in } == nil)
+        let words = refusal { $0.headerQueue = slots }
+        #expect(method.needsHeaderQueue == (words == nil), "\(words ?? "")")
+        #expect(words?.hasPrefix("a header queue is given, and method") ?? true)
+        let isAligned = method == .headerQueue(.netHeader)
+        #expect(refusal { $0.alignsPayload = true }?.contains("report netHeader") ?? isAligned)
+    }
 }

@@ -21,7 +21,7 @@ struct RoundTests {
     /// Uses some of `chains`, in any order, each for one packet or, where they merge, for several.
     /// - Returns: the packets, in the order in which they were used.
     private func deliver(
-        _ chains: inout [PostedChain], _ count: Int, _ rig: Rig, _ random: inout SeededRandom
+        _ chains: inout [PostedChain], count: Int, to rig: Rig, _ random: inout SeededRandom
     ) -> [[UInt8]] {
         var packets: [[UInt8]] = []
         var left = min(count, chains.count)
@@ -64,7 +64,7 @@ struct RoundTests {
                 chains += rig.device.takeAll()
                 agree = agree && chains.allSatisfy { $0.pieces.count == shape.chainLength }
                 if round == 0 { #expect(chains.count == chainCount) }
-                waiting += deliver(&chains, random.int(0...chainCount), rig, &random)
+                waiting += deliver(&chains, count: random.int(0...chainCount), to: rig, &random)
                 // Harvest a part now and then, the rest later.
                 for _ in 0..<random.int(0...3) {
                     let count = rig.driver.harvest()

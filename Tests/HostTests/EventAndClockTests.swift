@@ -82,6 +82,17 @@ import Testing
     }
 }
 
+@Suite struct SystemClockTests {
+    @Test func threadTimeCountsWorkAndNoSleep() {
+        let start = (SystemClock.threadTime, SystemClock.monotonic)
+        usleep(50_000)
+        let slept = SystemClock.threadTime - start.0
+        #expect(slept < SystemClock.monotonic - start.1)
+        while SystemClock.threadTime - start.0 < slept + 5_000_000 {}
+        #expect(SystemClock.monotonic - start.1 >= 55_000_000)
+    }
+}
+
 @Suite struct HostErrorTests {
     @Test func isOneLine() {
         #expect(

@@ -76,6 +76,7 @@ import Testing
         facts.numaBalancing = false
         facts.smtActive = false
         facts.virtualised = false
+        facts.limits = ResourceLimits()
         return facts
     }
 
@@ -105,6 +106,16 @@ import Testing
         #expect(warning { $0.cpusAllowed = CPUSet([3]) }.contains("one CPU (3)"))
         #expect(warning { $0.numaBalancing = true }.contains("kernel.numa_balancing=0"))
         #expect(warning { $0.smtActive = true }.contains("SMT"))
+        #expect(
+            warning { $0.limits.cpuQuota = .init(value: 0.5, source: "f 5 of 10 us") }
+                == "A quota of 0.5 CPUs (f 5 of 10 us): what takes more is stopped, and rates are "
+                + "too low by as much.")
+        var facts = Self.calm()
+        facts.limits.cpuQuota = .init(value: 4, source: "all that there are")
+        #expect(facts.warnings == [])
+        #expect(
+            [0.25, 1, 1.05, 12].map(MachineFacts.cpus)
+                == ["0.25 CPUs", "1 CPU", "1.05 CPUs", "12 CPUs"])
         #expect(
             warning {
                 $0.virtualised = true

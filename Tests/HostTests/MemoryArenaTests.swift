@@ -66,7 +66,7 @@ import Testing
         #expect(
             sentence.hasPrefix(
                 "asked for 2 MiB pages, got \(arena.pageKind.words): "
-                    + "2 MiB pages: 3 needed, 0 free (sysctl vm.nr_hugepages=3)"))
+                    + "2 MiB pages: 3 needed, 0 free (sysctl vm.nr_hugepages=512)"))
         if arena.pageKind == .transparent {
             #expect(UInt(bitPattern: arena.base) % (2 << 20) == 0)
             let covered = TransparentHugePages.coveredByteCount(
@@ -83,7 +83,7 @@ import Testing
         #expect(
             arena.fallback
                 == "asked for 2 MiB pages, got small pages: 2 MiB pages: 1 needed, 0 free "
-                + "(sysctl vm.nr_hugepages=1); \(FakeMachine.transparentPath) is set to never")
+                + "(sysctl vm.nr_hugepages=512); \(FakeMachine.transparentPath) is set to never")
     }
 
     @Test func believesTheKernelOverTheSetting() throws {

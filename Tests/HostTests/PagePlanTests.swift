@@ -29,7 +29,7 @@ import Testing
         #expect(Self.plan(3 << 21, probe).obstacle(to: .huge2M) == nil)
         #expect(
             Self.plan((3 << 21) + 1, probe).obstacle(to: .huge2M)
-                == "2 MiB pages: 4 needed, 3 free (sysctl vm.nr_hugepages=11)")
+                == "2 MiB pages: 4 needed, 3 free (sysctl vm.nr_hugepages=522)")
         let none = FakeMachine.with(FakeMachine.noHugePages)
         let text = Self.plan(1 << 30, none).obstacle(to: .huge1G)
         #expect(text?.hasPrefix("1 GiB pages: 1 needed, 0 free (write 1 to ") == true)

@@ -34,7 +34,9 @@ final class Probe {
     ) throws {
         self.pool = pool
         let space = try GuestSpace(byteCount: ringSize * 4096 + (1 << 20))
-        let slots = try DriverHeaderQueue(slotSize: 128, slotCount: ringSize, in: space)
+        let slots =
+            method.needsHeaderQueue
+            ? try DriverHeaderQueue(slotSize: 128, slotCount: ringSize, in: space) : nil
         driver = try RxDriver(
             RxDriverConfiguration(
                 ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 4096),
@@ -43,7 +45,7 @@ final class Probe {
         let queue = RxQueueConfiguration(
             virtqueue: driver.virtqueue, features: driver.configuration.allFeatures,
             memory: space.memory, method: method,
-            headerQueue: try HeaderQueue(slots.layout, memory: space.memory))
+            headerQueue: try slots.map { try HeaderQueue($0.layout, memory: space.memory) })
         engine = try RxEngine(queues: [queue], plan: QueuePlan(unpinned: 1))
         driver.refill()
     }

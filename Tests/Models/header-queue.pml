@@ -45,6 +45,9 @@
 #ifndef GROUP
 #define GROUP 1
 #endif
+#ifndef LAG
+#define LAG 1
+#endif
 #define WORKER_LOCALS   start, free, count, wanted, tries, each
 #define CONSUMER_LOCALS first, left, here, bits, each, passes
 /* The slot of a burst that is number `index` in it. */
@@ -62,10 +65,16 @@ mtype = { isFree, isClaimed, isReported, waits };
 mtype owner[SLOTS] = isFree;
 
 /* Shared words. */
-byte tail = SLOTS;
+byte head, tail = SLOTS;
 byte word[GROUPS];
 
-/* Memory. `step`: by how much the latest stores moved the tail, newest first. */
+/*
+ * Memory. `lag`: by how many stores a worker's view of the tail lags; `headLag`: the view that was
+ * handed on with the head; `moved`: whether the head has changed since it was read; `step`: by how
+ * much the latest stores moved the tail, newest first.
+ */
+byte lag[2], headLag;
+bool moved[2];
 bool resetting[GROUPS];
 byte step[LAG] = GROUP;
 
@@ -134,6 +143,13 @@ inline moveHead() {
 #endif
     EACH(each, count, own(SLOT(start + each)));
     countSlots()
+}
+
+/* It reads the head [H2 acquire], at first and when it doubts. */
+inline readHead() {
+    start = head;
+    moved[rq] = false;
+    lag[rq] = (lag[rq] > headLag -> headLag : lag[rq])
 }
 
 /* HeaderClaimer.claim, for BurstPlan.claim. */
@@ -217,6 +233,16 @@ inline resetDevice() {
     moved[0] = true;
     moved[1] = true;
     countSlots()
+}
+
+/* What a worker learns from an order to run [E2 acquire]. */
+inline catchUp() {
+    lag[rq] = 0
+}
+
+/* Between two polls it keeps nothing. */
+inline endPoll() {
+    start = 0; free = 0; count = 0; wanted = 0; tries = 0
 }
 
 /* At creation the driver has given all, and P is in word 0. */

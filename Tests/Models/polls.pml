@@ -1,7 +1,8 @@
 /*
  * What the models of both returns share, as they end: the polls of a worker, the driver's harvest,
  * the control thread (reset.pml). Before it stand, for one return: claim and report, retire, the
- * steps of a reset, begin.
+ * steps of a reset, what a worker learns and forgets between polls, begin. With THREADS two threads
+ * share the work of RQ 0's driver.
  */
 proctype Worker(byte rq) {
     byte WORKER_LOCALS;
@@ -13,9 +14,9 @@ proctype Worker(byte rq) {
     /* ... and takes one to run [E2 acquire]. */
     :: atomic {
         !holds[rq] && !runs ->
-            runs = true
+            runs = true;
 #ifndef RELAX_E2
-            ; lag[rq] = 0
+            catchUp()
 #endif
         }
 #ifdef HOLD_STALE
@@ -51,12 +52,7 @@ proctype Worker(byte rq) {
             :: count == 0
             :: count > 0 -> report()
             fi;
-            start = 0; free = 0; count = 0; wanted = 0; tries = 0;
-#ifdef FORGETS
-            /* What it knows beside the head's view is as good as forgotten: fewer states. */
-            moved[rq] = false;
-            lag[rq] = LAG;
-#endif
+            endPoll();
             turning[rq] = false
         }
     od
@@ -138,13 +134,16 @@ init {
         buffers[0] = BUFFERS;
         run Worker(0);
         run Worker(1);
-#if RESETS + QUEUE_RESETS > 0
+#if RESETS + QUEUE_RESETS + RESUMES > 0
         run Control();
 #endif
 #ifdef HOSTILE
         run Evil()
 #else
         run Consumer(0);
+#ifdef THREADS
+        run Consumer(0);
+#endif
 #ifndef SLOW
         run Consumer(1);
 #endif

@@ -1,6 +1,6 @@
 /*
- * Resets in both models, of RQs and of the header queue, step by step between driver and
- * device. The driver's calls to the device are one after the other.
+ * Resets in both models, of RQs and of the header queue, and the change to another device, step by
+ * step between driver and device. The driver's calls to the device are one after the other.
  */
 
 /* RxLane.pause [E2 release]; it returns once that is answered: `isAcknowledged` [E1 acquire]. */
@@ -100,6 +100,14 @@ end:
             stops = false
         }
 #endif
+#endif
+#if RESUMES
+    /* Another device takes over: by return rings alone. */
+    :: atomic { !stops -> orderHold(0) }
+        atomic { isHeld[0] -> stands[0] = true; orderHold(1) }
+        atomic { isHeld[1] -> stands[1] = true; resumeDevice() }
+        atomic { release(0) }
+        atomic { release(1) }
 #endif
 #if defined(HOSTILE) && defined(PROGRESS)
     :: break /* asks for nothing any more */

@@ -1,196 +1,233 @@
 /*
- * The return ring as a protocol: slots that come back by index, in any order. RQs, orders, resets,
- * and how weak memory is told, are those of header-queue.pml. Here stands claim, with its owned
- * flags; in return-refill.pml how ring entries come into the free list, in return-driver.pml how a
- * driver retires.
+ * The return rings as a protocol: slots that come back by index, in any order. RQs, orders, resets,
+ * and how weak memory is told, are those of header-queue.pml. Here stand claim and report; in
+ * return-take.pml how groups are taken from a ring, in return-driver.pml how a driver retires.
  *
- * Modelled exactly: the order of shared accesses, the look before the lock, the way round a lock
- * that is taken, the bounds on tries and on a refill, entries of another lap or of none, owned
- * flags. Places count modulo LAPS * SLOTS: an entry is of its place's lap, of the one before, or
- * none, and two laps tell these. `ready` is shown after each entry where the code does so after 32.
- * With HOSTILE an entry is any, whenever it is read. Not modelled: the copy of `taken` in guest
- * memory, which nobody reads, and the counters. To keep the states few, what has no meaning any
- * more is zeroed: places of the free list that were claimed, the slots of entries that were taken
- * in.
+ * With GROUPS there are so many groups of two slots, and a ring for each RQ, from which the other
+ * one takes what it lacks; without, a ring that the RQs share, by which slots come back one by one.
+ *
+ * Modelled exactly: the order of shared accesses, the way round a lock that is taken, the bounds on
+ * tries and on entries that are skipped, entries of another lap or of none, owners, the words of
+ * the driver's groups, the position that is reserved before an entry is written. Positions count
+ * modulo LAPS * GROUPS: an entry is of its position's lap, of the one before, or none, and two laps
+ * tell these. With HOSTILE an entry is any, whenever it is read: so a group may be twice in one
+ * ring, and in two. Not modelled: the copy of `taken` in guest memory, which nobody reads, the
+ * counters, and which of many rings is looked at first. `rest` stands for `next`: the slots that
+ * are left of the group an RQ has begun. They are the RQ's own, so a claim takes each slot when it
+ * takes the group, and not when it has all groups. To keep the states few, the groups of entries
+ * that were taken are zeroed.
  *
  * Memory, beside what header-queue.pml says of slots and orders:
- *   - a worker's view of `ready` may lag, as that of the tail does there; [H2], [H5] and [E2] bring
- *     it up, and what it read in earlier polls counts for nothing;
- *   - its look may be at an older `taken`, until it has the lock [H5];
- *   - an entry of the free list is under way until a release of `ready` [H4] completes it;
- *   - the writes to a slot are over for who finds its owned flag cleared [H6], and for whom the
- *     report reaches [V2]; the reads of it, for who finds its entry [H1];
+ *   - a look at a ring before its lock may find an older entry than there is, or none;
+ *   - under the lock `taken` and the owners are as the last taker left them [H5], and after a reset
+ *     as the control thread did [E2];
+ *   - the writes to a slot are over for who finds its group out [H6], and for whom the report
+ *     reaches [V2]; the reads of it, for who finds its group's entry [H1], if each thread of the
+ *     driver told the one that completed the group's word [H3];
  *   - the zeroes of a reset are under way until the RQs are held: an entry may be read as it was;
- *   - with PLACES, what a consumer knows of `taken`, by the slots it harvested and by those who
- *     took places before it [H7]: it must know that the entry it writes over was taken in.
+ *   - with PLACES (one ring, groups of one slot), what a consumer knows of `taken`, by the slots it
+ *     harvested and by those who reserved positions before it [H7]: it must know that the entry it
+ *     writes over was taken.
  *
  * Other seeded bugs, of the device:
- *   NO_LOCK         refill goes on although another worker holds the lock
- *   NO_OWNED        it does not look whether the slot is owned
+ *   NO_LOCK         a worker takes although another one holds the ring's lock
+ *   TAKEN_LATE      `taken` is stored when the lock is free again
+ *   NO_OWNER        it does not look at the owner
+ *   OWNER_EARLY     it looks at the owner when it looks at the ring, before it has the lock
+ *   PLAIN_NOBODY    a group that nobody has is taken by a plain store
+ *   ANY_RING        a group that is out counts, whichever ring it was reported through
  *   NO_LAP          it takes an entry of any lap
- *   READ_AFTER      a claim reads the free list when it has moved the head
- *   REPORT_LATE     the owned flags are cleared when the used entries have been published
- *   WAIT_BUSY       who finds the lock taken looks again without counting its tries
- *   CLAIM_UNBOUNDED a claim takes what is wanted, however few are in the free list
- *   RESET_OWNED     a reset leaves the owned flags; RESET_TAKEN: and `taken`
+ *   OUT_EARLY       a group is out before its slots are written; OUT_LATE: after the report
+ *   WAIT_BUSY       who finds its ring's lock taken looks again without counting its tries
+ *   NO_STEAL        it takes from its own ring alone
+ *   RESET_OWNERS    a reset leaves the owners; RESET_TAKEN: `taken`; RESET_BEGUN: begun groups
+ *   RESUME_FORGETS  who resumes does not go on with the groups that were begun
+ *   RESUME_OWNERS   it leaves those groups with nobody; RESUME_TWICE: or lets two RQs have one
  * and of the driver:
  *   NO_LAP_BIT      zeroes are an entry of lap 0
- *   RESET_KEEPS     it does not zero the ring before a reset
- *   RESET_PLACES    it goes on with the places as they were
+ *   WORD_LATE       it resets the word of a group when it has posted it
+ *   POST_EARLY      it posts a group before all its slots were retired
+ *   RESET_KEEPS     it does not zero the rings before a reset
+ *   RESET_PLACES    it goes on with the positions as they were
  *   RESET_RETIRES, RESET_GIVES   as in header-queue.pml
- * With SLOW the driver of RQ 1 harvests nothing, and `turned` is a burst of RQ 0 that split.
+ * With SLOW the driver of RQ 1 harvests nothing, all groups begin in RQ 1's ring, if it has one,
+ * and `turned` is a burst of RQ 0 that split.
  */
+#ifdef GROUPS
+#define RINGS 2
+#define GROUP 2
+#define SLOTS (GROUP * GROUPS)
+#else
 #ifndef SLOTS
 #define SLOTS 2
+#endif
+#define RINGS 1
+#define GROUP 1
+#define GROUPS SLOTS
 #endif
 #ifndef BURST
 #define BURST 1
 #endif
-#define FORGETS
 #include "rqs.pml"
 
-/* Ring entries that one refill looks at. */
-#ifndef INTAKE
-#define INTAKE SLOTS
-#endif
-#define WORKER_LOCALS   start, free, count, wanted, tries, each, list, refill, position, fresh, \
-                        left, found
-#define CONSUMER_LOCALS first, left, each, place
+#define WORKER_LOCALS   count, wanted, tries, each, list, ring, position, found, seen, left
+#define CONSUMER_LOCALS first, left, here, each, place
 
-/* Up to two slots of a burst, in one byte; NONE stands for no slot. */
-#define NONE SLOTS
-/* HeaderClaimer.Refill */
-#define isWanted 0
-#define isDone   1
-#define isBusy   2
+#define POSITIONS (LAPS * GROUPS)
+/* The ring of an RQ; how many positions a ring has from one to another; an entry's place. */
+#define RING(rq)           (RINGS == 2 -> (rq) : 0)
+#define POSTED(from, to)   (((to) + POSITIONS - (from)) % POSITIONS)
+#define NEXT(position)     (((position) + 1) % POSITIONS)
+#define PLACE(ring, position) ((ring) * GROUPS + (position) % GROUPS)
+
+/* Up to two slots of a burst, in one byte. */
 #define NAMED(burst, index) (((burst) / (1 + (index) * SLOTS)) % (SLOTS + 1))
 
-/* An entry: a slot, and the lap of its place; 0 is none. */
+/* An entry: a group, and the lap of its position; 0 is none. */
+#define NONE GROUPS
 #ifdef NO_LAP_BIT
 #define LAP_BIT 0
 #else
 #define LAP_BIT 1
 #endif
-#define LAP(place) ((place) / SLOTS)
-#define ENTRY(slot, place) (LAP_BIT + (slot) + SLOTS * LAP(place))
+#define LAP(position) ((position) / GROUPS)
+#define ENTRY(group, position) (LAP_BIT + (group) + GROUPS * LAP(position))
 #ifdef NO_LAP
-#define HOLDS(entry, place) ((entry) >= LAP_BIT)
+#define HOLDS(entry, position) ((entry) >= LAP_BIT)
 #else
-#define HOLDS(entry, place) ((entry) >= LAP_BIT && LAP((entry) - LAP_BIT) == LAP(place))
+#define HOLDS(entry, position) \
+    ((entry) >= LAP_BIT && LAP((entry) - LAP_BIT) == LAP(position))
 #endif
 
 /*
- * Who a slot belongs to. `isReturned`: it stands in the ring. `waits`: the driver's, which has done
- * with it and does not return it, since the header queue is being reset; it counts as reported.
+ * Who a slot belongs to. `isReturned`: it stands in a ring. `isBegun`: it is left of a group that
+ * an RQ has. `waits`: the driver's, which has done with it: its group is not complete, or the
+ * header queue is being reset; it counts as reported.
  */
-mtype = { isReturned, isStocked, isClaimed, isReported, waits };
+mtype = { isReturned, isBegun, isClaimed, isReported, waits };
 mtype owner[SLOTS] = isReturned;
 
 /* Guest memory. */
-byte ring[SLOTS];
-/* The device's own words, beside head. */
-byte freeList[SLOTS], ready, taken;
-bool owned[SLOTS], lock;
-/* The driver's: places given out. */
-byte tickets = SLOTS % CURSORS;
+byte entries[RINGS * GROUPS];
+/*
+ * The device's own words: those of rings and RQs, and ReturnRing.owner of each group: a ring, with
+ * OUT or without, or NOBODY.
+ */
+#define OUT    2
+#define NOBODY 4
+bool lock[RINGS];
+byte taken[RINGS], begun[2], rest[2];
+byte owners[GROUPS] = NOBODY;
+/* The driver's: positions given out, and the words of groups. */
+byte tickets[RINGS], word[GROUPS];
 
 /* Memory. */
-bool listing[SLOTS], zeroes;
+bool zeroes;
 
-/* There are one or two slots. */
-#define COUNT(state) ((owner[0] == state) + (SLOTS == 2 && owner[SLOTS - 1] == state))
-
-/* free + claimed + reported = slotCount, of which list and claims are what the words say. */
-inline countSlots() {
-#ifndef READ_AFTER
-    assert(COUNT(isStocked) == DISTANCE(head, ready));
-    assert(COUNT(isClaimed) == claimed[0] + claimed[1]);
-#endif
-#ifndef HOSTILE
-    assert(COUNT(isReturned) + COUNT(isStocked) + COUNT(isClaimed) + reported == SLOTS)
-#endif
+/* How many slots are somebody's. It is used within one step alone. */
+byte number;
+inline countOf(state) {
+    number = 0;
+    EACH(each, SLOTS, number = number + (owner[each] == state))
 }
 
-/* Every slot that was returned stands where refill will find it. */
-inline checkRing() {
-    assert(COUNT(isReturned) == DISTANCE(taken, tickets));
-    EACH(each, DISTANCE(taken, tickets),
-        assert(HOLDS(ring[SLOT(taken + each)], FORWARD(taken, each))));
+/* free + claimed + reported = slotCount, of which claims and begun groups are what words say. */
+inline countSlots() {
+    d_step {
+        countOf(isClaimed);
+        assert(number == claimed[0] + claimed[1]);
+        countOf(isBegun);
+        assert(number == rest[0] + rest[1]);
+#ifndef HOSTILE
+        number = number + claimed[0] + claimed[1] + reported;
+        EACH(each, SLOTS, number = number + (owner[each] == isReturned));
+        assert(number == SLOTS);
+#endif
+        number = 0
+    }
+}
+
+/* Every group that was returned stands once where a worker will find it, no other does, and the
+ * words of groups say which slots wait. */
+inline checkRings() {
+    d_step {
+        countOf(isReturned);
+        assert(number == GROUP * (POSTED(taken[0], tickets[0]) +
+            (RINGS == 2 -> POSTED(taken[RINGS - 1], tickets[RINGS - 1]) : 0)));
+        checkRing(0);
+        checkRing(RINGS - 1);
+        EACH(each, SLOTS, assert((owner[each] == waits) ==
+            ((word[each / GROUP] >> (each % GROUP)) & 1)));
+        number = 0
+    }
     countSlots()
 }
 
+inline checkRing(which) {
+    EACH(each, POSTED(taken[which], tickets[which]),
+        number = entries[PLACE(which, taken[which] + each)];
+        assert(HOLDS(number, (taken[which] + each) % POSITIONS));
+        number = (number - LAP_BIT) % GROUPS;
+        assert(owner[number * GROUP] == isReturned && owner[number * GROUP + GROUP - 1] ==
+            isReturned))
+}
 /* So it is whenever nobody is at it. */
 inline checkRest() {
 #ifdef HOSTILE
     countSlots()
 #else
     if
-    :: !lock && retiring == 0 && !stops -> checkRing()
-    :: else
+    :: !lock[0] && !lock[RINGS - 1] && retiring == 0 && !stops -> checkRings()
+    :: else -> countSlots()
     fi
 #endif
 }
 
 #ifdef PLACES
-/* How many places ago the last was taken in that is known: to the harvester of a slot, to a
- * consumer, to whoever takes places next. More than SLOTS is long ago. */
+/* How many positions ago the last was taken that is known to be: to the harvester of a slot, to a
+ * consumer, to whoever reserves positions next. More than SLOTS is long ago. */
 byte slotAge[SLOTS] = SLOTS, age[2] = SLOTS, ticketAge = SLOTS;
 #define OLDER(age, count) ((age) + (count) > SLOTS + 1 -> SLOTS + 1 : (age) + (count))
 #define NEWER(one, other) ((one) < (other) -> (one) : (other))
 #endif
 
-/* HeaderClaimer.stockCount [H4 acquire]: `free`, by this worker's view of ready. */
-inline readReady() {
-    do
-    :: lag[rq] > 0 -> lag[rq]--
-    :: break
-    od;
-    free = DISTANCE(start, (ready + CURSORS - lag[rq]) % CURSORS)
-}
-
-#include "return-refill.pml"
-
-/* HeaderClaimer.readStock: what is not there yet is any. */
-inline readFreeList() {
-    EACH(each, count,
-        list = list + (listing[SLOT(start + each)] -> NONE : freeList[SLOT(start + each)]) *
-            (1 + each * SLOTS))
-}
-
 /* What became of a slot when it was claimed; its bytes may begin to be written at once. */
 inline own(slot) {
-    assert(slot < SLOTS);
-    assert(owner[slot] == isStocked);
+    assert(owner[slot] == isBegun);
     owner[slot] = isClaimed;
     assert(!reading[slot]);
     assert(!writing[slot]);
     writing[slot] = true;
-    claimed[rq]++
+    claimed[rq]++;
+    list = list + (slot) * (1 + count * SLOTS);
+    count++
 }
 
-inline ownAll() {
-    EACH(each, count, own(NAMED(list, each)));
-    countSlots()
+/* The slots of the group that the RQ has begun, in order. */
+inline useBegun() {
+    do
+    :: rest[rq] > 0 && count < wanted ->
+        rest[rq]--;
+        own(begun[rq] * GROUP + GROUP - 1 - rest[rq])
+    :: else -> break
+    od;
+    begun[rq] = (rest[rq] == 0 -> 0 : begun[rq])
 }
 
-/* Its compare-and-swap succeeds [H2 both ways]. */
-inline moveHead() {
-    head = FORWARD(start, count);
-    moved[1 - rq] = turning[1 - rq];
-#ifndef RELAX_H2
-    headLag = lag[rq];
-#endif
-    assert(count >= 1 && count <= wanted);
-#ifndef READ_AFTER
-    EACH(each, count, freeList[SLOT(start + each)] = 0);
-    ownAll();
-    start = 0
-#endif
+#include "return-take.pml"
+
+/* HeaderClaimer.report [H6 release]: the groups of which it uses the last slot. */
+inline markOut() {
+    EACH(each, count,
+        if
+        :: NAMED(list, each) % GROUP == GROUP - 1 ->
+            owners[NAMED(list, each) / GROUP] = RING(rq) + OUT
+        :: else
+        fi)
 }
 
-/* HeaderClaimer.report [H6 release] */
-inline clearMarks() {
-    EACH(each, count, owned[NAMED(list, each)] = false);
+inline markAll() {
+    markOut();
 #ifdef HOSTILE
     EACH(each, count, owner[NAMED(list, each)] = isReported);
     claimed[rq] = claimed[rq] - count;
@@ -227,11 +264,11 @@ inline publish() {
     countSlots()
 }
 
-#ifdef REPORT_LATE
+#ifdef OUT_LATE
 #define afterClaim publish
-#define report()   clearMarks(); list = 0
+#define report()   markAll(); list = 0
 #else
-#define afterClaim clearMarks
+#define afterClaim markAll
 #define report()   publish(); list = 0
 #endif
 
@@ -239,103 +276,113 @@ inline publish() {
 inline claim() {
     atomic {
         if
-        :: broken || wanted == 0
-        :: else -> readHead(); tries = TRIES; refill = isWanted
+        :: broken || wanted == 0 -> wanted = 0
+        :: else -> useBegun(); tries = (count < wanted -> TRIES : 0)
         fi
     }
-again:
-    do
-    :: atomic {
-        tries > 0 ->
-            readReady();
-            if
-            :: refill == isWanted && free < (wanted < SLOTS / 2 -> SLOTS / 2 : wanted)
-            :: else -> goto listed
-            fi
-        }
-        refillFreeList();
-        atomic {
-            readReady();
-listed:
-            if
-            :: refill == isBusy && free < wanted ->
-                refill = isWanted;
-#ifndef WAIT_BUSY
-                tries--;
+    takeGroups();
+#ifdef OUT_EARLY
+    atomic { markOut() }
 #endif
-                if
-                :: tries > 0 -> goto again
-                :: else
-                fi
-            :: else
-            fi;
-#ifdef CLAIM_UNBOUNDED
-            count = wanted;
-#else
-            count = (free < wanted -> free : wanted);
-            assert(moved[rq] || free <= SLOTS);
-#endif
-            free = 0;
-            if
-            :: count == 0 -> refill = 0; break
-            :: else
-            fi;
-#ifndef READ_AFTER
-            if
-            :: moved[rq]
-            :: else -> readFreeList()
-            fi
-#endif
-        }
-        atomic {
-            if
-            :: moved[rq] -> readHead(); tries--; count = 0; list = 0
-            :: else -> moveHead(); free = 0; wanted = 0; tries = 0; refill = 0
-            fi
-        }
+    if
     /* The slots have been written. */
-    :: atomic {
-        tries == 0 && count > 0 ->
-#ifdef READ_AFTER
-            readFreeList();
-            ownAll();
-#endif
-            afterClaim();
-            break
-        }
-    :: atomic { tries == 0 && count == 0 -> refill = 0; break }
-    od
+    :: atomic { count > 0 -> afterClaim() }
+    :: count == 0
+    fi
 }
 
-/* HeaderQueue.reset */
+/* What a worker learns from an order to run [E2 acquire]. */
+inline catchUp() {
+    skip
+}
+
+/* Between two polls it keeps nothing. */
+inline endPoll() {
+    count = 0; wanted = 0
+}
+
+/* HeaderQueue.reset, ReturnRing.reset */
 inline resetDevice() {
-    assert(!turning[0] && !turning[1] && !lock);
+    assert(!turning[0] && !turning[1] && !lock[0] && !lock[RINGS - 1]);
     assert(claimed[0] + claimed[1] == 0);
     broken = false;
-    head = 0;
-    ready = 0;
-#ifndef RESET_TAKEN
-    taken = 0;
-#endif
-#ifndef RESET_OWNED
-    EACH(each, SLOTS, owned[each] = false);
-#endif
-    /* Relaxed stores: that [E2] hands them on is taken to come with the head. */
 #ifdef RELAX_E2
-    EACH(each, 2, lag[each] = LAG);
-    headLag = LAG;
-#else
-    headLag = 0;
+    EACH(each, RINGS, older[each] = taken[each]);
+    isOld[0] = true;
+    isOld[1] = true;
+#endif
+#ifndef RESET_TAKEN
+    EACH(each, RINGS, taken[each] = 0);
+#endif
+#ifndef RESET_BEGUN
+    EACH(each, 2, begun[each] = 0; rest[each] = 0);
+#endif
+#ifndef RESET_OWNERS
+    EACH(each, GROUPS, owners[each] = NOBODY);
 #endif
     EACH(each, SLOTS, owner[each] = (owner[each] == isReported -> isReported : waits));
     reported = SLOTS;
 #ifndef RESET_KEEPS
     /* What the driver zeroed before is so by now. */
-    EACH(each, SLOTS, ring[each] = 0);
+    EACH(each, RINGS * GROUPS, entries[each] = 0);
 #endif
-    zeroes = false;
-    countSlots()
+    zeroes = false
 }
+
+#if RESUMES
+/* ReturnRing.storePositions: where ring `which` goes on; a hostile driver writes any. */
+inline storePositions(which) {
+#ifdef HOSTILE
+    begun[which] = 0;
+    do
+    :: begun[which] < GROUPS - 1 -> begun[which]++
+    :: break
+    od;
+    if
+    :: rest[which] = 0
+    :: rest[which] = 1
+    fi
+#elif defined(RESUME_FORGETS)
+    rest[which] = 0
+#else
+    skip
+#endif
+}
+
+/* ReturnRing.resume: the group that was begun, unless another RQ has it. */
+inline resumeRing(which) {
+    if
+#ifndef RESUME_TWICE
+    :: owners[begun[which]] != NOBODY -> rest[which] = 0
+#endif
+    :: else
+    fi;
+    if
+    :: rest[which] == 0 -> begun[which] = 0
+    :: else ->
+#ifndef RESUME_OWNERS
+        owners[begun[which]] = RING(which);
+#endif
+#ifdef HOSTILE
+        owner[begun[which] * GROUP + GROUP - 1] = isBegun;
+        writing[begun[which] * GROUP + GROUP - 1] = false
+#endif
+    fi
+}
+
+/* HeaderQueue.leave, and HeaderQueue.init of another device. */
+inline resumeDevice() {
+    assert(!turning[0] && !turning[1] && !lock[0] && !lock[RINGS - 1]);
+    assert(claimed[0] + claimed[1] == 0);
+    EACH(each, RINGS, storePositions(each));
+#ifdef HOSTILE
+    EACH(each, SLOTS, owner[each] = (owner[each] == isBegun -> isReported : owner[each]));
+#endif
+    EACH(each, GROUPS, owners[each] = NOBODY);
+    EACH(each, RINGS, resumeRing(each));
+    checkRest()
+}
+#endif
 
 #include "return-driver.pml"
 #include "polls.pml"

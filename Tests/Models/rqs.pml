@@ -1,6 +1,6 @@
 /*
  * What the models of both returns share, as they begin: the geometry, the RQs and the orders to
- * them, what of a worker's view weak memory may age.
+ * them.
  */
 #ifndef SLOTS
 #define SLOTS 4
@@ -22,8 +22,9 @@
 #ifndef LOSSES
 #define LOSSES 0
 #endif
-#ifndef LAG
-#define LAG 1
+/* Whether another device takes over where this one stops. */
+#ifndef RESUMES
+#define RESUMES 0
 #endif
 /* A view that is a lap behind needs more than two to tell. */
 #ifndef LAPS
@@ -39,21 +40,14 @@
 #define EACH(index, limit, body) \
     index = 0; do :: index < (limit) -> body; index++ :: else -> break od; index = 0
 
-/* Shared words of the device. */
-byte head;
+/* A shared word of the device. */
 bool broken;
 
 /* Slots in bursts in the making, by RQ, and slots that are the driver's. */
 byte claimed[2], reported;
 
-/*
- * Memory: slots whose bytes are being written or read; by how many stores a worker's view of what
- * the slots come back by (tail, or ready) lags, and the view that was handed on with the head;
- * whether the head has changed since it was read.
- */
+/* Memory: slots whose bytes are being written or read. */
 bool writing[SLOTS], reading[SLOTS];
-byte lag[2], headLag;
-bool moved[2];
 
 /* The RQs: bursts reported and not harvested, buffers the driver posted. */
 chan used[2] = [BUFFERS] of { byte, byte };
@@ -73,10 +67,3 @@ byte retiring, harvested;
 #ifdef PROGRESS
 bool turned;
 #endif
-
-/* HeaderClaimer.claim reads the head [H2 acquire], at first and when it doubts. */
-inline readHead() {
-    start = head;
-    moved[rq] = false;
-    lag[rq] = (lag[rq] > headLag -> headLag : lag[rq])
-}

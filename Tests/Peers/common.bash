@@ -47,10 +47,22 @@ check() {
     return 1
 }
 
+# omit NAME REASON: a check that cannot be made here. The last line names it: it did not pass.
+omitted=()
+omit() {
+    omitted+=("$1: $2")
+    printf '  skip  %s: %s\n' "$1" "$2"
+}
+
 finish() {
-    if [ "$checks" -eq 0 ]; then fail 'nothing was checked'; fi
-    if [ "$failures" -gt 0 ]; then fail "$failures of $checks checks"; fi
-    echo "$script: passed, $checks checks"
+    local left_out=''
+    if [ ${#omitted[@]} -gt 0 ]; then left_out="; skipped: $(IFS=';'; echo "${omitted[*]}")"; fi
+    if [ "$failures" -gt 0 ]; then fail "$failures of $checks checks$left_out"; fi
+    if [ "$checks" -eq 0 ]; then
+        [ ${#omitted[@]} -gt 0 ] || fail 'nothing was checked'
+        skip "${omitted[0]}"
+    fi
+    echo "$script: passed, $checks checks$left_out"
     exit 0
 }
 
@@ -117,14 +129,18 @@ leave() {
 
 # start NAME LIMIT COMMAND...: runs it in the background, in a session and process group of its
 # own, for LIMIT seconds at most. Its output is NAME.log, its group is pids[NAME], and it dies with
-# the script. Guests get a file and never a pipe: their helpers would keep a pipe open.
+# the script. Guests get a file and never a pipe: their helpers would keep a pipe open. `session` is
+# what begins its session, such as what gives that a place in the scheduler.
 declare -A pids=()
+session=()
 start() {
     local name=$1 limit=$2
     shift 2
     (
         cd "$scratch" || exit 1
-        exec setsid setpriv --pdeathsig KILL timeout -k 2 "$limit" \
+        # What a process makes and leaves there goes with the directory.
+        export TMPDIR=$scratch
+        exec setsid "${session[@]}" setpriv --pdeathsig KILL timeout -k 2 "$limit" \
             setpriv --pdeathsig KILL "$@" </dev/null >"$scratch/$name.log" 2>&1
     ) &
     pids[$name]=$!
@@ -175,36 +191,86 @@ within() {
 }
 
 # The program under test. `start_program LIMIT ARGUMENT...` waits for its line `ready`. What it
-# prints is program.log, its errors and counters are program.err.
+# prints is program.log, its errors and counters are program.err. Where there are several,
+# `instance` names the one that is meant; `enter` is what it is started by, such as nsenter.
+instance=program
+enter=()
 start_program() {
     local limit=$1
     shift
     # shellcheck disable=SC2016
-    start program "$limit" sh -c 'exec "$0" "$@" 2>program.err' "$program" "$@"
-    if ! within 15 grep -qsx ready "$scratch/program.log"; then
+    start "$instance" "$limit" "${enter[@]}" sh -c 'exec "$@" 2>"$0.err"' "$instance" \
+        "$program" "$@"
+    if ! within 15 grep -qsx ready "$scratch/$instance.log"; then
         echo "$(basename "$program") did not say ready: $(last_words)"
         return 1
     fi
 }
-last_words() { tail -qn 1 "$scratch/program.log" "$scratch/program.err" 2>/dev/null | tail -n 1; }
+last_words() { tail -qn 1 "$scratch/$instance".{log,err} 2>/dev/null | tail -n 1; }
+
+# The program's counters, as it prints them. The line of its thread is the last one.
+counters() {
+    local first
+    first=$(($(wc -l <"$scratch/$instance.err") + 1))
+    kill -USR1 "$(process "$instance")"
+    within 5 counters_end "$first" || { echo 'the program prints no counters' >&2; return 1; }
+    tail -n "+$first" "$scratch/$instance.err"
+}
+counters_end() { tail -n "+$1" "$scratch/$instance.err" | grep -q '^switch thread.* times$'; }
+
+# counted PORT COUNTER: the value of one, 0 if it is not among them.
+counted() {
+    counters | awk -v port="$1:" -v wanted="$2" '
+        $1 == port {
+            gsub(",", "")
+            for (field = 2; field < NF; field++) if ($field == wanted) count += $(field + 1)
+        }
+        END { print count + 0 }'
+}
+
+# Packets that came in at one of `ports` (instance:port) or should have gone out there, and did not,
+# by reason. `none_lost` finds those since `remember`.
+ports=()
+drops() {
+    local each
+    for each in "${ports[@]}"; do
+        instance=${each%:*}
+        counters | sed -n "s/^${each#*:}: dropped/$instance, &/p"
+    done
+}
+remember() { drops >"$scratch/drops"; }
+none_lost() { drops | diff "$scratch/drops" -; }
+
+# netns NAME LIMIT: a network namespace that lasts as long as the process of that name.
+# inside NAME COMMAND...: runs a command in it.
+netns() {
+    start "$1" "$2" unshare --net sleep "$2"
+    within 5 separate "$1" || { echo "no namespace for $1"; return 1; }
+}
+separate() {
+    local own
+    own=$(process "$1")
+    [ -n "$own" ] && [ "$(readlink "/proc/$own/ns/net")" != "$(readlink /proc/self/ns/net)" ]
+}
+inside() { nsenter --target "$(process "$1")" --net "${@:2}"; }
 
 # It has to end by SIGTERM within two seconds, with status 0, and take its sockets along.
 end_program() {
-    local group=${pids[program]-} own status
-    if [ -z "$group" ] || ! running program; then
+    local group=${pids[$instance]-} own status
+    if [ -z "$group" ] || ! running "$instance"; then
         echo "the program is gone: $(last_words)"
         return 1
     fi
-    own=$(process program)
+    own=$(process "$instance")
     kill -TERM "$own" 2>/dev/null
-    if ! within 2 gone program; then
+    if ! within 2 gone "$instance"; then
         kill -KILL -- "-$group"
         echo 'the program does not end within 2 s of SIGTERM'
         return 1
     fi
     wait "$group"
     status=$?
-    unset 'pids[program]'
+    unset "pids[$instance]"
     if [ $status -ne 0 ]; then
         echo "the program ended with status $status: $(last_words)"
         return 1

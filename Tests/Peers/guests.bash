@@ -1,10 +1,12 @@
 # shellcheck shell=bash
-# Linux guests that run commands. `boot_uml NAME ADDRESS SOCKET...` and `boot_qemu` start one, then
-# `guest NAME SECONDS COMMAND` runs a command in it, prints what that prints, and has its status.
+# Linux guests that run commands. `boot_uml NAME ADDRESS SOCKET...` and `boot_qemu` start one, and
+# `boot_netns` takes the host's kernel for one; then `guest NAME SECONDS COMMAND` runs a command in
+# it, prints what that prints, and has its status.
 
 # Of common.bash.
 : "${here:?}" "${top:?}"
 scratch=${scratch-}
+: "${enter[@]}"
 
 declare -A kinds=() addresses=()
 
@@ -61,6 +63,27 @@ boot_uml() {
     configure "$name"
 }
 
+# boot_netns NAME ADDRESS DEVICE: a network namespace of the host's kernel in place of a guest. The
+# device is moved there from where the program runs.
+need_netns() {
+    need ip busybox unshare nsenter setpriv setsid timeout ethtool
+    unshare --net --mount true 2>/dev/null || skip 'namespaces may not be made here'
+}
+boot_netns() {
+    local name=$1 address=$2 device=$3
+    rm -rf "${scratch:?}/$name"
+    mkdir "$scratch/$name"
+    echo 0 >"$scratch/$name/number"
+    kinds[$name]=netns addresses[$name]=$address
+    start "$name" "${guest_limit:-600}" unshare --net --mount --propagation private \
+        "$here/netns-init" "$scratch" "$name" "$device"
+    if ! within 10 [ -e "$scratch/$name/up" ]; then
+        echo "namespace $name does not begin: $(tail -n 2 "$scratch/$name.log" | tr '\n' ' ')"
+        return 1
+    fi
+    "${enter[@]}" ip link set "$device" netns "$(process "$name")" && configure "$name"
+}
+
 # Gives the device its addresses; again after the driver was bound anew.
 configure() {
     guest "$1" 15 "busybox sysctl -w net.ipv6.conf.\$DEV.accept_dad=0 \
@@ -81,7 +104,7 @@ ask() {
     local number
     number=$(($(cat "$scratch/$1/number") + 1))
     echo $number >"$scratch/$1/number"
-    if [ "${kinds[$1]}" = uml ]; then
+    if [ "${kinds[$1]}" != qemu ]; then
         printf '%s\n' "$2" >"$scratch/$1/part"
         mv "$scratch/$1/part" "$scratch/$1/$number.run"
     else
@@ -142,19 +165,23 @@ need_qemu() {
 }
 
 # qemu_initrd FOLDER MODULE...: the guests' file system, with modules of the kernel whose folder
-# that is, in the order in which they are loaded. A name with a slash is a file by itself.
+# that is, in the order in which they are loaded. A name with a slash is a file by itself. Programs
+# of the host that guests have, with the libraries that they need, are in `guest_programs`.
+guest_programs=(ethtool)
 qemu_initrd() {
     local folder=$1 root=$scratch/root wanted name count=100
     shift
     mkdir -p "$root"/{bin,proc,sys,dev,tmp,run,modules}
     cp "$(command -v busybox)" "$root/bin/busybox"
     cp "$here/qemu-init" "$root/init"
-    cp "$(command -v ethtool)" "$root/bin/ethtool"
-    ldd "$(command -v ethtool)" | awk '/=> \// { print $3 } $1 ~ /^\// { print $1 }' |
-        while read -r library; do
-            mkdir -p "$root$(dirname "$library")"
-            cp -L "$library" "$root$library"
-        done
+    for wanted in "${guest_programs[@]}"; do
+        cp "$(command -v "$wanted")" "$root/bin/${wanted##*/}"
+        ldd "$(command -v "$wanted")" | awk '/=> \// { print $3 } $1 ~ /^\// { print $1 }' |
+            while read -r library; do
+                mkdir -p "$root$(dirname "$library")"
+                cp -L "$library" "$root$library"
+            done
+    done
     for wanted in "$@"; do
         if [[ $wanted == */* ]]; then
             echo "$wanted"
@@ -173,20 +200,23 @@ qemu_initrd() {
 }
 
 # The machine that boot_qemu starts, and its card: qemu_card SOCKET ADDRESS split|packed QUEUES.
-# vectors=0, INTx: what QEMU 7.2 needs without KVM.
+# vectors=0, INTx: what QEMU 7.2 needs without KVM. `qemu_socket` says who listens: the back-end, to
+# which QEMU connects again and again, or with `server=on` QEMU.
 qemu=(qemu-system-x86_64)
+guest_mebibytes=256
+qemu_socket=reconnect=1
 qemu_card() {
     local packed=off
     if [ "$3" = packed ]; then packed=on; fi
-    card=(-chardev "socket,id=c0,path=$1,reconnect=1"
+    card=(-chardev "socket,id=c0,path=$1,$qemu_socket"
         -netdev "vhost-user,id=n0,chardev=c0,queues=$4"
         -device "virtio-net-pci,netdev=n0,mac=52:54:00:00:00:0$2,packed=$packed,mq=on,vectors=0,romfile=")
 }
 
 # boot_qemu NAME ADDRESS SOCKET split|packed QUEUES [ARGUMENT...]
-boot_qemu() {
+boot_qemu() { start_qemu "$@" && await_qemu "$1"; }
+await_qemu() {
     local name=$1
-    start_qemu "$@"
     if ! within 90 grep -qs '^@up' "$scratch/$name/serial"; then
         echo "guest $name does not boot: $(tail -n 1 "$scratch/$name.log" "$scratch/$name/console")"
         return 1
@@ -195,7 +225,7 @@ boot_qemu() {
     configure "$name"
 }
 
-# start_qemu: the same, without a look at the guest.
+# start_qemu: the same, without a look at the guest, which is await_qemu's.
 start_qemu() {
     local name=$1 address=$2 socket=$3 card=()
     qemu_card "$socket" "$address" "$4" "$5"
@@ -209,7 +239,8 @@ start_qemu() {
         "$name/serial.out" "$name/serial"
     start "$name" "${guest_limit:-600}" "${qemu[@]}" -nodefaults -no-user-config \
         -display none -no-reboot -machine pc,usb=off -accel tcg,thread=multi -cpu max,la57=off \
-        -m 256 -smp 2 -object memory-backend-memfd,id=m0,size=256M,share=on \
+        -m "$guest_mebibytes" -smp 2 \
+        -object "memory-backend-memfd,id=m0,size=${guest_mebibytes}M,share=on" \
         -numa node,memdev=m0 -kernel "$kernel" -initrd "$scratch/initrd" \
         -append "console=ttyS0 quiet nokaslr mitigations=off no_timer_check tsc=unstable panic=-1" \
         -serial "file:$name/console" -chardev "pipe,id=s1,path=$name/serial" -serial chardev:s1 \

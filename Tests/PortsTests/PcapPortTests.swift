@@ -1,3 +1,4 @@
+import CleaveHost
 import CleavePorts
 import CleaveTestSupport
 import CleaveTraffic
@@ -107,6 +108,53 @@ final class PcapPortTests {
         #expect(received == (0..<received.count).map { frames[$0 % 10] })
         endless.close()
         #expect(endless.queues[0].take().isEmpty)
+    }
+
+    private func write(_ bytes: [UInt8], _ name: [UInt8] = Array("in".utf8)) -> String {
+        let path = PathText.text(Array("\(folder)/".utf8) + name)
+        let descriptor = PathText.withBytes(path) { open($0, O_WRONLY | O_CREAT | O_TRUNC, 0o600) }
+        #expect(Glibc.write(descriptor, bytes, bytes.count) == bytes.count)
+        close(descriptor)
+        return path
+    }
+
+    @Test("Captures are played as cleave-bench reads them")
+    func variants() throws {
+        let frame = TestFrames.tcp4(TestFrames.payload(50, seed: 1))
+        func words(_ values: UInt32...) -> [UInt8] {
+            values.flatMap { value in (0..<4).map { UInt8(value >> (8 * $0) & 0xff) } }
+        }
+        let count = UInt32(frame.count)
+        // A frame check sequence that the file declares; longer record headers; lengths as of 2.2.
+        let files: [[UInt8]] = [
+            words(0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 0x2400_0001, 1, 2, count + 4, count + 4)
+                + frame + [1, 2, 3, 4],
+            words(0xa1b2_cd34, 0x0004_0002, 0, 0, 65535, 1, 1, 2, count, count, 3, 0x0800) + frame,
+            words(0xa1b2_c3d4, 0x0002_0002, 0, 0, 65535, 1, 1, 2, count, count) + frame,
+        ]
+        for file in files {
+            let port = try port(PcapPortConfiguration(name: "p", input: write(file)))
+            #expect(port.queues[0].take().map(\.bytes) == [frame])
+        }
+        #expect(host.lines == [])
+        // The file ends inside its second packet, and its name is not UTF-8.
+        let path = write(files[2] + words(1, 2, count, count) + [9], [0x63, 0xe9])
+        let cut = try port(PcapPortConfiguration(name: "p", input: path))
+        #expect(cut.queues[0].take().map(\.bytes) == [frame])
+        let offset = 24 + 16 + frame.count
+        #expect(
+            host.lines == [
+                "port p: \(folder)/c\\xe9: packet 1 at byte \(offset): the file ends inside the "
+                    + "packet: 1 of \(count) bytes; the packets before it are played"
+            ])
+        #expect(
+            self.words(PcapPortConfiguration(name: "p", input: write(Array(files[2][..<24]))))
+                == "port p: \(folder)/in: the capture holds no packets")
+        let output = PathText.text(Array("\(folder)/".utf8) + [0xff])
+        let port = try port(PcapPortConfiguration(name: "p", output: output))
+        port.close()
+        var status = stat()
+        #expect(PathText.withBytes(output) { stat($0, &status) } == 0)
     }
 
     @Test("Frames of lengths that no switch carries are left out, and counted")

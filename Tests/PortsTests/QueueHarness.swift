@@ -1,3 +1,4 @@
+import CleaveHost
 import CleavePorts
 import CleaveTestSupport
 import CleaveVirtioNet
@@ -6,13 +7,17 @@ import Glibc
 /// Stands for the threads of a switch: the test's thread is the only one.
 final class LoneHost: PortHost {
     private(set) var holds = 0
+    private(set) var lines: [String] = []
 
-    func whileHeld(by port: any Port, _ body: () -> Void) {
+    func whileHeld(by port: any Port, _ body: () -> Void) -> UInt64 {
         holds += 1
+        let start = SystemClock.monotonic
         body()
+        return start
     }
 
-    func log(_ line: String) {}
+    func log(_ entry: LogEntry) { lines.append(entry.description) }
+    let holdShares = HoldShares()
 }
 
 /// What came in at a queue.

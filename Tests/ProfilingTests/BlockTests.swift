@@ -67,7 +67,7 @@ extension QueueProfiles {
                 #expect(snapshot.perPacket[stage.rawValue].total == snapshot.bursts, "\(stage)")
                 #expect(snapshot.perBurst[stage.rawValue].total == snapshot.bursts, "\(stage)")
             }
-            let apart = snapshot.perPacket[RxStage.payload.rawValue].total
+            let apart = snapshot.perPacket[RxStage.placePayload.rawValue].total
             #expect(apart + snapshot.perPacket[ProfileBlock.pollRow].total == snapshot.bursts)
             #expect(UInt64(profile.block.readTraces().count) == apart)
             let table = try #require(StageTable(passes: [snapshot]))
@@ -75,7 +75,7 @@ extension QueueProfiles {
             #expect(abs(sum - table.sum.cyclesPerPacket.median) < 1e-6 * sum)
             // Nothing pulls here, and nothing else copies.
             #expect(snapshot.cycles[RxStage.pull.rawValue] == 0)
-            #expect(snapshot.cycles[RxStage.payload.rawValue] > 0)
+            #expect(snapshot.cycles[RxStage.placePayload.rawValue] > 0)
         }
 
         @Test("One poll in a period is measured, on average")

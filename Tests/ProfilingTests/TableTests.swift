@@ -43,8 +43,10 @@ struct TableTests {
         var stacks = FoldedStacks()
         stacks.add(ProfileSnapshot(), under: ["RQ 0"], period: 1)
         #expect(stacks.text == "")
-        #expect(StageTraffic(.payload, ProfileSnapshot()).total == 0)
+        #expect(StageTraffic(.placePayload, ProfileSnapshot()).total == 0)
         #expect(ProfileSpread([]) == nil)
-        #expect(ProfileSpread([4, 1, 2]) == ProfileSpread(median: 2, min: 1, max: 4))
+        #expect(
+            ProfileSpread([4, 1, 2])
+                == ProfileSpread(median: 2, min: 1, max: 4, q1: 1.5, q3: 3))
     }
 }

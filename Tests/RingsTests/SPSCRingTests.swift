@@ -212,4 +212,32 @@ struct SPSCRingTests {
             #expect(consumer.peek(4) == 2 && consumer[0] == 12 && consumer[1] == 13)
         }
     }
+
+    @Test("A record of any length is written and read in pieces, wherever the ring ends")
+    func pieces() {
+        for start in cursorStarts {
+            for count in 1...8 {
+                for cut in 0...count {
+                    let memory = RingMemory<UInt64>(capacity: 8, start: start)
+                    var producer = memory.ring.makeProducer()
+                    var consumer = memory.ring.makeConsumer()
+                    let values = (0..<UInt64(count)).map { $0 + 100 }
+                    #expect(producer.reserve(count) == count)
+                    producer.write(Array(values[cut...]), count: count - cut, at: cut)
+                    producer.write(values, count: cut, at: 0)
+                    #expect(consumer.peek(1) == 0, "nothing is handed over yet")
+                    producer.commit(count)
+                    #expect(consumer.peek(count) == count)
+                    var read = [UInt64](repeating: 0, count: count)
+                    consumer.read(into: &read, count: cut, at: 0)
+                    read.withUnsafeMutableBufferPointer {
+                        consumer.read(
+                            into: $0.baseAddress! + cut, count: count - cut, at: cut)
+                    }
+                    #expect(read == values)
+                    #expect(consumer.peek(count) == count, "reading takes nothing")
+                }
+            }
+        }
+    }
 }

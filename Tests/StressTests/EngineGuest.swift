@@ -69,16 +69,19 @@ final class EngineGuest: @unchecked Sendable {
         idle: IdlePolicy = .pause, kick: Int32 = -1
     ) throws {
         let space = try GuestSpace(
-            byteCount: (rqs + spares) * (ringSize * 4096 + 65536) + slots * 128 + 65536)
+            byteCount: (rqs + spares) * (ringSize * 4096 + 65536) + slots * 128 + 65536
+                + (rqs + spares) * (slots * 4 + 256))
         let headerQueue = try DriverHeaderQueue(
-            slotSize: 128, slotCount: slots, slotReturn: slotReturn, in: space)
+            slotSize: 128, slotCount: slots, slotReturn: slotReturn, rqCount: rqs + spares,
+            in: space)
         let deviceQueue = try HeaderQueue(headerQueue.layout, memory: space.memory)
-        let drivers = try (0..<rqs + spares).map { _ in
-            try RxDriver(
-                RxDriverConfiguration(
-                    ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 4096),
-                    method: method,
-                    headerQueue: headerQueue, burst: 16), in: space)
+        let drivers = try (0..<rqs + spares).map { number in
+            var configuration = RxDriverConfiguration(
+                ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 4096),
+                method: method, headerQueue: method.needsHeaderQueue ? headerQueue : nil,
+                burst: 16)
+            configuration.returnRing = slotReturn == .groups ? number : 0
+            return try RxDriver(configuration, in: space)
         }
         memory = space.memory
         let queues = drivers.prefix(rqs).map {
@@ -96,10 +99,12 @@ final class EngineGuest: @unchecked Sendable {
     private static func configuration(
         _ driver: RxDriver, _ memory: GuestMemory, _ headerQueue: HeaderQueue
     ) -> RxQueueConfiguration {
-        RxQueueConfiguration(
+        var configuration = RxQueueConfiguration(
             virtqueue: driver.virtqueue, features: driver.configuration.allFeatures,
-            memory: memory, method: driver.configuration.method, headerQueue: headerQueue,
-            burst: 16)
+            memory: memory, method: driver.configuration.method,
+            headerQueue: driver.configuration.headerQueue.map { _ in headerQueue }, burst: 16)
+        configuration.returnRing = driver.configuration.returnRing
+        return configuration
     }
 
     /// Configuration of an RQ over driver number `driver`.

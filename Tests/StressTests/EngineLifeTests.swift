@@ -23,8 +23,9 @@ struct EngineLifeTests {
         #expect(guest.engine.unreportedSlots(of: guest.deviceQueue) == 0)
         #expect(guest.deviceQueue.duplicateCount == 0)
         let claimed = Int(guest.deviceQueue.claimedCount - reset)
-        let isByTail = guest.headerQueue.layout.slotReturn == .tail
-        let waiting = isByTail ? claimed % guest.headerQueue.groupSize : 0
+        let waiting =
+            guest.headerQueue.layout.slotReturn == .tail
+            ? claimed % guest.headerQueue.groupSize : guest.headerQueue.waitingSlotCount
         #expect(guest.deviceQueue.freeCount == guest.headerQueue.layout.slotCount - waiting)
     }
 

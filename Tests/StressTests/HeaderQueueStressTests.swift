@@ -23,11 +23,12 @@ struct HeaderQueueStressTests {
         let findings = SharedWords(count: 4)
         let slotCount: Int
 
-        init(slotCount: Int, _ slotReturn: SlotReturn) throws {
-            space = try GuestSpace(byteCount: slotCount * 128 + 8192)
+        init(slotCount: Int, _ slotReturn: SlotReturn, claimers: Int) throws {
+            space = try GuestSpace(byteCount: slotCount * 128 + 16384)
             self.slotCount = slotCount
             driverQueue = try DriverHeaderQueue(
-                slotSize: 128, slotCount: slotCount, slotReturn: slotReturn, in: space)
+                slotSize: 128, slotCount: slotCount, slotReturn: slotReturn,
+                rqCount: claimers, in: space)
             deviceQueue = try HeaderQueue(driverQueue.layout, memory: space.memory)
             owners = SharedWords(count: slotCount)
         }
@@ -64,7 +65,7 @@ struct HeaderQueueStressTests {
     private func ownership(
         _ slotCount: Int, _ slotReturn: SlotReturn, _ threads: (claimers: Int, drivers: Int)
     ) throws {
-        let arena = try Arena(slotCount: slotCount, slotReturn)
+        let arena = try Arena(slotCount: slotCount, slotReturn, claimers: threads.claimers)
         let quota = slotCount < 16 ? 1_500 : 12_000
         let byteCount = SPSCRing<Passed>.byteCount(capacity: 512)
         let memories = (0..<threads.claimers).map { _ in
@@ -75,12 +76,12 @@ struct HeaderQueueStressTests {
         var bodies: [@Sendable () -> Void] = []
         for (index, ring) in rings.enumerated() {
             let end = Held(ring.makeProducer())
-            bodies.append { Self.claim(index, quota, arena, &end.pointer.pointee) }
+            bodies.append { Self.claim(index, quota: quota, arena, &end.pointer.pointee) }
         }
         for index in 0..<threads.drivers {
             let mine = rings.indices.filter { $0 % threads.drivers == index }
                 .map { Held(rings[$0].makeConsumer()) }
-            bodies.append { Self.retire(index, quota * mine.count, arena, mine) }
+            bodies.append { Self.retire(index, total: quota * mine.count, arena, mine) }
         }
         try inThreads(bodies)
 
@@ -96,8 +97,11 @@ struct HeaderQueueStressTests {
             Issue.record("slot \(slot) still has an owner")
         }
         #expect(arena.deviceQueue.duplicateCount == 0)
-        if slotReturn == .ring {
-            #expect(arena.deviceQueue.freeCount == slotCount)
+        if slotReturn != .tail {
+            let waiting = arena.driverQueue.waitingSlotCount
+            #expect(arena.deviceQueue.freeCount == slotCount - waiting)
+            // Of the group that each claimer had begun.
+            #expect(waiting <= threads.claimers * (arena.driverQueue.groupSize - 1))
             return
         }
         // Everything is retired: the tail is after the last whole group.
@@ -107,10 +111,11 @@ struct HeaderQueueStressTests {
     }
 
     private static func claim(
-        _ index: Int, _ quota: Int, _ arena: Arena, _ ring: inout SPSCProducer<Passed>
+        _ index: Int, quota: Int, _ arena: Arena, _ ring: inout SPSCProducer<Passed>
     ) {
-        let claimer = arena.deviceQueue.claimer
-        let list = UnsafeMutablePointer<UInt16>.allocate(capacity: 40)
+        let slotReturn = arena.driverQueue.layout.slotReturn
+        let claimer = arena.deviceQueue.claimer(ring: slotReturn == .groups ? index : 0)
+        let list = UnsafeMutablePointer<UInt16>.allocate(capacity: 41)
         defer { list.deallocate() }
         var random = SeededRandom(seed: UInt64(index))
         var left = quota
@@ -118,19 +123,23 @@ struct HeaderQueueStressTests {
         var patience = Patience()
         while left > 0 {
             let wanted = min(left, random.int(1...40))
-            let lists = arena.driverQueue.layout.slotReturn == .ring
+            let lists = slotReturn != .tail
             let claim = lists ? claimer.claim(wanted, into: list) : claimer.claim(wanted)
-            for offset in 0..<claim.count {
-                let slot =
-                    lists
-                    ? Int(list[offset])
+            let slots = (0..<claim.count).map { offset in
+                lists
+                    ? claimer.returns.slot(Int(claim.first) + offset, list)
                     : Int(claim.first &+ UInt32(offset)) & (arena.slotCount - 1)
+            }
+            let firstMark = mark + 1
+            for slot in slots {
                 arena.change(slot, from: 0, to: UInt64(index + 1))
                 mark += 1
                 for word in 0..<16 { arena.words(slot)[word] = mark }
-                // One by one, as the drivers retire them: a slot may come round within a claim.
-                if lists { claimer.report(list + offset, 1) }
-                let passed = Passed(slot: UInt32(slot), claimer: UInt32(index), mark: mark)
+            }
+            if lists { claimer.report(list, claim) }
+            for (offset, slot) in slots.enumerated() {
+                let passed = Passed(
+                    slot: UInt32(slot), claimer: UInt32(index), mark: firstMark + UInt64(offset))
                 var room = Patience()
                 while ring.reserve(1) == 0 {
                     if !room.wait(after: 0) { return arena.findings[3].fetchAdd(1) }
@@ -144,7 +153,7 @@ struct HeaderQueueStressTests {
     }
 
     private static func retire(
-        _ index: Int, _ total: Int, _ arena: Arena, _ rings: [Held<SPSCConsumer<Passed>>]
+        _ index: Int, total: Int, _ arena: Arena, _ rings: [Held<SPSCConsumer<Passed>>]
     ) {
         var random = SeededRandom(seed: 100 + UInt64(index))
         var held: [Passed] = []
@@ -179,7 +188,9 @@ struct HeaderQueueStressTests {
         }
         arena.change(slot, from: UInt64(one.claimer + 1), to: 0)
         let before = arena.driverQueue.currentTail
-        arena.driverQueue.retire(first: slot, count: 1)
+        let isInGroups = arena.driverQueue.layout.slotReturn == .groups
+        arena.driverQueue.retire(
+            first: slot, count: 1, ring: isInGroups ? Int(one.claimer) : 0)
         let after = arena.driverQueue.currentTail
         // Backwards shows as a huge distance. Other threads may move it too, but not far: what
         // they retire was claimed from this tail.

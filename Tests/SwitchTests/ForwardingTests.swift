@@ -24,20 +24,23 @@ private final class Bench {
         blocks = try (0..<count).map { _ in
             SwitchCounterBlock(try arena.allocate(byteCount: SwitchCounterBlock.byteCount))
         }
-        forwarding = Forwarding(
-            table: table, wires: wires, holdCycles: holdCycles,
-            ports: blocks.map { ($0, queues) })
+        forwarding = Forwarding(table: table, holdCycles: holdCycles)
+        for (number, block) in blocks.enumerated() {
+            forwarding.add(port: number, counters: block)
+            if !wires.isEmpty { forwarding.set(wire: Int32(wires[number]), of: number) }
+        }
         ingresses = ports.enumerated().map { number, port in
             port.queues.map { SwitchQueue(port: number, queue: $0) }
         }
         for (number, list) in ingresses.enumerated() { forwarding.set(queues: list, of: number) }
+        forwarding.set(polled: Array(ingresses.joined()))
     }
 
     deinit { table.free() }
 
     /// Polls every queue once.
     @discardableResult
-    func poll() -> Int { ingresses.joined().reduce(0) { $0 + forwarding.poll($1) } }
+    func poll() -> Int { forwarding.poll().packets }
 
     func drops(_ port: Int) -> [SwitchDropReason: UInt64] {
         var counts: [SwitchDropReason: UInt64] = [:]
@@ -180,6 +183,128 @@ struct ForwardingTests {
         bench.forwarding.abandon(bench.ingresses[0][0])
         #expect(bench.drops(1) == [.noRoom: 4])
         #expect(sender.out.isEmpty)
+    }
+
+    @Test("Senders that overload one receiver get like parts of its room", arguments: 2...4)
+    func overload(senders: Int) throws {
+        for room in [1, 8, 16, 40] {
+            // Others lie between them, which changes nothing.
+            let bench = try Bench(9, holdCycles: .max >> 2)
+            _ = bench.table.learn(address(Frame.mac(8)), at: 8, tick: 0)
+            for _ in 0..<1000 {
+                for sender in 0..<senders {
+                    let queue = bench.ports[2 * sender].scripted[0]
+                    while queue.waiting.count < 32 {
+                        queue.waiting.append(
+                            Frame.make(to: Frame.mac(8), from: Frame.mac(UInt8(2 * sender))))
+                    }
+                }
+                bench.ports[8].scripted[0].room = room
+                bench.poll()
+            }
+            let sent = bench.ports[8].sent
+            #expect(sent.count == 1000 * room)
+            for sender in 0..<senders {
+                let count = sent.count { $0[11] == UInt8(2 * sender) }
+                #expect(abs(Double(count * senders) / Double(sent.count) - 1) < 0.15)
+            }
+        }
+    }
+
+    @Test("A receiver that takes few packets is not slow: later packets wait")
+    func trickle() throws {
+        let hold = UInt64(CycleClock.hertz / 5)
+        let bench = try Bench(2, wires: [1, 0], holdCycles: hold)
+        let (sender, receiver) = (bench.ports[0].scripted[0], bench.ports[1].scripted[0])
+        let frames = (0..<3).map { Frame.make(to: Frame.mac(2), from: Frame.mac(1), [UInt8($0)]) }
+        receiver.room = 0
+        sender.waiting = [frames[0], frames[1]]
+        let start = CycleClock.now()
+        while CycleClock.now() &- start < hold / 10 * 9 { bench.poll() }
+        // One is taken late, the other one too late.
+        receiver.room = 1
+        while bench.ingresses[0][0].isHolding { bench.poll() }
+        #expect(receiver.sent == [frames[0]] && bench.drops(1) == [.noRoom: 1])
+        sender.waiting = [frames[2]]
+        bench.poll()
+        #expect(bench.ingresses[0][0].isHolding)
+        receiver.room = nil
+        bench.poll()
+        #expect(receiver.sent == [frames[0], frames[2]])
+    }
+
+    /// IPv4, UDP; the source port is the flow.
+    private func datagram(_ port: Int) -> [UInt8] {
+        var ip: [UInt8] = [0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+        ip += [0x10, UInt8(port), 0, 53, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        return Frame.mac(2) + Frame.mac(1) + [8, 0] + ip
+    }
+
+    /// For each of a port's queues one flow that goes to it.
+    private func flow(toEachOf count: Int) throws -> [[UInt8]] {
+        let bench = try Bench(2, queues: count, wires: [1, 0])
+        var flows = [[UInt8]](repeating: [], count: count)
+        for port in 0..<64 {
+            bench.ports[0].scripted[0].waiting = [datagram(port)]
+            bench.poll()
+        }
+        for (index, queue) in bench.ports[1].scripted.enumerated() {
+            flows[index] = try #require(queue.sent.first)
+        }
+        return flows
+    }
+
+    @Test("A dead queue does not make its port's other queues dead")
+    func deadQueue() throws {
+        let flows = try flow(toEachOf: 2)
+        let bench = try Bench(
+            2, queues: 2, wires: [1, 0], holdCycles: UInt64(CycleClock.hertz / 5))
+        let (sender, queues) = (bench.ports[0].scripted[0], bench.ports[1].scripted)
+        for queue in queues { queue.room = 0 }
+        sender.waiting = [flows[0]]
+        while bench.drops(1).isEmpty { bench.poll() }
+        // The dead one's are dropped at once, the other one's wait.
+        sender.waiting = [flows[0], flows[1]]
+        bench.poll()
+        #expect(bench.drops(1) == [.noRoom: 2])
+        #expect(bench.ingresses[0][0].isHolding)
+        queues[1].room = 1
+        bench.poll()
+        #expect(queues[1].sent == [flows[1]] && sender.out.isEmpty)
+    }
+
+    @Test("A packet that waits goes to the queue of its flow, whatever its sender writes meanwhile")
+    func rewrittenFlow() throws {
+        let flows = try flow(toEachOf: 2)
+        let bench = try Bench(2, queues: 2, wires: [1, 0], holdCycles: .max >> 2)
+        let (sender, queues) = (bench.ports[0].scripted[0], bench.ports[1].scripted)
+        for queue in queues { queue.room = 0 }
+        sender.waiting = [flows[0]]
+        bench.poll()
+        sender.out[0].copyMemory(from: flows[1], byteCount: flows[1].count)
+        for queue in queues { queue.room = nil }
+        bench.poll()
+        #expect(queues[0].sent == [flows[1]] && queues[1].sent.isEmpty)
+    }
+
+    @Test("A dead receiver stays dead although packets for it cannot be finished")
+    func unfinishable() throws {
+        let hold = UInt64(CycleClock.hertz / 1000)
+        let bench = try Bench(2, wires: [1, 0], holdCycles: hold)
+        let frame = Frame.make(to: Frame.mac(2), from: Frame.mac(1))
+        let sender = bench.ports[0].scripted[0]
+        bench.ports[1].scripted[0].room = 0
+        sender.waiting = [frame]
+        while bench.drops(1).isEmpty { bench.poll() }
+        // Its offloads lie outside its headers.
+        sender.incomingOffloads = PacketOffloads(flags: 1, csumStart: 59, csumOffset: 16)
+        sender.waiting = [frame]
+        bench.poll()
+        #expect(bench.drops(1) == [.noRoom: 1, .unfinishable: 1])
+        sender.incomingOffloads = PacketOffloads.none
+        sender.waiting = [frame]
+        #expect(bench.poll() == 1)
+        #expect(bench.drops(1) == [.noRoom: 2, .unfinishable: 1])
     }
 
     @Test("A slow receiver does not stop packets to others, nor a flood")

@@ -66,7 +66,7 @@ struct GuestHeaderQueueTests {
             #expect(counters.packetsOut == 1200)
             #expect(counters.splitOut == 30 * 35)
             #expect(counters.wholeOut == ["notSplittable": 30 * 5])
-            #expect(counters.events["headerQueues"] == 1)
+            #expect(counters.events[.headerQueues] == 1)
             #expect(counters.droppedOut.isEmpty)
         }
     }
@@ -175,7 +175,7 @@ struct GuestHeaderQueueTests {
             #expect(guest.conservesSlots())
             guest.vanish()
             sender.vanish()
-            #expect(running.end()["b"]?.events["headerQueues"] == 6)
+            #expect(running.end()["b"]?.events[.headerQueues] == 6)
         }
     }
 
@@ -199,7 +199,7 @@ struct GuestHeaderQueueTests {
         guest.vanish()
         sender.vanish()
         let counters = try #require(running.end()["b"])
-        #expect(counters.events["headerQueues"] == 7 && counters.splitOut == 6 * 4 * 30 * 7 / 8)
+        #expect(counters.events[.headerQueues] == 7 && counters.splitOut == 6 * 4 * 30 * 7 / 8)
     }
 
     /// The port listens again as soon as it has seen that its front-end is gone.
@@ -239,7 +239,7 @@ struct GuestHeaderQueueTests {
         #expect(other.conservesSlots())
         other.vanish()
         sender.vanish()
-        #expect(running.end()["b"]?.events["headerQueues"] == 7)
+        #expect(running.end()["b"]?.events[.headerQueues] == 7)
     }
 
     @Test("Queue pairs in use change, and the header queue stays", arguments: RingFormat.allCases)
@@ -269,7 +269,7 @@ struct GuestHeaderQueueTests {
         #expect(guest.conservesSlots())
         guest.vanish()
         sender.vanish()
-        #expect(running.end()["b"]?.events["queuePairCommands"] == 12)
+        #expect(running.end()["b"]?.events[.queuePairCommands] == 12)
     }
 
     @Test(
@@ -298,8 +298,9 @@ struct GuestHeaderQueueTests {
         #expect(guest.conservesSlots())
         guest.vanish()
         sender.vanish()
-        let events = try #require(running.end()["b"]?.events)
-        #expect(events["headerQueueRefused.lost"] == 1 && events["headerQueues"] == 1)
+        let counters = try #require(running.end()["b"])
+        #expect(counters.headerQueueRefusals["lost"] == 1)
+        #expect(counters.events[.headerQueues] == 1)
     }
 
     @Test(
@@ -337,9 +338,65 @@ struct GuestHeaderQueueTests {
         guest.vanish()
         sender.vanish()
         let counters = try #require(running.end()["b"])
-        #expect(counters.events["headerQueueResets"] == 3)
+        #expect(counters.events[.headerQueueResets] == 3)
         #expect(counters.wholeOut["headerQueueBroken"] ?? 0 >= 3 * 26)
-        #expect(counters.events["brokenHeaderQueues"] ?? 0 <= 3)
+        #expect(counters.events[.brokenHeaderQueues] ?? 0 <= 3)
+    }
+
+    @Test(
+        "A broken queue that a message set up is still broken in new memory, and can be reset",
+        arguments: RingFormat.allCases, [false, true])
+    func brokenMemoryChange(_ ring: RingFormat, byWord: Bool) throws {
+        let running = try running()
+        let sender = try LocalGuest(.split)
+        let guest = try SplitGuest(SplitGuest.Shape(ring: ring))
+        try sender.connect(running.path("a"))
+        try guest.connect(running.path("b"), .messages)
+        try exchange(sender, guest, rounds: 3) { _ in }
+        let tail = guest.headers.currentTail
+        guest.setControl(HeaderQueueLayout.tailOffset, tail &+ 257)
+        try exchange(sender, guest, rounds: 3) { _ in }
+        guest.setControl(HeaderQueueLayout.tailOffset, tail)
+        for _ in 0..<3 { try guest.sendMemory() }
+        try exchange(sender, guest, rounds: 1) { _ in }
+        #expect(guest.headers.isBroken && guest.rx[0].fault == .none)
+        guest.headers.prepareReset()
+        if byWord {
+            guest.headers.requestReset()
+        } else {
+            try guest.front?.resetHeaderQueue()
+        }
+        #expect(guest.waitUntil { guest.headers.isWorking })
+        guest.headers.finishReset()
+        let before = guest.rx[0].retiredSlotCount
+        try exchange(sender, guest, rounds: 8) { _ in }
+        #expect(guest.rx[0].retiredSlotCount == before + 8 * 30 * 7 / 8)
+        guest.vanish()
+        sender.vanish()
+        let counters = try #require(running.end()["b"])
+        #expect(counters.events[.headerQueueResets] == 1)
+        #expect(counters.headerQueueRefusals["lost"] == nil)
+        #expect(counters.events[.brokenHeaderQueues] ?? 0 <= 1)
+    }
+
+    @Test(
+        "Requests behind the bound of one look at the set-up ring are served without a kick",
+        arguments: RingFormat.allCases)
+    func manyRequests(_ ring: RingFormat) throws {
+        let running = try running()
+        var shape = SplitGuest.Shape(ring: ring)
+        shape.setupRingSize = 64
+        let guest = try SplitGuest(shape)
+        guest.headers.expectSetUp()
+        // The start of the ring is one look, and the only kick is another: 16 requests each.
+        for _ in 0..<40 { guest.setup.post([UInt8](repeating: 0, count: 20), []) }
+        guest.postRequest()
+        let fresh = VirtqueueAddresses.freshBase(ring)
+        try guest.connect(running.path("b"), .chain, bases: [fresh, fresh, fresh])
+        guest.vanish()
+        let counters = try #require(running.end()["b"])
+        #expect(counters.headerQueueRefusals["chain"] == 40)
+        #expect(counters.events[.headerQueues] == 1)
     }
 
     @Test("A segmentation frame of 64 KiB is split once, and its payload fills pages")
@@ -413,7 +470,8 @@ struct GuestHeaderQueueTests {
         #expect(refusal { $0.rqMask = [1, 1] } == "mask")
         #expect(refusal { $0.slotSize = 100 } == "geometry")
         #expect(refusal { $0.report = 9 } == "report")
-        #expect(refusal { $0.slotReturn = 2 } == "slotReturn")
+        #expect(refusal { $0.slotReturn = 3 } == "slotReturn")
+        #expect(refusal { $0.slotReturn = 2 } == "geometry")
         #expect(refusal { $0.slots = GuestAddress(64) } == "memory")
         #expect(refusal { $0.control = GuestAddress(0xffff_ffff_ffff_ff80) } == "memory")
         #expect(refusal { $0.control = $0.control.advanced(by: 64) } == "alignment")
@@ -425,8 +483,9 @@ struct GuestHeaderQueueTests {
         #expect(guest.conservesSlots())
         guest.vanish()
         sender.vanish()
-        let events = try #require(running.end()["b"]?.events)
-        #expect(events["headerQueueRefused.inUse"] == 5 && events["headerQueueRefused.mask"] == 3)
+        let counters = try #require(running.end()["b"])
+        #expect(counters.headerQueueRefusals["inUse"] == 5)
+        #expect(counters.headerQueueRefusals["mask"] == 3)
     }
 
     @Test("Slots over the guest's own rings harm that guest alone")

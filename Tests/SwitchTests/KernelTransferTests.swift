@@ -1,3 +1,4 @@
+import CleaveHost
 import CleavePorts
 import CleaveTestSupport
 import CleaveVirtioNet
@@ -14,8 +15,13 @@ import Testing
         "no private network: \(PrivateNetwork.obstacle ?? "")"), .timeLimit(.minutes(1)))
 struct KernelTransferTests {
     private final class LoneHost: PortHost {
-        func whileHeld(by port: any Port, _ body: () -> Void) { body() }
-        func log(_ line: String) {}
+        func whileHeld(by port: any Port, _ body: () -> Void) -> UInt64 {
+            let start = SystemClock.monotonic
+            body()
+            return start
+        }
+        func log(_ entry: LogEntry) {}
+        let holdShares = HoldShares()
     }
 
     /// A thread of a test's own, in the network of the thread that starts it.

@@ -6,55 +6,6 @@ import CleaveVirtioNet
 import Foundation
 import Testing
 
-/// `cleave-vhost` with two ports, of the release build, or of the debug build if there is no other.
-private final class KillableProgram {
-    private let executable: URL
-    private var process: Process?
-    let folder: String
-
-    init() throws {
-        let builds = ["release", "debug"].map {
-            ReleaseProgram.root.appendingPathComponent(".build/\($0)/cleave-vhost")
-        }
-        executable = try #require(
-            builds.first { FileManager.default.isExecutableFile(atPath: $0.path) },
-            "cleave-vhost is missing: build it first")
-        var template = Array("/tmp/cleave-killed.XXXXXX".utf8CString)
-        folder = String(cString: try #require(mkdtemp(&template)))
-    }
-
-    deinit {
-        kill()
-        try? FileManager.default.removeItem(atPath: folder)
-    }
-
-    func path(_ port: String) -> String { "\(folder)/\(port)" }
-
-    /// Starts it, and waits until its ports listen.
-    func start() throws {
-        let process = Process()
-        process.executableURL = executable
-        process.arguments = ["a", "b"].flatMap {
-            ["--port", "type=vhost-user,path=\(path($0)),name=\($0)"]
-        }
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardError = FileHandle(forWritingAtPath: "/dev/null")
-        try process.run()
-        self.process = process
-        let words = String(
-            decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-        try #require(words == "ready\n", "it says \(words)")
-    }
-
-    func kill() {
-        guard let process else { return }
-        Glibc.kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
-        self.process = nil
-    }
-}
-
 @Suite("A program that is killed")
 struct KilledProgramTests {
     private static func frame(_ number: Int) -> [UInt8] {
@@ -87,7 +38,7 @@ struct KilledProgramTests {
         "F04 Frames arrive at least once, in order, however often the back-end is killed",
         arguments: RingFormat.allCases)
     func killed(_ format: RingFormat) throws {
-        let program = try KillableProgram()
+        let program = try VhostProcess()
         // Room for what is new and for what is sent again: a switch drops what a slow receiver does
         // not take, and this thread may be slow.
         let (sender, receiver) = (
@@ -98,7 +49,7 @@ struct KilledProgramTests {
         var sent = 0
         let rounds = 16
         for round in 0...rounds {
-            try program.start()
+            try program.start(program.ports("a", "b"))
             try receiver.connect(program.path("b"), keepsInFlight: true)
             try sender.connect(program.path("a"), keepsInFlight: true)
             let end = SystemClock.monotonic + UInt64(random.int(1...40)) * 1_000_000

@@ -1,6 +1,7 @@
 import CCleaveHost
 import CleaveGuestDriver
 import CleaveHost
+import CleaveTestSupport
 import CleaveVhostUser
 import CleaveVirtioNet
 import Glibc
@@ -25,10 +26,13 @@ final class LocalGuest {
         init() throws { event = try EventDescriptor() }
     }
 
-    /// - Parameter wanted: features that no queue obeys, such as the MTU's.
+    /// - Parameters:
+    ///   - wanted: features that no queue obeys, such as the MTU's.
+    ///   - pieceCount: buffers that a packet to send is spread over.
     init(
         _ ring: RingFormat, features: VirtioFeatures = [], ringSize: Int = 64,
-        shape: BufferShape = .mergeable(bufferByteCount: 2048), wanted: UInt64 = 0
+        shape: BufferShape = .mergeable(bufferByteCount: 2048), wanted: UInt64 = 0,
+        pieceCount: Int = 1
     ) throws {
         self.ring = ring
         self.wanted = wanted
@@ -38,7 +42,9 @@ final class LocalGuest {
                 ringSize: ringSize, ring: ring, shape: shape,
                 method: .whole, features: features), in: space)
         tx = try TxDriver(
-            TxDriverConfiguration(ringSize: ringSize, ring: ring, features: features), in: space)
+            TxDriverConfiguration(
+                ringSize: ringSize, ring: ring, features: features, pieceCount: pieceCount),
+            in: space)
         kicks = [try EventDescriptorBox(), try EventDescriptorBox()]
         calls = [try EventDescriptorBox(), try EventDescriptorBox()]
     }
@@ -96,28 +102,10 @@ final class LocalGuest {
 
     /// How many descriptors and mappings of this process are of the guest's memory file.
     func memoryUse() -> [Int]? {
-        var own = stat()
-        guard let file = space.arena.fileDescriptor, fstat(file, &own) == 0 else { return nil }
-        var descriptors = 0
-        for number in 0..<Int32(1024) {
-            var other = stat()
-            if fstat(number, &other) == 0 && other.st_ino == own.st_ino
-                && other.st_dev == own.st_dev
-            {
-                descriptors += 1
-            }
+        guard let file = space.arena.fileDescriptor.flatMap({ FileIdentity($0) }) else {
+            return nil
         }
-        guard let maps = fopen("/proc/self/maps", "r") else { return nil }
-        defer { fclose(maps) }
-        var mappings = 0
-        var line = [CChar](repeating: 0, count: 512)
-        while fgets(&line, Int32(line.count), maps) != nil {
-            let text = String(
-                decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-            let fields = text.split(separator: " ")
-            if fields.count > 5 && fields[4] == "\(own.st_ino)" { mappings += 1 }
-        }
-        return [descriptors, mappings]
+        return [file.openCount, file.mappingCount]
     }
 
     /// Goes without a word.

@@ -12,7 +12,8 @@ final class ScriptedPort: Port {
     var queues: [any PortQueue] { scripted }
     var controlDescriptors: [Int32] { [] }
     var controlDeadline: UInt64? { nil }
-    var counters = PortCounters()
+    let type = PortType.generator
+    var ownCounters = PortCounters()
     private(set) var isOpen = false
     var failure: SetupError?
     private(set) weak var host: (any PortHost)?
@@ -38,6 +39,8 @@ final class ScriptedPort: Port {
 final class ScriptedQueue: PortQueue {
     /// Frames to come in.
     var waiting: [[UInt8]] = []
+    /// Frames that come in as the thread is about to sleep.
+    var atBedtime: [[UInt8]] = []
     /// Where the frames that are out lie, oldest first.
     private(set) var out: [UnsafeMutableRawPointer] = []
     private(set) var sent: [[UInt8]] = []
@@ -108,7 +111,12 @@ final class ScriptedQueue: PortQueue {
         return index
     }
 
-    func setWakeups(enabled: Bool) {}
+    func setWakeups(enabled: Bool) {
+        if !enabled { return }
+        waiting += atBedtime
+        atBedtime = []
+    }
+
     deinit { for pointer in out { pointer.deallocate() } }
 }
 

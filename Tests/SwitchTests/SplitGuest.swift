@@ -31,6 +31,7 @@ final class SplitGuest {
         /// Longest frame that it sends.
         var sendByteCount = 2048
         var sendFeatures: VirtioFeatures = []
+        var setupRingSize = 8
     }
 
     let shape: Shape
@@ -48,7 +49,7 @@ final class SplitGuest {
         space = try GuestSpace(byteCount: 16 << 20, pages: .small, shared: true)
         headers = try Self.headers(shape, space)
         tx = try Self.sender(shape, space)
-        setup = try SetupRing(shape.ring, in: space)
+        setup = try SetupRing(shape.ring, size: shape.setupRingSize, in: space)
         kicks = try (0..<2 * shape.pairs + 2).map { _ in try LocalGuest.EventDescriptorBox() }
         calls = try kicks.map { _ in try LocalGuest.EventDescriptorBox() }
         try makeReceivers()
@@ -58,7 +59,8 @@ final class SplitGuest {
         _ shape: Shape, _ space: GuestSpace
     ) throws -> DriverHeaderQueue {
         try DriverHeaderQueue(
-            slotSize: 128, slotCount: shape.slotCount, slotReturn: shape.slotReturn, in: space)
+            slotSize: 128, slotCount: shape.slotCount, slotReturn: shape.slotReturn,
+            rqCount: shape.pairs, in: space)
     }
 
     private static func sender(_ shape: Shape, _ space: GuestSpace) throws -> TxDriver {
@@ -69,13 +71,14 @@ final class SplitGuest {
     }
 
     private func makeReceivers() throws {
-        rx = try (0..<shape.pairs).map { _ in
-            try RxDriver(
-                RxDriverConfiguration(
-                    ringSize: shape.ringSize, ring: shape.ring,
-                    shape: .mergeable(bufferByteCount: shape.bufferByteCount),
-                    method: .headerQueue(shape.report), headerQueue: headers,
-                    features: shape.features), in: space)
+        rx = try (0..<shape.pairs).map { pair in
+            var configuration = RxDriverConfiguration(
+                ringSize: shape.ringSize, ring: shape.ring,
+                shape: .mergeable(bufferByteCount: shape.bufferByteCount),
+                method: .headerQueue(shape.report), headerQueue: headers,
+                features: shape.features)
+            configuration.returnRing = shape.slotReturn == .groups ? pair : 0
+            return try RxDriver(configuration, in: space)
         }
     }
 
@@ -87,7 +90,7 @@ final class SplitGuest {
         for index in rings.sorted().reversed() { try front.setEnabled(index, false) }
         headers = try Self.headers(shape, space)
         tx = try Self.sender(shape, space)
-        setup = try SetupRing(shape.ring, in: space)
+        setup = try SetupRing(shape.ring, size: shape.setupRingSize, in: space)
         try makeReceivers()
         try startRings(.chain, bases: nil)
     }
@@ -209,8 +212,8 @@ final class SplitGuest {
             (request.control, HeaderQueueLayout.controlByteCount),
             (request.slots, headers.layout.byteCount),
         ]
-        if shape.slotReturn == .ring {
-            areas.append((request.returnRing, 4 * headers.layout.slotCount))
+        if shape.slotReturn != .tail {
+            areas.append((request.returnRing, headers.layout.returnByteCount))
         }
         setup.post(request.fields, areas)
         kickSetup()
@@ -313,6 +316,13 @@ final class SplitGuest {
             return headers.isStopped && head == UInt32(truncatingIfNeeded: retired)
                 && headers.currentTail == UInt32(truncatingIfNeeded: shape.slotCount + retired)
         }
+        if shape.slotReturn == .groups {
+            // Of one pair: its ring has all groups from the beginning on.
+            let groups = headers.layout.groupCount + retired / headers.groupSize
+            return shape.pairs == 1 && headers.currentTail == UInt32(truncatingIfNeeded: groups)
+                && headers.waitingSlotCount == retired % headers.groupSize
+                && headers.doubleRetireCount == 0
+        }
         let groups = retired / headers.groupSize * headers.groupSize
         return head == UInt32(truncatingIfNeeded: retired)
             && headers.currentTail == UInt32(truncatingIfNeeded: shape.slotCount + groups)
@@ -320,7 +330,7 @@ final class SplitGuest {
     }
 }
 
-/// A set-up ring as a driver writes it: of 8 entries, one chain after the other.
+/// A set-up ring as a driver writes it, one chain after the other.
 final class SetupRing {
     let addresses: VirtqueueAddresses
     private let descriptors: UnsafeMutableRawPointer
@@ -331,8 +341,7 @@ final class SetupRing {
     private var next = 0
     private var availIndex: UInt16 = 0
     private var first = 0
-
-    static let size = 8
+    private let size: Int
 
     struct Piece {
         var address: UInt64
@@ -340,23 +349,26 @@ final class SetupRing {
         var isWritable: Bool
     }
 
-    init(_ format: RingFormat, in space: GuestSpace) throws {
-        let table = try space.allocate(byteCount: 16 * Self.size, alignment: 4096)
-        let avail = try space.allocate(byteCount: 6 + 2 * Self.size)
-        let used = try space.allocate(byteCount: 6 + 8 * Self.size)
-        fields = try space.allocate(byteCount: 64)
+    init(_ format: RingFormat, size: Int = 8, in space: GuestSpace) throws {
+        self.size = size
+        let table = try space.allocate(byteCount: 16 * size, alignment: 4096)
+        let avail = try space.allocate(byteCount: 6 + 2 * size)
+        let used = try space.allocate(byteCount: 6 + 8 * size)
+        fields = try space.allocate(byteCount: 64 * size)
         isPacked = format == .packed
         (descriptors, self.avail, self.used) = (table.pointer, avail.pointer, used.pointer)
         addresses = VirtqueueAddresses(
-            format: format, size: Self.size, descriptorArea: table.address,
+            format: format, size: size, descriptorArea: table.address,
             driverArea: avail.address, deviceArea: used.address)
     }
 
     /// Posts a request of these fields and areas.
     func post(_ bytes: [UInt8], _ areas: [(GuestAddress, Int)]) {
-        fields.pointer.copyMemory(from: bytes, byteCount: min(64, bytes.count))
+        let offset = 64 * (next % size)
+        (fields.pointer + offset).copyMemory(from: bytes, byteCount: min(64, bytes.count))
+        let address = fields.address.rawValue + UInt64(offset)
         post(
-            [Piece(address: fields.address.rawValue, byteCount: bytes.count, isWritable: false)]
+            [Piece(address: address, byteCount: bytes.count, isWritable: false)]
                 + areas.map { Piece(address: $0.rawValue, byteCount: $1, isWritable: true) })
     }
 
@@ -365,25 +377,25 @@ final class SetupRing {
         // The head last: it makes the chain visible.
         for index in pieces.indices.reversed() {
             let piece = pieces[index]
-            let place = (next + index) % Self.size
+            let place = (next + index) % size
             let isLast = index + 1 == pieces.count
             var flags = (isLast ? 0 : 1) | (piece.isWritable ? 2 : 0) as UInt16
             let entry = descriptors + 16 * place
             entry.storeBytes(of: piece.address, as: UInt64.self)
             entry.storeBytes(of: UInt32(piece.byteCount), toByteOffset: 8, as: UInt32.self)
             if isPacked {
-                flags |= (next + index) / Self.size % 2 == 0 ? 1 << 7 : 1 << 15
+                flags |= (next + index) / size % 2 == 0 ? 1 << 7 : 1 << 15
                 entry.storeBytes(of: 0, toByteOffset: 12, as: UInt16.self)
                 entry.storeBytes(of: flags, toByteOffset: 14, as: UInt16.self)
             } else {
                 entry.storeBytes(of: flags, toByteOffset: 12, as: UInt16.self)
                 entry.storeBytes(
-                    of: UInt16((place + 1) % Self.size), toByteOffset: 14, as: UInt16.self)
+                    of: UInt16((place + 1) % size), toByteOffset: 14, as: UInt16.self)
             }
         }
         if !isPacked {
             avail.storeBytes(
-                of: UInt16(next % Self.size), toByteOffset: 4 + 2 * Int(availIndex) % 16,
+                of: UInt16(next % size), toByteOffset: 4 + 2 * (Int(availIndex) % size),
                 as: UInt16.self)
             availIndex &+= 1
             avail.storeBytes(of: availIndex, toByteOffset: 2, as: UInt16.self)
@@ -394,9 +406,9 @@ final class SetupRing {
     /// Whether the chain posted last has come back.
     var isReturned: Bool {
         if isPacked {
-            let flags = (descriptors + 16 * (first % Self.size)).load(
+            let flags = (descriptors + 16 * (first % size)).load(
                 fromByteOffset: 14, as: UInt16.self)
-            let isFirstLap = first / Self.size % 2 == 0
+            let isFirstLap = first / size % 2 == 0
             return flags & 0x8080 == (isFirstLap ? 0x8080 : 0)
         }
         return used.load(fromByteOffset: 2, as: UInt16.self) == availIndex

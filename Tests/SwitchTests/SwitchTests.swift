@@ -2,6 +2,7 @@ import CleaveEngine
 import CleaveHost
 import CleavePorts
 import CleaveVirtioNet
+import Glibc
 import Testing
 
 @testable import CleaveSwitch
@@ -63,6 +64,27 @@ struct SwitchTests {
         let joined = try Switch(SwitchConfiguration(), ports: ports) { _ in }
         #expect(throws: SetupError("port b: no such thing")) { try joined.open() }
         #expect(!ports[0].isOpen)
+    }
+
+    @Test("A packet that comes in last before a thread sleeps waits for room no longer than a hold")
+    func heldAtBedtime() throws {
+        var configuration = SwitchConfiguration()
+        configuration.idle = IdlePolicy(.park, pollsBeforePark: 16, wakeMicroseconds: 60_000_000)
+        configuration.wires = [("a", "b")]
+        let ports = [ScriptedPort("a"), ScriptedPort("b")]
+        ports[0].scripted[0].atBedtime = [Frame.make(to: Frame.mac(2), from: Frame.mac(1))]
+        ports[1].scripted[0].room = 0
+        let joined = try Switch(configuration, ports: ports) { _ in }
+        try joined.open()
+        let end = SystemClock.monotonic + 10_000_000_000
+        var dropped: UInt64?
+        while dropped == nil && SystemClock.monotonic < end {
+            usleep(1000)
+            dropped = joined.counters[1].counters.droppedOut["noRoom"]
+        }
+        #expect(dropped == 1)
+        joined.close()
+        #expect(ports[0].scripted[0].out.isEmpty)
     }
 
     @Test(

@@ -19,7 +19,7 @@ public final class EvilRig {
 
     /// - Parameters:
     ///   - guest: memory that holds the ranges above; all zero if nil.
-    ///   - slots: size and count of header slots; nil for no header queue.
+    ///   - slots: size and count of header slots, of method D; the other methods have none.
     public init(
         size: Int = 8, features: VirtioFeatures = [.mergeableBuffers], method: RxMethod = .whole,
         slots: (size: Int, count: Int)? = nil, burst: Int = 32, shortage: BufferShortage = .wait,
@@ -30,7 +30,7 @@ public final class EvilRig {
         self.arenas = arenas ?? ArenaSupply(chunk: 1 << 18)
         ring = EvilRing(self.guest, size: size, at: Self.ringAddress, firstIndex: firstIndex)
         var headers: EvilHeaderQueue?
-        if let slots {
+        if let slots, method.needsHeaderQueue {
             headers = EvilHeaderQueue(
                 self.guest, slotSize: slots.size, slotCount: slots.count, at: Self.headerAddress)
         }

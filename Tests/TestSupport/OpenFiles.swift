@@ -28,7 +28,8 @@ public struct FileIdentity: Equatable {
         return found
     }
 
-    /// Mappings of it in this process.
+    /// Mappings of it in this process. Inodes count anew on each device: a library may have that of
+    /// a file in memory.
     public var mappingCount: Int {
         guard let file = fopen("/proc/self/maps", "r") else { return 0 }
         defer { fclose(file) }
@@ -37,7 +38,11 @@ public struct FileIdentity: Equatable {
         while fgets(&line, Int32(line.count), file) != nil {
             let fields = line.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
                 .split(separator: " ")
-            if fields.count > 4, fields[4] == String(inode) { count += 1 }
+            guard fields.count > 4, fields[4] == String(inode) else { continue }
+            let numbers = fields[3].split(separator: ":").map { UInt64($0, radix: 16) }
+            if numbers == [device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00] {
+                count += 1
+            }
         }
         return count
     }

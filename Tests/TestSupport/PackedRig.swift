@@ -21,7 +21,7 @@ public final class PackedRig {
         ring = PackedEvilRing(self.guest, size: size, at: EvilRig.ringAddress, start: start)
         let memory = self.guest.memory
         var headers: EvilHeaderQueue?
-        if let slots {
+        if let slots, method.needsHeaderQueue {
             headers = EvilHeaderQueue(
                 self.guest, slotSize: slots.size, slotCount: slots.count,
                 at: EvilRig.headerAddress)

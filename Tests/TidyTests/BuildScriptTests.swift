@@ -87,11 +87,102 @@ struct BuildScriptTests {
         let lines = output.split(separator: "\n")
         let start = try #require(lines.firstIndex { $0.contains(BuildRules.script) })
         func packages(_ part: ArraySlice<Substring>) -> Set<Substring> {
-            Set(part.filter { $0.hasPrefix(".ci/require ") }.flatMap { $0.split(separator: " ") })
+            Set(
+                part.filter { $0.hasPrefix(".ci/require ") }.flatMap { $0.split(separator: " ") }
+            ).subtracting(["--check", "--optional"])
         }
         let late = packages(lines[start...])
         #expect(late.isSuperset(of: ["valgrind", "spin", "qemu-system-x86"]))
         #expect(late.subtracting(packages(lines[..<start])).isEmpty)
+    }
+
+    @Test("Builds say what is missing and how to install it; two commands install it themselves")
+    func check() throws {
+        let tools = ["dpkg-query": "exit 1", "apt-get": "echo installed >&2; exit 1"]
+        let (code, output) = try run(".ci/require", ["--check", "a", "b"], tools: tools)
+        #expect(code == 1)
+        let lines = output.split(separator: "\n")
+        #expect(lines.count == 2 && lines[0] == "missing Debian packages: a b", "\(output)")
+        #expect(lines.last?.hasPrefix("install them by: make deps, or ") == true)
+        #expect(lines.last?.hasSuffix("apt-get install a b") == true)
+        let present = try run(
+            ".ci/require", ["--check", "a"], tools: ["dpkg-query": "echo installed"])
+        #expect(present.code == 0 && present.output == "")
+        let looks = try #require(
+            try run("make", ["-n", "needed"]).output.split(separator: "\n").first)
+        #expect(looks.hasPrefix(".ci/require --check ") && looks.contains("libnuma-dev"))
+        for target in ["build", "lib", "install", "deb", "docs", "profile"] {
+            let plan = try run("make", ["-n", target])
+            try #require(plan.code == 0, "\(plan.output)")
+            #expect(plan.output.contains(looks), "make \(target)")
+            let asks = plan.output.split(separator: "\n").filter {
+                $0.hasPrefix(".ci/require") && !$0.hasPrefix(".ci/require --check")
+            }
+            #expect(asks.isEmpty, "make \(target): \(asks)")
+        }
+        for target in ["deps", "bench", "test"] {
+            let plan = try run("make", ["-n", target]).output
+            let first = plan.split(separator: "\n").first { $0.hasPrefix(".ci/") }
+            #expect(first?.contains("libnuma-dev") == true, "make \(target)")
+            #expect(first?.contains("--check") == false, "make \(target)")
+        }
+        let lost = try run(
+            "make", ["needed", "SWIFT=no-such-swift"], tools: ["dpkg-query": "echo installed"])
+        #expect(lost.code != 0)
+        #expect(lost.output.contains("there is no no-such-swift: install Swift 6.3"))
+    }
+
+    @Test("An installation has programs, what belongs to them, and the library")
+    func installation() throws {
+        let (code, output) = try run(
+            "make", ["-n", "install-files", "DESTDIR=/d", "PREFIX=/p", "LIBDIR=/l"])
+        try #require(code == 0, "\(output)")
+        for part in [
+            "cleave-bench cleave-vhost", "/d/p/bin", "/d/p/share/cleave/$file",
+            "configs/bench/default.yaml", "configs/captures/linux-mtu1500.pcap",
+            "/d/p/lib/systemd/system/cleave-vhost.service", "/d/p/share/qemu/vhost-user/",
+            "/d/p/include", "/d/l/pkgconfig", "/d/p/share/man/man3",
+        ] {
+            #expect(output.contains(part), "\(part)")
+        }
+        #expect(try run("make", ["-n", "programs"]).output.contains("--static-swift-stdlib"))
+    }
+
+    @Test("A program's page has every command's help, and roff takes no word of it for its own")
+    func programFiles() throws {
+        let program = """
+            case "$*" in
+                help) printf 'OVERVIEW: Does\\nthings.\\n\\nSUBCOMMANDS:\\n'
+                    printf '  run (default)  Runs.\\n\\n' ;;
+                'help run') printf '.dot\\n  --flag  it\\\\\\n%s\\n' "'quote" ;;
+                --generate*) echo "$2" ;;
+            esac
+            """
+        let (code, output) = try run(
+            "sh",
+            [
+                "-c",
+                """
+                .ci/program-files "$tools/tool" 1.2 "$tools/out" &&
+                cat "$tools/out/share/man/man1/tool.1" && cd "$tools/out" &&
+                find . -type f | sort && cat share/zsh/site-functions/_tool
+                """,
+            ], tools: ["tool": program])
+        try #require(code == 0, "\(output)")
+        #expect(output.hasPrefix(".TH TOOL 1 \"\" \"cleave 1.2\" \"User Commands\"\n"))
+        #expect(output.contains("\ntool \\- Does things\n"))
+        #expect(output.contains("\n.SS run\n.nf\n\\&.dot\n  \\-\\-flag  it\\e\n\\&'quote\n"))
+        #expect(
+            output.hasSuffix(
+                """
+                ./bin/tool
+                ./share/bash-completion/completions/tool
+                ./share/fish/vendor_completions.d/tool.fish
+                ./share/man/man1/tool.1
+                ./share/zsh/site-functions/_tool
+                zsh
+
+                """), "\(output)")
     }
 
     /// An apt-get whose lock is held by another for the first `failures` calls, or that fails.

@@ -42,6 +42,23 @@ struct CanaryTests {
         #expect(lines(SizeRules.longLines(file("a.swift", "\(wide)\n\(wide)x"))) == [2])
     }
 
+    @Test("Lines of the log that a guest might repeat")
+    func limitedLog() {
+        let text = """
+            func a() { host?.log("x") }
+            // [limited]
+            func b() {
+                host?.log("x")
+            }
+            func c() { host.log("x") } // "host.log("
+            // [once] When it opens.
+            host.log(
+            """
+        let path = "Sources/CleavePorts/A.swift"
+        #expect(lines(LogRules.unlimitedLines(file(path, text))) == [1, 6])
+        #expect(LogRules.unlimitedLines(file("Sources/CleaveSwitch/A.swift", text)).isEmpty)
+    }
+
     @Test("Long functions")
     func functions() {
         let path = "Sources/CleaveEngine/A.swift"
@@ -56,6 +73,22 @@ struct CanaryTests {
             let long = file(path, text + function(head, limit + 1))
             #expect(lines(SizeRules.longFunctions(long)) == [5], "\(head)")
         }
+    }
+
+    @Test("Functions with more than three parameters without a label")
+    func unlabelled() {
+        let text = """
+            func three(_ a: Int, _ b: (Int, Int), _ c: [Int], d: Int) {}
+            func four<T>(
+                _ a: T, _ b: (_ x: Int, _ y: Int) -> Void,
+                c: Int, _ d: [Int: Int], _ e: Int = f(1, 2)
+            ) {}
+            init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) {}
+            let a = A.init(_a, _b, _c, _d)
+            public func cleave_f(_ a: Int, _ b: Int, _ c: Int, _ d: Int) {}
+            """
+        let source = file("Sources/A/B.swift", text)
+        #expect(lines(SizeRules.unlabelledParameters(source)) == [2, 6])
     }
 
     @Test("Runs that stand twice, however they are spaced and commented")
@@ -320,6 +353,34 @@ struct CanaryTests {
         #expect(lines(HygieneRules.foreignHosts(file("a.md", hosts))) == [2])
         let names = ["Package.swift", "Package.resolved", "Benchmarks/Package.resolved"]
         #expect(HygieneRules.resolvedVersions(names).count == 2)
+    }
+
+    @Test("Paths and tests that a page names, and that are not there")
+    func paths() {
+        let suite = "struct PlanTests {\n    func known() {}\n}"
+        let rules = PathRules(
+            ["README.md", "Sources/A/B.swift", "Tests/C/PlanTests.swift", "configs/d.yaml"],
+            tests: [file("Tests/C/PlanTests.swift", suite)])
+        let there = """
+            `Sources/A/B.swift`, `A/B.swift`, `B.swift`, `A/B`, `Sources/A`, `PlanTests/known`
+            [b](A/B.swift#c) [top](../README.md) https://github.com/x `a/b` `1/2` `Gbit/s` `/x.c`
+            ```
+            make A/B.swift; cat Sources/A/B.swift other/Sources/x.c
+            ```
+            """
+        #expect(lines(rules.dead(file("Sources/page.md", there))) == [])
+        let dead = """
+            `Sources/A/C.swift`
+            `C.swift` and `A/D`
+            `PlanTests/gone`
+            [b](Sources/A/B.swift)
+            ```
+            cp configs/e.yaml configs/d.yaml
+            ```
+            `Placement/NaivePlan`
+            """
+        #expect(lines(rules.dead(file("Sources/page.md", dead))) == [1, 2, 2, 3, 4, 6, 8])
+        #expect(lines(rules.dead(file("CHANGELOG.md", dead))) == [])
     }
 
     @Test("Public declarations without bodies, values and what is not public")

@@ -3,14 +3,16 @@
 enum DirectionRules {
     /// Floors of the building; a target names only targets of lower floors.
     static let floors: [String: Int] = [
-        "CCleaveHost": 1, "CCleaveNuma": 1, "CCleave": 1,
+        "CCleaveHost": 1, "CCleaveNuma": 1, "CCleave": 1, "CCleaveBuild": 1,
+        "CCleaveDefaults": 1, "CCleaveSandbox": 1,
         "CleaveRings": 2, "CleaveHost": 2,
         "CleaveVirtioNet": 3,
         "CleaveTraffic": 4, "CleaveGuestDriver": 4, "CleaveVhostUser": 4, "CleaveProfiling": 4,
         "CleaveEngine": 5, "CleavePorts": 5,
         "CleaveBench": 6, "CleaveCAPI": 6, "CleaveSwitch": 6,
         "CleaveProgramSupport": 6,
-        "cleave-bench": 7, "cleave-vhost": 7,
+        "CleaveControl": 7,
+        "cleave-bench": 8, "cleave-vhost": 8,
     ]
 
     /// Programs for users to start from, each a target `example-...` in a folder of this one. They
@@ -18,7 +20,7 @@ enum DirectionRules {
     static let examples = "Examples"
 
     static func floor(of module: String) -> Int? {
-        module == examples || module.hasPrefix("example-") ? 7 : floors[module]
+        module == examples || module.hasPrefix("example-") ? 8 : floors[module]
     }
 
     /// Beyond the floors: modules that a module must not know.

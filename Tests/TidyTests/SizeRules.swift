@@ -5,6 +5,7 @@ enum SizeRules {
     static let fileLines = 600
     static let functionLines = 70
     static let columns = 100
+    static let unlabelled = 3
 
     static func longFiles(_ file: SourceText) -> [Finding] {
         // A final line break makes one empty last element.
@@ -35,6 +36,42 @@ enum SizeRules {
             }
         }
         return findings
+    }
+
+    /// Functions that take more parameters without a label than a line where they are called can
+    /// show. Those of `cleave.h` are as C has them.
+    static func unlabelledParameters(_ file: SourceText) -> [Finding] {
+        file.code.indices.compactMap { start in
+            let declaration = /(?:^|\s)(?:func\s+(\w+)|init[?!]?)\s*(?:<[^(]*>)?\(/
+            guard let match = file.code[start].firstMatch(of: declaration),
+                match.1?.hasPrefix("cleave_") != true
+            else { return nil }
+            let first = file.code[start][match.range.upperBound...]
+            let count = unlabelledCount([first] + file.code[(start + 1)...].map { $0[...] })
+            if count <= unlabelled { return nil }
+            return file.finding(
+                start, "unlabelled", "\(count) parameters without a label, \(unlabelled) are plenty"
+            )
+        }
+    }
+
+    /// Parameters that begin with `_`, up to the bracket that closes the list.
+    private static func unlabelledCount(_ lines: [Substring]) -> Int {
+        var depth = 1
+        var count = 0
+        var begins = true
+        for character in lines.lazy.flatMap({ $0 + " " }) {
+            switch character {
+            case "(", "[": depth += 1
+            case ")", "]": depth -= 1
+            case ",": begins = depth == 1
+            case "_" where begins && depth == 1: count += 1
+            default: break
+            }
+            if depth == 0 { return count }
+            if character != "," && !character.isWhitespace { begins = false }
+        }
+        return count
     }
 
     /// The line with the brace that closes the body declared at `line`, or nil without a body.

@@ -26,6 +26,7 @@ struct TreeTests {
         let tastes =
             written.flatMap(SizeRules.longFiles)
             + written.filter(\.isSwift).flatMap(SizeRules.longFunctions)
+            + sources.filter(\.isSwift).flatMap(SizeRules.unlabelledParameters)
             + RepetitionRules.runs(sources)
         for finding in tastes { Issue.record("\(finding)", severity: .warning) }
     }
@@ -61,6 +62,12 @@ struct TreeTests {
     @Test("Every unchecked promise says who keeps it")
     func promises() {
         expectNone(ProjectTree.files.flatMap(SharingRules.unexplainedPromises))
+    }
+
+    @Test("A line of the log that a port writes says why no guest repeats it without end")
+    func limitedLog() {
+        #expect(ProjectTree.sources.contains { $0.code.contains { $0.contains("host?.log(") } })
+        expectNone(ProjectTree.sources.flatMap(LogRules.unlimitedLines))
     }
 
     @Test("Each case of hostile input is named by a test, for each ring that it is about")
@@ -99,6 +106,16 @@ struct TreeTests {
         expectNone(ProjectTree.files.flatMap(BuildRules.unaskedBuilds))
         let script = try #require(ProjectTree.file(BuildRules.script))
         expectNone(ProjectTree.files.flatMap { BuildRules.untoldHeaders($0, told: script) })
+    }
+
+    @Test("Files, folders and tests that pages name are there")
+    func paths() {
+        let rules = PathRules(
+            ProjectTree.paths,
+            tests: ProjectTree.files.filter { $0.path.hasPrefix("Tests/") && $0.isSwift })
+        let pages = ProjectTree.files.filter { $0.path.hasSuffix(".md") }
+        #expect(pages.count > 50)
+        expectNone(pages.flatMap(rules.dead))
     }
 
     @Test("Nothing of one machine is in the project")

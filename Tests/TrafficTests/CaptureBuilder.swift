@@ -45,7 +45,7 @@ struct CaptureBuilder {
 
     mutating func interface(
         linkType: UInt16 = 1, snapLength: UInt32 = 0, resolution: UInt8? = nil,
-        offsetSeconds: Int64? = nil
+        offsetSeconds: Int64? = nil, checkLength: UInt8? = nil
     ) {
         block(1) {
             $0.put16(linkType, 0)
@@ -61,26 +61,46 @@ struct CaptureBuilder {
                 $0.put16(14, 8)
                 $0.put(UInt64(bitPattern: offsetSeconds), byteCount: 8)
             }
+            if let checkLength {
+                $0.put16(13, 1)
+                $0.bytes += [checkLength, 0, 0, 0]
+            }
             $0.put16(0, 0)
         }
     }
 
+    /// - Parameter flags: the value of `epb_flags`, after a comment that a reader must step over.
     mutating func enhanced(
-        _ packet: [UInt8], interface: UInt32 = 0, ticks: UInt64, original: Int? = nil
+        _ packet: [UInt8], interface: UInt32 = 0, ticks: UInt64, original: Int? = nil,
+        flags: UInt32? = nil
     ) {
         block(6) {
             $0.put(interface, UInt32(ticks >> 32), UInt32(truncatingIfNeeded: ticks))
             $0.put(UInt32(packet.count), UInt32(original ?? packet.count))
             $0.bytes += packet
+            $0.options(flags)
         }
     }
 
-    mutating func obsolete(_ packet: [UInt8], interface: UInt16, ticks: UInt64) {
+    private mutating func options(_ flags: UInt32?) {
+        guard let flags else { return }
+        pad()
+        put16(1, 3)
+        bytes += Array("odd".utf8) + [0]
+        put16(2, 4)
+        put(flags)
+        put16(0, 0)
+    }
+
+    mutating func obsolete(
+        _ packet: [UInt8], interface: UInt16, ticks: UInt64, flags: UInt32? = nil
+    ) {
         block(2) {
             $0.put16(interface, 7)
             $0.put(UInt32(ticks >> 32), UInt32(truncatingIfNeeded: ticks))
             $0.put(UInt32(packet.count), UInt32(packet.count))
             $0.bytes += packet
+            $0.options(flags)
         }
     }
 
@@ -92,14 +112,25 @@ struct CaptureBuilder {
         }
     }
 
-    mutating func pcapHeader(magic: UInt32, linkType: UInt32 = 1) {
+    mutating func pcapHeader(
+        magic: UInt32, linkType: UInt32 = 1, version: (UInt16, UInt16) = (2, 4)
+    ) {
         put(magic)
-        put16(2, 4)
+        put16(version.0, version.1)
         put(0, 0, 65_535, linkType)
     }
 
-    mutating func pcapRecord(_ packet: [UInt8], seconds: UInt32, fraction: UInt32, original: Int) {
-        put(seconds, fraction, UInt32(packet.count), UInt32(original))
+    /// - Parameters:
+    ///   - isOriginalFirst: the two lengths in the order of version 2.2.
+    ///   - rest: what a variant has between the lengths and the packet.
+    mutating func pcapRecord(
+        _ packet: [UInt8], seconds: UInt32, fraction: UInt32, original: Int,
+        isOriginalFirst: Bool = false, rest: (inout CaptureBuilder) -> Void = { _ in }
+    ) {
+        put(seconds, fraction)
+        let lengths = [UInt32(packet.count), UInt32(original)]
+        for length in isOriginalFirst ? lengths.reversed() : lengths { put(length) }
+        rest(&self)
         bytes += packet
     }
 }

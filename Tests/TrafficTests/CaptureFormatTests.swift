@@ -109,14 +109,25 @@ import Testing
                 == "test: block 3 at byte 80: interface 0 is not described (0 so far)")
     }
 
-    @Test func frameCheckBitsOfTheLinkTypeAreNotItsValue() throws {
+    @Test func originalLengthBelowTheCaptured() throws {
         var builder = CaptureBuilder(order: .little)
-        builder.pcapHeader(magic: 0xa1b2_c3d4, linkType: 0x2400_0001)
+        builder.pcapHeader(magic: 0xa1b2_c3d4)
         builder.pcapRecord(first, seconds: 0, fraction: 0, original: 0)
         let file = try CaptureFile.parse(builder.bytes, name: "test")
-        // An original length below the captured one is a lie that costs nothing.
+        // A lie that costs nothing.
         #expect(file.packets == [.init(bytes: first)])
         #expect(file.truncatedCount == 0)
+    }
+
+    @Test func noPackets() throws {
+        var builder = CaptureBuilder(order: .little)
+        builder.pcapHeader(magic: 0xa1b2_c3d4)
+        var other = CaptureBuilder(order: .big)
+        other.section()
+        for bytes in [builder.bytes, other.bytes] {
+            let file = try CaptureFile.parse(bytes, name: "test")
+            #expect(file.packets.isEmpty && file.cut == nil)
+        }
     }
 
     @Test(arguments: CaptureWriter.Format.allCases)

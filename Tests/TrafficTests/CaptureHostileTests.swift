@@ -1,4 +1,5 @@
 // Files that lie cause an error with its place, never a trap, never packets that are not there.
+import CleaveHost
 import Foundation
 import Testing
 
@@ -31,14 +32,19 @@ import Testing
         for whole in [smallPcap(order), smallPcapng(order)] {
             let packets = try CaptureFile.parse(whole, name: "test").packets
             #expect(packets.count == 3)
-            var shorter = 0
+            var ends = 0
+            var counts: [Int] = []
             for byteCount in 0..<whole.count {
                 guard case .success(let file) = parsed(Array(whole[..<byteCount])) else { continue }
-                shorter += 1
+                if file.cut == nil { ends += 1 }
+                counts.append(file.packets.count)
                 #expect(file.packets == Array(packets[..<file.packets.count]))
             }
-            // Only a cut between two records leaves a valid file: after the first and second.
-            #expect(shorter == 2)
+            // A file that has begun gives what is whole, at every byte up to its end. It is a whole
+            // file after its header (two of pcapng's), its first packet and its second.
+            #expect(counts == counts.sorted() && Set(counts) == [0, 1, 2])
+            #expect(counts.count == whole.count - (whole == smallPcap(order) ? 24 : 28))
+            #expect(ends == (whole == smallPcap(order) ? 3 : 4))
         }
     }
 
@@ -71,9 +77,35 @@ import Testing
         #expect(
             problem(Array(smallPcap(.big)[..<23]))
                 == "test: 23 bytes, shorter than the header of a pcap file (24)")
-        #expect(problem(Array(smallPcap(.big)[..<24])) == "test: the capture holds no packets")
         #expect(
-            problem(Array(smallPcapng(.big)[..<28])) == "test: the capture holds no packets")
+            problem(Array(smallPcapng(.big)[..<27]))
+                == "test: block 0 at byte 0: the file ends inside the block: 27 of 28 bytes")
+    }
+
+    /// The packets before, and what is said of the end.
+    private func cut(_ bytes: [UInt8]) -> (Int, String)? {
+        guard case .success(let file) = parsed(bytes), let cut = file.cut else { return nil }
+        return (file.packets.count, "\(cut)")
+    }
+
+    @Test func cutFiles() throws {
+        var bytes = smallPcap(.little)
+        bytes[24 + 77 + 8] = 200
+        bytes[24 + 77 + 12] = 200
+        var found = try #require(cut(bytes))
+        #expect(
+            found
+                == (
+                    1,
+                    "test: packet 1 at byte 101: the file ends inside the packet: 138 of 200 bytes"
+                ))
+        found = try #require(cut(smallPcap(.big) + [0, 0]))
+        #expect(
+            found == (3, "test: packet 3 at byte 255: the file ends inside the packet's header"))
+        found = try #require(cut(smallPcapng(.big) + [0, 0]))
+        #expect(found.0 == 3 && found.1.hasSuffix("the file ends inside the block's header"))
+        found = try #require(cut(smallPcapng(.big).dropLast(5)))
+        #expect(found.0 == 2 && found.1.contains(": the file ends inside the block: "))
     }
 
     @Test func pcapLies() {
@@ -86,17 +118,11 @@ import Testing
         #expect(problem(bytes) == "test: byte 4: pcap version 3.4; only 2.x is understood")
         bytes = smallPcap(.little)
         bytes[24 + 77 + 8] = 200
-        #expect(
-            problem(bytes)
-                == "test: packet 1 at byte 101: the file ends inside the packet: 138 of 200 bytes")
         bytes[24 + 77 + 8 + 3] = 0x80
         #expect(
             problem(bytes)
                 == "test: packet 1 at byte 101: captured length 2147483848 is more than the limit "
                 + "of 262144")
-        #expect(
-            problem(smallPcap(.big) + [0, 0])
-                == "test: packet 3 at byte 255: the file ends inside the packet's header")
     }
 
     @Test(arguments: [0, 4, 11, 13, 30, 0x7fff_fffc, 0xffff_fffc, 0xffff_ffff] as [UInt32])
@@ -105,7 +131,7 @@ import Testing
             var builder = CaptureBuilder(order: order)
             builder.section()
             builder.put(6, byteCount, 0, 0, byteCount)
-            let text = try #require(problem(builder.bytes))
+            let text = try #require(problem(builder.bytes) ?? cut(builder.bytes)?.1)
             #expect(text.hasPrefix("test: block 1 at byte 28: "))
         }
     }
@@ -201,7 +227,45 @@ import Testing
             }
         }
         #expect(text("/none/a.pcap") == "/none/a.pcap: cannot open: No such file or directory")
-        #expect(text("/") == "/: not a regular file")
-        #expect(text("/dev/zero") == "/dev/zero: not a regular file")
+        #expect(text("/") == "/: neither a regular file nor a pipe")
+        #expect(text("/dev/zero") == "/dev/zero: neither a regular file nor a pipe")
+        // Bytes that are not UTF-8, as the system gave them; and what a terminal would obey.
+        let odd = PathText.text(Array("/none/".utf8) + [0xe9, 0x1b] + Array(".pcap".utf8))
+        #expect(text(odd) == "/none/\\xe9\\x1b.pcap: cannot open: No such file or directory")
+    }
+
+    @Test func pathsAreBytes() throws {
+        let name: [UInt8] =
+            Array("\(NSTemporaryDirectory())cleave-\(UUID().uuidString)".utf8) + [0xe9]
+        let path = PathText.text(name)
+        defer { _ = (name + [0]).withUnsafeBytes { unlink($0.baseAddress!) } }
+        try CaptureWriter(format: .pcap).write([.init(bytes: packet)], path: path)
+        var status = stat()
+        #expect((name + [0]).withUnsafeBytes { stat($0.baseAddress!, &status) } == 0)
+        #expect(try CaptureFile.read(path: path).packets == [.init(bytes: packet)])
+        #expect(try PacketPool.load(path, count: 1, flows: 1).count == 1)
+    }
+
+    /// Larger than a pipe holds, and than what is read first.
+    @Test func pipes() throws {
+        let packets = (0..<3000).map { CaptureFile.Packet(bytes: packet + [UInt8($0 & 255)]) }
+        let path = NSTemporaryDirectory() + "cleave-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try CaptureWriter(format: .pcapng).write(packets, path: path)
+        let writer = Process()
+        writer.executableURL = URL(fileURLWithPath: "/bin/cat")
+        writer.arguments = [path]
+        let pipe = Pipe()
+        writer.standardOutput = pipe
+        try writer.run()
+        let file = try CaptureFile.read(
+            descriptor: pipe.fileHandleForReading.fileDescriptor, name: "pipe")
+        writer.waitUntilExit()
+        #expect(file.packets == packets)
+        // A pipe by its path, which nobody writes to: it ends at once.
+        let name = path + "-pipe"
+        defer { unlink(name) }
+        #expect(mkfifo(name, 0o600) == 0)
+        #expect(throws: CaptureError.self) { try CaptureFile.read(path: name) }
     }
 }

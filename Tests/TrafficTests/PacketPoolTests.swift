@@ -115,6 +115,30 @@ import Testing
         #expect(pool.name == path)
     }
 
+    @Test func cutCapturesSaySo() throws {
+        let path = NSTemporaryDirectory() + "cleave-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let bytes = CaptureWriter(format: .pcap).encode([
+            .init(bytes: Array(0..<80)), .init(bytes: Array(0..<60)),
+        ])
+        func load(_ count: Int) throws -> PacketPool {
+            try Data(bytes.prefix(count)).write(to: URL(fileURLWithPath: path))
+            return try PacketPool.load(path, count: 1, flows: 0)
+        }
+        let pool = try load(bytes.count - 1)
+        #expect(pool.refs.map { self.bytes($0) } == [Array(0..<80)])
+        #expect(
+            pool.cut?.description
+                == "\(path): packet 1 at byte 120: the file ends inside the packet: 59 of 60 bytes")
+        #expect(try load(bytes.count).cut == nil)
+        for (count, problem) in [
+            (50, "packet 0 at byte 24: the file ends inside the packet: 10 of 80 bytes"),
+            (24, "the capture holds no packets"),
+        ] {
+            do { _ = try load(count) } catch { #expect("\(error)" == "\(path): \(problem)") }
+        }
+    }
+
     @Test(arguments: RecordingTests.expectations)
     func recordingsLoad(_ expected: RecordingTests.Expectation) throws {
         let path = RecordingTests.folder + "/" + expected.file
@@ -132,7 +156,7 @@ import Testing
             failure("a/b")
                 == "traffic profile \"a/b\": \"a\" is not a frame size, and there is no such file; "
                 + "understood: \(TrafficProfile.syntax)")
-        #expect(failure("/") == "/: not a regular file")
+        #expect(failure("/") == "/: neither a regular file nor a pipe")
         #expect(failure("64", count: 0) == "packet count must be at least 1, is 0")
         #expect(failure("64", flows: -3) == "flow count must be at least 1, is -3")
         #expect(

@@ -18,8 +18,10 @@ import Testing
             case (0x08, 0x00):
                 #expect(frame[14] == 0x45)
                 let isFragment = frame[20] & 0x3f != 0 || frame[21] != 0
-                names = isFragment ? ["fragment"] : protocolNames(frame[23], 34, 4, frame)
-            case (0x86, 0xdd): names = protocolNames(frame[20], 54, 6, frame)
+                names =
+                    isFragment
+                    ? ["fragment"] : protocolNames(frame[23], start: 34, version: 4, frame)
+            case (0x86, 0xdd): names = protocolNames(frame[20], start: 54, version: 6, frame)
             default: names = ["other"]
             }
             for name in names { counts[name, default: 0] += 1 }
@@ -28,7 +30,7 @@ import Testing
     }
 
     private static func protocolNames(
-        _ number: UInt8, _ start: Int, _ version: Int, _ frame: [UInt8]
+        _ number: UInt8, start: Int, version: Int, _ frame: [UInt8]
     ) -> [String] {
         switch number {
         case 6:

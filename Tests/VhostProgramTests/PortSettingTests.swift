@@ -16,7 +16,8 @@ struct PortSettingTests {
     func vhostUser() throws {
         let all = try port(
             "type=vhost-user,path=a.sock,name=left,mode=client,queues=4,mtu=9000,"
-                + "mac=52:54:00:AB:cd:01,features-off=packed+csum,node=0,header-queue=on")
+                + "mac=52:54:00:AB:cd:01,features-off=packed+csum,node=0,header-queue=on,"
+                + "split-method=d,split-threshold=256,slot-count=1k,slot-size=256,rate-limit=1G")
         #expect(all.name == "left")
         #expect(all.path == "a.sock")
         #expect(all.mode == .client)
@@ -25,7 +26,8 @@ struct PortSettingTests {
         #expect(all.mac == [0x52, 0x54, 0, 0xab, 0xcd, 1])
         #expect(all.featuresOff == 1 << 34 | 1)
         #expect(all.node == 0)
-        #expect(all.headerQueue)
+        #expect(all.headerQueue && all.splitMethod == .d && all.splitThreshold == 256)
+        #expect(all.slotCountLimit == 1024 && all.slotSizeLimit == 256)
         let least = try port("type=vhost-user,path=/a.sock")
         #expect(least.name == "port3")
         #expect(least.mode == .server)
@@ -89,7 +91,7 @@ struct PortSettingTests {
             ("type=vhost-user,path=a,queues=129", "129 queue pairs: need 1 to 128"),
             ("type=vhost-user,path=a,queues=two", "queues: \"two\" is not a whole number"),
             ("type=vhost-user,path=a,queues=-1", "queues: -1 is negative"),
-            ("type=vhost-user,path=a,mtu=67", "MTU 67: need 68 to 65535"),
+            ("type=vhost-user,path=a,mtu=67", "mtu: 67 bytes: need 68 to 65535"),
             ("type=vhost-user,path=a,header-queue=1", "\"1\" is not one of on, off"),
             (
                 "type=vhost-user,path=a,header-queue=on,queues=128",
@@ -108,12 +110,22 @@ struct PortSettingTests {
             ("type=generator,traffic=64/tcp5", "\"tcp5\" is not a header kind"),
             ("type=generator,rate=0", "0 packets per second: need 1 to 1000000000"),
             ("type=generator,flows=0", "0 flows: need 1 to 65536"),
-            ("type=generator,count=0", "0 packets: need 1 or more"),
+            ("type=generator,count=0", "count: 0 packets: need 1 to 1099511627776"),
             ("type=generator,queues=2", "2 queues and 1 flows: each queue needs a flow"),
             ("type=generator,queues=257,flows=300", "257 queues: need 1 to 256"),
             ("type=generator,from=01:00:00:00:00:01", "the source is not the address of one"),
             ("type=generator,to=1", "to: \"1\" is not an address such as"),
             ("type=generator,loop=1", "unknown key \"loop\""),
+            ("type=tap,interface=t,rate-limit=1", "rate-limit: 1 bits per second: need 1000 to"),
+            ("type=tap,interface=t,packet-limit=0", "packet-limit: 0 packets per second: need 1"),
+            ("type=vhost-user,path=a,split-method=c", "\"c\" is not one of whole, d"),
+            ("type=vhost-user,path=a,split-threshold=1", "split method whole splits nothing"),
+            ("type=vhost-user,path=a,slot-count=8", "only split method d has slots"),
+            ("type=vhost-user,path=a,split-method=d,slot-count=9", "at most 9 slots: need a power"),
+            (
+                "type=vhost-user,path=a,header-queue=on,split-method=whole",
+                "header-queue on and split-method whole: a header queue is split method d"
+            ),
         ])
     func mistakes(_ text: String, _ expected: String) {
         do {

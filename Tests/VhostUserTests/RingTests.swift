@@ -346,6 +346,39 @@ struct RingTests {
         #expect(rig.device.take() == ["start 0"])
     }
 
+    @Test("A ring that was disabled runs once features are agreed on without bit 30")
+    func enabledWithoutBit30() {
+        let rig = SessionRig()
+        rig.startRing(0)
+        rig.startRing(1)
+        for index in [1, 0] as [UInt32] {
+            #expect(rig.state(.setVringEnable, index, 0) == "ok")
+        }
+        #expect(rig.device.take() == ["start 0", "start 1", "stop 1", "stop 0"])
+        // The same features once more change nothing.
+        let same = PayloadWriter.number(1 << 32 | 1 << 30)
+        #expect(rig.request(.setFeatures, same) == "ok")
+        #expect(rig.device.take() == ["features \(1 << 32)"])
+        #expect(rig.request(.setFeatures, PayloadWriter.number(1 << 32)) == "ok")
+        #expect(rig.device.take() == ["features \(1 << 32)", "start 0", "start 1"])
+    }
+
+    @Test("Without bit 30 a ring that RESET_OWNER let rest is started by a kick")
+    func ownerWithoutBit30() {
+        let rig = SessionRig(protocolFeatures: .acknowledgement, features: nil)
+        rig.request(.setFeatures, PayloadWriter.number(1 << 32))
+        rig.setMemory([SharedMemory.region()])
+        rig.state(.setVringNum, 0, 64)
+        rig.setAddress(SessionRig.address(0))
+        rig.setDescriptor(.setVringKick, 0, rig.event)
+        _ = rig.device.take()
+        #expect(rig.request(.resetOwner) == "ok")
+        rig.setMemory([SharedMemory.region()])
+        #expect(rig.device.take() == ["stop 0"])
+        rig.setDescriptor(.setVringKick, 0, rig.event)
+        #expect(rig.device.take() == ["start 0"])
+    }
+
     @Test(
         "A packed ring resumes at the used position; DPDK gives only one",
         arguments: [
@@ -374,6 +407,22 @@ struct RingTests {
         }
         rig.startRing(0, size: 64, base: 0)
         #expect(rig.device.setups[0]?.virtqueue.base == expected)
+    }
+
+    @Test("A packed ring that the device stopped at its start goes on there, and is not new")
+    func packedStoppedAtZero() {
+        let rig = SessionRig(features: 1 << 34)
+        // The first descriptor was never used: it is inside a chain that crossed the ring's end.
+        rig.startRing(0, size: 64)
+        rig.device.positions[0] = 0
+        #expect(rig.state(.setVringEnable, 0, 0) == "ok")
+        #expect(rig.state(.setVringEnable, 0, 1) == "ok")
+        #expect(rig.device.setups[0]?.virtqueue.base == 0)
+        // After the front-end has said so it is.
+        #expect(rig.base(of: 0) == 0)
+        #expect(rig.state(.setVringBase, 0, 0) == "ok")
+        rig.setDescriptor(.setVringKick, 0, rig.event)
+        #expect(rig.device.setups[0]?.virtqueue.base == 0x8000)
     }
 
     @Test("A packed ring's base outside the ring breaks it")

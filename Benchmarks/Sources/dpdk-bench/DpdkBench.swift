@@ -71,7 +71,7 @@ struct DpdkBench: ParsableCommand {
         Report.print(bars)
         if let json {
             try Report.write(
-                results, bars, overhead, threads, to: json,
+                results, bars: bars, overhead: overhead, threads: threads, to: json,
                 facts: Report.Facts(versions: versions, cpu: cpu, repeats: repeats))
         }
     }

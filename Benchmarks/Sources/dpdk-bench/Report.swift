@@ -105,7 +105,7 @@ enum Report {
     }
 
     static func write(
-        _ results: [Result], _ bars: [Bar], _ overhead: AbiOverhead?, _ threads: [ThreadsResult],
+        _ results: [Result], bars: [Bar], overhead: AbiOverhead?, threads: [ThreadsResult],
         to path: String, facts: Facts
     ) throws {
         struct Document: Encodable {

@@ -91,10 +91,10 @@ extern "C" {
 /* The interface described here; cleave_abi_version tells that of the library that was loaded.
  * Programs work with any library of the same major and an equal or higher minor number. */
 #define CLEAVE_ABI_MAJOR 0
-#define CLEAVE_ABI_MINOR 5
+#define CLEAVE_ABI_MINOR 6
 
 uint32_t cleave_abi_version(void); /* major number in the upper 16 bits, minor in the lower */
-const char *cleave_version(void);  /* the library's, such as "0.1.0"; constant */
+const char *cleave_version(void);  /* the library's, such as "0.2.0"; constant */
 /* A word for a result of this library, such as "stale or foreign handle". Constant. */
 const char *cleave_strerror(int result);
 typedef struct cleave_context cleave_context;
@@ -173,14 +173,23 @@ typedef struct cleave_header_queue_config {
                             0, or 1 when the queue is broken */
     void *returns;       /* NULL: slots come back in order, by the tail. Otherwise in any order,
                             by a ring of slot_count entries {le16 slot, le16 lap} (written by
-                            the driver), zeroed; guest address a multiple of 64 */
+                            the driver), zeroed; guest address a multiple of 64. With group_rings:
+                            so many rings, one for each RQ, each of 64 bytes for the device's words
+                            and then slot_count / group_size entries {le16 group, le16 lap}, in
+                            whole lines of 64 bytes */
     /* Where the device goes on: 0 for slots that nobody has claimed, else what
      * cleave_header_queue_get_base told of the queue that served them before. Slots before it are
      * the driver's, as if this queue had claimed them; the driver notices nothing. A base that is
      * not where the other queue stopped breaks the queue at the first claim, if it is ahead of the
-     * tail or more than slot_count before it. */
+     * tail or more than slot_count before it. With group_rings it is 1 to go on: the rings' own
+     * words say where. */
     uint32_t base;
-    uint32_t reserved2; /* 0 */
+    uint32_t group_size;  /* with group_rings: slots that come back together, a power of two, at
+                             most slot_count; else 0 */
+    uint32_t group_rings; /* 0, or return rings: one for each RQ, at most 128. An RQ's slots stay
+                             with its worker and its driver; cleave_rq_config.return_ring names
+                             the ring */
+    uint32_t reserved2;   /* 0 */
 } cleave_header_queue_config;
 /* Slots that one or many RQs of the same guest draw from, whatever table those are made over. */
 int cleave_header_queue_create(
@@ -194,10 +203,12 @@ typedef struct cleave_header_queue_status {
                             the log once, and the driver reads it in the control words */
     uint64_t claimed;    /* slots claimed since creation, by all RQs together */
     uint64_t free;       /* slots that may be claimed now, slot_count at most */
-    uint64_t duplicates; /* slots that were returned although the device had them: skipped */
+    uint64_t duplicates; /* slots or groups that were returned although the driver did not have
+                            them, or had them of another RQ: skipped */
 } cleave_header_queue_status;
 int cleave_header_queue_get_status(cleave_header_queue *queue, cleave_header_queue_status *status);
-/* Where another queue over the same slots resumes, such as that of the back end after this one.
+/* Where another queue over the same slots resumes, such as that of the back end after this one;
+ * with group_rings it is also written in the rings' words.
  * -EBUSY while an RQ that may claim is linked to it: stop the RQs, and destroy the engines. */
 int cleave_header_queue_get_base(cleave_header_queue *queue, uint32_t *base);
 /* Resets it, broken or not, while RQs stay: no slot is free, packets go whole, none is lost.
@@ -233,8 +244,8 @@ enum cleave_report {
 /* Bits of virtio's feature word, as far as they concern queues (virtio 1.4; net device 5.1.3,
  * reserved feature bits 6). How a queue treats a bit that its driver negotiated:
  *   needed    VERSION_1
- *   obeyed    those below. What virtio says of bits that need others holds: an RQ with GUEST_TSO*,
- *             UFO or USO needs GUEST_CSUM, one with GUEST_ECN a GUEST_TSO, or it is -EINVAL. A
+ *   obeyed    those below. As virtio says, some bits need others: an RQ with GUEST_TSO*, UFO or
+ *             USO needs GUEST_CSUM, one with GUEST_ECN a GUEST_TSO, or it is -EINVAL. A
  *             packet may come with what GUEST_* bits allow, and is dropped if its bit is not there;
  *             a TXQ hands out what CSUM and HOST_* bits allow
  *   refused   with -ENOTSUP: VHOST_F_LOG_ALL (26), since writes are not logged; ACCESS_PLATFORM
@@ -282,7 +293,7 @@ typedef struct cleave_rq_config {
     uint32_t size;   /* entries: a power of two if the ring is split, at most 32768 */
     uint32_t burst;  /* most packets published at once, 1 to 256; 0 = 32 */
     uint32_t method; /* cleave_method */
-    uint32_t report; /* cleave_report */
+    uint32_t report; /* cleave_report; 0 for methods other than D */
     /* Host addresses inside a region, aligned as virtio demands. */
     void *descriptor_area; /* descriptor table, or packed descriptor ring */
     void *driver_area;     /* available ring, or driver event suppression */
@@ -295,20 +306,25 @@ typedef struct cleave_rq_config {
      * packed ring that has switched calls off is not called. */
     uint16_t last_avail;
     uint16_t last_used;
-    uint32_t split_threshold; /* packets of at most so many bytes stay whole; 0 = none */
-    /* As the front end gave it: an eventfd, the writing end of a pipe, or a stream socket; anything
-     * else is refused. It is duplicated, so the caller may close it; an eventfd or a pipe is made
-     * non-blocking, which all its holders see. Calls then raise no SIGPIPE, and do not block as
-     * long as it stays so. */
+    uint32_t split_threshold; /* packets of at most so many bytes stay whole; 0 = none, and for
+                                 method WHOLE */
+    /* Calls the driver if flags has CLEAVE_RQ_CALL_FD; ignored otherwise. As the front end gave it:
+     * an eventfd, the writing end of a pipe, or a stream socket; anything else is refused. It is
+     * duplicated, so the caller may close it; an eventfd or a pipe is made non-blocking, which all
+     * its holders see. Calls then raise no SIGPIPE, and do not block as long as it stays so. */
     int32_t call_fd;
+    /* NUMA node of private memory if flags has CLEAVE_RQ_NODE; ignored otherwise: any node. */
     int32_t node;
-    cleave_header_queue *header_queue; /* method D needs one, of the same guest */
+    cleave_header_queue *header_queue; /* method D needs one, of the same guest; else NULL */
     uint32_t header_buffer_size; /* method C: up to so many bytes a buffer is small, 64 to 1048576;
-                                    0 = 128 */
-    uint32_t reserved;           /* 0 */
+                                    0 = 128, and for the other methods */
+    uint32_t return_ring;        /* this RQ's, of a header queue with group_rings: below that, and
+                                    no other RQ's as long as this one is not stopped; else 0 */
     uint64_t features_high;      /* virtio's bits from 64 up; none is served: 0 */
 } cleave_rq_config;
-/* Attaches to a virtqueue. Kicks are switched off: the caller polls by enqueueing. */
+/* Attaches to a virtqueue. Kicks are switched off: the caller polls by enqueueing. Settings that
+ * the method would ignore are refused: a header queue, a report, TINY or ZERO_PAD without method D,
+ * a header_buffer_size without C, a split_threshold with WHOLE. */
 int cleave_rq_create(cleave_memory *memory, const cleave_rq_config *config, cleave_rq **rq);
 
 /* A further piece of a packet. */
@@ -441,8 +457,8 @@ typedef struct cleave_txq_config {
     void *device_area;
     uint16_t last_avail;
     uint16_t last_used;
-    int32_t call_fd; /* as in cleave_rq_config */
-    int32_t node;
+    int32_t call_fd; /* if flags has CLEAVE_TXQ_CALL_FD, as in cleave_rq_config */
+    int32_t node;    /* if flags has CLEAVE_TXQ_NODE, as in cleave_rq_config */
     uint32_t reserved2;     /* 0 */
     uint64_t features_high; /* 0 */
 } cleave_txq_config;
@@ -555,11 +571,12 @@ enum cleave_vhost_event_kind {
      * not destroyed by the program; only whole packets, no header queue. */
     CLEAVE_VHOST_QUEUE_STARTED = 5,
     /* It is stopped as soon as this callback returns, and its handle is stale then. Give back what
-     * is out of a txq (cleave_txq_complete). What is not given back by then the library gives back
-     * itself: such a queue is left, stopped, and its memory mapped, until cleave_txq_destroy. */
+     * is out of a txq (cleave_txq_complete). The library gives back the rest itself: such a queue
+     * is left, stopped, and its memory mapped, until cleave_txq_destroy. */
     CLEAVE_VHOST_QUEUE_STOPPING = 6,
     /* `value`: the driver uses so many pairs from now on, the first ones. All of them at first, but
-     * 1 where the driver has a control queue here. */
+     * 1 where the driver has a control queue here. The driver is answered after this callback:
+     * place no packet in a pair above them once it has returned. */
     CLEAVE_VHOST_PAIRS = 7,
     CLEAVE_VHOST_MTU = 8,     /* `value`: the front end set the MTU; nothing enforces it */
     CLEAVE_VHOST_ANNOUNCE = 9 /* the guest has moved here: tell the network where `mac` is */
@@ -593,7 +610,7 @@ typedef struct cleave_vhost_config {
                               serves, setting or obeying the offload members of packets; 0: none */
     uint32_t mtu;          /* told to the driver, 68 to 65535; 0: nothing is said */
     uint32_t burst;        /* of RQs, as in cleave_rq_config */
-    int32_t node;
+    int32_t node;          /* if flags has CLEAVE_VHOST_NODE */
     uint8_t mac[6];
     uint8_t reserved[6]; /* 0 */
     void *user;          /* passed to the callback */

@@ -39,6 +39,19 @@ int cleave_descriptor_duplicate(int fd);
 /// 1 when it is, or when it is broken, else 0.
 int cleave_socket_wait(int fd, int writes, int milliseconds);
 
+/// What `cleave_stream_wait` waits for, and what it found.
+enum {
+    CLEAVE_STREAM_WRITABLE = 1,
+    /// The other side has ended its half of the stream, or is gone.
+    CLEAVE_STREAM_ENDED = 2,
+    /// `wake` is readable.
+    CLEAVE_STREAM_WOKEN = 4
+};
+
+/// Waits for `events` at the stream socket `fd`, and at the descriptor `wake`, for at most
+/// `nanoseconds`; for ever if negative. With no events it waits at `wake` alone.
+int cleave_stream_wait(int fd, int events, int wake, int64_t nanoseconds);
+
 /// A piece of a file that is mapped.
 struct cleave_file_mapping {
     /// First mapped byte, at or before the one asked for.

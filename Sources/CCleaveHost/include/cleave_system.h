@@ -27,6 +27,9 @@ int cleave_affinity_get(pid_t thread_id, uint8_t *bits, size_t byte_count);
 /// Restricts the calling thread to one CPU.
 int cleave_affinity_set(int cpu);
 
+/// Restricts the calling thread to the CPUs of a mask, as `cleave_affinity_get` fills one.
+int cleave_affinity_set_mask(const uint8_t *bits, size_t byte_count);
+
 /// Names the calling thread; longer than 15 bytes is -ERANGE.
 int cleave_thread_set_name(const char *name);
 
@@ -102,18 +105,19 @@ int cleave_perf_read(int fd, struct cleave_perf_reading *reading);
 // MARK: signals
 
 /// From now on the first SIGTERM or SIGINT is remembered instead of ending the process, which then
-/// has `grace_milliseconds` to end by itself: after that SIGALRM ends it, and so does a second
-/// signal. Call it before there are threads: they inherit that the signals are not blocked.
+/// has `grace_milliseconds` to end by itself: after that the signal ends it after all, and so does
+/// a second one, 100 milliseconds after the first or later. Call it before there are threads: they
+/// inherit that the signals are not blocked.
 int cleave_stop_signal_catch(unsigned grace_milliseconds);
 
 /// The signal that was remembered, 0 for none.
 int cleave_stop_signal(void);
 
-/// From now on SIGUSR1 is remembered instead of ending the process.
-int cleave_report_signal_catch(void);
+/// From now on a signal, of number 1 to 31, is remembered instead of ending the process.
+int cleave_request_signal_catch(int signal_number);
 
-/// Whether SIGUSR1 came since this was asked last.
-int cleave_report_signal_take(void);
+/// Whether that signal came since this was asked last.
+int cleave_request_signal_take(int signal_number);
 
 // MARK: processor facts
 
@@ -157,14 +161,20 @@ int cleave_notification_drain(int fd, int kind);
 
 // MARK: unix stream sockets, non-blocking and close-on-exec
 
-/// Listens at `path` (at most 107 bytes), which must not exist yet.
-int cleave_unix_listen(const char *path);
+/// Listens at `path` (at most 107 bytes), which must not exist yet. `mode`: the permissions of the
+/// socket's file; below 0 for those that the process gives its files.
+int cleave_unix_listen(const char *path, int mode);
 
 /// Connects to whoever listens at `path`. -ECONNREFUSED: nobody does any more.
 int cleave_unix_connect(const char *path);
 
 /// The next connection, or -EAGAIN.
 int cleave_unix_accept(int fd);
+
+/// Makes a listening unix stream socket that was handed over non-blocking and close-on-exec, and
+/// tells the path that it is bound to; "" for one without a file. `path` has 108 bytes or more.
+/// 0, or -ENOTSOCK, -EPROTOTYPE if it is another kind of socket, -EINVAL if it does not listen.
+int cleave_unix_take_listener(int fd, char *path, size_t byte_count);
 
 /// Tells the service manager, if one listens at $NOTIFY_SOCKET, how things are, such as "READY=1".
 /// 0, also without one; or -errno.

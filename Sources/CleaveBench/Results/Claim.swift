@@ -59,9 +59,16 @@ public struct Claim: Codable, Sendable {
     public let figures: [ClaimFigure]
 
     public init(id: Int, title: String, figures: [ClaimFigure]) {
-        let headline = figures.first { $0.holds == false } ?? figures.first { $0.holds == true }
+        let headline = Self.headline(figures)
         (self.id, self.title, self.figures) = (id, title, figures)
         (claimed, measured, unit) = (headline?.claimed, headline?.measured, headline?.unit)
         holds = figures.allSatisfy { $0.holds != false }
+    }
+
+    /// The figure that `claimed` and `measured` are of.
+    public var headline: ClaimFigure? { Self.headline(figures) }
+
+    private static func headline(_ figures: [ClaimFigure]) -> ClaimFigure? {
+        figures.first { $0.holds == false } ?? figures.first { $0.holds == true }
     }
 }

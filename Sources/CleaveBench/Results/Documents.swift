@@ -6,14 +6,18 @@ import CleaveVirtioNet
 /// What `run`, `compare-methods` and `claims` write.
 public struct BenchDocument: Codable, Sendable, LeavesOutKeys {
     public static let schema = "cleave-bench/1"
-    public static let leftOut: Set<String> = ["claims"]
+    public static let leftOut: Set<String> = ["preemptedCPUs", "claims"]
 
     public var schema: String
+    public var program: ProgramRecord?
+    public var started: String?
     public var machine: MachineRecord?
     public var mode: String?
     public var repeats: Int?
     public var command: CommandRecord?
     public var warnings: [String]?
+    /// CPUs on which a busy thread ran beside the benchmark's own, if any were asked for.
+    public var preemptedCPUs: [Int]?
     public var queuePlan: QueuePlanRecord?
     public var interrupted: String?
     /// The claims judged by the runs, if any.
@@ -23,11 +27,13 @@ public struct BenchDocument: Codable, Sendable, LeavesOutKeys {
     /// - Parameter command: the command line that gave the report.
     public init(_ report: BenchReport, command: [String], claims: [Claim]? = nil) {
         schema = Self.schema
+        (program, started) = (.current, report.started)
         machine = MachineRecord(report.machine)
         (mode, repeats) = (report.mode.rawValue, report.repeats)
         self.command = CommandRecord(command)
         warnings = report.warnings
-        queuePlan = QueuePlanRecord(report)
+        preemptedCPUs = report.preemptedCPUs.isEmpty ? nil : report.preemptedCPUs
+        queuePlan = QueuePlanRecord(report.queuePlan, report.residence)
         interrupted = report.interruption?.description
         self.claims = claims
         runs = report.results.map(RunRecord.init)
@@ -35,8 +41,9 @@ public struct BenchDocument: Codable, Sendable, LeavesOutKeys {
 }
 
 /// What `scale` writes.
-public struct ScaleDocument: Codable, Sendable {
+public struct ScaleDocument: Codable, Sendable, LeavesOutKeys {
     public static let schema = "cleave-bench-scale/1"
+    public static let leftOut: Set<String> = ["preemptedCPUs"]
 
     /// Two cases of one run that differ in sharing alone.
     public struct Pair: Codable, Sendable {
@@ -45,17 +52,25 @@ public struct ScaleDocument: Codable, Sendable {
         public var `private`: String?
         public var rqs: Int
         public var burst: Int
+        /// By the fastest passes.
         public var deviceOverheadPercent: Double?
+        /// Pass by pass.
+        public var deviceOverheadByPass: Spread?
         public var claimRetriesPer100Bursts: Double?
         public var sharedHeaderBytes: Int
         public var privateHeaderBytes: Int
     }
 
     public var schema: String
+    public var program: ProgramRecord?
+    public var started: String?
     public var machine: MachineRecord?
     public var command: CommandRecord?
     public var warnings: [String]?
+    /// CPUs on which a busy thread ran beside the benchmark's own, if any were asked for.
+    public var preemptedCPUs: [Int]?
     public var queuePlan: QueuePlanRecord?
+    public var interrupted: String?
     public var turns: [RunRecord]
     public var cores: [RunRecord]?
     public var threads: [RunRecord]
@@ -65,16 +80,22 @@ public struct ScaleDocument: Codable, Sendable {
     public init(_ report: ScaleReport, command: [String]) {
         func runs(_ part: BenchReport?) -> [RunRecord] { (part?.results ?? []).map(RunRecord.init) }
         schema = Self.schema
+        (program, started) = (.current, report.started)
         machine = MachineRecord(report.machine)
         self.command = CommandRecord(command)
         warnings = report.allWarnings
-        queuePlan = QueuePlanRecord(report.threads ?? report.oneCore)
+        let preempted = report.preemptedCPUs
+        preemptedCPUs = preempted.isEmpty ? nil : preempted
+        let largest = report.threads ?? report.oneCore
+        queuePlan = QueuePlanRecord(largest?.queuePlan, largest?.residence ?? [])
+        interrupted = report.interruption
         (turns, cores, threads) = (runs(report.oneCore), runs(report.cores), runs(report.threads))
         sharing = report.pairs.map { pair in
             Pair(
                 mode: pair.mode.rawValue, shared: pair.shared.benchCase.displayName,
                 private: pair.own.benchCase.displayName, rqs: pair.shared.benchCase.rqs,
                 burst: pair.shared.benchCase.burst, deviceOverheadPercent: pair.overheadPercent,
+                deviceOverheadByPass: pair.overheadByPass,
                 claimRetriesPer100Bursts: ScaleReport.retries(pair.shared),
                 sharedHeaderBytes: pair.shared.memory.headerBytes,
                 privateHeaderBytes: pair.own.memory.headerBytes)
@@ -89,20 +110,28 @@ public struct ProfileDocument: Codable, Sendable, LeavesOutKeys {
     public static let leftOut: Set<String> = ["stages", "turnCyclesPerPacket"]
 
     public var schema: String
+    public var program: ProgramRecord?
+    public var started: String?
     public var machine: MachineRecord?
     public var command: CommandRecord?
     public var processID: Int?
     public var warnings: [String]?
+    public var interrupted: String?
     /// The first run's, which are in the run as well.
     public var stages: [Stage]?
     public var turnCyclesPerPacket: Spread?
     public var runs: [Run]
 
-    /// - Parameter processID: of the process that was attached to, if one was.
+    /// - Parameters:
+    ///   - started: UTC, by ISO 8601.
+    ///   - processID: of the process that was attached to, if one was.
+    ///   - interrupted: what ended it before its time, if anything did.
     public init(
-        _ runs: [ProfileRun], warnings: [String], command: [String], processID: Int32? = nil
+        _ runs: [ProfileRun], started: String?, warnings: [String], command: [String],
+        processID: Int32? = nil, interrupted: String? = nil
     ) {
         schema = Self.schema
+        (program, self.started, self.interrupted) = (.current, started, interrupted)
         machine = MachineRecord(MachineFacts.current())
         self.command = CommandRecord(command)
         self.processID = processID.map { Int($0) }

@@ -3,10 +3,15 @@
 // did not write are optional, and keys that a version does not know are ignored.
 import CleaveEngine
 import CleaveHost
+import CleaveProfiling
 
 /// A record some of whose keys are left out where they have no value, instead of being null.
 public protocol LeavesOutKeys {
     static var leftOut: Set<String> { get }
+}
+
+extension ProfileSpread: LeavesOutKeys {
+    public static let leftOut: Set<String> = ["q1", "q3"]
 }
 
 /// A command line. The programs of Benchmarks write theirs as one string.
@@ -46,6 +51,14 @@ public enum PacketRecord: Codable, Sendable, Hashable {
         switch self {
         case .bytes(let count): try container.encode(count)
         case .name(let name): try container.encode(name)
+        }
+    }
+
+    /// With the unit of a size.
+    public var title: String {
+        switch self {
+        case .bytes(let count): "\(count) B"
+        case .name(let name): name
         }
     }
 
@@ -96,6 +109,31 @@ public struct MachineRecord: Codable, Sendable {
         public var l3: Int?
     }
 
+    /// What the operating system lets the program have; nil for what is not limited.
+    public struct Limits: Codable, Sendable {
+        /// CPUs' worth of time.
+        public var cpuQuota: Double?
+        public var cpuQuotaSource: String?
+        public var cpuset: [Int]?
+        public var memoryBytes: Int?
+        public var memorySource: String?
+        public var memoryLeftBytes: Int?
+        public var hugePages2MLeftBytes: Int?
+        public var hugePages1GLeftBytes: Int?
+        public var lockedBytes: Int?
+        public var addressSpaceBytes: Int?
+
+        init(_ limits: ResourceLimits) {
+            (cpuQuota, cpuQuotaSource) = (limits.cpuQuota?.value, limits.cpuQuota?.source)
+            cpuset = limits.cpuset?.value.cpus
+            (memoryBytes, memorySource) = (limits.memory?.value, limits.memory?.source)
+            memoryLeftBytes = limits.memoryLeft
+            hugePages2MLeftBytes = limits.huge2MLeft?.value
+            hugePages1GLeftBytes = limits.huge1GLeft?.value
+            (lockedBytes, addressSpaceBytes) = (limits.lockedMemory, limits.addressSpace)
+        }
+    }
+
     public struct Pages: Codable, Sendable {
         public var total: Int
         public var free: Int
@@ -122,6 +160,7 @@ public struct MachineRecord: Codable, Sendable {
     public var tscHertz: Double?
     public var invariantTSC: Bool?
     public var autogroupEnabled: Bool?
+    public var limits: Limits?
     public var compiler: String?
 
     public init(_ facts: MachineFacts) {
@@ -145,6 +184,7 @@ public struct MachineRecord: Codable, Sendable {
         tscHertz = facts.tscHertz
         invariantTSC = facts.invariantTSC
         autogroupEnabled = facts.autogroupEnabled
+        limits = Limits(facts.limits)
         compiler = facts.compiler
     }
 }
@@ -169,12 +209,12 @@ public struct QueuePlanRecord: Codable, Sendable {
     public var places: [Place]?
     public var memory: [Memory]?
 
-    init?(_ report: BenchReport?) {
-        guard let report, let plan = report.queuePlan else { return nil }
+    init?(_ plan: QueuePlan?, _ residence: [PageResidence]) {
+        guard let plan else { return nil }
         places = plan.places.enumerated().map {
             Place(rq: $0, cpu: $1.cpu, node: $1.node)
         }
-        memory = report.residence.map { part in
+        memory = residence.map { part in
             Memory(
                 name: part.name, node: part.node,
                 pages: Named(part.pageCounts.sorted { $0.key < $1.key }.map { ("\($0)", $1) }),

@@ -42,6 +42,7 @@ public struct RunRecord: Codable, Sendable {
     public var split: UInt64
     public var fallback: [String: UInt64]?
     public var dropped: [String: UInt64]?
+    public var noSlot: SlotAdvice?
     public var packetsPerBurst: Double?
     public var claimRetries: UInt64?
     public var skippedBuffers: UInt64?
@@ -50,6 +51,8 @@ public struct RunRecord: Codable, Sendable {
     public var memory: Memory
     public var counters: Named<Counter>?
     public var notes: [String]?
+    /// Each timed pass by itself.
+    public var passes: [PassRecord]?
 
     public struct Memory: Codable, Sendable {
         public var dataBytes: Int?
@@ -122,6 +125,7 @@ extension RunRecord {
         headerAreas = result.payload.headerAreas
         (packets, split) = (result.packets, result.split)
         (fallback, dropped) = (result.fallback, result.dropped)
+        noSlot = result.noSlot
         packetsPerBurst = result.packetsPerBurst
         claimRetries = result.claimRetries
         skippedBuffers = result.skippedBuffers
@@ -132,6 +136,12 @@ extension RunRecord {
             headerPercent: result.memory.headerPercent)
         counters = result.events
         notes = result.notes
+        passes = result.passes
+    }
+
+    /// Whether the passes lie too far apart for a rate or a side's cycles to be a fact.
+    public var isNoisy: Bool {
+        [mpps, deviceCyclesPerPacket, driverCyclesPerPacket].contains(where: \.isNoisy)
     }
 
     /// Of the packets delivered; no number if there were none.

@@ -13,6 +13,10 @@ public protocol BackendDevice: AnyObject {
     /// The device configuration space.
     var configuration: NetConfiguration { get }
 
+    /// Whether it serves requests now. If not, they stay in the socket until `service` is called
+    /// again, which is the owner's to do in time.
+    var takesRequests: Bool { get }
+
     /// Runs `body`, which stops rings and starts them again: a device that traffic flows through
     /// lets none of it see what is between. It does no more than that by itself.
     func change(_ body: () -> Void)
@@ -58,6 +62,7 @@ public protocol BackendDevice: AnyObject {
 }
 
 extension BackendDevice {
+    public var takesRequests: Bool { true }
     public func change(_ body: () -> Void) { body() }
     public func memoryChanged(_ memory: SharedGuestMemory?) {}
     public func setHeaderQueue(

@@ -81,6 +81,10 @@ extension BackendSession {
         let agree = {
             self.features = wanted
             self.hasProtocolFeatures = hasBit
+            // Without the bit nothing enables a ring any more, so nothing said before disables it.
+            if !hasBit && !isSame {
+                for index in self.rings.indices { self.rings[index].enable = nil }
+            }
             self.device?.negotiated(features: wanted)
             for index in self.rings.indices { self.startIfReady(index) }
         }
@@ -119,7 +123,12 @@ extension BackendSession {
         hasOwner = false
         for index in rings.indices {
             stop(index)
-            rings[index].enable = false
+            if hasProtocolFeatures {
+                rings[index].enable = false
+            } else {
+                // Until the next kick descriptor: there is no request to enable it.
+                rings[index].isStarted = false
+            }
         }
     }
 
@@ -209,7 +218,7 @@ extension BackendSession {
         if address == rings[index].address { return }
         var wanted = rings[index]
         wanted.address = address
-        // What is not known yet is checked when the ring starts.
+        // The rest is checked when the ring starts.
         if let table, features != nil, wanted.size > 0 {
             let reachesLog: Bool
             do throws(SetupError) {
@@ -298,7 +307,7 @@ extension BackendSession {
             try device.setHeaderQueue(request, table.shared)
             return 0
         } catch {
-            count(Refusal.headerQueue.rawValue)
+            count(Refusal.headerQueue)
             return UInt64(error.rawValue)
         }
     }

@@ -37,6 +37,22 @@ public final class BackendSession {
     /// What happened, by name: `messages` that were complete, and refusals and closures by their
     /// reason.
     public private(set) var counters: [String: UInt64] = [:]
+    /// All names that `counters` may have, in order. A refusal and a closure of the same name are
+    /// of the same fault.
+    package static let counterNames: [String] = Set(
+        Event.allCases.map(\.rawValue) + Refusal.allCases.map(\.rawValue)
+            + Closure.allCases.map(\.rawValue)
+    ).sorted()
+
+    /// What is counted beside refusals and closures.
+    private enum Event: String, CaseIterable {
+        /// Messages that were complete.
+        case messages
+        /// Rings that the device gave up, since their driver broke them.
+        case broken
+        /// Connections for requests of this end that were given up, since nobody read them.
+        case channel
+    }
     /// Requests that were refused, for whatever reason.
     package private(set) var refusedCount: UInt64 = 0
 
@@ -98,10 +114,10 @@ public final class BackendSession {
     /// Reads and answers what is there, and looks at the clock.
     public func service() -> Outcome {
         for _ in 0..<Self.requestsPerService {
-            guard let connection else { break }
+            guard let connection, device?.takesRequests ?? true else { break }
             switch connection.receive() {
             case .message(let message):
-                count("messages")
+                count(Event.messages)
                 handle(message)
                 continue
             case .none: break
@@ -113,7 +129,7 @@ public final class BackendSession {
         if let closure = connection?.overdue { end(closure) }
         // A channel that is not read any more is given up, not the device.
         if backendChannel?.flush() != nil || backendChannel?.overdue != nil {
-            count("channel")
+            count(Event.channel)
             backendChannel = nil
         }
         let isLost =
@@ -144,11 +160,13 @@ public final class BackendSession {
     func end(_ closure: Closure) {
         guard connection != nil, closedFor == nil else { return }
         closedFor = closure
-        count(closure.rawValue)
+        count(closure)
         close()
     }
 
-    func count(_ name: String) { counters[name, default: 0] += 1 }
+    func count<Name: RawRepresentable<String>>(_ name: Name) {
+        counters[name.rawValue, default: 0] += 1
+    }
 
     private func handle(_ message: Message) {
         let isUnknown: Bool
@@ -163,7 +181,7 @@ public final class BackendSession {
                 end(closure)
                 return
             case .refused(let refusal):
-                count(refusal.rawValue)
+                count(refusal)
                 refusedCount += 1
                 isUnknown = refusal == .unknown
                 refuse(message, refusal)
@@ -246,7 +264,7 @@ public final class BackendSession {
     public func reportBroken(ring: Int) {
         guard rings.indices.contains(ring), !rings[ring].isBroken else { return }
         rings[ring].isBroken = true
-        count("broken")
+        count(Event.broken)
         _ = rings[ring].error?.sender.send()
     }
 
@@ -321,8 +339,12 @@ public final class BackendSession {
     /// Why a ring could not be started, last.
     public private(set) var lastRingError: String?
 
-    /// Stops a ring while something of it changes.
+    /// Stops a ring, if it runs, while something of it changes.
     func change(_ index: Int, _ body: (inout Vring) -> Void) {
+        if !rings[index].isRunning {
+            body(&rings[index])
+            return startIfReady(index)
+        }
         changing {
             stop(index)
             body(&rings[index])
@@ -346,18 +368,22 @@ public final class BackendSession {
 
     /// The device as it was when the connection began, but for what belongs to the connection.
     func resetDevice() {
-        _ = device?.stopHeaderQueue()
         for index in rings.indices {
             stop(index)
             rings[index].reset()
             forgetInFlight(index)
         }
+        // After its RQs, which would go on for some packets without its report.
+        _ = device?.stopHeaderQueue()
         status = 0
         features = nil
         logsAll = false
         hasProtocolFeatures = false
         device?.negotiated(features: 0)
     }
+
+    /// Feature bits that the driver agreed to, without bit 30; nil until it has.
+    public var negotiatedFeatures: UInt64? { features }
 
     /// One line for logs.
     public var describedState: String {

@@ -56,11 +56,15 @@ package struct NetOffer: Sendable, Equatable {
         if queuePairs > 1 { bits |= 1 << 22 }
         if (queuePairs > 1 || headerQueue) && queuePairs < 128 { bits |= 1 << 17 }
         bits &= ~featuresOff
-        // With VERSION_1, MRG_RXBUF and the control queue, after which its set-up ring is.
-        let needed: UInt64 = 1 << 15 | 1 << 17 | 1 << 32
-        if headerQueue && bits & needed == needed { bits |= 1 << 58 & ~featuresOff }
+        if headerQueue && bits & Self.headerQueueNeeds == Self.headerQueueNeeds {
+            bits |= 1 << 58 & ~featuresOff
+        }
         return bits
     }
+
+    /// What a header queue is offered and used with: VERSION_1, MRG_RXBUF, and the control queue,
+    /// after which its set-up ring is.
+    private static let headerQueueNeeds: UInt64 = 1 << 15 | 1 << 17 | 1 << 32
 
     /// The device configuration space.
     package var configuration: NetConfiguration {
@@ -89,7 +93,7 @@ package struct NetOffer: Sendable, Equatable {
         let first = 2 * (knowsPairs ? queuePairs : 1)
         if ring == first { return .control }
         if ring == first + 1 {
-            let needed = UInt64(1) << 58 | controlQueue
+            let needed = UInt64(1) << 58 | Self.headerQueueNeeds
             return features & needed == needed ? .headerQueue : nil
         }
         if ring > first { return nil }

@@ -9,16 +9,9 @@ package final class ServedControlQueue {
     /// The memory that `queue` reads stays mapped as long as this object.
     private let mappings: MappedMemory
     private let queuePairs: Int
-    /// The last call of `serve` ended at its bound: more may be there, for which nobody kicks.
-    private var mayHaveMore = false
-
-    /// What a call of `serve` did.
-    package struct Served {
-        /// Pairs that the driver wants to use from now on; nil if it did not say.
-        package var queuePairs: Int?
-        /// Commands that were answered with an error.
-        package var refused = 0
-    }
+    /// The last call of `serve` ended before it had seen an empty ring: more may be there, for
+    /// which nobody kicks.
+    package private(set) var mayHaveMore = false
 
     /// - Parameter queuePairs: most that a driver may use.
     package init(_ setup: VringSetup, queuePairs: Int) throws(SetupError) {
@@ -35,23 +28,28 @@ package final class ServedControlQueue {
     package var fault: QueueFault { queue.fault }
 
     /// Answers what the driver has asked for.
-    package func serve() -> Served {
-        var served = Served()
+    /// - Parameter use: told how many pairs the driver wants to use from now on. They are in use
+    ///   when it returns, since the driver is answered then. It says whether further commands may
+    ///   be taken in this call.
+    /// - Returns: commands that were answered with an error.
+    package func serve(_ use: (Int) -> Bool) -> Int {
         // virtio-user serves a control queue of its own, which it tells of and never kicks.
-        guard kick?.drain() ?? true || mayHaveMore else { return served }
-        let result = queue.poll { kind, command, data in
+        guard kick?.drain() ?? true || mayHaveMore else { return 0 }
+        var refused = 0
+        var isEnough = false
+        let result = queue.poll(until: { isEnough }) { kind, command, data in
             switch ControlCommand(class: kind, command: command, data: data) {
             case .setQueuePairs(let count) where count <= queuePairs:
-                served.queuePairs = count
+                isEnough = !use(count)
                 return ControlAnswer.ok
             case .acknowledgeAnnouncement: return ControlAnswer.ok
             default:
-                served.refused += 1
+                refused += 1
                 return ControlAnswer.error
             }
         }
-        mayHaveMore = result.count == queue.configuration.virtqueue.size
-        return served
+        mayHaveMore = isEnough || result.count == queue.configuration.virtqueue.size
+        return refused
     }
 }
 

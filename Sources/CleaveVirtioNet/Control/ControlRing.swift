@@ -102,9 +102,9 @@ struct SplitControlRing: ControlRing {
         if index == next { return nil }
         let head = SharedWord16(availRing + SplitLayout.entriesOffset + 2 * place).load()
         if Int(head) >= size { return broken(.head) }
-        let slot = descriptors + Int(head) * SplitLayout.descriptorByteCount
+        let entry = descriptors + Int(head) * SplitLayout.descriptorByteCount
         let (walked, isScattered) = DescriptorChain.walkCommand(
-            SplitLinks(table: descriptors, count: size), from: Descriptor(readingOnce: slot),
+            SplitLinks(table: descriptors, count: size), from: Descriptor(readingOnce: entry),
             into: &segments, allowsIndirect: allowsIndirect, regions: regions)
         if walked.fetch.isBroken { return broken(walked.fault) }
         if !walked.fetch.isBuffer { return nil }

@@ -5,31 +5,32 @@ import CleaveRings
 ///
 /// A value of constants, free to copy; the `HeaderQueue` it came from must outlive it.
 ///
-/// Claimed ranges are disjoint because they are cut from one 64-bit cursor in host memory (which
-/// never wraps). Slots of a burst are contiguous modulo slotCount.
+/// By the tail, claimed ranges are disjoint because they are cut from one 64-bit cursor in host
+/// memory (which never wraps), and slots of a burst are contiguous modulo slotCount.
 struct HeaderClaimer: BitwiseCopyable {
     let slots: UnsafeMutableRawPointer
     /// Guest word, written by the driver.
     let driverTail: SharedWord32
     /// Guest word, written by the device: a copy of `claimedHead`.
-    let publicHead: SharedWord32
+    let reportedHead: SharedWord32
     /// Guest word, written by the device: not 0 once the queue is broken.
-    let publicStatus: SharedWord32
-    /// Host word: the next slot to claim, free-running; from the queue's base on.
+    let reportedStatus: SharedWord32
+    /// Host word: the next slot to claim, free-running; from the queue's base on. Unused by queues
+    /// whose slots come back out of order.
     let claimedHead: SharedWord64
     /// Host word: not 0 once the tail was found where it cannot be.
     let brokenWord: SharedWord32
     let slotShift: UInt32
     let slotCount: UInt32
     /// Used in place of `driverTail` by queues whose slots come back out of order.
-    let returns: ReturnRing
+    var returns: ReturnRing
 
     /// A claimer that never finds a slot, for queues that do not split.
     /// - Parameter memory: zeroed bytes that stay untouched.
     static func none(_ memory: UnsafeMutableRawPointer) -> HeaderClaimer {
         HeaderClaimer(
-            slots: memory, driverTail: SharedWord32(memory), publicHead: SharedWord32(memory),
-            publicStatus: SharedWord32(memory), claimedHead: SharedWord64(memory),
+            slots: memory, driverTail: SharedWord32(memory), reportedHead: SharedWord32(memory),
+            reportedStatus: SharedWord32(memory), claimedHead: SharedWord64(memory),
             brokenWord: SharedWord32(memory), slotShift: 0,
             slotCount: 0, returns: .none(memory))
     }
@@ -39,7 +40,8 @@ struct HeaderClaimer: BitwiseCopyable {
     static let maximumTries = 8
 
     struct Claim: BitwiseCopyable {
-        /// Free-running number of the first slot.
+        /// Free-running number of the first slot; of a return ring, counted from the start of the
+        /// claim's first group.
         var first: UInt32
         /// How many slots, 0 to what was asked.
         var count: Int
@@ -83,7 +85,7 @@ struct HeaderClaimer: BitwiseCopyable {
                 assert(count > 0 && count <= Int(slotCount) && count <= wanted)
                 let first = UInt32(truncatingIfNeeded: start)
                 // For observation: two workers may store out of order, so it can lag.
-                publicHead.store(first &+ UInt32(truncatingIfNeeded: count))
+                reportedHead.store(first &+ UInt32(truncatingIfNeeded: count))
                 probeClaim(wanted, count, free: Int(free))
                 return Claim(first: first, count: count, retries: retries)
             }
@@ -96,8 +98,12 @@ struct HeaderClaimer: BitwiseCopyable {
     /// Breaks the queue: nothing is claimed until a reset, and the driver can read that.
     @inline(never)
     func markBroken(at position: UInt64) {
+        // Neither needs release order, since neither tells of anything before it. Another worker
+        // that does not see it yet claims what it might have claimed earlier. A driver gets no slot
+        // by it: what was split comes by its used ring [V2], and slots are given anew after a
+        // reset, which is told by a release [H8].
         brokenWord.store(1)
-        publicStatus.store(1)
+        reportedStatus.store(HeaderQueueStatus.broken)
         cleave_probe_header_queue_broken(slots, position)
     }
 

@@ -1,231 +1,441 @@
-// The out-of-order return: slots come back by index through a ring in guest memory, so that one
-// that is held holds up no other.
+// The out-of-order return: slots come back by index through rings in guest memory, so that one that
+// is held holds up none of another group.
 //
-//   driver             guest memory               host memory
-//   appends --[H1]--> | return ring | --refill--> | free list: checked slots | --claim, one CAS
-//                      lap | slot     one worker    each at most once           --> worker
-//                                     at a time     owned flags <-- report ---------/
+//   driver of RQ i      guest memory                host memory
+//   appends --[H1]--> | return ring i | --take--> claim: current group, then others --> worker of i
+//      ^               lap | group     ring's lock      |                                  |
+//      |                                                owners: ring i | ring i, out <-- report
+//      +------------------------- used entries [V2] ---------------------------------------+
 //
-// Exclusivity must not rest on the ring, which a driver may fill with one slot twice. It rests on
-// the owned flags: a slot is owned from its refill until the worker that claimed it has written it.
-// An index that is owned already is skipped and counted. One worker at a time refills, so an owned
-// flag is tested and set without a read-modify-write. A refill begins while half the slots are
-// still in the free list, so that the others do not miss them; a worker that finds too few all the
-// same looks eight times.
+// Slots come back in groups of equal size, each when all its slots were retired. A worker uses a
+// group's slots in order, then goes on with the next group of its own ring. So slots stay with one
+// RQ, and with the cores of its worker and its driver, and no word is written by two workers. Only
+// a worker whose ring is empty takes a group from another RQ's ring: groups go to where they are
+// needed, and no RQ keeps more than the group it has begun.
+//
+// Exclusivity must not rest on a ring, which a driver may fill with one group twice. It rests on
+// the owners, a word for each group: the ring whose RQ it is with, and whether it is out, reported
+// to the driver. An entry of ring i counts only if its group is out and was reported through that
+// ring. Whoever takes from ring i holds its lock, and a group that is not out is written by the one
+// worker that has it, so an owner is tested and set without a read-modify-write. A group that no
+// RQ has had yet may be in any ring, and in two of a driver that lies: it is taken by an exchange.
 
 import CCleaveHost
 import CleaveRings
 
-/// The device's end of a return ring: constants, free to copy with the claimer.
+/// An RQ's end of a header queue's return rings: constants, free to copy with the claimer.
 struct ReturnRing: BitwiseCopyable {
-    /// Guest memory: le32 entries, slot index in the lower half, lap number in the upper.
+    /// Guest memory: le32 entries of ring 0, group in the lower half, lap number in the upper.
     let entries: UnsafeMutableRawPointer
-    /// Host memory: slots that may be claimed, 16 bits each, `slotCount` of them, used in a circle.
-    let freeList: UnsafeMutableRawPointer
-    /// Host memory: 16 bits for each slot, not 0 while it is the device's.
-    let ownedFlags: UnsafeMutableRawPointer
-    /// Host word: slots put into the free list since creation.
-    let ready: SharedWord64
-    /// Host word: not 0 while a worker refills.
-    let lock: SharedWord64
-    /// Host word: ring entries taken since creation; the lock's holder writes it.
-    let taken: SharedWord64
-    /// Host word: entries that named a slot which the device had already.
-    let duplicates: SharedWord64
+    /// Bytes from ring to ring.
+    let ringStride: Int
+    let ringCount: Int
+    /// The ring of this RQ; 0 if RQs share one.
+    var ring: Int
+    let groupCount: Int
+    /// The group size's power of two.
+    let groupShift: UInt32
+    /// RQs share the one ring.
+    let isShared: Bool
+    /// Host memory: `Words` for each ring.
+    let words: UnsafeMutableRawPointer
+    /// Host memory: 16 bits for each group, on a line of its own where RQs have their own rings:
+    /// workers write the owners of different groups at the same time.
+    let owners: UnsafeMutableRawPointer
+    let ownerStride: Int
 
-    /// Ring entries that one refill reads at most: a bound on the cost of a poll.
-    static let maximumRefill = 256
+    /// Ring entries that one look at a ring skips at most: a bound on the cost of a poll.
+    static let maximumSkips = 256
+    /// Rings of others that one claim looks at: a bound as well.
+    static let maximumLooks = 8
 
-    /// Host bytes for a queue of `slotCount` slots: words, free list and owned flags.
-    static func hostByteCount(slotCount: Int) -> Int {
-        3 * CacheLine.byteCount + 2 * CacheLine.roundedUp(2 * slotCount)
+    /// Host words of a ring, on lines of their own.
+    struct Words {
+        static let byteCount = 2 * CacheLine.byteCount
+        /// Not 0 while a worker takes from the ring.
+        let lock: SharedWord64
+        /// Ring entries taken since creation; the lock's holder writes it.
+        let taken: SharedWord64
+        /// Entries that named a group which was not out; the lock's holder writes it.
+        let duplicates: SharedWord64
+        /// Groups that the ring's RQ took from whichever ring. If RQs share the ring, its lock's
+        /// holder writes it, and else the RQ's worker; so the next two.
+        let accepted: SharedWord64
+        /// The group that the RQ has begun.
+        let group: SharedWord32
+        /// Its next slot; 0 if there is none.
+        let next: SharedWord32
+        /// The ring of another RQ that this one looked at last.
+        let look: SharedWord32
+        /// The first slot that this queue claimed of a group which another one had begun; 0 if
+        /// there was none.
+        let resumed: SharedWord32
+
+        @inline(__always)
+        init(_ memory: UnsafeMutableRawPointer) {
+            lock = SharedWord64(memory)
+            taken = SharedWord64(memory + 8)
+            duplicates = SharedWord64(memory + 16)
+            accepted = SharedWord64(memory + CacheLine.byteCount)
+            group = SharedWord32(memory + CacheLine.byteCount + 8)
+            next = SharedWord32(memory + CacheLine.byteCount + 12)
+            look = SharedWord32(memory + CacheLine.byteCount + 16)
+            resumed = SharedWord32(memory + CacheLine.byteCount + 20)
+        }
+    }
+
+    /// What an owner holds beside the number of a ring.
+    enum Owner {
+        /// Reported to the driver, through that ring.
+        static let out: UInt16 = 0x100
+        /// No RQ has had it since creation or reset.
+        static let nobody: UInt16 = 0xffff
+    }
+
+    /// Host bytes: words and owners.
+    static func hostByteCount(_ layout: HeaderQueueLayout) -> Int {
+        Words.byteCount * layout.returnRingCount
+            + CacheLine.roundedUp(ownerStride(layout) * layout.groupCount)
+    }
+
+    private static func ownerStride(_ layout: HeaderQueueLayout) -> Int {
+        // Small groups are many, and change hands so often that lines are shared anyway.
+        layout.groupSize < 8 ? 2 : CacheLine.byteCount
     }
 
     /// - Parameters:
-    ///   - entries: `4 * slotCount` bytes of guest memory.
-    ///   - memory: `hostByteCount(slotCount:)` zeroed bytes on a cache line.
+    ///   - entries: of ring 0, in guest memory.
+    ///   - memory: `hostByteCount` zeroed bytes on a cache line.
     init(
-        entries: UnsafeMutableRawPointer, slotCount: Int, memory: UnsafeMutableRawPointer
+        _ layout: HeaderQueueLayout, entries: UnsafeMutableRawPointer,
+        memory: UnsafeMutableRawPointer, ring: Int
     ) {
         self.entries = entries
-        ready = SharedWord64(memory)
-        lock = SharedWord64(memory + CacheLine.byteCount)
-        taken = SharedWord64(memory + 2 * CacheLine.byteCount)
-        duplicates = SharedWord64(memory + 2 * CacheLine.byteCount + 8)
-        freeList = memory + 3 * CacheLine.byteCount
-        ownedFlags = freeList + CacheLine.roundedUp(2 * slotCount)
+        ringStride = layout.returnRingStride
+        ringCount = layout.returnRingCount
+        self.ring = ring
+        groupCount = layout.groupCount
+        groupShift = UInt32(layout.groupSize.trailingZeroBitCount)
+        isShared = layout.groupRingCount == 0
+        words = memory
+        owners = memory + Words.byteCount * layout.returnRingCount
+        ownerStride = Self.ownerStride(layout)
+    }
+
+    private init(none memory: UnsafeMutableRawPointer) {
+        entries = memory
+        ringStride = 0
+        ringCount = 0
+        ring = 0
+        groupCount = 0
+        groupShift = 0
+        isShared = true
+        words = memory
+        owners = memory
+        ownerStride = 0
     }
 
     /// For a queue whose slots come back by the tail: never used.
-    static func none(_ memory: UnsafeMutableRawPointer) -> ReturnRing {
-        ReturnRing(entries: memory, slotCount: 0, memory: memory)
-    }
+    static func none(_ memory: UnsafeMutableRawPointer) -> ReturnRing { ReturnRing(none: memory) }
 
     /// What the entry at `position` (free-running) holds in its upper half once it is written: it
     /// differs from lap to lap, and always from the zeroes of a ring that is fresh or being reset.
     @inline(__always)
-    static func lap(_ position: UInt64, slotShift: UInt32) -> UInt32 {
-        UInt32(truncatingIfNeeded: position &>> UInt64(slotShift)) & 0x7fff | 0x8000
+    static func lap(_ position: UInt64, shift: UInt32) -> UInt32 {
+        UInt32(truncatingIfNeeded: position &>> UInt64(shift)) & 0x7fff | 0x8000
     }
 
     @inline(__always)
-    func owned(_ slot: UInt32) -> SharedWord16 { SharedWord16(ownedFlags + Int(slot) &* 2) }
+    func words(_ ring: Int) -> Words { Words(words + ring &* Words.byteCount) }
 
     @inline(__always)
-    func listed(_ position: UInt64, _ mask: UInt64) -> SharedWord16 {
-        SharedWord16(freeList + Int(position & mask) &* 2)
+    func owner(_ group: UInt32) -> SharedWord16 { SharedWord16(owners + Int(group) &* ownerStride) }
+
+    @inline(__always) var groupSize: Int { 1 &<< Int(groupShift) }
+
+    /// The slot of number `number` of a claim whose groups are `list`.
+    @inline(__always)
+    func slot(_ number: Int, _ list: UnsafePointer<UInt16>) -> Int {
+        let shift = Int(groupShift)
+        return Int(list[number &>> shift]) &<< shift | number & (groupSize &- 1)
+    }
+
+    /// The group in the entry of ring `ring` at `position`, unchecked; nil if the driver has not
+    /// written it yet.
+    @inline(__always)
+    func entry(_ ring: Int, _ position: UInt64) -> UInt32? {
+        let place = Int(position & UInt64(groupCount &- 1))
+        // [H1 acquire <- the driver's release of the entry: it has done with the slots]
+        let entry = SharedWord32(entries + ring &* ringStride + place &* 4).loadAcquire()
+        let lap = Self.lap(position, shift: UInt32(groupCount.trailingZeroBitCount))
+        return entry &>> 16 == lap ? entry & 0xffff : nil
+    }
+
+    /// Makes a group that the driver posted in ring `ring` this RQ's, if it was out.
+    /// Only with that ring's lock.
+    @inline(__always)
+    func accept(_ group: UInt32, from ring: Int) -> Bool {
+        let word = owner(group)
+        let mine = UInt16(truncatingIfNeeded: self.ring)
+        // [H6 acquire <- the worker that wrote the slots last]
+        let found = word.loadAcquire()
+        #if ModelCheck
+        if SeededBug.acceptOfAnyRing.isOn && found & ~0x7f == Owner.out
+            || SeededBug.takeNobodysByStore.isOn && found == Owner.nobody
+        {
+            word.store(mine)
+            return true
+        }
+        #endif
+        if found == UInt16(truncatingIfNeeded: ring) | Owner.out {
+            word.store(mine)
+            return true
+        }
+        if found != Owner.nobody { return false }
+        // [H6 both ways: of two workers that find it in two rings one gets it]
+        return word.compareExchange(expected: found, desired: mine).exchanged
     }
 }
 
 extension HeaderClaimer {
-    /// Claims up to `wanted` slots of a queue with a return ring: as many as are in the free list.
+    /// Claims up to `wanted` slots of a queue with return rings: as many as there are groups for.
     ///
-    /// One read-modify-write, and one more if this worker fills the free list.
-    /// - Parameter list: where the slots' indices go; room for `wanted`.
-    /// - Returns: the claim; its slots are the first of `list`, and `first` is 0.
+    /// No read-modify-write while the slots are of the group begun before; one lock, which others
+    /// want only if they have no slots, when the claim goes on with further groups.
+    /// - Parameter list: where the groups go; room for `wanted` and one more.
+    /// - Returns: the claim; slot `n` of the queue's numbering is in group `n / groupSize` of
+    ///   `list`, and `first` is below `groupSize`.
     @inline(__always)
     func claim(_ wanted: Int, into list: UnsafeMutablePointer<UInt16>) -> Claim {
         if wanted == 0 || isBroken { return Claim(first: 0, count: 0, retries: 0) }
-        // Refilled from half on, so that others find free slots while this worker refills.
-        let least = wanted < Int(slotCount &>> 1) ? Int(slotCount &>> 1) : wanted
-        var start = claimedHead.loadAcquire()  // [H2 acquire <- another claimer]
-        var refill = Refill.wanted
+        let words = returns.words(returns.ring)
+        // With groups of one slot none is ever begun.
+        let first = returns.groupShift == 0 ? 0 : Int(words.next.load())
+        var listed = 0
+        if first != 0 {
+            list[0] = UInt16(truncatingIfNeeded: words.group.load())
+            listed = 1
+        }
+        var end = first &+ wanted
         var retries = 0
-        while retries < Self.maximumTries {
-            var free = freeCount(from: start)
-            if free < least && refill == .wanted {
-                refill = refillFreeList()
-                free = freeCount(from: start)
+        let needed = (end &+ returns.groupSize &- 1) &>> Int(returns.groupShift)
+        if needed > listed {
+            // [H5 both ways: takers of a ring, one after the other]
+            let isLocked = words.lock.compareExchange(expected: 0, desired: 1).exchanged
+            if isLocked {
+                listed &+= takeLocked(needed &- listed, from: returns.ring, into: list + listed)
             }
-            if free < wanted && refill == .busy {
-                // The worker that refills will have some in a moment.
-                cleave_pause()
-                refill = .wanted
-                retries &+= 1
-                if retries < Self.maximumTries { continue }
+            if listed < needed {
+                let (more, tries) = takeMore(
+                    needed &- listed, into: list + listed, hasTaken: isLocked)
+                listed &+= more
+                retries = tries
             }
-            let count = free < wanted ? free : wanted
-            if count == 0 {
-                cleave_probe_header_queue_empty(slots, UInt64(truncatingIfNeeded: wanted))
+            if listed < needed {
+                end = listed &<< Int(returns.groupShift)
+                if end <= first {
+                    cleave_probe_header_queue_empty(slots, UInt64(truncatingIfNeeded: wanted))
+                    return Claim(first: 0, count: 0, retries: retries)
+                }
+            }
+        }
+        if returns.groupShift != 0 {
+            let next = end & (returns.groupSize &- 1)
+            if next != 0 { words.group.store(UInt32(list[end &>> Int(returns.groupShift)])) }
+            words.next.store(UInt32(truncatingIfNeeded: next))
+        }
+        probeClaim(wanted, end &- first, free: listed &<< Int(returns.groupShift) &- first)
+        return Claim(
+            first: UInt32(truncatingIfNeeded: first), count: end &- first, retries: retries)
+    }
+
+    /// Takes up to `wanted` groups that the RQ's own ring does not give: of that ring, if its lock
+    /// was not free, and of others.
+    /// - Parameter hasTaken: the RQ's own ring is empty.
+    /// - Returns: how many, and how often the lock of the own ring was not free.
+    @inline(never)
+    private func takeMore(
+        _ wanted: Int, into list: UnsafeMutablePointer<UInt16>, hasTaken: Bool
+    ) -> (count: Int, tries: Int) {
+        let lock = returns.words(returns.ring).lock
+        var count = 0
+        var tries = hasTaken ? 0 : 1
+        while tries > 0 && tries < Self.maximumTries {
+            // An RQ that shares the ring takes, or one without slots: it is done in a moment.
+            cleave_pause()
+            if lock.compareExchange(expected: 0, desired: 1).exchanged {  // [H5]
+                count = takeLocked(wanted, from: returns.ring, into: list)
                 break
             }
-            // Before the exchange: while the head is at `start`, refill cannot come round to these
-            // places, as the free list never holds more than there are slots. If it has moved, what
-            // was read here is void.
-            readFreeList(from: start, count, into: list)
-            // [H2 both ways: claims are ordered among workers]
-            let attempt = claimedHead.compareExchange(
-                expected: start, desired: start &+ UInt64(count))
-            if attempt.exchanged {
-                probeClaim(wanted, count, free: free)
-                return Claim(first: 0, count: count, retries: retries)
+            tries &+= 1
+        }
+        var looks = isBroken ? 0 : min(returns.ringCount &- 1, ReturnRing.maximumLooks)
+        if count == wanted || looks <= 0 { return (count, tries) }
+        // Where it ended the last time, so that all rings are looked at in turn.
+        let look = returns.words(returns.ring).look
+        var ring = Int(look.load())
+        while looks > 0 && count < wanted && !isBroken {
+            ring = ring &+ 1 >= returns.ringCount ? 0 : ring &+ 1
+            if ring == returns.ring { continue }
+            looks &-= 1
+            let words = returns.words(ring)
+            // Looked at before it is locked: most rings of others are empty or in use.
+            if returns.entry(ring, words.taken.load()) == nil { continue }
+            if !words.lock.compareExchange(expected: 0, desired: 1).exchanged { continue }  // [H5]
+            count &+= takeLocked(wanted &- count, from: ring, into: list + count)
+        }
+        look.store(UInt32(truncatingIfNeeded: ring))
+        return (count, tries)
+    }
+
+    /// Takes up to `wanted` groups of ring `ring`, whose lock the caller took, and unlocks it.
+    @inline(__always)
+    private func takeLocked(
+        _ wanted: Int, from ring: Int, into list: UnsafeMutablePointer<UInt16>
+    ) -> Int {
+        let words = returns.words(ring)
+        let start = words.taken.load()
+        let limit = start &+ UInt64(wanted &+ ReturnRing.maximumSkips)
+        var position = start
+        var count = 0
+        while count < wanted && position != limit, let group = returns.entry(ring, position) {
+            if group >= UInt32(truncatingIfNeeded: returns.groupCount) {
+                markBroken(at: position)
+                break
             }
-            start = attempt.original
-            retries &+= 1
-        }
-        return Claim(first: 0, count: 0, retries: retries)
-    }
-
-    @inline(__always)
-    private func freeCount(from start: UInt64) -> Int {
-        // [H4 acquire <- refill: the free list below it, and that earlier writers are done]
-        Int(truncatingIfNeeded: returns.ready.loadAcquire() &- start)
-    }
-
-    @inline(__always)
-    private func readFreeList(
-        from start: UInt64, _ count: Int, into list: UnsafeMutablePointer<UInt16>
-    ) {
-        let mask = UInt64(slotCount &- 1)
-        var index = 0
-        while index < count {
-            list[index] = returns.listed(start &+ UInt64(index), mask).load()
-            index &+= 1
-        }
-    }
-
-    /// How far a claim has come with filling the free list.
-    private enum Refill { case wanted, done, busy }
-
-    /// Moves what the driver has posted into the free list, unless another worker is doing so.
-    @inline(never)
-    private func refillFreeList() -> Refill {
-        // This check costs no read-modify-write; a worker that refills moves `taken` on.
-        if posted(returns.taken.load()) == nil { return .done }
-        // [H5 both ways: refills one after the other]
-        if !returns.lock.compareExchange(expected: 0, desired: 1).exchanged { return .busy }
-        var position = returns.taken.load()
-        var ready = returns.ready.load()
-        let end = position &+ UInt64(ReturnRing.maximumRefill)
-        while position < end, let slot = posted(position) {
             position &+= 1
-            if keep(slot, at: ready) { ready &+= 1 }
-            // In portions, for the workers that wait.
-            if position & 31 == 0 { returns.ready.storeRelease(ready) }  // [H4]
+            if returns.accept(group, from: ring) {
+                list[count] = UInt16(truncatingIfNeeded: group)
+                count &+= 1
+            }
         }
-        returns.taken.store(position)
-        publicHead.store(UInt32(truncatingIfNeeded: position))
-        returns.ready.storeRelease(ready)  // [H4 release -> claim]
-        returns.lock.storeRelease(0)  // [H5 release -> the next refill]
-        return .done
-    }
-
-    /// Puts a posted slot at place `position` of the free list, unless the device has it already.
-    @inline(__always)
-    private func keep(_ slot: UInt32, at position: UInt64) -> Bool {
-        // [H6 acquire <- the worker that wrote the slot last]
-        if returns.owned(slot).loadAcquire() != 0 {
-            returns.duplicates.fetchAdd(1)
-            return false
+        let taken = position &- start
+        #if ModelCheck
+        if SeededBug.unlockTooEarly.isOn { words.lock.storeRelease(0) }  // [H5]
+        #endif
+        words.taken.store(position)
+        if taken != UInt64(count) {
+            words.duplicates.store(words.duplicates.load() &+ taken &- UInt64(count))
         }
-        returns.owned(slot).store(1)
-        returns.listed(position, UInt64(slotCount &- 1)).store(UInt16(truncatingIfNeeded: slot))
-        return true
+        let own = returns.words(returns.ring)
+        own.accepted.store(own.accepted.load() &+ UInt64(count))
+        // For observation, where RQs share the ring.
+        if returns.isShared { reportedHead.store(UInt32(truncatingIfNeeded: position)) }
+        words.lock.storeRelease(0)  // [H5 release -> the next taker]
+        return count
     }
 
-    /// The slot that the driver posted at `position`; nil if it posted none, or an invalid index.
+    /// The worker has written its slots and is about to report them. The driver may post those
+    /// groups from now on of which it gets the last slot.
     @inline(__always)
-    private func posted(_ position: UInt64) -> UInt32? {
-        guard let slot = entry(position) else { return nil }
-        if slot < slotCount { return slot }
-        markBroken(at: position)
-        return nil
-    }
-
-    /// The slot in the entry at `position`, unchecked; nil if the driver has not written it yet.
-    @inline(__always)
-    private func entry(_ position: UInt64) -> UInt32? {
-        let place = Int(position & UInt64(slotCount &- 1))
-        // [H1 acquire <- the driver's release of the entry: it has done with the slot]
-        let entry = SharedWord32(returns.entries + place &* 4).loadAcquire()
-        let lap = ReturnRing.lap(position, slotShift: UInt32(slotCount.trailingZeroBitCount))
-        return entry &>> 16 == lap ? entry & 0xffff : nil
-    }
-
-    /// The worker has written its slots and is about to report them: from now on the driver may
-    /// post them again.
-    @inline(__always)
-    func report(_ list: UnsafePointer<UInt16>, _ count: Int) {
+    func report(_ list: UnsafePointer<UInt16>, _ claim: Claim) {
+        let out = UInt16(truncatingIfNeeded: returns.ring) | ReturnRing.Owner.out
+        let end = (Int(claim.first) &+ claim.count) &>> Int(returns.groupShift)
         var index = 0
-        while index < count {
-            // [H6 release -> refill: the slot's bytes]
-            returns.owned(UInt32(list[index])).storeRelease(0)
+        while index < end {
+            // [H6 release -> whoever takes it next: the slots' bytes]
+            returns.owner(UInt32(list[index])).storeRelease(out)
             index &+= 1
         }
     }
+}
 
-    // control path
-    /// Slots that the driver has posted and the next refills will keep: a snapshot. Entries that
-    /// name a slot which the device has already, or that was counted, do not count; one that names
-    /// no slot ends the count, and breaks nothing.
-    func postedCount() -> Int {
-        let start = returns.taken.load()
-        var seen = Set<UInt32>()
-        for offset in 0..<UInt64(slotCount) {
-            guard let slot = entry(start &+ offset), slot < slotCount else { break }
-            // [H6 acquire <- the worker that wrote the slot last]
-            if returns.owned(slot).loadAcquire() == 0 { seen.insert(slot) }
+// control path
+
+extension ReturnRing {
+    /// No group is any RQ's.
+    func disown() {
+        for group in 0..<UInt32(groupCount) { owner(group).store(Owner.nobody) }
+    }
+
+    /// Nothing was taken and no group begun. Only while nobody claims; what was claimed since
+    /// creation is forgotten.
+    func reset() {
+        for ring in 0..<ringCount {
+            let words = words(ring)
+            words.taken.store(0)
+            words.accepted.store(0)
+            words.next.store(0)
+            words.resumed.store(0)
         }
-        return seen.count
+        disown()
+    }
+
+    /// The device's words of a ring, in guest memory.
+    private func positions(_ ring: Int) -> (taken: SharedWord32, begun: SharedWord32) {
+        let words = entries + ring * ringStride - HeaderQueueLayout.groupRingWordsByteCount
+        return (SharedWord32(words), SharedWord32(words + 4))
+    }
+
+    /// Writes where each ring goes on. Only while nobody claims.
+    func storePositions() {
+        for ring in 0..<ringCount {
+            let words = words(ring)
+            let positions = positions(ring)
+            positions.taken.store(UInt32(truncatingIfNeeded: words.taken.load()))
+            let next = words.next.load()
+            positions.begun.store(next == 0 ? 0 : words.group.load() & 0xffff | next << 16)
+        }
+    }
+
+    /// Goes on where the rings' words say that another device stopped. A driver may have written
+    /// there: a group that cannot be the one begun is left alone, and its slots stay with nobody.
+    func resume() {
+        for ring in 0..<ringCount {
+            let words = words(ring)
+            let positions = positions(ring)
+            // A lap is 15 bits of a position, so the upper half of a position means nothing.
+            words.taken.store(UInt64(positions.taken.load()))
+            let begun = positions.begun.load()
+            let (group, next) = (begun & 0xffff, begun >> 16)
+            guard next > 0, Int(next) < groupSize, Int(group) < groupCount,
+                owner(group).load() == Owner.nobody
+            else { continue }
+            owner(group).store(UInt16(ring))
+            words.group.store(group)
+            words.next.store(next)
+            // What the other device claimed of it.
+            words.resumed.store(next)
+        }
+    }
+
+    var duplicateCount: UInt64 {
+        (0..<ringCount).reduce(0) { $0 &+ words($1).duplicates.load() }
+    }
+
+    /// Slots claimed since creation or reset.
+    var claimedCount: UInt64 {
+        (0..<ringCount).reduce(0) { sum, ring in
+            let words = words(ring)
+            let (next, resumed) = (UInt64(words.next.load()), UInt64(words.resumed.load()))
+            let rest = next == 0 ? 0 : UInt64(groupSize) &- next
+            let begun = resumed == 0 ? 0 : UInt64(groupSize) &- resumed
+            return sum &+ words.accepted.load() &* UInt64(groupSize) &+ begun &- rest
+        }
+    }
+
+    /// Slots that RQs may claim: of groups begun, and of those that the driver has posted and the
+    /// next claims will keep. A snapshot. Entries that will be skipped do not count; one that names
+    /// no group ends a ring's count, and breaks nothing.
+    var freeCount: Int {
+        var count = 0
+        var seen = Set<UInt32>()
+        for ring in 0..<ringCount {
+            let words = words(ring)
+            let next = Int(words.next.load())
+            if next != 0 { count += groupSize - next }
+            let start = words.taken.load()
+            for offset in 0..<UInt64(groupCount) {
+                guard let group = entry(ring, start &+ offset), group < groupCount else { break }
+                // [H6 acquire <- the worker that wrote the slots last]
+                let found = owner(group).loadAcquire()
+                if found == Owner.nobody || found == UInt16(ring) | Owner.out,
+                    seen.insert(group).inserted
+                {
+                    count += groupSize
+                }
+            }
+        }
+        return count
     }
 }

@@ -1,12 +1,11 @@
 // control path
 
 // The parser's answer, as two plain values: how many bytes of headers a frame opens with, or why
-// it has to stay whole. "Not splittable" is a normal answer, never an error: each reason is a
-// counter of its own and a word in reports.
+// it has to stay whole. "Not splittable" is a normal answer, never an error. `cleave-bench inspect`
+// prints each reason by its name; a queue counts all of them together, as
+// `FallbackReason.notSplittable`.
 
 /// Why a frame is delivered whole, or `none` when its headers can be placed apart.
-///
-/// Raw values are dense from 0, so that a reason can index an array of counters.
 @frozen
 public enum NoSplitReason: UInt8, CaseIterable, BitwiseCopyable, Sendable {
     /// The frame can be split.
@@ -20,7 +19,8 @@ public enum NoSplitReason: UInt8, CaseIterable, BitwiseCopyable, Sendable {
     /// Neither IPv4 nor IPv6: ARP, LLDP, 802.3 with LLC, and whatever else.
     case notIP
     /// IPv4 with a wrong version, a header below 20 bytes, or a total length that passes the frame
-    /// or ends inside the headers.
+    /// or ends inside the headers. 0 does, which a capture has where a sender leaves segmentation
+    /// to its card; the payload length of IPv6, 0 there as well, is not looked at.
     case badIPv4
     /// A fragment of IPv4 or IPv6, or any IPv6 packet with a fragment header.
     case fragment
@@ -37,22 +37,7 @@ public enum NoSplitReason: UInt8, CaseIterable, BitwiseCopyable, Sendable {
     case badTCP
 
     /// The reason as reports spell it.
-    public var name: String {
-        switch self {
-        case .none: "none"
-        case .truncated: "truncated"
-        case .headersTooLong: "headersTooLong"
-        case .tooManyTags: "tooManyTags"
-        case .notIP: "notIP"
-        case .badIPv4: "badIPv4"
-        case .fragment: "fragment"
-        case .badIPv6: "badIPv6"
-        case .unknownExtension: "unknownExtension"
-        case .tooManyExtensions: "tooManyExtensions"
-        case .notTransport: "notTransport"
-        case .badTCP: "badTCP"
-        }
-    }
+    public var name: String { String(describing: self) }
 }
 
 /// The split point of a frame.

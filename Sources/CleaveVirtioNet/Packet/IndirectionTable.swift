@@ -21,6 +21,7 @@ public struct IndirectionTable: Sendable, Equatable {
 
     /// Entries name all RQs, round-robin, but for a share that goes to RQ 0 in their place.
     /// - Parameters:
+    ///   - rqs: how many RQs there are, at least 1.
     ///   - size: a power of two, 1 to 32768.
     ///   - imbalance: percent of the other RQs' entries that RQ 0 gets as well: 0 is even, 100
     ///     steers everything to RQ 0.

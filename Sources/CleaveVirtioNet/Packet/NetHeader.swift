@@ -1,4 +1,4 @@
-// The virtio-net header in front of every received packet, and Cleave's split report behind it.
+// The virtio-net header in front of every received packet, and Cleave's split report after it.
 //
 //   0     1        2       4       6          8           10          12         16          18
 //   flags gsoType  hdrLen  gsoSize csumStart  csumOffset  numBuffers  hashValue  hashReport  pad
@@ -9,7 +9,7 @@
 //   +0 slot (le32)   +4 headerLength (le16)   +6 flags (le16)
 //
 // Sources: virtio 1.4, "Network Device" / "Device Operation" (struct virtio_net_hdr) and
-// "Processing of Incoming Packets". The split tail is this project's own; the original proposal
+// "Processing of Incoming Packets". The split report is this project's own; the original proposal
 // for a header queue put the report there. All fields are little-endian (VERSION_1).
 
 /// Where the fields of a virtio-net header lie, and how long it is. Fixed by the negotiated
@@ -25,17 +25,6 @@ public struct NetHeaderLayout: BitwiseCopyable, Sendable, Equatable {
         byteCount = hashReport ? Self.hashReportByteCount : Self.basicByteCount
     }
 
-    /// The layout of that length, or nil for a length that no supported feature set gives.
-    @inlinable
-    public init?(byteCount: Int) {
-        guard byteCount == Self.basicByteCount || byteCount == Self.hashReportByteCount else {
-            return nil
-        }
-        self.byteCount = byteCount
-    }
-
-    /// Whether the header ends with the hash fields.
-    @inlinable public var hasHashReport: Bool { byteCount >= Self.hashReportByteCount }
     /// Bytes of the header and the split report after it.
     @inlinable public var byteCountWithSplitReport: Int { byteCount &+ Self.splitReportByteCount }
 
@@ -45,17 +34,6 @@ public struct NetHeaderLayout: BitwiseCopyable, Sendable, Equatable {
     @inlinable public static var hashReportByteCount: Int { 20 }
     /// Bytes of `SplitReport`.
     @inlinable public static var splitReportByteCount: Int { 8 }
-
-    @inlinable public static var flagsOffset: Int { 0 }
-    @inlinable public static var gsoTypeOffset: Int { 1 }
-    @inlinable public static var hdrLenOffset: Int { 2 }
-    @inlinable public static var gsoSizeOffset: Int { 4 }
-    @inlinable public static var csumStartOffset: Int { 6 }
-    @inlinable public static var csumOffsetOffset: Int { 8 }
-    @inlinable public static var numBuffersOffset: Int { 10 }
-    @inlinable public static var hashValueOffset: Int { 12 }
-    @inlinable public static var hashReportOffset: Int { 16 }
-    @inlinable public static var paddingOffset: Int { 18 }
 }
 
 /// The values of a virtio-net header, host order. All zero says: no offload, no hash.

@@ -17,8 +17,6 @@ public struct ToeplitzHash: Sendable {
 
     /// The longest input: two IPv6 addresses and two ports.
     public static var maximumTupleByteCount: Int { 36 }
-    /// Bytes of key that the longest input uses; virtio's `rss_max_key_size` is at least this.
-    public static var keyByteCount: Int { 40 }
 
     /// The key of Microsoft's verification suite, which most devices start with.
     public static let defaultKey: [UInt8] = [

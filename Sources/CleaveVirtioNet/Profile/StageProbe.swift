@@ -11,9 +11,9 @@ public enum RxStage: Int, Sendable, CaseIterable {
     /// Slots are named in the shadowed used entries.
     case shadow
     /// Net headers are written, and packet headers that lie apart.
-    case headers
+    case placeHeaders
     /// The rest of the packets is copied.
-    case payload
+    case placePayload
     /// Shadowed entries are made visible.
     case publish
     /// Packets are counted, and their references given back to the port.
@@ -26,7 +26,7 @@ public enum RxStage: Int, Sendable, CaseIterable {
     /// Whether stage number `stage` is a part of place: all three are one pass of an ordinary poll.
     @inline(__always)
     public static func isPlacing(_ stage: Int) -> Bool {
-        stage >= shadow.rawValue && stage <= payload.rawValue
+        stage >= shadow.rawValue && stage <= placePayload.rawValue
     }
 }
 
@@ -68,7 +68,7 @@ struct MeasuredBurst {
     var isShortOfSlots = false
 }
 
-/// Observes nothing: nearly all polls are specialised for this.
+/// Observes nothing: polls that are not measured are specialised for this.
 struct NoProbe: StageProbe {
     @inline(__always) static var isOn: Bool { false }
     @inline(__always) func mark(_ stage: RxStage) {}

@@ -8,7 +8,7 @@ extension BurstPlan {
     /// Not inlined, and the plan by value: no trace of it is left in bursts without a log.
     @inline(never)
     func markWrites<Log: WriteLog>(
-        _ refs: UnsafePointer<PacketRef>, _ log: Log, _ claimer: HeaderClaimer,
+        _ refs: UnsafePointer<PacketRef>, in log: Log, _ claimer: HeaderClaimer,
         _ claim: HeaderClaimer.Claim
     ) {
         var plan = self
@@ -18,23 +18,23 @@ extension BurstPlan {
             let packet = plan.planned(index)
             if packet.outcome.isDropped { continue }
             if Method.claimsSlots && packet.isSplit {
-                markSlot(packet, number, log, claimer)
+                markSlot(packet, number: number, in: log, claimer)
                 number = number &+ 1
             }
             plan.markBuffers(packet, index, log)
         }
-        // The free list of a return ring may have been filled although nothing was claimed.
-        if Method.claimsSlots && (claim.count > 0 || Method.listsSlots || metBrokenHeaderQueue) {
+        // Entries of a return ring may have been taken although nothing was claimed.
+        if Method.claimsSlots && (claim.count > 0 || Method.listsGroups || metBrokenHeaderQueue) {
             log.markHeaderWords()
         }
     }
 
     private func markSlot<Log: WriteLog>(
-        _ packet: PlannedPacket, _ number: UInt32, _ log: Log, _ claimer: HeaderClaimer
+        _ packet: PlannedPacket, number: UInt32, in log: Log, _ claimer: HeaderClaimer
     ) {
         let slot =
-            Method.listsSlots
-            ? Int(slotList[Int(number)]) : Int(number & (claimer.slotCount &- 1))
+            Method.listsGroups
+            ? claimer.returns.slot(Int(number), groupList) : Int(number & (claimer.slotCount &- 1))
         let used = Method.slotByteCount(
             headerLength: Int(packet.headerLength), netHeader: netHeaderByteCount)
         let padding = (0 &- used) & settings.padMask

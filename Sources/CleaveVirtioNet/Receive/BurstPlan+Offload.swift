@@ -22,7 +22,7 @@ extension BurstPlan {
         }
         if context.gsoType != SegmentationType.none {
             if !context.needsChecksum || context.gsoSize == 0 { return .badOffload }
-            return segmentationRefusal(context, refs + 1, count &- 1, byteCount)
+            return segmentationRefusal(context, refs + 1, count: count &- 1, byteCount: byteCount)
         }
         let isAllowed = !context.needsChecksum || settings.features.contains(.guestChecksum)
         return isAllowed ? nil : .offloadNotNegotiated
@@ -31,8 +31,8 @@ extension BurstPlan {
     /// The same for a packet that is to be segmented by its receiver: it must be what its type
     /// says, and that type negotiated.
     private func segmentationRefusal(
-        _ context: PacketOffloads, _ segments: UnsafePointer<PacketRef>, _ count: Int,
-        _ byteCount: UInt32
+        _ context: PacketOffloads, _ segments: UnsafePointer<PacketRef>, count: Int,
+        byteCount: UInt32
     ) -> DropReason? {
         let hasECN = context.gsoType & SegmentationType.ecn != 0
         let walk = HeaderParser.walk(segments: segments, segmentCount: count, scratch: scratch)

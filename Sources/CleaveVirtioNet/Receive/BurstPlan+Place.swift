@@ -20,16 +20,25 @@ private struct PlaceConstants<
     let slots: UnsafeMutableRawPointer
     let slotMask: UInt32
     let slotSize: Int
-    /// The claim's slots, if they are listed.
-    let slotList: UnsafePointer<UInt16>
+    /// The claim's groups, if they are listed, and their size: a power of two.
+    let groupList: UnsafePointer<UInt16>
+    let groupShift: UInt32
     let report: Report
 
     /// The slot at number `number` of the claim, which counts from `Claim.first`.
     @inline(__always)
     func slot(_ number: UInt32) -> UInt32 {
-        Method.listsSlots
-            ? UInt32(slotList[Int(truncatingIfNeeded: number)]) : number & slotMask
+        if !Method.listsGroups { return number & slotMask }
+        let group = UInt32(groupList[Int(truncatingIfNeeded: number &>> groupShift)])
+        return group &<< groupShift | number & groupMask
     }
+
+    /// Spans are too short to load slots ahead within them.
+    @inline(__always) private var hasShortSpans: Bool {
+        Method.listsGroups && 1 &<< groupShift <= Self.slotsAhead
+    }
+
+    @inline(__always) private var groupMask: UInt32 { (1 &<< groupShift) &- 1 }
 
     /// How many slots ahead of the one being written are loaded.
     private static var slotsAhead: Int { 8 }
@@ -39,7 +48,7 @@ private struct PlaceConstants<
     func prefetchSlots(
         _ start: UnsafeMutableRawPointer, last: UnsafeMutableRawPointer
     ) {
-        if !Method.claimsSlots || !Part.writesHeaders || Method.listsSlots { return }
+        if !Method.claimsSlots || !Part.writesHeaders || hasShortSpans { return }
         var next = start
         let end = min(start + Self.slotsAhead &* slotSize, last)
         while next < end {
@@ -48,20 +57,21 @@ private struct PlaceConstants<
         }
     }
 
-    /// Starts loading the slot some packets after the one at `slot`, of packet `index` of `count`,
-    /// but none after the last of its span: that may be another RQ's, which writes it just now; two
-    /// RQs on two cores, 64 bytes: 98 to 70 cycles. The stores into slots miss the first-level
-    /// cache on every packet and fill the store buffer: 45 to 40 cycles at 64 bytes. Data buffers
-    /// gain nothing by it: page-aligned ones push each other out of their cache set again.
+    /// Starts loading the slot some packets after the one at `slot`, of number `number` of a claim
+    /// whose last is `lastNumber`. By the tail none after the last of its span: that may be another
+    /// RQ's, which writes it just now; two RQs on two cores, 64 bytes: 98 to 70 cycles. The stores
+    /// into slots miss the first-level cache on every packet and fill the store buffer: 45 to 40
+    /// cycles at 64 bytes. Data buffers gain nothing by it: page-aligned ones push each other out
+    /// of their cache set again.
     @inline(__always)
     func prefetchSlot(
-        ahead slot: UnsafeMutableRawPointer, last: UnsafeMutableRawPointer, _ index: Int,
-        of count: Int
+        ahead slot: UnsafeMutableRawPointer, last: UnsafeMutableRawPointer, _ number: UInt32,
+        _ lastNumber: UInt32
     ) {
         if !Method.claimsSlots || !Part.writesHeaders { return }
-        if Method.listsSlots {
-            let number = min(index &+ Self.slotsAhead, count &- 1)
-            prefetchSlot(slots + Int(slotList[number]) &* slotSize)
+        if hasShortSpans {
+            let ahead = min(number &+ UInt32(truncatingIfNeeded: Self.slotsAhead), lastNumber)
+            prefetchSlot(slots + Int(self.slot(ahead)) &* slotSize)
         } else {
             prefetchSlot(min(slot + Self.slotsAhead &* slotSize, last))
         }
@@ -99,7 +109,8 @@ private struct PlaceConstants<
         _ number: UInt32, _ count: Int
     ) -> Int {
         if !Method.claimsSlots { return count }
-        return Method.listsSlots ? 1 : min(count, Int(slotMask &- number & slotMask) &+ 1)
+        let mask = Method.listsGroups ? groupMask : slotMask
+        return min(count, Int(mask &- number & mask) &+ 1)
     }
 }
 
@@ -135,20 +146,21 @@ extension BurstPlan {
     /// take the claim's slots in order, all of them.
     @inline(__always)
     func place<Queue: Virtqueue, Part: PlacePart>(
-        _ refs: UnsafeMutablePointer<PacketRef>, _ queue: Queue, _ claimer: HeaderClaimer,
-        _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock, _ part: Part.Type
+        _ refs: UnsafeMutablePointer<PacketRef>, _ queue: Queue, claimer: HeaderClaimer,
+        claim: HeaderClaimer.Claim, counters: RxCounterBlock, _ part: Part.Type
     ) -> PlacedBurst {
         let constants = PlaceConstants<Queue.SlotReport, Method, Part>(
             segments: segments.base, netHeaderByteCount: netHeaderByteCount, slots: claimer.slots,
             slotMask: claimer.slotCount &- 1, slotSize: claimer.slotSize,
-            slotList: slotList, report: queue.slotReport)
+            groupList: groupList, groupShift: claimer.returns.groupShift,
+            report: queue.slotReport)
         if plannedCount == 0 { return PlacedBurst() }
         if isUniform && settings.padMask == 0 && (!Method.splits || splitCount == plannedCount) {
             return placeUniform(refs, claim.first, constants)
         }
         var listed = self
         listed.list(refs)
-        return listed.placeMixed(refs, claim.first, constants, counters)
+        return listed.placeMixed(refs, firstSlot: claim.first, constants, counters)
     }
 
     /// Fast path: all packets of a uniform burst split, or none does. No rare case in the loop, as
@@ -172,7 +184,10 @@ extension BurstPlan {
             constants.prefetchSlots(slotBytes, last: lastSlot)
             while index < end {
                 let source = refs[index]
-                constants.prefetchSlot(ahead: slotBytes, last: lastSlot, index, of: count)
+                constants.prefetchSlot(
+                    ahead: slotBytes, last: lastSlot,
+                    firstSlot &+ UInt32(truncatingIfNeeded: index),
+                    firstSlot &+ UInt32(truncatingIfNeeded: count &- 1))
                 let place = PlainTarget(
                     headerLength: plainHeaderLength(index, source.byteCount),
                     uniform: index, Method.self)
@@ -183,7 +198,8 @@ extension BurstPlan {
                     slot = slotBase &+ UInt32(truncatingIfNeeded: index)
                 }
                 if Method.splits {
-                    placeSplitSimple(place, source, slot, slotBytes, constants)
+                    placeSplitSimple(
+                        place, from: source, slot: slot, slotBytes: slotBytes, constants)
                 } else {
                     placeWholeSimple(place, source, constants)
                 }
@@ -200,11 +216,22 @@ extension BurstPlan {
         return placed
     }
 
+    /// Header length of plain packet `index` of `byteCount` bytes, recovered from what it needs:
+    /// prefix + packet - need.
+    @inline(__always)
+    func plainHeaderLength(_ index: Int, _ byteCount: UInt32) -> UInt16 {
+        if !Method.splits { return 0 }
+        let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
+        return UInt16(
+            truncatingIfNeeded: Method.leadsWithHeaders
+                ? needs[2 &* index] &- prefix : Int(byteCount) &+ prefix &- needs[index])
+    }
+
     /// Any burst. Not inlined: with it a burst's code outgrows what the compiler inlines, and other
     /// parts of it would become calls.
     @inline(never)
     private func placeMixed<Report: UsedSlotReport, Part: PlacePart>(
-        _ refs: UnsafeMutablePointer<PacketRef>, _ firstSlot: UInt32,
+        _ refs: UnsafeMutablePointer<PacketRef>, firstSlot: UInt32,
         _ constants: PlaceConstants<Report, Method, Part>, _ counters: RxCounterBlock
     ) -> PlacedBurst {
         var placed = PlacedBurst()
@@ -216,7 +243,7 @@ extension BurstPlan {
             placed.refs = packet.firstRef &+ packet.refCount
             if Method.splits && packet.isSplit {
                 placed.bytes &+= placeSplit(
-                    packet, refs, constants.slot(slot), constants)
+                    packet, refs, slot: constants.slot(slot), constants)
                 if Method.claimsSlots { slot = slot &+ 1 }
             } else {
                 if Part.writesPayload {
@@ -255,7 +282,8 @@ extension BurstPlan {
         if !Part.writesPayload { return 0 }
         let prefix = Method.prefixByteCount(split: false, netHeader: netHeaderByteCount)
         return placeScattered(
-            packet, refs, prefix, netHeader(packet, refs), .notSplit, nil)
+            packet, refs, prefix: prefix, netHeader: netHeader(packet, refs), report: .notSplit,
+            headersTo: nil)
     }
 
     /// One source segment, one buffer segment.
@@ -280,7 +308,7 @@ extension BurstPlan {
     /// - Returns: bytes of the packet.
     @inline(__always)
     private func placeSplit<Report: UsedSlotReport, Part: PlacePart>(
-        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ slot: UInt32,
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, slot: UInt32,
         _ constants: PlaceConstants<Report, Method, Part>
     ) -> Int {
         let headerLength = packet.headerLength
@@ -294,8 +322,8 @@ extension BurstPlan {
         if packet.isSimple {
             let source = refs[packet.firstRef]
             placeSplitSimple(
-                PlainTarget(packet), source, slot,
-                constants.slots + Int(slot) &* constants.slotSize, constants)
+                PlainTarget(packet), from: source, slot: slot,
+                slotBytes: constants.slots + Int(slot) &* constants.slotSize, constants)
             return Int(source.byteCount)
         }
         let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
@@ -305,17 +333,19 @@ extension BurstPlan {
         let headers =
             Method.claimsSlots
             ? writeSlotPrefix(
-                packet.firstUsed, slot, constants.slots + Int(slot) &* constants.slotSize,
+                used: packet.firstUsed, slot: slot,
+                at: constants.slots + Int(slot) &* constants.slotSize,
                 netHeader, constants) : nil
         if !Part.writesPayload { return 0 }
-        return placeScattered(packet, refs, prefix, netHeader, tail, headers)
+        return placeScattered(
+            packet, refs, prefix: prefix, netHeader: netHeader, report: tail, headersTo: headers)
     }
 
     /// Names the slot in the used entry and writes the net header into it, if the method does so.
     /// - Returns: where the packet headers go.
     @inline(__always)
     private func writeSlotPrefix<Report: UsedSlotReport, Part: PlacePart>(
-        _ usedIndex: Int, _ slot: UInt32, _ start: UnsafeMutableRawPointer,
+        used usedIndex: Int, slot: UInt32, at start: UnsafeMutableRawPointer,
         _ netHeader: NetHeader, _ constants: PlaceConstants<Report, Method, Part>
     ) -> UnsafeMutableRawPointer {
         if !Method.reportsInUsedLength { return start }
@@ -329,8 +359,8 @@ extension BurstPlan {
     /// One source segment, buffers as in a run.
     @inline(__always)
     private func placeSplitSimple<Report: UsedSlotReport, Part: PlacePart>(
-        _ place: PlainTarget, _ source: PacketRef, _ slot: UInt32,
-        _ slotBytes: UnsafeMutableRawPointer,
+        _ place: PlainTarget, from source: PacketRef, slot: UInt32,
+        slotBytes: UnsafeMutableRawPointer,
         _ constants: PlaceConstants<Report, Method, Part>
     ) {
         let netHeaderByteCount = constants.netHeaderByteCount
@@ -342,7 +372,7 @@ extension BurstPlan {
         let headers =
             Method.claimsSlots
             ? writeSlotPrefix(
-                place.usedIndex, slot, slotBytes, netHeader, constants)
+                used: place.usedIndex, slot: slot, at: slotBytes, netHeader, constants)
             : first + prefix
         if Part.writesHeaders { copyBytes(headers, source.pointer, headerLength) }
         if Part.writesHeaders && !Method.reportsInUsedLength {
@@ -363,8 +393,9 @@ extension BurstPlan {
     /// - Returns: bytes of the packet.
     @inline(never)
     private func placeScattered(
-        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, _ prefix: Int,
-        _ netHeader: NetHeader, _ tail: SplitReport, _ headerTarget: UnsafeMutableRawPointer?
+        _ packet: PlannedPacket, _ refs: UnsafePointer<PacketRef>, prefix: Int,
+        netHeader: NetHeader, report tail: SplitReport,
+        headersTo headerTarget: UnsafeMutableRawPointer?
     ) -> Int {
         let run = refs + packet.firstRef
         var source = SourceCursor(run, count: packet.refCount)

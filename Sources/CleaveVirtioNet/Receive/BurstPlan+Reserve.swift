@@ -66,7 +66,7 @@ extension BurstPlan {
         let firstUsed = queue.usedCount
         let left = (packetCount &- first) &* Method.bufferCount
         var taken = queue.popRun(
-            needs + first &* Method.partCount, left, &list, Method.Buffer.self)
+            needs + first &* Method.partCount, count: left, into: &list, Method.Buffer.self)
         if Method.bufferCount == 2 && taken & 1 != 0 {
             // Half a packet: both halves are left to `reserveOne`.
             taken &-= 1
@@ -89,7 +89,7 @@ extension BurstPlan {
     ) -> HeaderClaimer.Claim {
         let wanted = isUniform ? splitCount : countPlannedSplits()
         let claim =
-            Method.listsSlots ? claimer.claim(wanted, into: slotList) : claimer.claim(wanted)
+            Method.listsGroups ? claimer.claim(wanted, into: groupList) : claimer.claim(wanted)
         if claim.count < wanted {
             onCopy(&queue) { replan(whole: claim.count, claimer, refs, &$0) }
         }
@@ -198,7 +198,9 @@ extension BurstPlan {
             let part = popPart(packet, left, isFirst: isFirst, &queue)
             guard part.fetch.isBuffer else {
                 misfitCount = misfitsBefore
-                return fallShort(packet, part.fetch, firstUsed, firstSegment, isFresh, &queue)
+                return fallShort(
+                    packet, part.fetch, firstUsed: firstUsed, firstSegment: firstSegment,
+                    isFresh: isFresh, &queue)
             }
             if part.room >= left { break }
             if isFirst && isUndersized(part.fetch, packet.pointee) {
@@ -213,7 +215,8 @@ extension BurstPlan {
             if !settings.isMergeable || queue.usedCount &- firstUsed == queue.size {
                 misfitCount = misfitsBefore
                 let reason = settings.isMergeable ? DropReason.tooManyBuffers : .bufferTooSmall
-                return drop(reason, packet, firstUsed, firstSegment, &queue)
+                return drop(
+                    reason, packet, firstUsed: firstUsed, firstSegment: firstSegment, &queue)
             }
         }
         queue.addUsed(left)
@@ -287,15 +290,16 @@ extension BurstPlan {
 
     /// The ring ran dry, broke, or offered more pieces than a burst has room for.
     private mutating func fallShort<Queue: Virtqueue>(
-        _ packet: UnsafeMutablePointer<PlannedPacket>, _ fetch: BufferFetch, _ firstUsed: Int,
-        _ firstSegment: Int, _ isFresh: Bool, _ queue: inout Queue
+        _ packet: UnsafeMutablePointer<PlannedPacket>, _ fetch: BufferFetch, firstUsed: Int,
+        firstSegment: Int, isFresh: Bool, _ queue: inout Queue
     ) -> Bool {
         if fetch.isEmpty && settings.dropsOnShortage {
-            return drop(.noBuffer, packet, firstUsed, firstSegment, &queue)
+            return drop(.noBuffer, packet, firstUsed: firstUsed, firstSegment: firstSegment, &queue)
         }
         // It had a burst's whole budget to itself, so it will not fit next time either.
         if fetch.isFull && isFresh && firstUsed == 0 {
-            return drop(.tooManyBuffers, packet, firstUsed, firstSegment, &queue)
+            return drop(
+                .tooManyBuffers, packet, firstUsed: firstUsed, firstSegment: firstSegment, &queue)
         }
         queue.rewind(toUsed: firstUsed)
         segments.count = firstSegment
@@ -304,8 +308,8 @@ extension BurstPlan {
 
     /// Drops the packet, and restores the ring to what it was before it.
     private mutating func drop<Queue: Virtqueue>(
-        _ reason: DropReason, _ packet: UnsafeMutablePointer<PlannedPacket>, _ firstUsed: Int,
-        _ firstSegment: Int, _ queue: inout Queue
+        _ reason: DropReason, _ packet: UnsafeMutablePointer<PlannedPacket>, firstUsed: Int,
+        firstSegment: Int, _ queue: inout Queue
     ) -> Bool {
         queue.rewind(toUsed: firstUsed)
         segments.count = firstSegment

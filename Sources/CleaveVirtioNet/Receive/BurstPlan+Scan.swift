@@ -12,28 +12,31 @@ extension BurstPlan {
     mutating func scan(
         _ refs: UnsafePointer<PacketRef>, _ count: Int, plainOnly: Bool, slotSize: Int
     ) {
-        packetCount = scanPlain(refs, needs, min(count, burst), slotSize)
+        packetCount = scanPlain(refs, into: needs, limit: min(count, burst), slotSize: slotSize)
         splitCount = Method.splits ? packetCount : 0
         if packetCount < min(count, burst) {
-            onCopy(&self) { $0.scanRest(refs, count, plainOnly, slotSize) }
+            onCopy(&self) {
+                $0.scanRest(refs, count: count, plainOnly: plainOnly, slotSize: slotSize)
+            }
         }
     }
 
     /// Continues with the first packet that is not plain: one by one, with runs between.
     @inline(never)
     private mutating func scanRest(
-        _ refs: UnsafePointer<PacketRef>, _ count: Int, _ plainOnly: Bool, _ slotSize: Int
+        _ refs: UnsafePointer<PacketRef>, count: Int, plainOnly: Bool, slotSize: Int
     ) {
         list(refs)
         var index = packetCount
         let count = plainOnly ? Self.plainCount(refs, count) : count
         while index < count && packetCount < burst {
-            let length = scanOne(refs + index, count &- index, index, slotSize)
+            let length = scanOne(
+                refs + index, count: count &- index, firstRef: index, slotSize: slotSize)
             if length == 0 { return }
             index &+= length
             let needsOut = needs + packetCount &* Method.partCount
             let limit = min(count &- index, burst &- packetCount)
-            let found = scanPlain(refs + index, needsOut, limit, slotSize)
+            let found = scanPlain(refs + index, into: needsOut, limit: limit, slotSize: slotSize)
             list(packetCount, found, refs, from: index)
             packetCount &+= found
             if Method.splits { splitCount &+= found }
@@ -57,8 +60,8 @@ extension BurstPlan {
     /// - Returns: how many references, and packets.
     @inline(__always)
     private func scanPlain(
-        _ refs: UnsafePointer<PacketRef>, _ needsOut: UnsafeMutablePointer<Int>, _ limit: Int,
-        _ slotSize: Int
+        _ refs: UnsafePointer<PacketRef>, into needsOut: UnsafeMutablePointer<Int>, limit: Int,
+        slotSize: Int
     ) -> Int {
         let least = UInt64(
             Method.splits ? max(UInt32(HeaderParser.fastByteCount), settings.closerLimit &+ 1) : 14)
@@ -97,7 +100,7 @@ extension BurstPlan {
     /// - Returns: how many references it takes, or 0 if its end is not among `count`.
     @inline(never)
     private mutating func scanOne(
-        _ refs: UnsafePointer<PacketRef>, _ count: Int, _ firstRef: Int, _ slotSize: Int
+        _ refs: UnsafePointer<PacketRef>, count: Int, firstRef: Int, slotSize: Int
     ) -> Int {
         var length = 0
         var ended = false
@@ -113,7 +116,9 @@ extension BurstPlan {
         // Without its end the rest comes as a packet of its own and is judged by its length.
         let (headerLength, outcome) =
             ended
-            ? judge(refs, length, byteCount, flags.contains(.context), slotSize)
+            ? judge(
+                refs, count: length, byteCount: byteCount, hasContext: flags.contains(.context),
+                slotSize: slotSize)
             : Self.dropped(.tooManySegments)
         let packet = PlannedPacket(
             headerLength: headerLength, outcome: outcome, firstRef: firstRef, refCount: length)
@@ -155,8 +160,8 @@ extension BurstPlan {
 
     /// Outcome of a packet, as far as the packet alone decides.
     private mutating func judge(
-        _ refs: UnsafePointer<PacketRef>, _ count: Int, _ byteCount: UInt32, _ hasContext: Bool,
-        _ slotSize: Int
+        _ refs: UnsafePointer<PacketRef>, count: Int, byteCount: UInt32, hasContext: Bool,
+        slotSize: Int
     ) -> Verdict {
         if hasContext, let reason = refusal(refs, count, byteCount) { return Self.dropped(reason) }
         if byteCount < 14 { return Self.dropped(.runt) }

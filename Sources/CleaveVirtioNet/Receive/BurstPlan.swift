@@ -76,8 +76,8 @@ struct PlanMemory: BitwiseCopyable {
     let needs: UnsafeMutablePointer<Int>
     /// For parsing packets whose headers lie in several segments.
     let scratch: UnsafeMutableRawPointer
-    /// Slots of the burst, where they are listed (`PlacementMethod.listsSlots`).
-    let slotList: UnsafeMutablePointer<UInt16>
+    /// Groups of the burst's slots, where they are listed (`PlacementMethod.listsGroups`).
+    let groupList: UnsafeMutablePointer<UInt16>
     let segments: SegmentList
 
     /// Bytes of memory that `init` lays a plan over.
@@ -85,7 +85,7 @@ struct PlanMemory: BitwiseCopyable {
         CacheLine.roundedUp(burst * MemoryLayout<PlannedPacket>.stride)
             + CacheLine.roundedUp(2 * burst * MemoryLayout<Int>.stride)
             + CacheLine.roundedUp(HeaderParser.scratchByteCount)
-            + CacheLine.roundedUp(burst * MemoryLayout<UInt16>.stride)
+            + CacheLine.roundedUp((burst + 1) * MemoryLayout<UInt16>.stride)
             + segmentCapacity(queueSize) * MemoryLayout<Segment>.stride
     }
 
@@ -102,11 +102,11 @@ struct PlanMemory: BitwiseCopyable {
             needsOffset + CacheLine.roundedUp(2 * burst * MemoryLayout<Int>.stride)
         let listOffset = scratchOffset + CacheLine.roundedUp(HeaderParser.scratchByteCount)
         let segmentsOffset =
-            listOffset + CacheLine.roundedUp(burst * MemoryLayout<UInt16>.stride)
+            listOffset + CacheLine.roundedUp((burst + 1) * MemoryLayout<UInt16>.stride)
         packets = memory.assumingMemoryBound(to: PlannedPacket.self)
         needs = (memory + needsOffset).assumingMemoryBound(to: Int.self)
         scratch = memory + scratchOffset
-        slotList = (memory + listOffset).assumingMemoryBound(to: UInt16.self)
+        groupList = (memory + listOffset).assumingMemoryBound(to: UInt16.self)
         segments = SegmentList(
             base: (memory + segmentsOffset).assumingMemoryBound(to: Segment.self),
             capacity: Self.segmentCapacity(queueSize))
@@ -127,7 +127,7 @@ struct BurstPlan<Method: PlacementMethod>: BitwiseCopyable {
     let packets: UnsafeMutablePointer<PlannedPacket>
     let needs: UnsafeMutablePointer<Int>
     let scratch: UnsafeMutableRawPointer
-    let slotList: UnsafeMutablePointer<UInt16>
+    let groupList: UnsafeMutablePointer<UInt16>
     /// The buffers of the burst, piece by piece.
     var segments: SegmentList
 
@@ -157,7 +157,7 @@ struct BurstPlan<Method: PlacementMethod>: BitwiseCopyable {
         packets = memory.packets
         needs = memory.needs
         scratch = memory.scratch
-        slotList = memory.slotList
+        groupList = memory.groupList
         segments = memory.segments
         self.undersizedStreak = undersizedStreak
     }
@@ -170,17 +170,6 @@ struct BurstPlan<Method: PlacementMethod>: BitwiseCopyable {
     @inline(__always) var isUniform: Bool { form.rawValue <= Form.listed.rawValue }
 
     // MARK: What scan and reserve left unwritten
-
-    /// Header length of plain packet `index` of `byteCount` bytes, recovered from what it needs:
-    /// prefix + packet - need.
-    @inline(__always)
-    func plainHeaderLength(_ index: Int, _ byteCount: UInt32) -> UInt16 {
-        if !Method.splits { return 0 }
-        let prefix = Method.prefixByteCount(split: true, netHeader: netHeaderByteCount)
-        return UInt16(
-            truncatingIfNeeded: Method.leadsWithHeaders
-                ? needs[2 &* index] &- prefix : Int(byteCount) &+ prefix &- needs[index])
-    }
 
     /// Writes the first words of a burst of plain packets.
     @inline(never)

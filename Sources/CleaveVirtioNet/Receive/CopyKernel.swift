@@ -10,11 +10,15 @@ func copyBytes(
     _ target: UnsafeMutableRawPointer, _ source: UnsafeRawPointer, _ byteCount: Int
 ) {
     if byteCount > 32 {
-        if byteCount <= 64 { return copyEnds(target, source, byteCount, SIMD32<UInt8>.self) }
-        if byteCount <= 128 { return copyEnds(target, source, byteCount, SIMD64<UInt8>.self) }
+        if byteCount <= 64 {
+            return copyEnds(target, from: source, byteCount: byteCount, SIMD32<UInt8>.self)
+        }
+        if byteCount <= 128 {
+            return copyEnds(target, from: source, byteCount: byteCount, SIMD64<UInt8>.self)
+        }
         target.copyMemory(from: source, byteCount: byteCount)
     } else if byteCount >= 16 {
-        copyEnds(target, source, byteCount, SIMD16<UInt8>.self)
+        copyEnds(target, from: source, byteCount: byteCount, SIMD16<UInt8>.self)
     } else {
         copyTiny(target, source, byteCount)
     }
@@ -26,11 +30,11 @@ private func copyTiny(
     _ target: UnsafeMutableRawPointer, _ source: UnsafeRawPointer, _ byteCount: Int
 ) {
     if byteCount >= 8 {
-        copyEnds(target, source, byteCount, UInt64.self)
+        copyEnds(target, from: source, byteCount: byteCount, UInt64.self)
     } else if byteCount >= 4 {
-        copyEnds(target, source, byteCount, UInt32.self)
+        copyEnds(target, from: source, byteCount: byteCount, UInt32.self)
     } else if byteCount >= 2 {
-        copyEnds(target, source, byteCount, UInt16.self)
+        copyEnds(target, from: source, byteCount: byteCount, UInt16.self)
     } else if byteCount == 1 {
         target.storeBytes(of: source.load(as: UInt8.self), as: UInt8.self)
     }
@@ -40,7 +44,7 @@ private func copyTiny(
 /// long. Both are loaded before either is stored.
 @inline(__always)
 private func copyEnds<Part: BitwiseCopyable>(
-    _ target: UnsafeMutableRawPointer, _ source: UnsafeRawPointer, _ byteCount: Int,
+    _ target: UnsafeMutableRawPointer, from source: UnsafeRawPointer, byteCount: Int,
     _ part: Part.Type
 ) {
     let lastOffset = byteCount &- MemoryLayout<Part>.size

@@ -84,10 +84,12 @@ public final class BareVirtqueue {
         switch addresses.format {
         case .split:
             pollRing = try Self.operation(
-                SplitVirtqueue.self, addresses, features, memory, burst, arena)
+                SplitVirtqueue.self, addresses, features: features, memory: memory, burst: burst,
+                arena: arena)
         case .packed:
             pollRing = try Self.operation(
-                PackedVirtqueue.self, addresses, features, memory, burst, arena)
+                PackedVirtqueue.self, addresses, features: features, memory: memory, burst: burst,
+                arena: arena)
         }
     }
 
@@ -106,8 +108,8 @@ public final class BareVirtqueue {
 
     @inline(__always)
     private static func operation<Queue: Virtqueue>(
-        _ type: Queue.Type, _ addresses: VirtqueueAddresses, _ features: VirtioFeatures,
-        _ memory: GuestMemory, _ burst: Int, _ arena: MemoryArena
+        _ type: Queue.Type, _ addresses: VirtqueueAddresses, features: VirtioFeatures,
+        memory: GuestMemory, burst: Int, arena: MemoryArena
     ) throws(SetupError) -> (Int, UInt32) -> Int {
         let needs: UnsafeMutablePointer<Int>
         let segments: SegmentList
@@ -137,7 +139,7 @@ public final class BareVirtqueue {
             var queue = state.pointee
             var list = segments
             queue.refresh(wanted)
-            let taken = queue.popRun(needs, wanted, &list, OneDescriptor.self)
+            let taken = queue.popRun(needs, count: wanted, into: &list, OneDescriptor.self)
             queue.publish()
             state.pointee = queue
             return taken

@@ -7,8 +7,8 @@
 protocol PlacementMethod {
     /// Headers go to a slot of the header queue where they can.
     static var claimsSlots: Bool { get }
-    /// A burst's slots are listed by index instead of lying one after the other.
-    static var listsSlots: Bool { get }
+    /// A burst's slots are in groups that are listed, instead of all lying one after the other.
+    static var listsGroups: Bool { get }
     /// Headers go to the start of the packet's first buffer, and payload after a border: the end of
     /// that buffer's first descriptor, or of the buffer.
     static var leadsWithHeaders: Bool { get }
@@ -45,7 +45,7 @@ extension PlacementMethod {
 
     @inline(__always) static var leadsWithHeaders: Bool { false }
     @inline(__always) static var claimsSlots: Bool { false }
-    @inline(__always) static var listsSlots: Bool { false }
+    @inline(__always) static var listsGroups: Bool { false }
     @inline(__always) static var partsAreBuffers: Bool { false }
     @inline(__always) static var skipsSmallBuffers: Bool { false }
     @inline(__always) static var reportsInUsedLength: Bool { false }
@@ -119,11 +119,11 @@ enum UsedLengthReportPlacement: PlacementMethod {
     }
 }
 
-/// Method D with slots that come back out of order, and so are claimed as a list.
+/// Method D with slots that come back out of order, and so are claimed as a list of groups.
 enum OutOfOrder<Base: PlacementMethod>: PlacementMethod {
     typealias Buffer = Base.Buffer
     @inline(__always) static var claimsSlots: Bool { Base.claimsSlots }
-    @inline(__always) static var listsSlots: Bool { true }
+    @inline(__always) static var listsGroups: Bool { true }
     @inline(__always) static var reportsInUsedLength: Bool { Base.reportsInUsedLength }
     @inline(__always) static var splitPayloadLimit: Int { Base.splitPayloadLimit }
     @inline(__always)

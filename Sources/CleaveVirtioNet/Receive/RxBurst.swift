@@ -23,7 +23,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     /// One burst: scan, reserve, claim, place, publish, notify.
     @inline(__always)
     static func place<Probe: StageProbe>(
-        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, plainOnly: Bool,
+        _ refs: UnsafeMutablePointer<PacketRef>, count: Int, plainOnly: Bool,
         _ state: UnsafeMutablePointer<RxQueueState<Queue>>, _ probe: Probe
     ) -> EnqueueResult {
         // Locals, so that cursors stay in registers: any store to guest memory might alias `state`.
@@ -33,43 +33,52 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
             undersizedStreak: state.pointee.undersizedStreak)
         let claimer = state.pointee.claimer
         let counters = state.pointee.counters
-        if queue.fault != .none { return discard(refs, count, plainOnly, counters) }
+        if queue.fault != .none {
+            return discard(refs, count: count, plainOnly: plainOnly, counters)
+        }
         plan.scan(refs, count, plainOnly: plainOnly, slotSize: claimer.slotSize)
         probe.mark(.parse)
         queue.refresh(plan.packetCount &* Method.bufferCount)
         plan.reserve(from: 0, refs, &queue)
         plan.checkInvariants(usedCount: queue.usedCount)
+        queue.checkInvariants()
         probe.mark(.reserve)
         var claim = HeaderClaimer.Claim(first: 0, count: 0, retries: 0)
         if Method.claimsSlots { claim = plan.claim(claimer, refs, &queue) }
         plan.checkInvariants(usedCount: queue.usedCount)
+        queue.checkInvariants()
         probe.mark(.claim)
         let placed =
             Probe.isOn && probe.isApart
-            ? placeApart(refs, plan, queue, claimer, claim, counters, probe)
-            : plan.place(refs, queue, claimer, claim, counters, WholePlace.self)
+            ? placeApart(
+                refs, plan, queue, claimer: claimer, claim: claim, counters: counters, probe: probe)
+            : plan.place(
+                refs, queue, claimer: claimer, claim: claim, counters: counters, WholePlace.self)
         probe.markPlace()
         let buffers = queue.usedCount
         countOddBuffers(used: buffers, empty: queue.emptyCount, &plan, counters)
-        if Queue.Log.isOn { plan.markWrites(refs, queue.log, claimer, claim) }
-        if Method.listsSlots { claimer.report(plan.slotList, claim.count) }
+        if Queue.Log.isOn { plan.markWrites(refs, in: queue.log, claimer, claim) }
+        if Method.listsGroups { claimer.report(plan.groupList, claim) }
         queue.publish()
+        queue.checkInvariants()
         probe.mark(.publish)
         state.pointee.queue = queue
         state.pointee.undersizedStreak = plan.undersizedStreak
-        record(placed, buffers: buffers, claim, plan, queue.fault, counters)
+        record(
+            placed, buffers: buffers, claim: claim, plan: plan, fault: queue.fault,
+            counters: counters)
         probe.mark(.complete)
         var events = call(queue, state.pointee.call, counters)
         if Method.claimsSlots && plan.metBrokenHeaderQueue { events.insert(.headerQueueBroken) }
         probe.mark(.notify)
-        if Probe.isOn { note(placed, plan, refs, buffers: buffers, probe) }
+        if Probe.isOn { note(placed, plan, of: refs, buffers: buffers, probe) }
         return EnqueueResult(consumed: placed.refs, delivered: placed.packets, events: events)
     }
 
     /// Records a measured burst; a plan of plain packets has to be listed for that.
     @inline(never)
     private static func note<Probe: StageProbe>(
-        _ placed: PlacedBurst, _ plan: BurstPlan<Method>, _ refs: UnsafePointer<PacketRef>,
+        _ placed: PlacedBurst, _ plan: BurstPlan<Method>, of refs: UnsafePointer<PacketRef>,
         buffers: Int,
         _ probe: Probe
     ) {
@@ -107,17 +116,23 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     @inline(__always)
     private static func placeApart<Probe: StageProbe>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan<Method>, _ queue: Queue,
-        _ claimer: HeaderClaimer, _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock,
-        _ probe: Probe
+        claimer: HeaderClaimer, claim: HeaderClaimer.Claim, counters: RxCounterBlock,
+        probe: Probe
     ) -> PlacedBurst {
         if Method.reportsInUsedLength {
-            _ = pass(refs, plan, queue, claimer, claim, counters, SlotNames.self)
+            _ = pass(
+                refs, plan, queue, claimer: claimer, claim: claim, counters: counters,
+                part: SlotNames.self)
             probe.mark(.shadow)
         }
-        _ = pass(refs, plan, queue, claimer, claim, counters, HeaderBytes.self)
-        probe.mark(.headers)
-        let placed = pass(refs, plan, queue, claimer, claim, counters, PayloadBytes.self)
-        probe.mark(.payload)
+        _ = pass(
+            refs, plan, queue, claimer: claimer, claim: claim, counters: counters,
+            part: HeaderBytes.self)
+        probe.mark(.placeHeaders)
+        let placed = pass(
+            refs, plan, queue, claimer: claimer, claim: claim, counters: counters,
+            part: PayloadBytes.self)
+        probe.mark(.placePayload)
         return placed
     }
 
@@ -125,18 +140,18 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     @inline(never)
     private static func pass<Part: PlacePart>(
         _ refs: UnsafeMutablePointer<PacketRef>, _ plan: BurstPlan<Method>, _ queue: Queue,
-        _ claimer: HeaderClaimer, _ claim: HeaderClaimer.Claim, _ counters: RxCounterBlock,
-        _ part: Part.Type
+        claimer: HeaderClaimer, claim: HeaderClaimer.Claim, counters: RxCounterBlock,
+        part: Part.Type
     ) -> PlacedBurst {
-        plan.place(refs, queue, claimer, claim, counters, part)
+        plan.place(refs, queue, claimer: claimer, claim: claim, counters: counters, part)
     }
 
     /// Not inlined, as `placeMixed`.
     @inline(never)
     private static func record(
-        _ placed: PlacedBurst, buffers: Int, _ claim: HeaderClaimer.Claim,
-        _ plan: BurstPlan<Method>,
-        _ fault: QueueFault, _ counters: RxCounterBlock
+        _ placed: PlacedBurst, buffers: Int, claim: HeaderClaimer.Claim,
+        plan: BurstPlan<Method>,
+        fault: QueueFault, counters: RxCounterBlock
     ) {
         counters.add(.packets, placed.packets)
         counters.add(.bytes, placed.bytes)
@@ -178,7 +193,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     /// A broken queue takes everything and delivers nothing.
     @inline(never)
     private static func discard(
-        _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool,
+        _ refs: UnsafeMutablePointer<PacketRef>, count: Int, plainOnly: Bool,
         _ counters: RxCounterBlock
     ) -> EnqueueResult {
         let count = plainOnly ? BurstPlan<Method>.plainCount(refs, count) : count

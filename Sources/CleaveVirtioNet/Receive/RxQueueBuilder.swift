@@ -63,7 +63,9 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         method = configuration.method
         settings = PlanSettings(configuration, slotRoom: Self.slotRoom(configuration))
         self.planMemory = PlanMemory(planMemory, burst: configuration.burst, queueSize: size)
-        claimer = configuration.headerQueue?.claimer ?? HeaderClaimer.none(counters)
+        claimer =
+            configuration.headerQueue?.claimer(ring: configuration.returnRing)
+            ?? HeaderClaimer.none(counters)
         returns = configuration.headerQueue?.layout.slotReturn ?? .tail
         self.call = call
         #if Profiling
@@ -84,8 +86,7 @@ struct RxQueueBuilder<Queue: Virtqueue> {
 
     /// Packet bytes that a slot holds under the configuration's method; 0 without a header queue.
     private static func slotRoom(_ configuration: RxQueueConfiguration) -> Int {
-        guard let headerQueue = configuration.headerQueue, configuration.method.needsHeaderQueue
-        else { return 0 }
+        guard let headerQueue = configuration.headerQueue else { return 0 }
         let netHeader = NetHeaderLayout(hashReport: configuration.features.contains(.hashReport))
         let taken = configuration.namesSlots ? netHeader.byteCount : 0
         return headerQueue.layout.slotSize - taken
@@ -147,8 +148,10 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         switch (report, returns) {
         case (.netHeader, .tail): operations(NetHeaderReportPlacement.self)
         case (.usedLength, .tail): operations(UsedLengthReportPlacement.self)
-        case (.netHeader, .ring): operations(OutOfOrder<NetHeaderReportPlacement>.self)
-        case (.usedLength, .ring): operations(OutOfOrder<UsedLengthReportPlacement>.self)
+        case (.netHeader, .ring), (.netHeader, .groups):
+            operations(OutOfOrder<NetHeaderReportPlacement>.self)
+        case (.usedLength, .ring), (.usedLength, .groups):
+            operations(OutOfOrder<UsedLengthReportPlacement>.self)
         }
     }
 
@@ -164,7 +167,7 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         func receive(
             _ refs: UnsafeMutablePointer<PacketRef>, _ count: Int, _ plainOnly: Bool
         ) -> EnqueueResult {
-            RxBurst<Queue, Method>.place(refs, count, plainOnly: plainOnly, state, NoProbe())
+            RxBurst<Queue, Method>.place(refs, count: count, plainOnly: plainOnly, state, NoProbe())
         }
         #if Profiling
         let probe = probe
@@ -173,7 +176,8 @@ struct RxQueueBuilder<Queue: Virtqueue> {
         ) -> EnqueueResult {
             // A queue that is observed is not measured: it is another code, for a while.
             if Queue.Log.isOn { return receive(refs, count, plainOnly) }
-            return RxBurst<Queue, Method>.place(refs, count, plainOnly: plainOnly, state, probe)
+            return RxBurst<Queue, Method>.place(
+                refs, count: count, plainOnly: plainOnly, state, probe)
         }
         return RxQueueOperations(
             receive: receive, base: { state.pointee.queue.base },

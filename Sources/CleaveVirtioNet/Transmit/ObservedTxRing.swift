@@ -113,4 +113,5 @@ struct ObservedTxRing<Base: ObservableTxRing>: TxRing {
     }
 
     func wantsCall() -> Bool { ring.wantsCall() }
+    func checkInvariants() { ring.checkInvariants() }
 }

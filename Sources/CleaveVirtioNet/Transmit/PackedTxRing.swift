@@ -77,21 +77,21 @@ struct PackedTxRing: TxRing {
         let flags = UInt32(cursor.availableFlags) &<< 16
         let idLimit = UInt32(truncatingIfNeeded: size)
         var regions = regions
-        var slot = place(cursor)
+        var entry = place(cursor)
         var taken = 0
         while taken < limit {
             // [V4] XOR leaves only the id if the flags are those of a plain descriptor; any other
             // flags make the value at least 65536, which no id reaches.
-            let rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
+            let rest = SharedWord64(entry + PackedLayout.restOffset).loadAcquire()
             let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ flags
             let byteCount = UInt32(truncatingIfNeeded: rest)
             guard id < idLimit, byteCount >= run.least,
-                let pointer = regions.translate(SharedWord64(slot).load(), byteCount, kind),
+                let pointer = regions.translate(SharedWord64(entry).load(), byteCount, kind),
                 run.add(
                     Segment(pointer: pointer, byteCount: byteCount),
                     tag: UInt16(truncatingIfNeeded: id), kind)
             else { break }
-            slot += PackedLayout.descriptorByteCount
+            entry += PackedLayout.descriptorByteCount
             taken &+= 1
         }
         self.regions = regions
@@ -190,6 +190,14 @@ struct PackedTxRing: TxRing {
         return PackedEvent.isWanted(
             driverArea, upTo: usedCursor, count: publishedCount, size: size,
             usesEventIndex: calls.trustsEventIndex)
+    }
+
+    @inline(__always)
+    func checkInvariants() {
+        #if DEBUG
+        assert((0...size).contains(outCount) && (0...size).contains(usedCount))
+        assert(cursor.moved(back: outCount, size: size) == usedCursor, "all between them is out")
+        #endif
     }
 }
 

@@ -168,6 +168,15 @@ struct SplitTxRing: TxRing {
             availRing, upTo: publishedTo, count: Int(publishedTo &- publishedFrom), size: size,
             calls)
     }
+
+    @inline(__always)
+    func checkInvariants() {
+        #if DEBUG
+        let out = Int(nextAvail &- nextUsed)
+        assert(out + Int(availIndex &- nextAvail) <= size, "chains are out, or to be taken")
+        assert(Int(publishedTo &- publishedFrom) <= size)
+        #endif
+    }
 }
 
 extension SplitTxRing: ObservableTxRing {

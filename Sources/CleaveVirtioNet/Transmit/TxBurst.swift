@@ -21,6 +21,17 @@ struct TxQueueState<Ring: TxRing> {
     let offloads: TxOffloads
     let counters: TxCounterBlock
     let call: NotificationSender
+
+    /// Checks what holds after each burst, in debug builds.
+    @inline(__always)
+    func checkInvariants() {
+        #if DEBUG
+        ring.checkInvariants()
+        assert(takenIndex - doneIndex <= chainMask + 1, "each chain that is out has a place")
+        assert(heldCount >= 0 && heldCount <= takenIndex - doneIndex)
+        assert(storedCount >= 0 && storedCount <= segments.capacity)
+        #endif
+    }
 }
 
 /// A burst's way through a transmit queue, specialised for the ring.
@@ -40,6 +51,7 @@ enum TxBurst<Ring: TxRing> {
     ) -> DequeueResult {
         if state.pointee.ring.fault != .none { return DequeueResult(count: 0, events: []) }
         let done = pop(packets, count, state)
+        state.pointee.checkInvariants()
         let first = state.pointee.doneIndex
         let isDropped =
             first != state.pointee.takenIndex
@@ -58,9 +70,10 @@ enum TxBurst<Ring: TxRing> {
         state.pointee.ring.begin(count)
         while done < count {
             let before = done
-            popRun(packets, count, &done, &bytes, state, PlainPackets.self)
+            popRun(packets, count: count, done: &done, bytes: &bytes, state, PlainPackets.self)
             if done < count {
-                popRun(packets, count, &done, &bytes, state, OffloadPackets.self)
+                popRun(
+                    packets, count: count, done: &done, bytes: &bytes, state, OffloadPackets.self)
             }
             // A run also ends where the ring does.
             if done > before { continue }
@@ -76,8 +89,8 @@ enum TxBurst<Ring: TxRing> {
     /// A function of its own, so that its loop has the registers.
     @inline(never)
     private static func popRun<Kind: TxRunKind>(
-        _ packets: UnsafeMutablePointer<TxPacket>, _ count: Int, _ done: inout Int,
-        _ bytes: inout Int, _ state: UnsafeMutablePointer<State>, _ kind: Kind.Type
+        _ packets: UnsafeMutablePointer<TxPacket>, count: Int, done: inout Int,
+        bytes: inout Int, _ state: UnsafeMutablePointer<State>, _ kind: Kind.Type
     ) {
         var run = TxRun(
             packets + done, state.pointee.chains, mask: state.pointee.chainMask,
@@ -122,7 +135,7 @@ enum TxBurst<Ring: TxRing> {
         if !fetch.isBuffer { return -1 }
         return admit(
             state.pointee.ring.taken, list, byteCount: fetch.byteCount,
-            skipped: skipped(start, state), packet, state)
+            skipped: skipped(start, state), to: packet, state)
     }
 
     /// Judges a packet, and hands it out or drops it.
@@ -130,7 +143,7 @@ enum TxBurst<Ring: TxRing> {
     /// - Returns: its bytes; 0 if it was dropped.
     private static func admit(
         _ chain: TxChain, _ list: SegmentList, byteCount: Int, skipped: Int,
-        _ packet: UnsafeMutablePointer<TxPacket>, _ state: UnsafeMutablePointer<State>
+        to packet: UnsafeMutablePointer<TxPacket>, _ state: UnsafeMutablePointer<State>
     ) -> Int {
         let length = byteCount &- state.pointee.netHeaderByteCount
         if length < 14 { return drop(.runt, chain, state) }
@@ -243,6 +256,7 @@ enum TxBurst<Ring: TxRing> {
         state.pointee.doneIndex = index
         state.pointee.heldCount &-= count
         state.pointee.storedCount &-= stored
+        state.pointee.checkInvariants()
         return ring.wantsCall() ? call(state) : []
     }
 

@@ -49,6 +49,9 @@ protocol TxRing: BitwiseCopyable {
 
     /// Whether the driver asked to be called for what the last `publish` made visible.
     func wantsCall() -> Bool
+
+    /// Checks what holds after each burst, in debug builds.
+    func checkInvariants()
 }
 
 extension TxRing {

@@ -1,6 +1,6 @@
 // A driver may offer a buffer again only after it was used. Within a burst the device can see that.
 
-extension Virtqueue {
+extension UsedEntries {
     /// Whether the heads ascend by `step` around the ring, as with most drivers. Then none repeats,
     /// and `firstDuplicate` need not search.
     ///

@@ -73,11 +73,11 @@ struct InFlightWriter: BitwiseCopyable {
         var (entry, last, offset) = (head, head, place)
         for _ in 0..<count {
             // What the driver makes of it meanwhile is checked when it is read again.
-            let slot = ring + offset &* PackedLayout.descriptorByteCount
-            let rest = SharedWord64(slot + PackedLayout.restOffset).load()
+            let descriptor = ring + offset &* PackedLayout.descriptorByteCount
+            let rest = SharedWord64(descriptor + PackedLayout.restOffset).load()
             // Ring: len 32 | id 16 | flags 16. Region: id 16 | flags 16 | len 32.
             word(entry, 2).store(rest &>> 32 | rest &<< 32)
-            word(entry, 3).store(SharedWord64(slot).load())
+            word(entry, 3).store(SharedWord64(descriptor).load())
             last = entry
             entry = Int(next[entry])
             offset &+= 1

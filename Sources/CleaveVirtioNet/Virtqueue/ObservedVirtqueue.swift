@@ -68,14 +68,15 @@ struct ObservedVirtqueue<Base: ObservableVirtqueue>: Virtqueue {
         ring.pop(need, &segments)
     }
     mutating func popRun<Buffer: RunBuffer>(
-        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
+        _ needs: UnsafePointer<Int>, count: Int, into segments: inout SegmentList,
         _ buffer: Buffer.Type
-    ) -> Int { ring.popRun(needs, count, &segments, buffer) }
+    ) -> Int { ring.popRun(needs, count: count, into: &segments, buffer) }
     mutating func addUsed(_ byteCount: Int) { ring.addUsed(byteCount) }
     mutating func keepEmptyLength() { ring.keepEmptyLength() }
     func head(ofUsed index: Int) -> Int { ring.head(ofUsed: index) }
     mutating func rewind(toUsed usedCount: Int) { ring.rewind(toUsed: usedCount) }
     func wantsCall() -> Bool { ring.wantsCall() }
+    func checkInvariants() { ring.checkInvariants() }
 
     mutating func publish() {
         if ring.usedCount == 0 { return ring.publish() }

@@ -10,9 +10,9 @@ struct PackedVirtqueue: Virtqueue {
     private let ring: UnsafeMutableRawPointer
     private let driverArea: UnsafeMutableRawPointer
     private let deviceArea: UnsafeMutableRawPointer
-    /// Used descriptors of this burst, `size` of them at most, ready to be copied: slot + 1, or 0,
-    /// in place of the address; length 32 | id 16 | flags 16. Bits 48 on, above the slot, hold how
-    /// many descriptors the list has beyond one; masked out when copied.
+    /// Used descriptors of this burst, `size` of them at most, ready to be copied: 0 in place of
+    /// the address, which nobody reads; length 32 | id 16 | flags 16. Bits 48 on of the address
+    /// hold how many descriptors the list has beyond one; masked out when copied.
     private let shadow: UnsafeMutablePointer<UInt64>
     let size: Int
     private let allowsIndirect: Bool
@@ -74,7 +74,7 @@ struct PackedVirtqueue: Virtqueue {
     /// ring's end. A chain that runs over it is left to `pop`.
     @inline(__always)
     mutating func popRun<Buffer: RunBuffer>(
-        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
+        _ needs: UnsafePointer<Int>, count: Int, into segments: inout SegmentList,
         _ buffer: Buffer.Type
     ) -> Int {
         let room = min(size &- takenCount, segments.capacity &- segments.count)
@@ -83,7 +83,8 @@ struct PackedVirtqueue: Virtqueue {
         while taken < limit {
             let span = min(limit &- taken, (size &- cursor.offset) / Buffer.descriptorCount)
             let found = popSpan(
-                needs + taken &* Buffer.descriptorCount, span, segments.base + segments.count,
+                needs + taken &* Buffer.descriptorCount, count: span,
+                into: segments.base + segments.count,
                 buffer)
             let descriptors = found &* Buffer.descriptorCount
             segments.count &+= descriptors
@@ -104,14 +105,14 @@ struct PackedVirtqueue: Virtqueue {
     /// Whether the next buffer lies in the region before the last one, which is the last one now.
     @inline(__always)
     private mutating func switchRegion() -> Bool {
-        let slot = ring + cursor.offset &* PackedLayout.descriptorByteCount
-        return regions.switchRegion(to: SharedWord64(slot).load())
+        let entry = ring + cursor.offset &* PackedLayout.descriptorByteCount
+        return regions.switchRegion(to: SharedWord64(entry).load())
     }
 
     /// A loop of its own without a call in it, for the reason given at the split ring's.
     @inline(__always)
     private func popSpan<Buffer: RunBuffer>(
-        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: UnsafeMutablePointer<Segment>,
+        _ needs: UnsafePointer<Int>, count: Int, into segments: UnsafeMutablePointer<Segment>,
         _ buffer: Buffer.Type
     ) -> Int {
         let region = regions.last
@@ -125,23 +126,23 @@ struct PackedVirtqueue: Virtqueue {
         var taken = 0
         while taken < count {
             var part = taken &* Buffer.descriptorCount
-            var slot = first + part &* PackedLayout.descriptorByteCount
-            // [V4 acquire <- the driver's release of the word: the address, and lists behind it]
-            var rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
+            var entry = first + part &* PackedLayout.descriptorByteCount
+            // [V4 acquire <- the driver's release of the word: the address, and later lists]
+            var rest = SharedWord64(entry + PackedLayout.restOffset).loadAcquire()
             var byteCount = needs[part]
             if Buffer.hasTwoDescriptors {
                 guard (UInt32(truncatingIfNeeded: rest &>> 32) ^ linked) < 1 &<< 16,
-                    let head = Self.segment(slot, rest, holding: byteCount, region)
+                    let head = Self.segment(entry, rest, holding: byteCount, region)
                 else { break }
                 (segments + part).initialize(to: head)
                 part &+= 1
                 byteCount &+= needs[part]
-                slot += PackedLayout.descriptorByteCount
-                rest = SharedWord64(slot + PackedLayout.restOffset).load()
+                entry += PackedLayout.descriptorByteCount
+                rest = SharedWord64(entry + PackedLayout.restOffset).load()
             }
             // XOR leaves only the id if the flags match; wrong flags leave more than any id.
             let id = UInt32(truncatingIfNeeded: rest &>> 32) ^ single
-            guard id < idLimit, let last = Self.segment(slot, rest, holding: needs[part], region)
+            guard id < idLimit, let last = Self.segment(entry, rest, holding: needs[part], region)
             else { break }
             (segments + part).initialize(to: last)
             shadowOut[2 &* taken] = UInt64(Buffer.descriptorCount &- 1) &<< 48
@@ -155,23 +156,23 @@ struct PackedVirtqueue: Virtqueue {
         return taken
     }
 
-    /// The segment of the descriptor at `slot`, if it holds `need` bytes and the region holds it.
+    /// The segment of the descriptor at `entry`, if it holds `need` bytes and the region holds it.
     @inline(__always)
     private static func segment(
-        _ slot: UnsafeMutableRawPointer, _ rest: UInt64, holding need: Int, _ region: MemoryRegion
+        _ entry: UnsafeMutableRawPointer, _ rest: UInt64, holding need: Int, _ region: MemoryRegion
     ) -> Segment? {
-        region.segment(SharedWord64(slot).load(), rest & 0xffff_ffff, holding: need)
+        region.segment(SharedWord64(entry).load(), rest & 0xffff_ffff, holding: need)
     }
 
     @inline(__always)
     mutating func pop(_ need: Int, _ segments: inout SegmentList) -> BufferFetch {
         if takenCount == size { return .empty }
-        let slot = ring + cursor.offset &* PackedLayout.descriptorByteCount
+        let entry = ring + cursor.offset &* PackedLayout.descriptorByteCount
         // [V4 acquire <- the driver's release of the word: the address, and the rest of the list]
-        let rest = SharedWord64(slot + PackedLayout.restOffset).loadAcquire()
+        let rest = SharedWord64(entry + PackedLayout.restOffset).loadAcquire()
         let flags = UInt16(truncatingIfNeeded: rest &>> 48)
         if flags & PackedLayout.ownerFlags != cursor.availableFlags { return .empty }
-        let descriptor = Descriptor(address: SharedWord64(slot).load(), packedRest: rest)
+        let descriptor = Descriptor(address: SharedWord64(entry).load(), packedRest: rest)
         if descriptor.isSingleWritable && !segments.isFull && Int(descriptor.tag) < size,
             let pointer = regions.translate(descriptor.address, descriptor.byteCount)
         {
@@ -299,11 +300,11 @@ struct PackedVirtqueue: Virtqueue {
         }
         usedCount = 0
         takenCount = 0
-        let slot = ring + first.offset &* PackedLayout.descriptorByteCount
-        SharedWord64(slot).store(shadow[0] & Self.addressMask)
+        let entry = ring + first.offset &* PackedLayout.descriptorByteCount
+        SharedWord64(entry).store(shadow[0] & Self.addressMask)
         // [V5 release -> the driver's acquire of the first used descriptor: the others, buffers and
         // header slots] Sequential: `wantsCall` cannot read the driver's event before that [V3].
-        SharedWord64(slot + PackedLayout.restOffset).storeSequential(shadow[1])
+        SharedWord64(entry + PackedLayout.restOffset).storeSequential(shadow[1])
     }
 
     private static var addressMask: UInt64 { 0xffff_ffff_ffff }
@@ -335,9 +336,9 @@ struct PackedVirtqueue: Virtqueue {
         var index = 1
         while index < count {
             place.advance(by: listCount(shadow[2 &* index &- 2]), size: size)
-            let slot = ring + place.offset &* PackedLayout.descriptorByteCount
-            SharedWord64(slot).store(shadow[2 &* index] & addressMask)
-            SharedWord64(slot + PackedLayout.restOffset).store(shadow[2 &* index &+ 1])
+            let entry = ring + place.offset &* PackedLayout.descriptorByteCount
+            SharedWord64(entry).store(shadow[2 &* index] & addressMask)
+            SharedWord64(entry + PackedLayout.restOffset).store(shadow[2 &* index &+ 1])
             index &+= 1
         }
     }
@@ -352,6 +353,19 @@ struct PackedVirtqueue: Virtqueue {
         return PackedEvent.isWanted(
             driverArea, upTo: cursor, count: Int(publishedCount), size: size,
             usesEventIndex: calls.trustsEventIndex)
+    }
+
+    @inline(__always)
+    func checkInvariants() {
+        #if DEBUG
+        assert(usedCount >= 0 && takenCount <= size && (0..<size).contains(cursor.offset))
+        var descriptors = 0
+        for index in 0..<usedCount {
+            descriptors += Self.listCount(shadow[2 * index])
+            assert(head(ofUsed: index) < size, "a used descriptor names a buffer")
+        }
+        assert(descriptors == takenCount, "a used descriptor for each list taken")
+        #endif
     }
 
     // MARK: Observation (control path)

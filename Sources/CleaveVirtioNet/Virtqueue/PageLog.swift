@@ -13,7 +13,7 @@ protocol WriteLog: BitwiseCopyable {
     func markHeaderWords()
 }
 
-/// Marks nothing: nearly all bursts are specialised for this.
+/// Marks nothing: bursts of a guest that does not move are specialised for this.
 struct NoLog: WriteLog {
     @inline(__always) static var isOn: Bool { false }
     @inline(__always) func mark(_ pointer: UnsafeMutableRawPointer, _ byteCount: Int) {}

@@ -81,7 +81,7 @@ struct SplitVirtqueue: Virtqueue {
 
     @inline(__always)
     mutating func popRun<Buffer: RunBuffer>(
-        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
+        _ needs: UnsafePointer<Int>, count: Int, into segments: inout SegmentList,
         _ buffer: Buffer.Type
     ) -> Int {
         let known = min(count, Int(availIndex &- nextAvail))
@@ -89,8 +89,8 @@ struct SplitVirtqueue: Virtqueue {
         var (taken, hasSwitched) = (0, false)
         while true {
             let found = popSpan(
-                needs + taken &* Buffer.descriptorCount, limit &- taken,
-                segments.base + segments.count, buffer)
+                needs + taken &* Buffer.descriptorCount, limit: limit &- taken,
+                into: segments.base + segments.count, buffer)
             nextAvail = nextAvail &+ UInt16(truncatingIfNeeded: found)
             usedCount &+= found
             segments.count &+= found &* Buffer.descriptorCount
@@ -121,7 +121,7 @@ struct SplitVirtqueue: Virtqueue {
     /// the cursors in memory, which cost 9 cycles per packet.
     @inline(__always)
     private func popSpan<Buffer: RunBuffer>(
-        _ needs: UnsafePointer<Int>, _ limit: Int, _ segmentsOut: UnsafeMutablePointer<Segment>,
+        _ needs: UnsafePointer<Int>, limit: Int, into segmentsOut: UnsafeMutablePointer<Segment>,
         _ buffer: Buffer.Type
     ) -> Int {
         let region = regions.last
@@ -267,6 +267,17 @@ struct SplitVirtqueue: Virtqueue {
     func setKicks(enabled wanted: Bool) {
         SplitEvent.setKicks(
             enabled: wanted, usedRing: usedRing, availRing: availRing, at: availIndex, size: size)
+    }
+
+    @inline(__always)
+    func checkInvariants() {
+        #if DEBUG
+        assert(usedCount >= 0 && usedCount + Int(availIndex &- nextAvail) <= size)
+        assert(nextAvail &- nextUsed == usedCount, "an available entry for each used one")
+        for index in 0..<usedCount {
+            assert(UInt32(truncatingIfNeeded: shadow[index]) <= mask, "a used entry names a head")
+        }
+        #endif
     }
 
     // MARK: Observation (control path)

@@ -1,6 +1,7 @@
 import CleaveHost
 
-/// The device side of a virtqueue as placement sees it, the same verbs for every ring format.
+/// The device side of a virtqueue as placement sees it, the same verbs for every ring format: it
+/// takes buffers, fills used entries, and notifies.
 ///
 /// A conforming type is a small bitwise-copyable value (pointers and cursors): a worker copies it
 /// into a local for a burst, so that cursors live in registers although stores to guest memory
@@ -8,7 +9,7 @@ import CleaveHost
 ///
 /// A burst: `refresh` once; `pop` buffers, `addUsed` each with its length; on a shortfall `rewind`;
 /// then `publish` once, and `wantsCall` decides on the one notification.
-protocol Virtqueue: BitwiseCopyable {
+protocol Virtqueue: AvailableBuffers, UsedEntries, QueueNotification {
     /// Bytes of private memory per entry: a used entry's shadow, and a mark.
     static var shadowEntryByteCount: Int { get }
 
@@ -31,14 +32,22 @@ protocol Virtqueue: BitwiseCopyable {
 
     /// Why the queue is broken, or `.none`.
     var fault: QueueFault { get set }
-    /// Entries in the ring: the most buffers a driver can have posted.
-    var size: Int { get }
     /// Where the device continues, for resuming the queue (`VirtqueueAddresses.base`).
     var base: UInt16 { get }
+
+    /// Puts back the buffers of all shadowed entries from number `usedCount` on. Every buffer
+    /// popped since then must have its entry.
+    mutating func rewind(toUsed usedCount: Int)
+
+    /// Checks what holds between the passes of a burst, in debug builds: of what this side counts
+    /// itself, since what a driver writes is checked in any build.
+    func checkInvariants()
+}
+
+/// Takes the buffers that the driver posted.
+protocol AvailableBuffers: BitwiseCopyable {
     /// Nothing was taken yet in this burst, so all of what a burst may cost is left.
     var isFresh: Bool { get }
-    /// Used entries shadowed in this burst.
-    var usedCount: Int { get }
     /// Empty descriptors passed over in this burst, in buffers that were not empty altogether; a
     /// buffer that was given back and taken again counts twice.
     var emptyCount: Int { get }
@@ -54,15 +63,23 @@ protocol Virtqueue: BitwiseCopyable {
     var firstDescriptorByteCount: Int { get }
 
     /// Pops up to `count` buffers and shadows their used entries, in order, as long as each is made
-    /// of plain descriptors in the region used last and holds what is needed: nearly all traffic.
+    /// of plain descriptors in the region used last and holds what is needed: the fast path.
     ///
     /// Descriptor i of the run gets `needs[i]` bytes and is segment i of those appended; buffer i
     /// has shadowed entry i.
     /// - Returns: how many; the next one is left to `pop`.
     mutating func popRun<Buffer: RunBuffer>(
-        _ needs: UnsafePointer<Int>, _ count: Int, _ segments: inout SegmentList,
+        _ needs: UnsafePointer<Int>, count: Int, into segments: inout SegmentList,
         _ buffer: Buffer.Type
     ) -> Int
+}
+
+/// Fills used entries, which are shadowed until the burst is published.
+protocol UsedEntries: BitwiseCopyable {
+    /// Entries in the ring: the most buffers a driver can have posted.
+    var size: Int { get }
+    /// Used entries shadowed in this burst.
+    var usedCount: Int { get }
 
     /// Shadows the used entry of the buffer taken last: `byteCount` bytes were (will be) written.
     mutating func addUsed(_ byteCount: Int)
@@ -79,13 +96,12 @@ protocol Virtqueue: BitwiseCopyable {
     /// `size` bytes, all 0.
     var headMarks: UnsafeMutablePointer<UInt8> { get }
 
-    /// Puts back the buffers of all shadowed entries from number `usedCount` on. Every buffer
-    /// popped since then must have its entry.
-    mutating func rewind(toUsed usedCount: Int)
-
     /// Writes the shadowed entries to the used ring and makes them visible at once.
     mutating func publish()
+}
 
+/// Suppresses and sends notifications.
+protocol QueueNotification: BitwiseCopyable {
     /// Asks the driver to kick when it posts buffers, or not to, between two bursts. After asking,
     /// the next burst sees what was posted before the driver could know.
     func setKicks(enabled wanted: Bool)

@@ -39,6 +39,13 @@ enum {
  * rte_vhost with further offers does not make this program promise them. */
 #define BIT(number) (1ull << (number))
 
+/* The channel by which a back end asks its front end; DPDK gave it another name later. */
+#ifdef VHOST_USER_PROTOCOL_F_BACKEND_REQ
+enum { BACKEND_REQ = VHOST_USER_PROTOCOL_F_BACKEND_REQ };
+#else
+enum { BACKEND_REQ = VHOST_USER_PROTOCOL_F_SLAVE_REQ };
+#endif
+
 static const uint64_t served_features =
     /* libcleave obeys these. */
     BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_F_IN_ORDER) |
@@ -52,7 +59,7 @@ static const uint64_t served_features =
 
 static const uint64_t served_protocol_features =
     BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
-    BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(VHOST_USER_PROTOCOL_F_SLAVE_REQ);
+    BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(BACKEND_REQ);
 
 static int limit_offers(const char *path) {
     uint64_t protocol = 0;
@@ -146,7 +153,7 @@ static void start_ring(int vid, uint16_t index) {
     }
 }
 
-/* Tells rte_vhost where the ring stands, for whoever resumes it: us, or the next backend. */
+/* Tells rte_vhost where the ring is, for whoever resumes it: us, or the next backend. */
 static void stop_ring(int vid, uint16_t index) {
     cleave_rq **rq = &guests[vid].rq[index / 2];
     cleave_txq **txq = &guests[vid].txq[index / 2];

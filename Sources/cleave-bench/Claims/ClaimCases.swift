@@ -75,7 +75,7 @@ enum ClaimCases {
         }
 
     /// What the driver does for a packet.
-    private static var driver: [BenchCase] {
+    static var driver: [BenchCase] {
         RingFormat.allCases.flatMap { ring in
             driverPackets.flatMap { packet in
                 hows.map { method, report in
@@ -88,7 +88,7 @@ enum ClaimCases {
     }
 
     /// Payload of a page: where it lies, and what becomes of it.
-    private static var page: [BenchCase] {
+    static var page: [BenchCase] {
         let lying = RxMethod.Kind.allCases.map { method in
             one(pageName(how(method), .none, reads: false), "\(pagePacket)") {
                 $0.method = method
@@ -108,7 +108,7 @@ enum ClaimCases {
     }
 
     /// Headers of every length over buffers of several.
-    private static var sizes: [BenchCase] {
+    static var sizes: [BenchCase] {
         let queue = [64, 256, 4096].map { size in
             one(sizeName(how(.d), size), "594/mixed") { $0.bufferByteCount = size }
         }
@@ -120,14 +120,14 @@ enum ClaimCases {
         return queue + others
     }
 
-    private static var sharing: [BenchCase] {
+    static var sharing: [BenchCase] {
         [(shared, true), (apart, false)].map { name, isShared in
             one(name, "1500") { ($0.rqs, $0.sharedHeaderQueue) = (sharingRQs, isShared) }
         }
     }
 
     /// Slots used in other ways, too few, and too small.
-    private static var slots: [BenchCase] {
+    static var slots: [BenchCase] {
         [
             one(tiny, "64") { $0.tiny = true }, one(untouched, "64"),
             one(shortOfSlots, "1500") { $0.slots = fewSlots },
@@ -137,7 +137,7 @@ enum ClaimCases {
 
     static let shapeKinds: [BufferKind] = [.mergeable, .chained]
 
-    private static var shapes: [BenchCase] {
+    static var shapes: [BenchCase] {
         shapeKinds.flatMap { buffers in
             RingFormat.allCases.flatMap { ring in
                 HeaderReport.allCases.map { report in
@@ -149,7 +149,7 @@ enum ClaimCases {
         }
     }
 
-    private static var memory: [BenchCase] {
+    static var memory: [BenchCase] {
         [
             // Two buffers for each packet, so half as many slots as buffers.
             one(twoPages, "\(2 * pagePayload + headerByteCount)") { $0.slots = $0.ringSize / 2 },

@@ -37,7 +37,9 @@ struct ClaimsText {
         let failing = claims.filter { !$0.holds }.map { "\($0.id)" }
         let count = claims.count - failing.count
         let rest = failing.isEmpty ? "" : "; does not hold: \(failing.joined(separator: ", "))"
-        return "\(count) of \(claims.count) claims hold\(rest)\n"
+        let missing = ClaimJudge.count - claims.count
+        let unmeasured = missing == 0 ? "" : "; not measured: \(missing)"
+        return "\(count) of \(claims.count) claims hold\(rest)\(unmeasured)\n"
     }
 
     private static func word(_ holds: Bool) -> String { holds ? "holds" : "does not hold" }
@@ -57,7 +59,7 @@ struct ClaimsText {
     private static let legend = """
         x: ratio of cycles per packet (each phase's least of the passes) or of rates (largest).
         guest's core: driver and application; the device has another.
-        -: nothing is claimed of it; it stands there to compare with.
+        -: nothing is claimed of it; it is there to compare with.
 
         """
 }

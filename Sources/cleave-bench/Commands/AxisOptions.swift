@@ -7,7 +7,7 @@ struct AxisOptions: ParsableArguments {
     @Option(
         help: .example(
             "Where headers go: whole (nowhere else), a (first descriptor), b (first page), "
-                + "c (small buffers in turn) or d (header queue).",
+                + "c (small buffers between large ones) or d (header queue).",
             "--method whole,a,d", "list"))
     var method: [String] = []
 
@@ -64,9 +64,7 @@ struct AxisOptions: ParsableArguments {
 
     @Option(
         defaultAsFlag: "true",
-        help: .example(
-            "A header queue for each RQ instead of one for all.",
-            "--private-header-queues false,true", "list"))
+        help: .init("false,true: another spelling of --sharing all,private.", visibility: .hidden))
     var privateHeaderQueues: String?
 
     @Option(
@@ -77,8 +75,9 @@ struct AxisOptions: ParsableArguments {
 
     @Option(
         help: .example(
-            "How slots go back (method d): tail (in order) or ring (out of order).",
-            "--slot-return tail,ring", "list"))
+            "How slots go back (method d): tail (in order), ring (out of order, by one ring) or "
+                + "groups (by a ring of each RQ). Default: groups where RQs share, or tail.",
+            "--slot-return tail,groups", "list"))
     var slotReturn: [String] = []
 
     @Option(
@@ -145,15 +144,27 @@ struct AxisOptions: ParsableArguments {
         var values: [Axis: [String]] = [:]
         for axis in Axis.allCases {
             for text in given(axis) {
-                for part in text.split(separator: ",", omittingEmptySubsequences: false) {
-                    guard !part.isEmpty else {
-                        throw .usage("--\(axis.rawValue): a value is missing in \"\(text)\"")
-                    }
-                    values[axis, default: []].append(String(part))
-                }
+                values[axis, default: []] += try Self.parts(of: text, flag: axis.rawValue)
+            }
+        }
+        let older = Axis.privateHeaderQueues
+        for text in Self.list(privateHeaderQueues) {
+            for part in try Self.parts(of: text, flag: older) {
+                do {
+                    let value = try Axis.sharing(ofPrivate: SettingValue(text: part))
+                    values[.sharing, default: []].append(value.text)
+                } catch { throw .usage("--\(older): \(error.problem)") }
             }
         }
         return values
+    }
+
+    private static func parts(of text: String, flag: String) throws(Failure) -> [String] {
+        let parts = text.split(separator: ",", omittingEmptySubsequences: false)
+        guard !parts.contains("") else {
+            throw .usage("--\(flag): a value is missing in \"\(text)\"")
+        }
+        return parts.map(String.init)
     }
 
     /// The text after an axis's flag. A switch, so that no axis can be forgotten.
@@ -171,7 +182,6 @@ struct AxisOptions: ParsableArguments {
         case .slots: slots
         case .bufferSize: bufferSize
         case .headerBuffer: headerBuffer
-        case .privateHeaderQueues: Self.list(privateHeaderQueues)
         case .inOrder: Self.list(inOrder)
         case .sharing: sharing
         case .imbalance: imbalance

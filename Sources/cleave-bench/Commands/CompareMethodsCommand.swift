@@ -35,7 +35,8 @@ struct CompareMethodsCommand: ParsableCommand {
         let (plan, warnings) = try PlanBuilder.plan(request)
         let files = try ResultFiles(["--json": output.json, "--html": html])
         let report = try Measuring.report(of: plan, warnings: warnings, isQuiet: output.quiet)
-        let document = BenchDocument(report, command: CommandLine.arguments)
+        let document = BenchDocument(report, command: ProgramRun.commandLine)
+        Measuring.announce(report.interruption?.description)
         try files.fill(
             { $0 == "--html" ? ComparisonPage.text(document) : ResultJSON.text(document) },
             table: ComparisonText(style: output.style, isQuiet: output.quiet).text(report))

@@ -13,22 +13,25 @@ struct ListCommand: ParsableCommand {
 
     func run() throws {
         let (plan, warnings) = try PlanBuilder.plan(try options.request())
-        var text = warnings.map { "warning: \($0)\n" }.joined()
-        text += Self.table(plan)
+        let style = Style(stream: .output, isAllowed: false)
+        var text = MachineText.lines([], warnings: warnings, style)
+        text += Self.table(plan, style)
         let packets = plan.packetsPerRepeat.map { "\($0)" } ?? "about 50 ms worth of"
         text += "\n\(plan.cases.count) cases, mode \(plan.mode.rawValue), "
         text += "\(plan.repeats) passes of \(packets) packets\n"
         try Stream.output.write(text)
     }
 
-    static func table(_ plan: BenchPlan) -> String {
+    static func table(_ plan: BenchPlan, _ style: Style) -> String {
         var table = TextTable(columns: [
-            .init("case", alignment: .left), .init("packet", alignment: .left),
-            .init("method", alignment: .left), .init("report", alignment: .left),
-            .init("ring", alignment: .left), .init("buffers", alignment: .left),
-            .init("buffer", "bytes"), .init("ring", "size"), .init("burst"), .init("RQs"),
-            .init("slots"), .init("slot", "bytes"), .init("header", "queue", alignment: .left),
-            .init("hash"), .init("consumer", alignment: .left),
+            .init("case", alignment: .left), .init("packet", alignment: .left, rank: 9),
+            .init("method", alignment: .left, rank: 8),
+            .init("report", alignment: .left, rank: 8), .init("ring", alignment: .left, rank: 1),
+            .init("buffers", alignment: .left, rank: 7), .init("buffer", "bytes", rank: 3),
+            .init("ring", "size", rank: 1), .init("burst", rank: 1), .init("RQs", rank: 1),
+            .init("slots", rank: 2), .init("slot", "bytes", rank: 4),
+            .init("header", "queue", alignment: .left, rank: 5), .init("hash", rank: 6),
+            .init("consumer", alignment: .left, rank: 4),
         ])
         for one in plan.cases {
             let split = one.method == .d
@@ -42,6 +45,6 @@ struct ListCommand: ParsableCommand {
                 one.hashReport ? "yes" : "no", one.consumer.rawValue,
             ])
         }
-        return table.text(style: .plain)
+        return table.text(style: style)
     }
 }

@@ -18,6 +18,7 @@ struct MachineCommand: ParsableCommand {
 
     private struct Document: Encodable {
         var schema = BenchDocument.schema
+        var program = ProgramRecord.current
         let machine: MachineRecord
         let warnings: [String]
     }
@@ -29,8 +30,8 @@ struct MachineCommand: ParsableCommand {
             try Stream.output.write(ResultJSON.text(document))
         } else {
             let style = Style(stream: .output, isAllowed: !noColor)
-            let lines = MachineText.facts(facts) + MachineText.warnings(facts.warnings, style)
-            try Stream.output.write(lines.map { $0 + "\n" }.joined())
+            try Stream.output.write(
+                MachineText.lines(MachineText.facts(facts), warnings: facts.warnings, style))
         }
     }
 }

@@ -74,6 +74,13 @@ struct MeasureOptions: ParsableArguments {
     var indirectionSize: String?
 
     @Option(
+        defaultAsFlag: "true",
+        help: .example(
+            "Run a busy thread beside the benchmark's own on each CPU that it uses, as on a host "
+                + "whose guests are preempted.", "--preempt --mode cores", "bool"))
+    var preempt: String?
+
+    @Option(
         help: .example(
             "NUMA node of all memory (default: that of the CPU that works on it).",
             "--node 0", "number"))
@@ -93,7 +100,7 @@ struct MeasureOptions: ParsableArguments {
             (.verifyPackets, verifyPackets), (.flows, flows), (.cpus, cpus), (.node, node),
             (.rqCPUs, rqCpus), (.oversubscribe, oversubscribe), (.idle, idle),
             (.parkAfter, parkAfter), (.wakeLatency, wakeLatency),
-            (.indirectionSize, indirectionSize),
+            (.indirectionSize, indirectionSize), (.preempt, preempt),
         ]
         request.settings = settings.compactMap { setting, value in
             value.map { (setting, $0) }

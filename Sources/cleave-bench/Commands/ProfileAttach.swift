@@ -24,27 +24,30 @@ struct ProfileAttach {
             throw .usage("--attach: \(error)")
         }
         let files = try profile.files(json: output.json)
+        let started = SystemClock.timestamp
         let runs = measure(attachment)
+        let interruption = StopSignal.received.map {
+            "interrupted by \(StopSignal.name($0)) before \(seconds) seconds were over"
+        }
+        Measuring.announce(interruption)
         guard !runs.isEmpty else {
+            if let signal = StopSignal.received { throw .stopped(signal: signal) }
             throw .run(
                 "process \(processID): none of its \(attachment.blocks.count) RQs carried a packet "
                     + "in a measured poll within \(seconds) seconds")
         }
         let count = attachment.blocks.count
-        let facts = [
-            "process  \(processID), \(count) \(count == 1 ? "RQ" : "RQs"), \(seconds) seconds"
-        ]
+        let facts =
+            "process  \(processID), \(count) \(count == 1 ? "RQ" : "RQs"), \(seconds) seconds\n"
         let remarks = attachment.isAlive ? [] : ["process \(processID) has ended meanwhile"]
+        let document = ProfileDocument(
+            runs, started: started, warnings: remarks, command: ProgramRun.commandLine,
+            processID: processID, interrupted: interruption)
         try files.fill(
-            { flag in
-                ProfileOutputOptions.text(flag, runs) {
-                    ProfileDocument(
-                        runs, warnings: remarks, command: CommandLine.arguments,
-                        processID: processID)
-                }
-            },
+            { ProfileOutputOptions.text($0, runs, document) },
             table: ProfileText(style: output.style, isQuiet: output.quiet)
                 .text(runs, facts: facts, remarks: remarks))
+        if let signal = StopSignal.received { throw .stopped(signal: signal) }
     }
 
     /// A run for each RQ that carried anything; each slice of the time counts as a pass.

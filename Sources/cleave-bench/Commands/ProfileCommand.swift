@@ -81,17 +81,14 @@ struct ProfileRunCommand: ParsableCommand {
         let files = try profile.files(json: output.json)
         let report = try Measuring.report(of: plan, warnings: warnings, isQuiet: output.quiet)
         let runs = ProfileRun.all(report)
-        let facts =
-            MachineText.facts(report.machine) + PlacementText.lines(report)
-            + ["mode     \(report.mode.rawValue), \(report.repeats) pairs of passes"]
-            + MachineText.warnings(report.warnings, output.style)
+        let facts = ReportText(style: output.style).facts(
+            report, mode: "\(report.mode.rawValue), \(report.repeats) pairs of passes")
+        let document = ProfileDocument(
+            runs, started: report.started, warnings: report.warnings,
+            command: ProgramRun.commandLine, interrupted: report.interruption?.description)
+        Measuring.announce(report.interruption?.description)
         try files.fill(
-            { flag in
-                ProfileOutputOptions.text(flag, runs) {
-                    ProfileDocument(
-                        runs, warnings: report.warnings, command: CommandLine.arguments)
-                }
-            },
+            { ProfileOutputOptions.text($0, runs, document) },
             table: ProfileText(style: output.style, isQuiet: output.quiet)
                 .text(runs, facts: facts, remarks: []))
         if let failure = Measuring.failure(report) { throw failure }

@@ -37,25 +37,24 @@ struct ProfileOutputOptions: ParsableArguments {
 
     /// The text for one of these flags, or for `json`.
     static func text(
-        _ flag: String, _ runs: [ProfileRun], json: () -> ProfileDocument
+        _ flag: String, _ runs: [ProfileRun], _ document: ProfileDocument
     ) -> String {
         switch flag {
-        case "--svg":
-            return FlameGraph(stacks(runs), title: "Cycles of the receive path, by stage").text
-        case "--trace": return ChromeTrace.text(runs)
-        case "--folded": return stacks(runs).text
-        default: return ResultJSON.text(json())
+        case "--svg": FlameGraph(stacks(runs), document).text
+        case "--trace": ChromeTrace.text(runs)
+        case "--folded": stacks(runs).text
+        default: ResultJSON.text(document)
         }
     }
 
     private static func stacks(_ runs: [ProfileRun]) -> FoldedStacks {
         var stacks = FoldedStacks()
         for run in runs {
-            for (index, rq) in run.rqs.enumerated() {
+            let rqs = run.rqs.enumerated().map { index, rq in
                 let name = "RQ \(rq.number ?? index)"
-                stacks.add(
-                    rq, under: run.name == name ? [name] : [run.name, name], period: run.period)
+                return (frames: run.name == name ? [name] : [run.name, name], profile: rq)
             }
+            stacks.add(rqs, as: run.table, period: run.period)
         }
         return stacks
     }

@@ -38,11 +38,16 @@ struct ProfileOverheadCommand: ParsableCommand {
 
     @Option(
         help: .init(
-            "How often each program runs.", discussion: "Example: --rounds 9", valueName: "count"))
-    var rounds = 5
+            "How often each program runs (--against; default: 5).",
+            discussion: "Example: --rounds 9", valueName: "count"))
+    var rounds: Int?
 
     func run() throws {
-        guard rounds > 0 else { throw Failure.usage("--rounds must be at least 1") }
+        let rounds = rounds ?? 5
+        guard rounds > 0 else { throw Failure.usage("--rounds: must be at least 1") }
+        if against == nil && self.rounds != nil {
+            throw Failure.usage("--rounds goes with --against: without it one program runs, once")
+        }
         guard (1...BenchPlan.maximumProfilePeriod).contains(period) else {
             throw Failure.usage("--period: \(period) is out of range")
         }
@@ -62,9 +67,9 @@ struct ProfileOverheadCommand: ParsableCommand {
         let figures = ProfileRun.all(report).map {
             OverheadFigures(run: $0, rounds: compared[$0.name] ?? [])
         }
-        let text = OverheadText(figures: figures, period: period)
+        let text = OverheadText(figures: figures, period: period, started: report.started)
         try files.fill(
-            { _ in ResultJSON.text(text.document(command: CommandLine.arguments)) },
+            { _ in ResultJSON.text(text.document(command: ProgramRun.commandLine)) },
             table: text.text(style: output.style))
     }
 }

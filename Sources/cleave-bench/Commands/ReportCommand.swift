@@ -1,6 +1,7 @@
 import ArgumentParser
+import CleaveHost
 import CleaveProgramSupport
-import Foundation
+import Glibc
 
 /// Joins files of results into one page.
 struct ReportCommand: ParsableCommand {
@@ -8,10 +9,10 @@ struct ReportCommand: ParsableCommand {
         commandName: "report",
         abstract: "Join files of results into one page of charts and tables.",
         discussion: """
-            Reads what --json wrote: by run, compare-methods, claims, scale and profile, and by \
-            the benchmarks beside DPDK (make bench-dpdk, bench-parser) and beside other rings \
-            (make bench-rings). The page has a section for each file with its machine and \
-            command, and needs no network.
+            Reads what --json wrote: by run, compare-methods, claims, scale, latency, profile \
+            and zerocopy, and by the benchmarks beside DPDK (make bench-dpdk, bench-parser) and \
+            beside other rings (make bench-rings). The page has a section for each file with its \
+            machine and command, and needs no network.
 
             Examples:
               cleave-bench report methods.json scale.json profile.json
@@ -38,6 +39,11 @@ struct ReportCommand: ParsableCommand {
     }
 
     private static func place(_ path: String) -> String {
-        URL(fileURLWithPath: path).resolvingSymlinksInPath().path
+        let real = PathText.withBytes(path) { realpath($0, nil) }
+        defer { free(real) }
+        return real.map {
+            PathText.text([UInt8](UnsafeRawBufferPointer(start: $0, count: strlen($0))))
+        }
+            ?? path
     }
 }

@@ -34,7 +34,8 @@ struct RunCommand: ParsableCommand {
         plan.countsEvents = counters
         let files = try ResultFiles(["--json": output.json, "--csv": csv])
         let report = try Measuring.report(of: plan, warnings: warnings, isQuiet: output.quiet)
-        let document = BenchDocument(report, command: CommandLine.arguments)
+        let document = BenchDocument(report, command: ProgramRun.commandLine)
+        Measuring.announce(report.interruption?.description)
         try files.fill(
             { $0 == "--csv" ? ReportCSV.text(document) : ResultJSON.text(document) },
             table: ReportText(style: output.style, isQuiet: output.quiet).text(report))

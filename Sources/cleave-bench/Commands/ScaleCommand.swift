@@ -41,18 +41,34 @@ struct ScaleCommand: ParsableCommand {
             throw Failure.usage("--stall-only and --no-stall leave nothing to measure")
         }
         var request = try options.request()
+        if stallOnly && !request.isBlank {
+            throw Failure.usage(
+                "--stall-only measures the stall curves, which are the same for every plan: "
+                    + "leave out the plan")
+        }
+        if request.settings.contains(where: { $0.setting == .mode }) {
+            throw Failure.usage("--mode: scale measures in every mode that there are CPUs for")
+        }
         request.standard = .scale
+        request.measuresThreads = true
         let (plan, warnings) = try PlanBuilder.plan(request)
         let files = try ResultFiles(["--json": output.json])
         var report = ScaleReport(machine: MachineFacts.current(), warnings: warnings)
+        report.started = SystemClock.timestamp
+        do { try StopSignal.catchSignals() } catch { throw Failure.run(error.description) }
         if !stallOnly { try measure(plan, into: &report) }
         if !noStall && StopSignal.received == nil { report.stall = try Self.stallCurves() }
+        report.interruption =
+            report.parts.compactMap(\.interruption?.description).first
+            ?? StopSignal.received.map { "interrupted by \(StopSignal.name($0))" }
+        Measuring.announce(report.interruption)
         try files.fill(
-            { _ in ResultJSON.text(ScaleDocument(report, command: CommandLine.arguments)) },
+            { _ in ResultJSON.text(ScaleDocument(report, command: ProgramRun.commandLine)) },
             table: ScaleText(style: output.style, isQuiet: output.quiet).text(report))
         for part in report.parts {
             if let failure = Measuring.failure(part) { throw failure }
         }
+        if let signal = StopSignal.received { throw Failure.stopped(signal: signal) }
     }
 
     private func measure(_ plan: BenchPlan, into report: inout ScaleReport) throws(Failure) {

@@ -13,7 +13,6 @@ enum Axis: String, CaseIterable {
     case slots
     case bufferSize = "buffer-size"
     case headerBuffer = "header-buffer"
-    case privateHeaderQueues = "private-header-queues"
     case inOrder = "in-order"
     case sharing, imbalance
     case slotReturn = "slot-return"
@@ -23,6 +22,14 @@ enum Axis: String, CaseIterable {
     case zeroPad = "zero-pad"
     case alignPayload = "align-payload"
     case consumer, reads
+
+    /// The name that `sharing` had while its values were yes (one queue for each RQ) and no.
+    static let privateHeaderQueues = "private-header-queues"
+
+    /// The value of `sharing` that is meant by one of `private-header-queues`.
+    static func sharing(ofPrivate value: SettingValue) throws(SettingError) -> SettingValue {
+        SettingValue(text: (try value.bool() ? HeaderQueueSharing.perRQ : .all).description)
+    }
 
     /// Puts a value on this axis of a case.
     /// - Throws: a sentence that starts with the value and says what was expected.
@@ -46,7 +53,6 @@ enum Axis: String, CaseIterable {
         case .slots: one.slots = try value.count(kilo: 1024)
         case .bufferSize: one.bufferByteCount = try value.count(kilo: 1024)
         case .headerBuffer: one.headerBufferByteCount = try value.count(kilo: 1024)
-        case .privateHeaderQueues: one.sharedHeaderQueue = try !value.bool()
         case .inOrder: one.inOrder = try value.bool()
         case .sharing:
             do { one.sharing = try HeaderQueueSharing(parsing: value.text) } catch {
@@ -64,8 +70,56 @@ enum Axis: String, CaseIterable {
         }
     }
 
-    /// The key of its value in results. Results have none for `privateHeaderQueues`, which is
-    /// another word for `sharing`.
+    /// Puts another case's value on this axis of a case.
+    func copy(from other: BenchCase, to one: inout BenchCase) {
+        switch self {
+        case .packet: one.packet = other.packet
+        case .method: one.method = other.method
+        case .report: one.report = other.report
+        case .ring: one.ring = other.ring
+        case .buffers: one.buffers = other.buffers
+        case .ringSize: one.ringSize = other.ringSize
+        case .burst: one.burst = other.burst
+        case .rqs: one.rqs = other.rqs
+        case .slotSize: one.slotSize = other.slotSize
+        case .slots: one.slots = other.slots
+        case .bufferSize: one.bufferByteCount = other.bufferByteCount
+        case .headerBuffer: one.headerBufferByteCount = other.headerBufferByteCount
+        case .inOrder: one.inOrder = other.inOrder
+        case .sharing: one.sharing = other.sharing
+        case .imbalance: one.imbalance = other.imbalance
+        case .slotReturn: one.slotReturn = other.slotReturn
+        case .hashReport: one.hashReport = other.hashReport
+        case .splitThreshold: one.splitThreshold = other.splitThreshold
+        case .tiny: one.tiny = other.tiny
+        case .zeroPad: one.zeroPad = other.zeroPad
+        case .alignPayload: one.alignsPayload = other.alignsPayload
+        case .consumer: one.consumer = other.consumer
+        case .reads: one.readsPayload = other.readsPayload
+        }
+    }
+
+    /// What a case has to be for this axis to change anything; nil if it is that.
+    func missingCondition(in one: BenchCase) -> String? {
+        let need: (Bool, String)
+        switch self {
+        case .report, .slotSize, .slots, .slotReturn, .tiny, .zeroPad:
+            need = (one.method == .d, "method d")
+        case .sharing: need = (one.method == .d && one.rqs > 1, "method d with several RQs")
+        case .imbalance: need = (one.rqs > 1, "several RQs")
+        case .bufferSize: need = (one.buffers != .single, "mergeable or chained buffers")
+        case .headerBuffer: need = ([.a, .c].contains(one.method), "method a or c")
+        case .splitThreshold: need = (one.method != .whole, "a method that splits")
+        case .alignPayload:
+            need = (one.effectiveReport == .netHeader, "method d with report netHeader")
+        case .packet, .method, .ring, .buffers, .ringSize, .burst, .rqs, .inOrder, .hashReport,
+            .consumer, .reads:
+            return nil
+        }
+        return need.0 ? nil : need.1
+    }
+
+    /// The key of its value in results.
     var key: String {
         switch self {
         case .packet: "packetBytes"
@@ -88,17 +142,12 @@ enum Axis: String, CaseIterable {
         case .bufferSize: one.buffers == .single ? nil : "buffer \(one.bufferByteCount)"
         case .headerBuffer:
             [.a, .c].contains(one.method) ? "header buffer \(one.headerBufferByteCount)" : nil
-        case .privateHeaderQueues:
-            switch one.sharing {
-            case .all where one.method == .d: "shared"
-            case .perRQ where one.method == .d: "private"
-            default: nil
-            }
         case .sharing:
             switch one.sharing {
-            case .perNode where one.method == .d, .groups where one.method == .d:
-                "groups \(one.sharing)"
-            default: nil
+            case _ where one.method != .d: nil
+            case .all: "shared"
+            case .perRQ: "private"
+            case .perNode, .groups: "groups \(one.sharing)"
             }
         case .slotReturn: one.method == .d ? "return \(one.slotReturn.rawValue)" : nil
         case .imbalance: one.rqs == 1 ? nil : "imbalance \(one.imbalance)"

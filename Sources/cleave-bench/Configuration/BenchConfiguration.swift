@@ -13,6 +13,7 @@ enum Setting: String, CaseIterable {
     case parkAfter = "park-after"
     case wakeLatency = "wake-latency"
     case indirectionSize = "indirection-size"
+    case preempt
 
     /// Puts a value into a plan.
     /// - Throws: a sentence that starts with the value and says what was expected.
@@ -40,6 +41,7 @@ enum Setting: String, CaseIterable {
         case .parkAfter: plan.idle.pollsBeforePark = try value.count(kilo: 1000)
         case .wakeLatency: plan.idle.wakeMicroseconds = try value.count(kilo: 1000)
         case .indirectionSize: plan.indirectionSize = try value.count(kilo: 1024)
+        case .preempt: plan.preempts = try value.bool()
         }
     }
 }

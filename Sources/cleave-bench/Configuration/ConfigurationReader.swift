@@ -5,6 +5,9 @@
 //   cpus, rq-cpus: LIST            node: NUMBER
 //   oversubscribe: true | false    idle: busy | pause | park
 //   park-after, wake-latency, indirection-size: NUMBER
+//   preempt: true | false
+//   latency: { loads: [PERCENT, ...], arrivals: fixed | poisson, pass-time: MILLISECONDS,
+//              tolerance: PERCENT }
 //   defaults: { AXIS: VALUE | [VALUE, ...], ... }
 //   cases: [ { name: TEXT, AXIS: VALUE | [VALUE, ...], ... }, ... ]
 //
@@ -12,11 +15,14 @@
 
 import CleaveBench
 import CleaveProgramSupport
+import CleaveTraffic
 import Yams
 
 /// Reads a configuration, with the place of every mistake.
 struct ConfigurationReader {
     private let file: YAMLFile
+    /// Values of `packet` that name a capture make no cases.
+    private let leavesOutCaptures: Bool
 
     /// Reads the file at `path`.
     static func read(path: String) throws(Failure) -> BenchConfiguration {
@@ -25,16 +31,21 @@ struct ConfigurationReader {
 
     /// Reads the bytes of a configuration.
     static func parse(
-        _ bytes: [UInt8], file: String, directory: String
+        _ bytes: [UInt8], file: String, directory: String, leavesOutCaptures: Bool = false
     ) throws(Failure) -> BenchConfiguration {
-        try read(YAMLFile(bytes, name: file, directory: directory))
+        try read(
+            YAMLFile(bytes, name: file, directory: directory),
+            leavesOutCaptures: leavesOutCaptures)
     }
 
-    private static func read(_ file: YAMLFile) throws(Failure) -> BenchConfiguration {
+    private static func read(
+        _ file: YAMLFile, leavesOutCaptures: Bool = false
+    ) throws(Failure) -> BenchConfiguration {
         guard let root = file.root else {
             throw .usage("\(file.name):1: the configuration is empty; it needs cases")
         }
-        return try ConfigurationReader(file: file).configuration(root)
+        let reader = ConfigurationReader(file: file, leavesOutCaptures: leavesOutCaptures)
+        return try reader.configuration(root)
     }
 
     private func configuration(_ root: Node) throws(Failure) -> BenchConfiguration {
@@ -47,6 +58,8 @@ struct ConfigurationReader {
                 do { try setting.set(value, in: &configuration.plan) } catch {
                     throw .usage("\(place): \(key): \(error.problem)")
                 }
+            } else if key == "latency" {
+                try readLatency(node, into: &configuration.plan.latency)
             } else if key == "defaults" {
                 for (key, node, place) in try file.pairs(node, what: "defaults") {
                     try read(key, node, place, into: &defaults, alsoKnown: [])
@@ -54,13 +67,31 @@ struct ConfigurationReader {
             } else if key == "cases" {
                 cases = node
             } else {
-                let known = Setting.allCases.map(\.rawValue) + ["defaults", "cases"]
+                let known = Setting.allCases.map(\.rawValue) + ["latency", "defaults", "cases"]
                 throw file.unknown(key, place: place, known: known)
             }
         }
         guard let cases else { throw .usage("\(file.name): no key \"cases\"; nothing to run") }
         configuration.products = try products(cases, defaults: defaults)
         return configuration
+    }
+
+    private func readLatency(
+        _ node: Node, into settings: inout LatencySettings
+    ) throws(Failure) {
+        for (key, node, place) in try file.pairs(node, what: "latency") {
+            guard let setting = LatencySetting(rawValue: key) else {
+                throw file.unknown(
+                    key, place: place, known: LatencySetting.allCases.map(\.rawValue))
+            }
+            var values: [SettingValue] = []
+            for node in node.sequence.map({ Array($0) }) ?? [node] {
+                values.append(try file.scalar(node, place: place, key: key))
+            }
+            do { try setting.set(values, in: &settings) } catch {
+                throw .usage("\(place): \(key): \(error.problem)")
+            }
+        }
     }
 
     private func products(
@@ -105,7 +136,8 @@ struct ConfigurationReader {
         _ key: String, _ node: Node, _ place: String, into product: inout CaseProduct,
         alsoKnown: [String]
     ) throws(Failure) {
-        guard let axis = Axis(rawValue: key) else {
+        let isPrivate = key == Axis.privateHeaderQueues
+        guard let axis = isPrivate ? .sharing : Axis(rawValue: key) else {
             throw file.unknown(key, place: place, known: alsoKnown + Axis.allCases.map(\.rawValue))
         }
         let nodes = node.sequence.map { Array($0) } ?? [node]
@@ -114,7 +146,11 @@ struct ConfigurationReader {
         for node in nodes {
             let place = file.place(of: node)
             var value = try file.scalar(node, place: place, key: key)
+            if axis == .packet, leavesOutCaptures, (try? TrafficProfile.parse(value.text)) == nil {
+                continue
+            }
             do {
+                if isPrivate { value = try Axis.sharing(ofPrivate: value) }
                 if axis == .packet {
                     value = SettingValue(
                         text: try PacketSpec.resolve(value.text, directory: file.directory))

@@ -1,3 +1,4 @@
+import CleaveHost
 import CleaveProgramSupport
 import CleaveTraffic
 import Glibc
@@ -16,7 +17,7 @@ enum PacketSpec {
         if text.isEmpty { throw SettingError(problem: problem) }
         let path = text.hasPrefix("/") || directory.isEmpty ? text : "\(directory)/\(text)"
         var status = stat()
-        if stat(path, &status) == 0 {
+        if PathText.withBytes(path, { stat($0, &status) }) == 0 {
             guard status.st_mode & S_IFMT == S_IFREG else {
                 throw SettingError(problem: "\(path) is not a regular file")
             }

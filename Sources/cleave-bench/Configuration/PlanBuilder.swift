@@ -13,6 +13,8 @@ struct PlanRequest {
     var startsFromStandard = false
     /// Combinations of axes that rule each other out are no cases, instead of no plan.
     var leavesOutContradictions = false
+    /// Cases are measured with threads as well, whatever the mode.
+    var measuresThreads = false
     /// Settings in the order given; `place` is the flag.
     var settings: [(setting: Setting, value: String)] = []
     /// Values for axes, commas already taken apart.
@@ -53,7 +55,8 @@ enum PlanBuilder {
             warnings += leaveOut(from: &plan.cases)
         }
         plan.cases = CaseNames.assign(to: plan.cases)
-        return (try settle(plan, request), warnings)
+        let (settled, unused) = try settle(plan, request)
+        return (settled, warnings + unused)
     }
 
     /// Removes impossible cases, unless all are impossible.
@@ -71,16 +74,16 @@ enum PlanBuilder {
     /// The plan of given cases, with the request's settings.
     static func plan(
         cases: [BenchCase], _ request: PlanRequest
-    ) throws(Failure) -> BenchPlan {
+    ) throws(Failure) -> (BenchPlan, warnings: [String]) {
         var plan = BenchPlan()
         plan.cases = cases
         return try settle(plan, request)
     }
 
-    /// The plan with the request's settings, checked.
+    /// The plan with the request's settings, checked; and what of them changes nothing.
     private static func settle(
         _ plan: BenchPlan, _ request: PlanRequest
-    ) throws(Failure) -> BenchPlan {
+    ) throws(Failure) -> (BenchPlan, warnings: [String]) {
         var plan = plan
         if request.isQuick {
             plan.repeats = quick.repeats
@@ -91,8 +94,10 @@ enum PlanBuilder {
                 throw .usage("--\(setting.rawValue): \(error.problem)")
             }
         }
-        do { try plan.validate() } catch { throw .usage(error.description) }
-        return plan
+        try FlagNames.checkCases(plan, request)
+        try FlagNames.checkUse(plan, request)
+        do { try plan.validate() } catch { throw .usage(FlagNames.words(error.description)) }
+        return (plan, FlagNames.unused(plan, request))
     }
 
     private static func flagProduct(_ axes: [Axis: [String]]) throws(Failure) -> CaseProduct {

@@ -107,8 +107,10 @@ struct ComparisonFigure {
     /// Part of the figure above it.
     var isPart = false
     let text: (RunRecord) -> String
-    /// Least and largest, where there are some.
+    /// Of the passes, where there is a range.
     var range: (RunRecord) -> Spread? = { _ in nil }
+    /// For the ends of the range.
+    var format: (Double) -> String = Numbers.cycles
     /// A share from 0 to 1 of which more is better, for shading.
     var share: (RunRecord) -> Double? = { _ in nil }
 
@@ -117,7 +119,10 @@ struct ComparisonFigure {
             document.mode.flatMap(BenchMode.init) == .oneCore
             ? "of one thread that does both sides" : "of all RQs' threads together"
         var figures = [
-            number("Mpps", "million packets per second \(who)", Numbers.rate) { $0.mpps.median },
+            ComparisonFigure(
+                name: "Mpps", meaning: "million packets delivered per second \(who)",
+                text: { Numbers.marked($0.mpps, Numbers.rate) }, range: \.mpps,
+                format: Numbers.rate),
             cycles("device cycles", "parse, translate, check, place, publish") {
                 $0.deviceCyclesPerPacket
             },
@@ -193,6 +198,7 @@ struct ComparisonFigure {
     ) -> ComparisonFigure {
         ComparisonFigure(
             name: name, meaning: meaning, isPart: isPart,
-            text: { Numbers.cycles(figure($0)?.median ?? .nan) }, range: figure)
+            text: { figure($0).map { Numbers.marked($0, Numbers.cycles) } ?? "-" },
+            range: figure)
     }
 }

@@ -15,8 +15,20 @@ struct ComparisonText {
             report, table: table(Comparison(document.runs), figures), legend: legend(figures))
     }
 
+    /// One table, or one for each ring if that is too wide.
     private func table(_ comparison: Comparison, _ figures: [ComparisonFigure]) -> String {
-        let columns = comparison.columns
+        let whole = table(comparison, comparison.columns, figures)
+        guard let width = style.width, whole.naturalWidth > width else {
+            return whole.text(style: style)
+        }
+        return comparison.rings.map {
+            table(comparison, comparison.columns(of: $0), figures).text(style: style)
+        }.joined(separator: "\n")
+    }
+
+    private func table(
+        _ comparison: Comparison, _ columns: [Comparison.Column], _ figures: [ComparisonFigure]
+    ) -> TextTable {
         var table = TextTable(
             columns: [.init("packet", "ring", alignment: .left)]
                 + columns.map { .init($0.label, $0.ring) })
@@ -30,7 +42,7 @@ struct ComparisonText {
                         + columns.map { group.runs[$0].map(figure.text) ?? "" })
             }
         }
-        return table.text(style: style)
+        return table
     }
 
     private func legend(_ figures: [ComparisonFigure]) -> String {

@@ -4,14 +4,17 @@ import CleaveProgramSupport
 
 /// Machine facts and warnings as lines.
 enum MachineText {
+    /// Those of this program and machine.
     static func facts(_ facts: MachineFacts) -> [String] {
-        Self.facts(MachineRecord(facts)).map { TextTable.pad($0, to: 9, .left) + $1 }
+        (Self.facts(MachineRecord(facts)) + [("program", ProgramRecord.current.words)])
+            .map { TextTable.pad($0, to: 9, .left) + $1 }
     }
 
     /// The recorded facts of a machine, by topic.
     static func facts(_ machine: MachineRecord) -> [(name: String, text: String)] {
         [
-            ("cpu", processor(machine)), ("memory", memory(machine)), ("system", system(machine)),
+            ("cpu", processor(machine)), ("memory", memory(machine)),
+            ("limits", limits(machine.limits)), ("system", system(machine)),
             ("built by", [machine.compiler]),
         ].map { ($0, $1.compactMap(\.self).joined(separator: ", ")) }.filter { !$1.isEmpty }
     }
@@ -45,6 +48,27 @@ enum MachineText {
                 ])
     }
 
+    /// What is limited.
+    private static func limits(_ limits: MachineRecord.Limits?) -> [String?] {
+        guard let limits else { return [] }
+        let quota = limits.cpuQuota.map { quota in
+            "\(MachineFacts.cpus(quota)) (\(limits.cpuQuotaSource ?? "quota"))"
+        }
+        let memory = limits.memoryBytes.map { bytes in
+            "memory \(Numbers.bytes(bytes)), \(Numbers.bytes(limits.memoryLeftBytes ?? 0)) left "
+                + "(\(limits.memorySource ?? "limit"))"
+        }
+        func words(_ name: String, _ bytes: Int?) -> String? {
+            bytes.map { "\(name) \(Numbers.bytes($0))" }
+        }
+        return [
+            quota, memory, words("2 MiB pages left", limits.hugePages2MLeftBytes),
+            words("1 GiB pages left", limits.hugePages1GLeftBytes),
+            words("locked memory", limits.lockedBytes),
+            words("address space", limits.addressSpaceBytes),
+        ]
+    }
+
     private static func system(_ machine: MachineRecord) -> [String?] {
         let clock = machine.tscHertz.map { "TSC \(Numbers.fixed($0 / 1e9, 3)) GHz" }
         let host = machine.hypervisor.map { " (\($0))" } ?? ""
@@ -55,7 +79,16 @@ enum MachineText {
         ]
     }
 
-    static func warnings(_ sentences: [String], _ style: Style) -> [String] {
-        sentences.map { style.yellow("warning: \($0)") }
+    /// Facts, whose labels have 9 columns, and warnings, each once, as lines that fit.
+    static func lines(_ facts: [String], warnings: [String], _ style: Style) -> String {
+        func wrapped(_ line: String) -> String {
+            TextWrap.text(line, width: style.width, indentation: 9)
+        }
+        var said: Set<String> = []
+        let lines =
+            facts.map(wrapped)
+            + warnings.filter { said.insert($0).inserted }
+            .map { style.yellow(wrapped("warning: \($0)")) }
+        return lines.map { $0 + "\n" }.joined()
     }
 }

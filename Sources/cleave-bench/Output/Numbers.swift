@@ -16,10 +16,32 @@ enum Numbers {
     /// Cycles: 38.2, 204, 1146.
     static func cycles(_ value: Double) -> String { fixed(value, abs(value) < 99.95 ? 1 : 0) }
 
-    /// `38.2 (37.9-41.0)`; without a range if there was only one pass.
+    /// `38.2 (37.9-41.0)`, least and largest; without a range if there was only one pass.
     static func cycles(_ spread: Spread) -> String {
-        if spread.min == spread.max { return cycles(spread.median) }
-        return "\(cycles(spread.median)) (\(cycles(spread.min))-\(cycles(spread.max)))"
+        let median = marked(spread, cycles)
+        if spread.min == spread.max || spread.median.isNaN { return median }
+        return "\(median) (\(cycles(spread.min))-\(cycles(spread.max)))"
+    }
+
+    /// The median, marked if the passes lie too far apart: `38.2~`.
+    static func marked(_ spread: Spread, _ format: (Double) -> String) -> String {
+        format(spread.median) + (spread.isNoisy ? noiseMark : "")
+    }
+
+    /// After a figure that is less certain than it looks.
+    static let noiseMark = "~"
+
+    /// What the mark means, for below a table; nil for no marked figure.
+    /// - Parameters:
+    ///   - count: how many of `total` have one.
+    ///   - what: what is counted, such as `cases`.
+    static func noiseRemark(_ count: Int, of total: Int, _ what: String) -> String? {
+        if count == 0 { return nil }
+        let bound = fixed(100 * Spread.noiseBound, 0)
+        return
+            "\(noiseMark) the middle half of the passes spans more than \(bound) % of the median "
+            + "(\(count) of \(total) \(what)): disturbed, no fact; a quiet machine or more "
+            + "--repeats help"
     }
 
     /// With a sign; `-` for a value that is no number.

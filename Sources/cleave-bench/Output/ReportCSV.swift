@@ -4,9 +4,12 @@ import CleaveProgramSupport
 /// A report for spreadsheets: a heading and one row per case (RFC 4180, lines end with LF).
 enum ReportCSV {
     static func text(_ document: BenchDocument) -> String {
-        let rows = document.runs.map { fields(of: $0, mode: document.mode) }
-        return ([heading] + rows)
-            .map { $0.map(quoted).joined(separator: ",") + "\n" }.joined()
+        text(heading: heading, document.runs.map { fields(of: $0, mode: document.mode) })
+    }
+
+    /// Any rows.
+    static func text(heading: [String], _ rows: [[String]]) -> String {
+        ([heading] + rows).map { $0.map(quoted).joined(separator: ",") + "\n" }.joined()
     }
 
     // Keys of JSON but for those that `fields` adds. Spreadsheets rely on the order: new ones come
@@ -29,7 +32,9 @@ enum ReportCSV {
         headerAreas notes slotReturn sharing imbalance inOrder splitThreshold tiny zeroPad
         """)
 
-    static let heading = first + spreads.flatMap { ["\($0)Median", "\($0)Min", "\($0)Max"] } + last
+    static let heading =
+        first + spreads.flatMap { ["\($0)Median", "\($0)Min", "\($0)Max"] } + last
+        + spreads.flatMap { ["\($0)Q1", "\($0)Q3"] }
 
     private static func words(_ text: String) -> [String] {
         text.split(whereSeparator: \.isWhitespace).map(String.init)
@@ -54,10 +59,14 @@ enum ReportCSV {
                 let spread = values[name] as? Spread
                 return [spread?.median, spread?.min, spread?.max].map { field($0) }
             } + last.map { field(values[$0]) }
+            + spreads.flatMap { name -> [String] in
+                let spread = values[name] as? Spread
+                return [spread?.q1, spread?.q3].map { field($0) }
+            }
     }
 
     /// Empty for no value, and for a value that is no number.
-    private static func field(_ value: Any?) -> String {
+    static func field(_ value: Any?) -> String {
         switch value {
         case nil: ""
         case let number as Double: number.isFinite ? "\(number)" : ""

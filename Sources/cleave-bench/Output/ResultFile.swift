@@ -1,3 +1,4 @@
+import CleaveHost
 import CleaveProgramSupport
 import Glibc
 
@@ -18,8 +19,10 @@ final class ResultFile {
             return
         }
         var before = stat()
-        isNew = stat(path, &before) != 0 && errno == ENOENT
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
+        isNew = PathText.withBytes(path) { stat($0, &before) } != 0 && errno == ENOENT
+        let descriptor = PathText.withBytes(path) {
+            open($0, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
+        }
         guard descriptor >= 0 else {
             throw .usage("\(path): cannot open for writing: \(systemWords(errno))")
         }
@@ -47,6 +50,6 @@ final class ResultFile {
     deinit {
         guard !isStandardOutput else { return }
         close(stream.descriptor)
-        if isNew && !isFilled { unlink(path) }
+        if isNew && !isFilled { _ = PathText.withBytes(path) { unlink($0) } }
     }
 }

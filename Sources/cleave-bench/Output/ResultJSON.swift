@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveHost
 import CleaveProgramSupport
 import Foundation
 
@@ -26,6 +27,23 @@ enum ResultJSON {
     ) throws(Failure) -> Document {
         do { return try JSONDecoder().decode(type, from: data) } catch {
             throw .usage("\(path): no valid \(what): \(words(error))")
+        }
+    }
+
+    /// Where bytes stop being JSON; nil if they are. The decoder does not tell, the other reader
+    /// does, in words.
+    static func problem(with data: Data) -> String? {
+        do {
+            _ = try JSONSerialization.jsonObject(with: data, options: .fragmentsAllowed)
+            return nil
+        } catch {
+            let words = (error as NSError).userInfo["NSDebugDescription"] as? String ?? "\(error)"
+            guard let match = words.firstMatch(of: /^(.*?) around character ([0-9]+)/) else {
+                return words.hasPrefix("Unexpected end")
+                    ? "the JSON is cut off: it ends at byte \(data.count), inside a value"
+                    : "no JSON: \(words)"
+            }
+            return "no JSON from byte \(match.2) on: \(match.1.lowercased())"
         }
     }
 
@@ -113,7 +131,7 @@ private enum JSONTree {
 
     private static func quoted(_ string: String) -> String {
         var text = "\""
-        for scalar in string.unicodeScalars {
+        for scalar in PathText.escaped(string).unicodeScalars {
             switch scalar {
             case "\"": text += "\\\""
             case "\\": text += "\\\\"

@@ -3,10 +3,13 @@ import CleaveBench
 extension BenchDocument: ResultSection {
     var kind: String { claims == nil ? "Cases" : "Claims for a header queue" }
 
+    /// As this version calls it.
+    var modeName: String? { mode.map { BenchMode(rawValue: $0)?.rawValue ?? $0 } }
+
     var conditions: [(name: String, text: String)] {
         [
             ("mode", mode), ("passes", repeats.map { "\($0) of each case, interleaved" }),
-            ("interrupted", interrupted),
+            ("preempted", preemptedCPUs.map(Facts.preempted)), ("interrupted", interrupted),
         ].compactMap { name, text in text.map { (name, $0) } }
     }
 
@@ -14,12 +17,13 @@ extension BenchDocument: ResultSection {
         let table = RunTable(runs: runs)
         let cases: [SectionPart] = [table.table("All cases")]
         if claims != nil {
-            return claimParts + table.deviceCharts("Device cycles per packet") + cases
+            return claimParts + table.deviceCharts("Device cycles per packet")
+                + table.noiseParts + cases
         }
         if Comparison.telling(runs) != nil { return comparisonParts + cases }
         return table.deviceCharts("Device cycles per packet")
             + table.driverCharts("Driver cycles per packet")
-            + table.memoryCharts("Bytes held per packet") + cases
+            + table.memoryCharts("Bytes held per packet") + table.noiseParts + cases
     }
 
     // MARK: Methods side by side
@@ -35,7 +39,8 @@ extension BenchDocument: ResultSection {
         }
         var parts = part(
             "Cycles by method and size",
-            "TSC ticks per packet, median of the passes. Each panel has its own scale.")
+            "TSC ticks per packet delivered, median of the passes. Each panel has its own scale."
+        )
         parts += table.deviceCharts("Device") + table.driverCharts("Driver")
         parts += part(
             "Memory by method and traffic",
@@ -63,12 +68,13 @@ extension BenchDocument: ResultSection {
             guard let claimed = claim.claimed, let measured = claim.measured else { return nil }
             func bar(_ label: String, _ value: Double, _ colour: String) -> BarChart.Bar {
                 .init(
-                    label: label, colour: colour, parts: [abs(value)],
+                    label: label, colour: colour, parts: [value],
                     figure: Numbers.claimed(value, claim.unit ?? ""))
             }
             let verdict = claim.holds ? "holds" : "does not hold"
+            let figure = claim.headline.map { ". Shown: \($0.name)" } ?? ""
             return .init(
-                title: "\(claim.id): \(verdict)",
+                title: "\(claim.id). \(claim.title): \(verdict)\(figure)",
                 bars: [
                     bar("claimed", claimed, "peer"),
                     bar("measured", measured, claim.holds ? "own" : "bad"),
@@ -76,8 +82,11 @@ extension BenchDocument: ResultSection {
         }
         let count = claims.count(where: \.holds)
         return [
-            .paragraph("\(count) of \(claims.count) claims hold."),
-            .chart(.fitting("Claimed and measured, each claim's first figure", panels)),
+            .paragraph(
+                "\(count) of \(claims.count) claims hold. Cycles are the least of the passes, and "
+                    + "rates the largest."),
+            .chart(
+                BarChart("Claimed and measured, a figure of each claim", panels)),
             claimTable(claims),
         ]
     }

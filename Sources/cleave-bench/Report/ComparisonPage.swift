@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// A comparison of methods as one self-contained page: charts drawn in the page, tables, the
 /// machine and the command. No script, no file beside it, no network.
@@ -12,7 +13,7 @@ enum ComparisonPage {
                     + "their own; C, small and page buffers posted alternately; D, a header queue, "
                     + "its slot reported by the used entry (used) or in the virtio-net header "
                     + "(net). All cases were measured in one run, after every packet had been "
-                    + "verified.")
+                    + "verified. " + BarChart.explanation)
             + Markup.element("dl", [:], document.origin) + Page.warnings(document.warnings ?? [])
         return Page.text(
             heading: "Header/data split: methods side by side",

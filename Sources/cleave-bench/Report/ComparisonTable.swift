@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// All figures of one ring as a table: a block of rows for each traffic, a column for each method.
 struct ComparisonTable {
@@ -38,8 +39,7 @@ struct ComparisonTable {
             }
             var cell = Markup.escape(figure.text(run))
             if let range = figure.range(run), range.min != range.max {
-                let ends = "\(Numbers.cycles(range.min))–\(Numbers.cycles(range.max))"
-                cell += Markup.text("small", [:], ends)
+                cell += Markup.text("small", [:], range.range(figure.format))
             }
             // The larger the share, the deeper the colour.
             guard let share = figure.share(run), share.isFinite else {

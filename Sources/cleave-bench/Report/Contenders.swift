@@ -10,8 +10,10 @@ extension BarChart.Panel {
         self.title = title
         bars = [("DPDK", "peer", dpdk), ("Cleave", "own", cleave)].compactMap {
             label, colour, spread in
-            guard let median = spread?.median else { return nil }
-            return .init(label: label, colour: colour, parts: [median], figure: format(median))
+            guard let spread else { return nil }
+            return .init(
+                label: label, colour: colour, parts: [spread.median],
+                figure: Numbers.marked(spread, format), range: spread)
         }
     }
 }
@@ -30,7 +32,7 @@ extension SortableTable.Cell {
         dpdk: Spread?, cleave: Spread, ratio: Double?,
         _ format: (Double) -> String = Numbers.cycles
     ) -> [SortableTable.Cell] {
-        [dpdk, cleave].flatMap { [.figure($0?.median, format), .range($0)] } + [.ratio(ratio)]
+        [dpdk, cleave].flatMap { [.median($0, format), .range($0, format)] } + [.ratio(ratio)]
     }
 
     static func ratio(_ ratio: Double?) -> SortableTable.Cell {

@@ -95,7 +95,7 @@ struct DpdkResults: ResultSection {
                 BarChart.Panel(
                     title: "\($0.packetBytes) B, \($0.title)", dpdk: $0.dpdk, cleave: $0.cleave)
             }
-            return .chart(.fitting("Cycles per packet, \(name)", panels))
+            return .chart(BarChart("Cycles per packet, \(name)", panels))
         }
         return [.paragraph("Charts: \(shape). The table below has all conditions.")] + charts
     }
@@ -118,7 +118,7 @@ struct DpdkResults: ResultSection {
                     dpdk: $0.dpdk, cleave: $0.cleave, ratio: $0.ratio, Numbers.rate)
         }
         return [
-            .chart(.fitting("Throughput with device and driver on a core each, Mpps", panels)),
+            .chart(BarChart("Throughput with device and driver on a core each, Mpps", panels)),
             .table(table),
         ]
     }
@@ -146,11 +146,12 @@ struct DpdkResults: ResultSection {
         guard let abi else { return [] }
         let bars = [("C", "second", abi.c), ("Swift", "own", abi.swift)].map {
             BarChart.Bar(
-                label: $0, colour: $1, parts: [$2.median], figure: Numbers.cycles($2.median))
+                label: $0, colour: $1, parts: [$2.median],
+                figure: Numbers.marked($2, Numbers.cycles), range: $2)
         }
         return [
             .chart(
-                .fitting(
+                BarChart(
                     "A burst through the C functions and through the Swift class, cycles",
                     [.init(title: "64 B, split ring", bars: bars)]))
         ]

@@ -1,12 +1,19 @@
 import CleaveBench
+import CleaveHost
 
 // What several schemas have in common, in words for a page.
 
+enum Facts {
+    static func preempted(_ cpus: [Int]) -> String {
+        "by a busy thread on each of CPUs \(CPUSet(cpus))"
+    }
+}
+
 extension Spread {
     /// `38.2–41.0`; empty where there was one pass.
-    var range: String {
+    func range(_ format: (Double) -> String) -> String {
         guard min.isFinite, max.isFinite, min != max else { return "" }
-        return "\(Numbers.cycles(min))–\(Numbers.cycles(max))"
+        return "\(format(min))–\(format(max))"
     }
 }
 

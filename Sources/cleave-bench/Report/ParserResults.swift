@@ -47,6 +47,6 @@ struct ParserResults: ResultSection {
             [.words($0.mix), .words($0.orderWords)]
                 + SortableTable.Cell.contenders(dpdk: $0.dpdk, cleave: $0.cleave, ratio: $0.ratio)
         }
-        return [.chart(.fitting("Cycles per packet by mix", panels)), .table(table)]
+        return [.chart(BarChart("Cycles per packet by mix", panels)), .table(table)]
     }
 }

@@ -4,7 +4,10 @@ extension ProfileDocument: ResultSection {
     var kind: String { "Cycles by stage" }
 
     var conditions: [(name: String, text: String)] {
-        processID.map { [("process", "attached to process \($0)")] } ?? []
+        [
+            ("process", processID.map { "attached to process \($0)" }),
+            ("interrupted", interrupted),
+        ].compactMap { name, text in text.map { (name, $0) } }
     }
 
     var parts: [SectionPart] {
@@ -12,14 +15,15 @@ extension ProfileDocument: ResultSection {
             BarChart.Panel(
                 title: run.name,
                 bars: run.stages.map { stage in
-                    let cycles = stage.cyclesPerPacket.median
+                    let cycles = stage.cyclesPerPacket
                     return .init(
                         label: stage.name, colour: stage.name == run.costliest ? "own" : "peer",
-                        parts: [cycles], figure: Numbers.cycles(cycles))
+                        parts: [cycles.median], figure: Numbers.marked(cycles, Numbers.cycles),
+                        range: cycles)
                 })
         }
         return [
-            .chart(.fitting("Cycles per packet by stage, the costliest in colour", panels)),
+            .chart(BarChart("Cycles per packet by stage, the costliest in colour", panels)),
             pollTable, stageTable,
         ]
     }
@@ -39,11 +43,14 @@ extension ProfileDocument: ResultSection {
             let poll = run.turnCyclesPerPacket
             return [
                 .words(run.name), .words(run.costliest ?? "-"),
-                .figure(poll.median, Numbers.cycles), .range(poll),
+                .median(poll, Numbers.cycles), .range(poll),
                 .figure(run.plainTurnCyclesPerPacket?.median, Numbers.cycles),
                 .figure(run.leastOverheadPercent) { Numbers.fixed($0, 1) },
                 .figure(run.copyLimit?.cyclesPerPacket.median, Numbers.cycles),
-                .figure(run.copyLimit?.share.map { 100 * $0 }) { Numbers.fixed($0, 0) },
+                // A part is not more than the whole: one of the two was disturbed.
+                .figure(run.copyLimit?.share.flatMap { $0 <= 1 ? 100 * $0 : nil }) {
+                    Numbers.fixed($0, 0)
+                },
                 .figure(run.packets.map { Double($0) }) { Numbers.fixed($0, 0) },
             ]
         }
@@ -64,7 +71,7 @@ extension ProfileDocument: ResultSection {
             table.rows += run.stages.map { stage in
                 let cycles = stage.cyclesPerPacket
                 return [
-                    .words(run.name), .words(stage.name), .figure(cycles.median, Numbers.cycles),
+                    .words(run.name), .words(stage.name), .median(cycles, Numbers.cycles),
                     .range(cycles),
                     .figure(stage.cyclesPerBurst, Numbers.cycles),
                     .figure(stage.perPacket?.p99, Numbers.cycles),

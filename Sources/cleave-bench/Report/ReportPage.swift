@@ -1,3 +1,5 @@
+import CleaveProgramSupport
+
 /// Files of results as one self-contained page: a section for each, with its figures, the machine
 /// they were measured on and the command that gave them.
 struct ReportPage {
@@ -33,7 +35,8 @@ struct ReportPage {
             "A section for each file, with the machine and the command that gave its figures. "
                 + "Figures compare within a file, whose cases were measured in one run; between "
                 + "files only as far as the machine stayed the same. A click on a heading sorts a "
-                + "table.") + Markup.element("ul", [:], rows.joined()) + Page.warnings(notes)
+                + "table. " + BarChart.explanation) + Markup.element("ul", [:], rows.joined())
+            + Page.warnings(notes)
     }
 
     private func section(_ document: ResultDocument) -> [String] {

@@ -10,8 +10,9 @@ struct ResultDocument {
 
     private static var types: [any ResultSection.Type] {
         [
-            BenchDocument.self, ScaleDocument.self, ProfileDocument.self, DpdkResults.self,
-            ParserResults.self, RingResults.self,
+            BenchDocument.self, ScaleDocument.self, LatencyDocument.self, ProfileDocument.self,
+            DpdkResults.self,
+            ParserResults.self, RingResults.self, ZeroCopyDocument.self,
         ]
     }
 
@@ -21,14 +22,12 @@ struct ResultDocument {
 
     /// - Throws: `Failure.usage` naming the file and what is wrong with it.
     init(path: String) throws(Failure) {
-        guard let data = FileManager.default.contents(atPath: path) else {
-            throw .usage("\(path): cannot read")
-        }
-        try self.init(path: path, data)
+        try self.init(path: path, Data(try InputFile.bytes(path)))
     }
 
     init(path: String, _ data: Data) throws(Failure) {
         if data.isEmpty { throw .usage("\(path): the file is empty") }
+        if let problem = ResultJSON.problem(with: data) { throw .usage("\(path): \(problem)") }
         let label: Label
         do { label = try JSONDecoder().decode(Label.self, from: data) } catch {
             throw .usage("\(path): no JSON object with a schema")

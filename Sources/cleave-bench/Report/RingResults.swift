@@ -10,6 +10,10 @@ struct RingResults: ResultSection {
         var median: Double?
         var min: Double?
         var max: Double?
+
+        var spread: Spread? {
+            median.map { Spread(median: $0, min: min ?? $0, max: max ?? $0) }
+        }
     }
 
     var machine: MachineRecord?
@@ -43,7 +47,8 @@ struct RingResults: ResultSection {
                 bars: results.filter { $0.burst == burst }.map {
                     .init(
                         label: $0.ring, colour: $0.ring.contains("Cleave") ? "own" : "peer",
-                        parts: [$0.median ?? .nan], figure: Numbers.rate($0.median ?? .nan))
+                        parts: [$0.median ?? .nan], figure: Numbers.rate($0.median ?? .nan),
+                        range: $0.spread)
                 })
         }
         var table = SortableTable(
@@ -58,6 +63,6 @@ struct RingResults: ResultSection {
                 .figure($0.min, Numbers.rate), .figure($0.max, Numbers.rate),
             ]
         }
-        return [.chart(.fitting("Throughput, \(unit)", panels)), .table(table)]
+        return [.chart(BarChart("Throughput, \(unit)", panels)), .table(table)]
     }
 }

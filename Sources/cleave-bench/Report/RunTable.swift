@@ -6,11 +6,11 @@ struct RunTable {
     /// How panels and bars are arranged; nil for a bar for each case by its full name.
     var comparison: Comparison?
 
-    /// A chart for each ring: a panel for each traffic with a bar for each method, or one panel of
-    /// all cases.
+    /// A chart for each ring: a panel for each traffic, in it a bar for each method, or for each
+    /// case by the part of its name that tells it from the others.
     private func charts(
         _ title: String, parts: [String] = [],
-        _ bar: (RunRecord) -> (parts: [Double], figure: String)?
+        _ bar: (RunRecord) -> (parts: [Double], figure: String, range: Spread?)?
     ) -> [SectionPart] {
         let rings = (comparison ?? Comparison(runs)).rings
         return rings.compactMap { ring in
@@ -18,11 +18,11 @@ struct RunTable {
                 bar(run).map {
                     BarChart.Bar(
                         label: label, colour: run.column.colour, parts: $0.parts,
-                        figure: $0.figure)
+                        figure: $0.figure, range: $0.range)
                 }
             }
             if panels.allSatisfy(\.bars.isEmpty) { return nil }
-            return .chart(.fitting("\(title), \(ring) ring", partNames: parts, panels))
+            return .chart(BarChart("\(title), \(ring) ring", partNames: parts, panels))
         }
     }
 
@@ -39,15 +39,23 @@ struct RunTable {
                     })
             }
         }
-        // Of all rings, so that a ring's chart still says which of them it is.
-        let all = zip(runs, BarChart.telling(runs.map(\.name)))
-        return [.init(title: "", bars: all.filter { $0.0.ring == ring }.compactMap { bar($0, $1) })]
+        let packets = runs.map(\.packetBytes).reduce(into: [PacketRecord]()) {
+            if !$0.contains($1) { $0.append($1) }
+        }
+        return packets.map { packet in
+            // Of all rings, so that a ring's chart still says which of them it is.
+            let members = runs.filter { $0.packetBytes == packet }
+            let named = zip(members, ShortNames(members.map(\.name)).names)
+            return .init(
+                title: packet.title,
+                bars: named.filter { $0.0.ring == ring }.compactMap { bar($0, $1) })
+        }
     }
 
     func deviceCharts(_ title: String) -> [SectionPart] {
         charts(title) {
-            let cycles = $0.deviceCyclesPerPacket.median
-            return ([cycles], Numbers.cycles(cycles))
+            let cycles = $0.deviceCyclesPerPacket
+            return ([cycles.median], Numbers.marked(cycles, Numbers.cycles), cycles)
         }
     }
 
@@ -56,7 +64,8 @@ struct RunTable {
             run.driverCycles.map {
                 (
                     [$0.refill, $0.harvest, $0.giveBack].map(\.median),
-                    Numbers.cycles(run.driverCyclesPerPacket.median)
+                    Numbers.marked(run.driverCyclesPerPacket, Numbers.cycles),
+                    run.driverCyclesPerPacket
                 )
             }
         }
@@ -67,8 +76,14 @@ struct RunTable {
             guard let held = run.bytesHeldPerPacket, let wasted = run.wastedShare else {
                 return nil
             }
-            return ([held * (1 - wasted), held * wasted], Numbers.fixed(held, 0))
+            return ([held * (1 - wasted), held * wasted], Numbers.fixed(held, 0), nil)
         }
+    }
+
+    /// What the mark of disturbed figures means, if there are any.
+    var noiseParts: [SectionPart] {
+        let count = runs.count(where: \.isNoisy)
+        return Numbers.noiseRemark(count, of: runs.count, "cases").map { [.warning($0)] } ?? []
     }
 
     func table(_ title: String) -> SectionPart {
@@ -76,8 +91,9 @@ struct RunTable {
             title: title,
             columns: [
                 .words("case"), .words("ring"), .init(name: "rate", unit: "Mpps"),
-                .init(name: "rate", unit: "Gbit/s"), .init(name: "device", unit: "cycles/packet"),
-                .init(name: "", unit: "range"), .init(name: "driver", unit: "cycles/packet"),
+                .init(name: "", unit: "range"), .init(name: "rate", unit: "Gbit/s"),
+                .init(name: "device", unit: "cycles/packet"), .init(name: "", unit: "range"),
+                .init(name: "driver", unit: "cycles/packet"), .init(name: "", unit: "range"),
                 .init(name: "split", unit: "%"), .init(name: "held", unit: "bytes/packet"),
                 .init(name: "wasted", unit: "%"), .init(name: "payload alone", unit: "%"),
                 .init(name: "page-aligned", unit: "%"), .init(name: "verified", unit: "packets"),
@@ -91,11 +107,12 @@ struct RunTable {
         var badCell = SortableTable.Cell.count(run.verify.bad)
         badCell.isBad = run.verify.bad > 0
         return [
-            .words(run.name), .words(run.ring), .figure(run.mpps.median, Numbers.rate),
-            .figure(run.gbps.median, Numbers.rate),
-            .figure(run.deviceCyclesPerPacket.median, Numbers.cycles),
+            .words(run.name), .words(run.ring), .median(run.mpps, Numbers.rate),
+            .range(run.mpps, Numbers.rate), .median(run.gbps, Numbers.rate),
+            .median(run.deviceCyclesPerPacket, Numbers.cycles),
             .range(run.deviceCyclesPerPacket),
-            .figure(run.driverCyclesPerPacket.median, Numbers.cycles),
+            .median(run.driverCyclesPerPacket, Numbers.cycles),
+            .range(run.driverCyclesPerPacket),
             .figure(run.splitShare, Numbers.percent),
             .figure(run.bytesHeldPerPacket) { Numbers.fixed($0, 0) },
             .figure(run.wastedShare, Numbers.percent),

@@ -8,7 +8,10 @@ extension StallPoint {
 
 extension ScaleDocument: ResultSection {
     var kind: String { "Many RQs over one header queue" }
-    var conditions: [(name: String, text: String)] { [] }
+    var conditions: [(name: String, text: String)] {
+        [("preempted", preemptedCPUs.map(Facts.preempted)), ("interrupted", interrupted)]
+            .compactMap { name, text in text.map { (name, $0) } }
+    }
 
     var parts: [SectionPart] {
         let modes = [("on one core", turns), ("on cores", cores ?? []), ("with threads", threads)]
@@ -16,33 +19,35 @@ extension ScaleDocument: ResultSection {
         for (words, runs) in modes where !runs.isEmpty {
             let table = RunTable(runs: runs, comparison: .telling(runs))
             parts += table.deviceCharts("Device cycles per packet \(words)")
-            parts.append(table.table("Cases \(words)"))
+            parts += table.noiseParts + [table.table("Cases \(words)")]
         }
         return parts + pairParts + stallParts
     }
 
     private var pairParts: [SectionPart] {
         if sharing.isEmpty { return [] }
-        let modes = sharing.map(\.mode).reduce(into: [String]()) {
+        let titles = sharing.map(panelTitle).reduce(into: [String]()) {
             if !$0.contains($1) { $0.append($1) }
         }
-        let panels = modes.map { mode -> BarChart.Panel in
-            let pairs = sharing.filter { $0.mode == mode }
-            let names = BarChart.telling(pairs.map(\.shared))
+        let panels = titles.map { title -> BarChart.Panel in
+            let pairs = sharing.filter { panelTitle($0) == title }
+            let names = ShortNames(pairs.map(\.shared)).names
             return BarChart.Panel(
-                title: mode,
+                title: title,
                 bars: zip(pairs, names).map { pair, name in
                     let percent = pair.deviceOverheadPercent ?? .nan
                     return .init(
                         label: name, colour: "own", parts: [percent],
-                        figure: Numbers.signed(percent))
+                        figure: pair.deviceOverheadPercent.map(Numbers.signed)
+                            ?? Numbers.noiseMark, range: pair.deviceOverheadByPass)
                 })
         }
         var table = SortableTable(
             title: "Shared against private header queues",
             columns: [
                 .words("shared"), .words("mode"), .init(name: "RQs"), .init(name: "burst"),
-                .init(name: "sharing adds", unit: "% of device cycles"),
+                .init(name: "sharing adds", unit: "% of device cycles, fastest passes"),
+                .init(name: "", unit: "range, pass by pass"),
                 .init(name: "retries", unit: "per 100 bursts"),
                 .init(name: "headers, shared", unit: "bytes"),
                 .init(name: "headers, private", unit: "bytes"),
@@ -51,13 +56,23 @@ extension ScaleDocument: ResultSection {
             [
                 .words($0.shared), .words($0.mode), .count($0.rqs), .count($0.burst),
                 .figure($0.deviceOverheadPercent, Numbers.signed),
+                .range($0.deviceOverheadByPass),
                 .figure($0.claimRetriesPer100Bursts) { Numbers.fixed($0, 2) },
                 .count($0.sharedHeaderBytes), .count($0.privateHeaderBytes),
             ]
         }
         return [
-            .chart(.fitting("Device cycles that sharing adds, percent", panels)), .table(table),
+            .chart(
+                BarChart("Device cycles that sharing adds, percent (fastest passes)", panels)),
+            .table(table),
         ]
+    }
+
+    /// Mode and traffic.
+    private func panelTitle(_ pair: Pair) -> String {
+        let mode = BenchMode(rawValue: pair.mode)?.rawValue ?? pair.mode
+        let run = (turns + (cores ?? []) + threads).first { $0.name == pair.shared }
+        return ([mode] + [run?.packetBytes.title].compactMap(\.self)).joined(separator: ", ")
     }
 
     private var stallParts: [SectionPart] {
@@ -93,7 +108,7 @@ extension ScaleDocument: ResultSection {
             .paragraph(
                 "RQ 0's driver stops harvesting; shown is how much of what the other RQs receive "
                     + "meanwhile is still split, by the packets they receive."),
-            .chart(.fitting("Split share of the healthy RQs during a stall, percent", panels)),
+            .chart(BarChart("Split share of the healthy RQs during a stall, percent", panels)),
             .table(table),
         ]
     }

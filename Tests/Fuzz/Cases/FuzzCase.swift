@@ -12,6 +12,10 @@ public enum FuzzCase: String, CaseIterable, Sendable {
     case packed
     /// Headers of packets.
     case headers
+    /// Lines of a client of the control socket.
+    case control
+    /// Requests over HTTP, in pieces of any size.
+    case http
 
     /// Does what `input` says.
     /// - Returns: what happened, by name, so that a corpus can be judged by what it reaches.
@@ -25,6 +29,8 @@ public enum FuzzCase: String, CaseIterable, Sendable {
             case .split: try RingFuzz.run(input, isPacked: false)
             case .packed: try RingFuzz.run(input, isPacked: true)
             case .headers: try HeaderFuzz.run(input)
+            case .control: try RequestFuzz.control(input)
+            case .http: try RequestFuzz.http(input)
             }
         } catch let violation as Violation { throw violation } catch {
             throw Violation("set-up: \(error)")

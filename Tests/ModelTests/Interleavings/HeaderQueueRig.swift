@@ -39,7 +39,7 @@ final class HeaderQueueRig {
         device = try HeaderQueue(driver.layout, memory: Self.space!.memory)
         owners = Array(repeating: .device, count: slotCount)
         run.word("head", device.claimer.claimedHead.cellAddress)
-        run.quiet(device.claimer.publicHead.cellAddress)
+        run.quiet(device.claimer.reportedHead.cellAddress)
         // Never stored to while the driver is honest, which `claim` checks.
         run.quiet(device.claimer.brokenWord.cellAddress)
         run.word("tail", device.claimer.driverTail.cellAddress) { [unowned self] old, new in

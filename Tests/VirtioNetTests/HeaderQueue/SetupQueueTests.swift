@@ -166,11 +166,16 @@ struct SetupQueueTests {
         ("slot count 0", 4, [0], .geometry), ("3", 4, [3], .geometry), ("24", 4, [24], .geometry),
         ("65536", 4, [0, 0, 1, 0], .geometry), ("2^31", 4, [0, 0, 0, 0x80], .geometry),
         ("all ones", 4, [255, 255, 255, 255], .geometry),
-        ("slot return 2", 8, [2], .slotReturn), ("0x100", 8, [0, 1], .slotReturn),
+        ("slot return 3", 8, [3], .slotReturn), ("0x100", 8, [0, 1], .slotReturn),
+        ("groups of 0", 8, [2], .geometry),
+        ("groups of 3", 8, [2, 0, 1, 0, 3], .geometry),
+        ("groups of more than all", 8, [2, 0, 1, 0, 0, 0, 1], .geometry),
+        ("groups of 2^31", 8, [2, 0, 1, 0, 0, 0, 0, 0x80], .geometry),
+        ("groups of no RQ", 8, [2, 0, 1, 0, 2, 0, 0, 0, 0], .mask),
         ("0xffff", 8, [255, 255], .slotReturn),
         ("report 0", 10, [0], .report), ("3", 10, [3], .report), ("0x101", 10, [1, 1], .report),
         ("0xffff", 10, [255, 255], .report),
-        ("reserved", 12, [1], .geometry), ("reserved", 15, [0x80], .geometry),
+        ("group size", 12, [1], .geometry), ("group size", 15, [0x80], .geometry),
         ("no RQ", 16, [0], .mask), ("RQ 2 of 2", 16, [4], .mask), ("RQ 0 and 2", 16, [5], .mask),
         ("RQ 63", 23, [0x80], .mask), ("RQ 64", 24, [1], .mask), ("RQ 127", 31, [0x80], .mask),
         ("all RQs", 16, [UInt8](repeating: 255, count: 16), .mask),
@@ -231,6 +236,36 @@ struct SetupQueueTests {
             #expect(rig.serve() == "made")
             #expect(rig.made?.layout.slotCount == count && rig.made?.layout.slotSize == slotSize)
             #expect(rig.made?.layout.slotReturn == .ring)
+        }
+    }
+
+    @Test("Groups need as many rings as there are RQs, each of its size", arguments: [1, 4, 16])
+    func groups(size: Int) throws {
+        let stride = 64 + (4 * 16 / size + 63) / 64 * 64
+        for (mask, rings) in [(UInt8(1), 1), (2, 1), (3, 2)] {
+            for (byteCount, outcome) in [
+                (rings * stride, "made"), (rings * stride - 4, "chain"),
+                ((rings + 1) * stride, "chain"), (rings * stride + 64, "chain"),
+            ] {
+                let rig = try SetupRig(.split)
+                let bytes = SetupRig.bytes {
+                    $0[8] = 2
+                    $0[12] = UInt8(size)
+                    $0[16] = mask
+                }
+                let ring = SetupRig.Piece(address: SetupRig.slots + 2048, length: byteCount)
+                rig.post(bytes, SetupRig.pieces() + [ring])
+                #expect(rig.serve() == outcome, "\(mask) \(byteCount)")
+                if outcome != "made" { continue }
+                let made = try #require(rig.made)
+                #expect(made.layout.slotReturn == .groups && made.layout.groupSize == size)
+                #expect(made.layout.groupRingCount == rings)
+                // RQ 1 alone has the first ring.
+                let request = try #require(HeaderQueueRequest(fields: bytes))
+                #expect(request.returnRing(ofRQ: 1) == (mask == 3 ? 1 : 0))
+                made.leave()
+                #expect(rig.control(HeaderQueueLayout.headOffset) == 1)
+            }
         }
     }
 

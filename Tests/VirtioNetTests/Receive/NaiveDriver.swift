@@ -109,7 +109,7 @@ struct NaiveDriver {
             guard free.count >= needed else { return nil }
             let descriptors = Array(free.suffix(needed))
             free.removeLast(needed)
-            link(descriptors, pieces, rest, ring, &random)
+            link(descriptors, holding: pieces, then: rest, in: ring, &random)
             ring.post(descriptors[0])
             queue = .split(ring)
             return PostedBuffer(id: descriptors[0], descriptors: descriptors, pieces: pieces)
@@ -131,8 +131,8 @@ struct NaiveDriver {
 
     /// Describes the pieces by a chain, an indirect table, or a chain that ends in one.
     private mutating func link(
-        _ descriptors: [Int], _ pieces: [(address: UInt64, count: Int)],
-        _ rest: [(address: UInt64, count: Int)], _ ring: EvilRing, _ random: inout SeededRandom
+        _ descriptors: [Int], holding pieces: [(address: UInt64, count: Int)],
+        then rest: [(address: UInt64, count: Int)], in ring: EvilRing, _ random: inout SeededRandom
     ) {
         let direct = pieces.count - rest.count
         for (position, index) in descriptors.enumerated() {

@@ -105,7 +105,8 @@ struct NaiveReader {
         packet.netHeader = headers.slot(slot, layout.netHeaderByteCount)
         packet.hdrLen = Int(packet.netHeader[2]) | Int(packet.netHeader[3]) << 8
         packet.headerLength = packet.hdrLen
-        packet.bytes = try takeSlot(slot, layout.netHeaderByteCount, packet.headerLength, image)
+        packet.bytes = try takeSlot(
+            slot, front: layout.netHeaderByteCount, count: packet.headerLength, image)
     }
 
     /// Net header, and split report if there is one, from the start of a buffer.
@@ -131,11 +132,11 @@ struct NaiveReader {
         }
         try check(slot < headers.layout.slotCount, "\(tail)")
         packet.slot = slot
-        packet.bytes = try takeSlot(slot, 0, packet.headerLength, image)
+        packet.bytes = try takeSlot(slot, front: 0, count: packet.headerLength, image)
     }
 
     private func takeSlot(
-        _ slot: Int, _ front: Int, _ count: Int, _ image: EvilGuest.Image
+        _ slot: Int, front: Int, count: Int, _ image: EvilGuest.Image
     ) throws -> [UInt8] {
         guard let headers = layout.headers else { return [] }
         let used = front + count

@@ -116,7 +116,8 @@ struct OffloadTests {
 
     /// The one packet is dropped for this reason, and both its references say so.
     private static func expectDropped(
-        _ format: RingFormat, _ frame: [UInt8], _ offloads: PacketOffloads, _ reason: DropReason,
+        _ format: RingFormat, _ frame: [UInt8], with offloads: PacketOffloads,
+        for reason: DropReason,
         features: VirtioFeatures = all
     ) throws {
         let rig = try format.rig(
@@ -157,14 +158,14 @@ struct OffloadTests {
         // Flags of features that do not exist.
         for bit in 2..<8 { wrong.append(PacketOffloads(flags: 1 << UInt8(bit))) }
         for offloads in wrong {
-            try Self.expectDropped(format, Self.tcp4, offloads, .badOffload)
+            try Self.expectDropped(format, Self.tcp4, with: offloads, for: .badOffload)
         }
         for type: UInt8 in [1, 3, 5, 0x83] {
             try Self.expectDropped(
-                format, Self.tcp6, Self.segmented(type, start: 54), .badOffload)
+                format, Self.tcp6, with: Self.segmented(type, start: 54), for: .badOffload)
         }
         try Self.expectDropped(
-            format, TestFrames.opaque(200), Self.segmented(1), .badOffload)
+            format, TestFrames.opaque(200), with: Self.segmented(1), for: .badOffload)
     }
 
     @Test(
@@ -173,7 +174,7 @@ struct OffloadTests {
     func notNegotiated(format: RingFormat) throws {
         let none: VirtioFeatures = [.mergeableBuffers]
         try Self.expectDropped(
-            format, Self.tcp4, Self.tcp4Checksum, .offloadNotNegotiated, features: none)
+            format, Self.tcp4, with: Self.tcp4Checksum, for: .offloadNotNegotiated, features: none)
         for (frame, offloads, feature) in [
             (Self.tcp4, Self.segmented(1), VirtioFeatures.guestTSO4),
             (Self.tcp6, Self.segmented(4, start: 54), .guestTSO6),
@@ -183,7 +184,7 @@ struct OffloadTests {
         ] {
             let features = Self.all.subtracting(feature)
             try Self.expectDropped(
-                format, frame, offloads, .offloadNotNegotiated, features: features)
+                format, frame, with: offloads, for: .offloadNotNegotiated, features: features)
         }
         // DATA_VALID, and a hash: the packet is good without them.
         for method in Self.methods {

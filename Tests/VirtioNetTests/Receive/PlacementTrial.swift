@@ -76,9 +76,11 @@ final class PlacementTrial {
             method.needsHeaderQueue
             ? EvilHeaderQueue(guest, slotSize: slots.size, slotCount: slots.count, at: 0x1_2000)
             : nil
-        let policy = SplitPolicy(
+        var policy = SplitPolicy(
             threshold: random.chance(70) ? 0 : random.int(0...1500),
             placesTinyPackets: random.chance(30), zeroPads: random.chance(30))
+        if method == .whole { policy.threshold = 0 }
+        if headers == nil { (policy.placesTinyPackets, policy.zeroPads) = (false, false) }
         let shortage: BufferShortage = random.chance(50) ? .wait : .drop
         log = isLogged ? NaiveLog(covering: guest, skew: random.int(0...9)) : nil
         var configuration = RxQueueConfiguration(

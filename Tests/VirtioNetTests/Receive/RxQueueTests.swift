@@ -28,6 +28,49 @@ struct RxQueueTests {
         }
     }
 
+    /// What only some methods obey: how to set it, its name in the refusal, and which those are.
+    private static let settings:
+        [(
+            set: @Sendable (inout RxQueueConfiguration, HeaderQueue) -> Void, name: String,
+            users: Set<RxMethod.Kind>
+        )] = [
+            ({ $0.headerQueue = $1 }, "a header queue", [.d]),
+            ({ queue, _ in queue.splitPolicy.placesTinyPackets = true }, "placesTinyPackets", [.d]),
+            ({ queue, _ in queue.splitPolicy.zeroPads = true }, "zeroPads", [.d]),
+            (
+                { queue, _ in queue.splitPolicy.threshold = 1 }, "split threshold 1",
+                [.a, .b, .c, .d]
+            ),
+        ]
+
+    @Test(
+        "What is set is obeyed or refused by its name, whatever the method",
+        arguments: [
+            .whole, .headerDescriptor, .headerPage, .alternating(headerBufferByteCount: 128),
+            .headerQueue(.usedLength), .headerQueue(.netHeader),
+        ] as [RxMethod])
+    func nothingIsIgnored(method: RxMethod) throws {
+        let guest = try EvilGuest()
+        let slots = EvilHeaderQueue(guest, slotSize: 128, slotCount: 8, at: 0x1_2000)
+        let headers = try HeaderQueue(slots.layout, memory: guest.memory)
+        let arenas = ArenaSupply(chunk: 1 << 18)
+        for (set, name, users) in Self.settings {
+            var configuration = Self.configuration(guest)
+            configuration.method = method
+            configuration.features = .mergeableBuffers
+            if method.needsHeaderQueue { configuration.headerQueue = headers }
+            set(&configuration, headers)
+            do {
+                _ = try arenas.queue(configuration)
+                #expect(users.contains(method.kind), "\(name)")
+            } catch {
+                #expect(!users.contains(method.kind), "\(error)")
+                let text = "\(error)"
+                #expect(text.hasPrefix(name) && text.contains("method \(method.kind.rawValue)"))
+            }
+        }
+    }
+
     @Test("An impossible ring is refused before memory is taken", arguments: [0, 3, -8, 65536])
     func ring(size: Int) throws {
         let guest = try EvilGuest()

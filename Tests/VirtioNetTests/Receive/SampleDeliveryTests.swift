@@ -35,8 +35,8 @@ struct SampleDeliveryTests {
     }
 
     private static func check(
-        _ sample: Sample, _ packet: SourcePacket, _ format: RingFormat, _ method: RxMethod,
-        _ guest: EvilGuest, _ arenas: ArenaSupply
+        _ sample: Sample, as packet: SourcePacket, format: RingFormat, method: RxMethod,
+        guest: EvilGuest, _ arenas: ArenaSupply
     ) {
         let comment = "\(sample.id) \(sample.name), \(method), \(packet.segments.count) segments"
         do {
@@ -81,7 +81,9 @@ struct SampleDeliveryTests {
         let guest = try EvilGuest()
         let arenas = ArenaSupply()
         for sample in Sample.all {
-            Self.check(sample, SourcePacket(sample.frame), format, method, guest, arenas)
+            Self.check(
+                sample, as: SourcePacket(sample.frame), format: format, method: method,
+                guest: guest, arenas)
         }
     }
 
@@ -95,7 +97,7 @@ struct SampleDeliveryTests {
         for sample in Sample.all where sample.expected.byteCount <= 512 {
             for most in [1, 9, 700] {
                 let packet = SourcePacket(sample.frame).scattered(&random, most: most)
-                Self.check(sample, packet, format, method, guest, arenas)
+                Self.check(sample, as: packet, format: format, method: method, guest: guest, arenas)
             }
         }
     }

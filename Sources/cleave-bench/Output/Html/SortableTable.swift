@@ -1,4 +1,5 @@
 import CleaveBench
+import CleaveProgramSupport
 
 /// A table that is complete without a script; the script lets readers sort it by any column.
 struct SortableTable {
@@ -27,10 +28,17 @@ struct SortableTable {
             return Cell(text: format(value), value: value)
         }
 
+        /// A median, marked if the passes lie too far apart.
+        static func median(_ spread: Spread?, _ format: (Double) -> String) -> Cell {
+            .figure(spread?.median) { _ in spread.map { Numbers.marked($0, format) } ?? "-" }
+        }
+
         /// Sorts by the least.
-        static func range(_ spread: Spread?) -> Cell {
+        static func range(
+            _ spread: Spread?, _ format: (Double) -> String = Numbers.cycles
+        ) -> Cell {
             guard let spread else { return Cell(text: "") }
-            return Cell(text: spread.range, value: spread.min.isFinite ? spread.min : nil)
+            return Cell(text: spread.range(format), value: spread.min.isFinite ? spread.min : nil)
         }
 
         static func count(_ value: Int) -> Cell { Cell(text: "\(value)", value: Double(value)) }

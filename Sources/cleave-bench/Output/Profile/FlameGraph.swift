@@ -1,4 +1,6 @@
+import CleaveBench
 import CleaveProfiling
+import CleaveProgramSupport
 
 /// Folded stacks as a picture of its own: the wider, the more cycles. Pointing at a frame shows
 /// what it is and takes.
@@ -23,15 +25,31 @@ struct FlameGraph {
 
     private static let width = 1200.0
     private static let rowHeight = 20.0
-    private static let top = 28.0
+    private static let captionHeight = 16.0
+    /// Characters of a caption that surely fit.
+    private static let captionWidth = 170
     /// Frames narrower than this are left out.
     private static let leastWidth = 0.2
 
     private let root = Frame("all")
-    private let title: String
+    private let title = "Cycles of the receive path, by stage"
+    /// What the picture shows, where, and how it was made.
+    private let captions: [String]
 
-    init(_ stacks: FoldedStacks, title: String) {
-        self.title = title
+    /// - Parameter document: of the same runs.
+    init(_ stacks: FoldedStacks, _ document: ProfileDocument) {
+        let periods = Set(document.runs.compactMap(\.period)).sorted().map { "\($0)" }
+        let scale =
+            "Width: TSC cycles of all polls, by the table's medians (1 poll in "
+            + "\(periods.joined(separator: " or ")) measured); grey: waiting"
+        captions =
+            [
+                scale, document.machine?.identity,
+                document.program.map { "cleave-bench \($0.words)" },
+                document.started.map { "started \($0)" }, document.command?.text,
+            ].compactMap(\.self).flatMap {
+                TextWrap.lines($0, width: Self.captionWidth, indentation: 2)
+            }
         for stack in stacks.stacks {
             var frame = root
             frame.cycles &+= stack.cycles
@@ -44,10 +62,19 @@ struct FlameGraph {
 
     /// An SVG document.
     var text: String {
-        let height = Self.top + Self.rowHeight * Double(root.depth) + 8
-        var body = label(title, x: 8, y: 18, size: 14)
+        let top = 28 + Self.captionHeight * Double(captions.count)
+        let height = top + Self.rowHeight * Double(root.depth) + 8
+        // Pages may be dark; the words are not.
+        var body = Markup.element("rect", ["width": "100%", "height": "100%", "fill": "#fff"])
+        body += label(title, x: 8, y: 18, size: 14)
+        for (index, caption) in captions.enumerated() {
+            body += label(
+                caption, x: 8, y: 34 + Self.captionHeight * Double(index), size: 12)
+        }
         if root.cycles > 0 {
-            draw(root, x: 0, width: Self.width, bottom: height - 8, into: &body)
+            draw(root, x: 0, width: Self.width, bottom: height - 8, poll: nil, into: &body)
+        } else {
+            body += label("no cycles were measured", x: 8, y: top + 14, size: 12)
         }
         return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
             + Markup.element(
@@ -60,10 +87,15 @@ struct FlameGraph {
     }
 
     private func draw(
-        _ frame: Frame, x: Double, width: Double, bottom: Double, into body: inout String
+        _ frame: Frame, x: Double, width: Double, bottom: Double, poll: Frame?,
+        into body: inout String
     ) {
-        let share = Double(frame.cycles) / Double(root.cycles)
-        let words = "\(frame.name): \(Numbers.percent(share)) % (\(frame.cycles) cycles)"
+        func percent(_ whole: Frame) -> String {
+            Numbers.percent(Double(frame.cycles) / Double(max(1, whole.cycles)))
+        }
+        let ofPoll = poll.map { "\(percent($0)) % of its polls, " } ?? ""
+        let words = "\(frame.name): \(ofPoll)\(percent(root)) % of all (\(frame.cycles) cycles)"
+        let poll = frame.name == "poll" ? frame : poll
         var content =
             Markup.text("title", [:], words)
             + Markup.element(
@@ -75,7 +107,8 @@ struct FlameGraph {
                 ])
         let room = Int((width - 6) / 7)
         if room >= 3 {
-            let name = frame.name.count > room ? frame.name.prefix(room - 1) + "…" : frame.name[...]
+            let isLong = frame.name.count > room
+            let name = isLong ? frame.name.prefix(room - 1) + "…" : frame.name[...]
             content += label(String(name), x: x + 4, y: bottom - 6, size: 12)
         }
         body += Markup.element("g", [:], content) + "\n"
@@ -83,7 +116,9 @@ struct FlameGraph {
         for inner in frame.inner {
             let part = width * Double(inner.cycles) / Double(max(1, frame.cycles))
             if part >= Self.leastWidth {
-                draw(inner, x: position, width: part, bottom: bottom - Self.rowHeight, into: &body)
+                draw(
+                    inner, x: position, width: part, bottom: bottom - Self.rowHeight, poll: poll,
+                    into: &body)
             }
             position += part
         }

@@ -8,7 +8,7 @@ struct ProfileDiffText {
     func text(_ name: String, _ diff: ProfileDiff) -> String {
         var table = TextTable(columns: [
             .init("stage", alignment: .left), .init("A", "cycles/packet"),
-            .init("B", "cycles/packet"), .init("B - A", "cycles"), .init("", "%"),
+            .init("B", "cycles/packet"), .init("B - A", "cycles", rank: 1), .init("", "%"),
             .init("", alignment: .left),
         ])
         for row in diff.stages + [diff.poll] {
@@ -20,7 +20,8 @@ struct ProfileDiffText {
                     Numbers.signed(share), row.isChange ? "changed" : "",
                 ])
         }
-        return style.bold(name) + "\n" + table.text(style: style) + "\n" + verdict(diff) + "\n"
+        return style.bold(name) + "\n" + table.text(style: style) + "\n"
+            + TextWrap.text(verdict(diff), width: style.width) + "\n"
     }
 
     /// What changed, in one sentence.

@@ -13,15 +13,34 @@ struct ProfileText {
     /// - Parameters:
     ///   - facts: machine and warnings, for above.
     ///   - remarks: for below.
-    func text(_ runs: [ProfileRun], facts: [String], remarks: [String]) -> String {
-        var sections = isQuiet ? [] : [facts.map { $0 + "\n" }.joined()]
+    func text(_ runs: [ProfileRun], facts: String, remarks: [String]) -> String {
+        var sections = isQuiet ? [] : [facts]
         for run in runs {
             sections.append(headline(run) + "\n" + table(run))
-            sections.append(findings(run).map { $0 + "\n" }.joined())
+            sections.append(
+                findings(run).map {
+                    TextWrap.text($0, width: style.width, indentation: 10) + "\n"
+                }.joined())
         }
-        if !remarks.isEmpty { sections.append(remarks.map { $0 + "\n" }.joined()) }
-        if !isQuiet { sections.append(Self.legend) }
+        let noise = Numbers.noiseRemark(runs.count(where: isNoisy), of: runs.count, "cases")
+        let noSlot = runs.compactMap { $0.bench.map(RunRecord.init) }.compactMap(Remarks.noSlot)
+        let below = [noise].compactMap(\.self) + noSlot + remarks
+        if !below.isEmpty {
+            sections.append(
+                below.map { TextWrap.text($0, width: style.width, indentation: 2) + "\n" }
+                    .joined())
+        }
+        if !isQuiet {
+            sections.append(
+                TextWrap.text(
+                    Self.legend, width: style.width ?? TextWrap.usualWidth, indentation: 2))
+        }
         return sections.filter { !$0.isEmpty }.joined(separator: "\n")
+    }
+
+    private func isNoisy(_ run: ProfileRun) -> Bool {
+        (run.table.stages + [run.table.sum]).contains { $0.cyclesPerPacket.isNoisy }
+            || run.table.poll.isNoisy
     }
 
     private func headline(_ run: ProfileRun) -> String {
@@ -29,17 +48,19 @@ struct ProfileText {
         let poll = run.table.poll.median
         let share =
             costliest.cyclesPerPacket.median / max(0.01, run.table.sum.cyclesPerPacket.median)
-        return style.bold(
+        let words =
             "\(run.name): \(Numbers.cycles(poll)) cycles per packet; costliest: "
-                + "\(costliest.name), \(Numbers.percent(share)) %")
+            + "\(costliest.name), \(Numbers.percent(share)) %"
+        return style.bold(TextWrap.text(words, width: style.width, indentation: 2))
     }
 
     private func table(_ run: ProfileRun) -> String {
         var table = TextTable(columns: [
             .init("stage", alignment: .left), .init("cycles/packet", "median (min-max)"),
-            .init("share", "%"), .init("", alignment: .left), .init("per poll:", "median"),
-            .init("", "99 %"), .init("", "max"), .init("cycles", "/burst"),
-            .init("bytes", "read"), .init("/packet", "written"),
+            .init("share", "%"), .init("", alignment: .left, rank: 6),
+            .init("per poll:", "median", rank: 4), .init("", "99 %", rank: 3),
+            .init("", "max", rank: 3), .init("cycles", "/burst", rank: 5),
+            .init("bytes", "read", rank: 2), .init("/packet", "written", rank: 2),
         ])
         let sum = max(0.01, run.table.sum.cyclesPerPacket.median)
         let most = max(0.01, run.table.costliest.cyclesPerPacket.median)
@@ -76,13 +97,20 @@ struct ProfileText {
                 + "(\(Numbers.fixed(100 * run.table.rawSumShare, 1)) % before scaling); "
                 + "\(total.count(.interrupted)) left out as interrupted"
         ]
-        if let plain = run.plainTurn, let least = run.leastOverhead {
-            let sign = least < 0 ? "" : "+"
+        if let plain = run.plainTurn {
+            let cost =
+                run.leastOverhead.map {
+                    $0 < 0
+                        ? "no cost of measuring was seen (fastest passes)"
+                        : "\(Numbers.signed($0)) % with (fastest passes)"
+                }
+                ?? run.noise.map {
+                    "what measuring adds cannot be told: the middle half of the passes spans "
+                        + "\(Numbers.fixed(100 * $0, 0)) % of their median"
+                } ?? "-"
             lines.append(
                 "outside   \(Numbers.cycles(plain)) cycles per packet with the way through the "
-                    + "engine, in passes without measuring; \(sign)\(Numbers.fixed(least, 1)) % "
-                    + "with (fastest passes)"
-            )
+                    + "engine, in passes without measuring; \(cost)")
         }
         lines += copyLimit(run) + waits(run)
         if total.claimsSlots {
@@ -96,18 +124,33 @@ struct ProfileText {
     private func copyLimit(_ run: ProfileRun) -> [String] {
         guard let profile = run.bench?.profile else { return [] }
         var lines: [String] = []
-        if let limit = profile.copyLimit, let share = run.shareOfCopyLimit {
+        if let limit = profile.copyLimit {
+            let share =
+                run.shareOfCopyLimit.map {
+                    "the poll runs at \(Numbers.fixed(100 * $0, 0)) % of the copy limit"
+                } ?? "no less than the poll that copies them, so one of the two was disturbed"
             lines.append(
                 "copying   the same packets alone takes \(Numbers.cycles(limit.cyclesPerPacket)) "
-                    + "cycles (\(Numbers.fixed(limit.bytesPerCycle, 1)) bytes per cycle): the poll "
-                    + "runs at \(Numbers.fixed(100 * share, 0)) % of the copy limit")
+                    + "cycles (\(Numbers.fixed(limit.bytesPerCycle, 1)) bytes per cycle): \(share)")
         }
         let set = profile.workingSet
         lines.append(
             "touched   about \(Numbers.bytes(set.bytes)): sources \(Numbers.bytes(set.sources)), "
                 + "buffers \(Numbers.bytes(set.buffers)), slots \(Numbers.bytes(set.slots)), "
                 + "queues \(Numbers.bytes(set.queues))\(Self.cacheWords(set.bytes))")
-        lines += (run.bench?.notes ?? []).map { "memory    \($0)" }
+        lines += (run.bench?.notes ?? []).reduce(into: [String]()) { notes, note in
+            // Of all pieces of memory the same is said once.
+            let parts = note.split(separator: ": ", maxSplits: 1)
+            let known = notes.firstIndex {
+                parts.count == 2 && $0.hasSuffix(": " + parts[1])
+            }
+            if let known {
+                notes[known] = notes[known].replacing(
+                    ": " + parts[1], with: ", \(parts[0]): \(parts[1])")
+            } else {
+                notes.append("memory    \(note)")
+            }
+        }
         return lines
     }
 
@@ -139,11 +182,10 @@ struct ProfileText {
 
     static let legend = """
         stage: what an RQ does in a poll, in order; cycles: TSC ticks of measured polls, less what \
-        the marks cost,
-        mean of the median pass (least-largest of the passes); per poll: over the measured polls, \
-        cycles per packet;
-        poll: polls measured as a whole, on the plain path; bytes: what the code touches, computed;
-        copy limit: what memcpy of the same packets takes in this run. shadow, placeHeaders and
+        the marks cost, mean of the median pass (least-largest of the passes); per poll: over the \
+        measured polls, cycles per packet.
+        poll: polls measured as a whole, on the plain path; bytes: what the code touches, computed.
+        copy limit: what memcpy of the same packets takes in this run. shadow, placeHeaders and \
         placePayload are one pass in the code: told apart in polls of their own and scaled to it.
 
         """

@@ -72,17 +72,17 @@ final class ModelRun: ModelMemory {
     func reads(_ area: String, _ index: Int) {
         let me = tick()
         let racer = cells[area, default: [:]][index, default: PlainCell()].read(me, clocks[me])
-        note(racer, "reads", area, index)
+        note(racer, verb: "reads", area: area, index)
     }
 
     /// The running thread writes plain memory.
     func writes(_ area: String, _ index: Int) {
         let me = tick()
         let racer = cells[area, default: [:]][index, default: PlainCell()].write(me, clocks[me])
-        note(racer, "writes", area, index)
+        note(racer, verb: "writes", area: area, index)
     }
 
-    private func note(_ racer: Int?, _ verb: String, _ area: String, _ index: Int) {
+    private func note(_ racer: Int?, verb: String, area: String, _ index: Int) {
         if isTraced { record("\(verb) \(area) \(index)") }
         if let racer {
             fail(

@@ -1,0 +1,103 @@
+#define _GNU_SOURCE
+#include "host_process.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int ask(int request, int thread_id, void *address, void *data) {
+    return ptrace(request, thread_id, address, data) == -1 ? -errno : 0;
+}
+
+// The next stop of the thread; 0, or a negated errno.
+static int await_stop(int thread_id, int *status) {
+    while (waitpid(thread_id, status, __WALL) < 0) {
+        if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return WIFSTOPPED(*status) ? 0 : -ESRCH;
+}
+
+int cleave_test_freeze(int thread_id) {
+    int result = ask(PTRACE_SEIZE, thread_id, NULL, (void *)(long)PTRACE_O_TRACESYSGOOD);
+    if (result == 0) {
+        result = ask(PTRACE_INTERRUPT, thread_id, NULL, NULL);
+    }
+    int status = 0;
+    return result == 0 ? await_stop(thread_id, &status) : result;
+}
+
+int cleave_test_thaw(int thread_id) { return ask(PTRACE_DETACH, thread_id, NULL, NULL); }
+
+// Of a thread that has stopped at the entry of a call.
+static int set_call(int thread_id, int number) {
+#if defined(__x86_64__)
+    const size_t place = offsetof(struct user, regs.orig_rax);
+    return ask(PTRACE_POKEUSER, thread_id, (void *)place, (void *)(long)number);
+#elif defined(__aarch64__)
+    struct iovec value = {&number, sizeof number};
+    return ask(PTRACE_SETREGSET, thread_id, (void *)NT_ARM_SYSTEM_CALL, &value);
+#else
+    (void)thread_id, (void)number;
+    return -ENOSYS;
+#endif
+}
+
+int cleave_test_inject(int thread_id, int number) {
+    int result = cleave_test_freeze(thread_id);
+    int status = 0;
+    // On to the next entry of a call.
+    while (result == 0 && (status >> 8) != (SIGTRAP | 0x80)) {
+        result = ask(PTRACE_SYSCALL, thread_id, NULL, NULL);
+        if (result == 0) {
+            result = await_stop(thread_id, &status);
+        }
+    }
+    // The stop may be the end of the call in which it was interrupted: the next one is an entry.
+    struct __ptrace_syscall_info information = {0};
+    while (result == 0) {
+        if (ptrace(PTRACE_GET_SYSCALL_INFO, thread_id, sizeof information, &information) < 0) {
+            return -errno;
+        }
+        if (information.op == PTRACE_SYSCALL_INFO_ENTRY) {
+            break;
+        }
+        result = ask(PTRACE_SYSCALL, thread_id, NULL, NULL);
+        if (result == 0) {
+            result = await_stop(thread_id, &status);
+        }
+    }
+    if (result == 0) {
+        result = set_call(thread_id, number);
+    }
+    return result == 0 ? cleave_test_thaw(thread_id) : result;
+}
+
+int cleave_test_start_program(void) { return SYS_execve; }
+
+int cleave_test_manager(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+        const int code = errno;
+        close(fd);
+        return -code;
+    }
+    return fd;
+}

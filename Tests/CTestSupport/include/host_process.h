@@ -1,0 +1,19 @@
+// What a test does to another process: stops one of its threads, has it make a system call, hears
+// what it tells its service manager. All calls for one thread come from one thread.
+#pragma once
+
+/// Stops one thread while the others of its process go on. 0, or a negated errno.
+int cleave_test_freeze(int thread_id);
+
+/// Lets it go on. 0, or a negated errno.
+int cleave_test_thaw(int thread_id);
+
+/// Has a thread make system call `number` in place of the next one that it makes, with that one's
+/// arguments. 0, or a negated errno; -ENOSYS on an architecture where that is not known.
+int cleave_test_inject(int thread_id, int number);
+
+/// The number of the system call that becomes another program (execve).
+int cleave_test_start_program(void);
+
+/// A datagram socket at `path`, to be the service manager. A descriptor, or a negated errno.
+int cleave_test_manager(const char *path);

@@ -1,0 +1,189 @@
+// What an operator changes while packets go by, and what is captured of them.
+import CleaveControl
+import CleaveHost
+import CleaveTraffic
+import Foundation
+import Testing
+
+@testable import cleave_vhost
+
+@Suite("Changing a switch that runs", .serialized)
+struct ChangeTests {
+    /// Two generators without end, in no wire, so that ports may come and go.
+    private struct Switched {
+        let scratch: Scratch
+        let program: Background
+        var control: [String] { ["--control", scratch.path + "/c.sock"] }
+
+        /// A switch thread on each; where the machine has one alone, queues cannot move.
+        static let cpus = Array(CPUSet.allowed().cpus.prefix(2))
+
+        init() throws {
+            scratch = try Scratch()
+            program = try Background(
+                Tool.vhost,
+                [
+                    "--port", "type=generator,name=a,traffic=64/udp4,rate=20k,queues=2,flows=8",
+                    "--port", "type=generator,name=b,traffic=64/udp4,rate=20k",
+                    "--cpus", Self.cpus.map(String.init).joined(separator: ","),
+                    "--control", scratch.path + "/c.sock",
+                ], in: scratch, name: "switch")
+            let program = program
+            try eventually("ready") {
+                if !program.process.isRunning { throw Late(description: program.error) }
+                return program.output.contains("ready\n")
+            }
+        }
+
+        func ctl(_ words: String...) throws -> (code: Int32, output: String, error: String) {
+            try Tool.run(Tool.vhost, ["ctl"] + words + control)
+        }
+    }
+
+    @Test("A port is added and removed, and the log, the list and the counts say so")
+    func ports() throws {
+        let joined = try Switched()
+        #expect(
+            try joined.ctl("port", "add", "type=generator,name=c,rate=5k").output
+                == "port c added\n")
+        #expect(try joined.ctl("ports").output.contains("\nc     generator"))
+        try eventually("packets of the new port") {
+            let text = try joined.ctl("stats", "--json").output
+            let answer = try JSONDecoder().decode(JSONValue.self, from: Data(text.utf8))
+            let statistics = try StatsCommand.statistics(answer)
+            return statistics.ports.count == 3 && statistics.ports[2].incoming.packets > 100
+        }
+        let removed = try joined.ctl("port", "remove", "c").output
+        let counts = try #require(removed.firstMatch(of: #/^port c removed: (\d+) packets in, /#))
+        #expect(try #require(Int(counts.1)) > 100)
+        #expect(try !joined.ctl("ports").output.contains("\nc "))
+        #expect(
+            try joined.ctl("port", "add", "type=generator,rate=5k", "--json").output.contains(
+                "\"port0\""))
+    }
+
+    @Test("What cannot be changed is named, with the key or port that it is about")
+    func refused() throws {
+        let joined = try Switched()
+        let cases: [([String], String)] = [
+            (["port", "add", "type=generator,rat=1"], "port.add: settings: unknown key \"rat\""),
+            (["port", "add", "type=generator,name=a"], "port.add: settings: "),
+            (["port", "add", ""], "port.add: settings: "),
+            (["port", "remove", "z"], "port.remove: port: there is no port \"z\" among a, b"),
+            (["rq", "move", "z", "0", "0"], "rq.move: port, queue or thread: there is no port"),
+            (["rq", "move", "a", "2", "0"], "rq.move: port, queue or thread: "),
+            (["rq", "move", "a", "0", "2"], "there is no switch thread 2"),
+            (["capture", "z", "-w", "-"], "capture: there is no port \"z\""),
+            (["capture", "a", "-w", "-", "--direction", "up"], "direction: \"up\" is not one of"),
+            (["capture", "a", "-w", "-", "--queue", "7"], "capture: "),
+            (["capture", "a", "-w", "-", "--count", "0"], "capture: 0 packets"),
+            (["capture", "a", "-w", "-", "--snaplen", "0"], "capture: 0 bytes"),
+            (["reload"], "unknown command"), (["log-level", "loud"], "level: \"loud\" is not one"),
+        ]
+        for (words, message) in cases {
+            let ran = try Tool.run(Tool.vhost, ["ctl"] + words + joined.control)
+            #expect(ran.code == 1 && ran.output.isEmpty, "\(words)")
+            #expect(ran.error.contains(message), "\(ran.error)")
+            #expect(!ran.error.contains("settings: settings"))
+            #expect(joined.program.process.isRunning)
+        }
+    }
+
+    @Test("A queue is another thread's after it was moved")
+    func moves() throws {
+        let joined = try Switched()
+        func threads() throws -> [Int?] {
+            let text = try joined.ctl("queues", "--port", "a", "--json").output
+            let answer = try JSONDecoder().decode(JSONValue.self, from: Data(text.utf8))
+            return (answer["queues"]?.elements ?? []).map { queue in
+                if case .integer(let number)? = queue["thread"] { Int(number) } else { nil }
+            }
+        }
+        for thread in [1, 0, 1] where thread < Switched.cpus.count {
+            for queue in 0...1 {
+                let said = try joined.ctl("rq", "move", "a", "\(queue)", "\(thread)").output
+                #expect(said == "port a: queue \(queue) is switch thread \(thread)'s now\n")
+            }
+            #expect(try threads() == [thread, thread])
+        }
+    }
+
+    @Test("A capture has as many packets as were wanted, cut where that was wanted, one way")
+    func captures() throws {
+        let joined = try Switched()
+        let file = joined.scratch.path + "/a.pcapng"
+        let ran = try joined.ctl(
+            "capture", "a", "--direction", "tx", "--count", "30", "--snaplen", "20", "-w", file)
+        #expect(ran.code == 0 && ran.error == "30 packets captured, 0 dropped\n", "\(ran.error)")
+        let packets = try CaptureFile.read(path: file).packets
+        #expect(packets.count == 30)
+        #expect(packets.allSatisfy { $0.bytes.count == 20 })
+        // Standard output instead, and any port.
+        let piped = try Tool.run(
+            "/bin/sh",
+            [
+                "-c", #""$1" ctl capture any --count 3 -w - --control "$2" | cat > "$3""#, "sh",
+                Tool.vhost,
+            ]
+                + [joined.control[1], file])
+        #expect(piped.code == 0 && piped.error.hasPrefix("3 packets captured"), "\(piped.error)")
+        #expect(try CaptureFile.read(path: file).packets.count == 3)
+        // Where a file cannot be made nothing is captured, and the switch goes on.
+        let nowhere = try joined.ctl("capture", "a", "--count", "3", "-w", "/nowhere/x")
+        #expect(nowhere.code == 1 && nowhere.error.contains("/nowhere/x: No such file"))
+        #expect(joined.program.process.isRunning)
+    }
+
+    @Test("A capture that is interrupted says how many packets it has; so does one whose port goes")
+    func ends() throws {
+        let joined = try Switched()
+        for isRemoved in [false, true] {
+            let name = isRemoved ? "removed" : "stopped"
+            let file = "\(joined.scratch.path)/\(name).pcapng"
+            let port = isRemoved ? "c" : "a"
+            if isRemoved { _ = try joined.ctl("port", "add", "type=generator,name=c,rate=5k") }
+            let capture = try Background(
+                Tool.vhost, ["ctl", "capture", port, "-w", file] + joined.control,
+                in: joined.scratch, name: name)
+            try eventually("some packets") {
+                let size = try? FileManager.default.attributesOfItem(atPath: file)[.size] as? Int
+                return (size ?? 0) > 4096
+            }
+            if isRemoved {
+                #expect(try joined.ctl("port", "remove", "c").code == 0)
+            } else {
+                kill(capture.process.processIdentifier, SIGINT)
+            }
+            capture.process.waitUntilExit()
+            let said = try #require(
+                capture.error.firstMatch(of: #/^(\d+) packets captured, /#), "\(capture.error)")
+            #expect(try CaptureFile.read(path: file).packets.count == Int(said.1))
+        }
+    }
+
+    @Test("The published schema names the commands that the program has, and takes what it takes")
+    func schema() throws {
+        let data = try Data(
+            contentsOf: URL(fileURLWithPath: packageRoot + "/configs/schema/control.schema.json"))
+        let definitions = try #require(JSONDecoder().decode(JSONValue.self, from: data)["$defs"])
+        let reloader = Reloader(VhostConfiguration()) { VhostConfiguration() }
+        let commands = RunCommand.commands(OperatorLog(.text), reloader)
+        let named = definitions["request"]?["properties"]?["command"]?["enum"]?.elements ?? []
+        #expect(Set(named.compactMap(\.text)) == Set(commands.map(\.name)))
+        for command in commands {
+            #expect(definitions["result.\(command.name)"] != nil, "\(command.name)")
+            let form = try #require(
+                definitions["request"]?["oneOf"]?.elements?.first {
+                    $0["properties"]?["command"]?["const"]?.text == command.name
+                })["properties"]?["arguments"]
+            guard case .object(let taken)? = form?["properties"] else {
+                Issue.record("\(command.name): no arguments in the schema")
+                continue
+            }
+            #expect(Set(taken.keys) == Set(command.arguments.map(\.name)), "\(command.name)")
+            #expect(
+                Set(form?["required"]?.elements?.compactMap(\.text) ?? [])
+                    == Set(command.arguments.filter(\.isRequired).map(\.name)))
+        }
+    }
+}

@@ -1,0 +1,72 @@
+import ArgumentParser
+import CleaveProgramSupport
+import Testing
+
+@testable import cleave_vhost
+
+@Suite("Commands of cleave-vhost")
+struct CommandTests {
+    @Test(
+        "A word that is no command is named, with the command that was meant",
+        arguments: [
+            ("check-confg x.yaml", "unknown command \"check-confg\"; did you mean check-config?"),
+            ("print-qemu-arg port0", "unknown command \"print-qemu-arg\"; did you mean print-qemu"),
+            ("ctl stat", "unknown command \"stat\"; did you mean stats?"),
+            ("two-guests.yaml", "unknown command \"two-guests.yaml\" (known here: run, check-c"),
+        ])
+    func unknown(line: String, expected: String) throws {
+        let words = line.split(separator: " ").map(String.init)
+        let message = try #require(ProgramRun.unknownCommand(VhostProgram.self, words))
+        #expect(message.hasPrefix(expected), "\(message)")
+    }
+
+    @Test(
+        "Commands, their arguments and options are no unknown commands",
+        arguments: [
+            "check-config x.yaml", "ctl features port0", "print-qemu-args port", "help run",
+            "--port x", "",
+        ])
+    func known(line: String) {
+        let words = line.split(separator: " ").map(String.init)
+        #expect(ProgramRun.unknownCommand(VhostProgram.self, words) == nil)
+    }
+
+    @Test("Every command that asks a running program has an example in its help")
+    func examples() {
+        func leaves(_ command: any ParsableCommand.Type) -> [any ParsableCommand.Type] {
+            let below = command.configuration.subcommands
+            return below.isEmpty ? [command] : below.flatMap(leaves)
+        }
+        let all = leaves(CtlCommand.self)
+        #expect(all.count == 13)
+        for command in all {
+            let help = VhostProgram.helpMessage(for: command, columns: 80)
+            #expect(help.contains(#/Examples?:\s+cleave-vhost ctl /#), "\(help)")
+            #expect(help.contains("--control"), "\(help)")
+            // What shows something is asked again and again; what changes something is not. These
+            // two have an output of their own.
+            let isStream = command is CaptureCommand.Type || command is ServeCommand.Type
+            let isChange =
+                help.contains("ctl port ") || help.contains("ctl rq ")
+                || command is ReloadCommand.Type
+            #expect(help.contains("--json") == !isStream, "\(help)")
+            #expect(help.contains("--watch") == !(isStream || isChange), "\(help)")
+        }
+        #expect(VhostProgram.helpMessage(for: CtlCommand.self).contains("cleave-vhost ctl stats"))
+    }
+
+    @Test("The control socket is a path of the command line's or the file's folder, or `auto`")
+    func controlPath() throws {
+        func path(_ control: String) throws -> String? {
+            let text = "control: \(control)\nports:\n  - {type: tap, interface: t}\n"
+            let file = try YAMLFile([UInt8](text.utf8), name: "x.yaml", directory: "configs")
+            return try VhostConfiguration.read(file).controlPath
+        }
+        #expect(try path("c.sock") == "configs/c.sock")
+        #expect(try path("/run/c.sock") == "/run/c.sock")
+        #expect(try path("auto") == "auto")
+        #expect(ControlPlace.path("x/y") == "x/y")
+        #expect(ControlPlace.path("auto") == ControlPlace.usual)
+        #expect(throws: Failure.usage("x.yaml:1:1: control: has no value")) { try path("") }
+    }
+}
