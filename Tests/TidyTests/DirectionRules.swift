@@ -48,9 +48,11 @@ enum DirectionRules {
     /// Imports in a source file against the floors.
     static func imports(_ file: SourceText) -> [Finding] {
         guard let module = file.module else { return [] }
+        let pattern = /\bimport\s+(?:(?:struct|class|enum|func|protocol|var)\s+)?(\w+)/
         return file.code.indices.compactMap { index in
-            let pattern = /\bimport\s+(?:(?:struct|class|enum|func|protocol|var)\s+)?(\w+)/
-            guard let match = file.code[index].firstMatch(of: pattern) else { return nil }
+            guard file.code[index].holds("import"),
+                let match = file.code[index].firstMatch(of: pattern)
+            else { return nil }
             return arrow(from: module, to: String(match.1)).map {
                 file.finding(index, "module-direction", $0)
             }
@@ -145,8 +147,10 @@ enum DirectionRules {
                 findings.append(file.finding(0, "folder-direction", "\(file.path) has no floor"))
                 continue
             }
-            for index in file.code.indices {
-                for match in file.code[index].matches(of: /(^|[^.\w])([A-Z]\w*)/) {
+            let name = /(^|[^.\w])([A-Z]\w*)/
+            for index in file.code.indices
+            where file.code[index].utf8.contains(where: { (65...90).contains($0) }) {
+                for match in file.code[index].matches(of: name) {
                     guard let other = homes[String(match.2)], !allowed.contains(other) else {
                         continue
                     }
@@ -163,12 +167,12 @@ enum DirectionRules {
     static func declaredTypes(_ file: SourceText) -> [String] {
         var names: [String] = []
         var depth = 0
+        let pattern = /\b(?:struct|class|enum|protocol|actor|typealias)\s+([A-Z]\w*)/
         for line in file.code {
-            let pattern = /\b(?:struct|class|enum|protocol|actor|typealias)\s+([A-Z]\w*)/
             if depth == 0, let match = line.firstMatch(of: pattern) {
                 names.append(String(match.1))
             }
-            depth += line.count { $0 == "{" } - line.count { $0 == "}" }
+            depth += line.utf8.reduce(0) { $0 + ($1 == 123 ? 1 : $1 == 125 ? -1 : 0) }
         }
         return names
     }

@@ -34,7 +34,7 @@ enum HygieneRules {
     ]
 
     static func foreignHosts(_ file: SourceText) -> [Finding] {
-        file.lines.indices.flatMap { index in
+        file.lines.indices.filter { file.lines[$0].holds("://") }.flatMap { index in
             file.lines[index].matches(of: /[a-z][a-z+]*:\/\/(?:[^\/\s"@]*@)?([A-Za-z0-9.\-]+)/)
                 .filter { !hosts.contains(String($0.1).lowercased()) }
                 .map { file.finding(index, "host", "\($0.1) is not in HygieneRules.hosts") }

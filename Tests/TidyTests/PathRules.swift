@@ -37,11 +37,17 @@ struct PathRules {
 
     /// Functions of a file of tests, after the names of its types and its own.
     private static func tests(_ file: SourceText) -> [String] {
-        func names(_ pattern: Regex<(Substring, Substring)>) -> [String] {
-            file.code.flatMap { $0.matches(of: pattern).map { String($0.1) } }
+        func names(
+            _ pattern: Regex<(Substring, Substring)>, in word: StaticString
+        ) -> [String] {
+            file.code.filter { $0.holds(word) }.flatMap {
+                $0.matches(of: pattern).map { String($0.1) }
+            }
         }
-        let suites = Set(names(/\b(?:struct|class|extension|enum) (\w+Tests)\b/)).union([file.name])
-        let functions = names(/\bfunc (\w+)\(/)
+        let suites = Set(
+            names(/\b(?:struct|class|extension|enum) (\w+Tests)\b/, in: "Tests")
+        ).union([file.name])
+        let functions = names(/\bfunc (\w+)\(/, in: "func ")
         return suites.flatMap { suite in functions.map { "\(suite)/\($0)" } }
     }
 
@@ -66,7 +72,8 @@ struct PathRules {
 
     /// Links that are relative to the page.
     private func deadLinks(_ line: String, in page: SourceText) -> [String] {
-        line.matches(of: /\]\(([^)\s]+)\)/).map { String($0.1) }.filter { link in
+        if !line.holds("](") { return [] }
+        return line.matches(of: /\]\(([^)\s]+)\)/).map { String($0.1) }.filter { link in
             let target = link.prefix { $0 != "#" }
             if target.isEmpty || target.contains("://") { return false }
             var parts = page.folders
@@ -79,7 +86,8 @@ struct PathRules {
 
     /// Words in backquotes that can only be a path or a test, and are none.
     private func quoted(_ line: String) -> [String] {
-        line.matches(of: /`([A-Za-z0-9_.+\/-]+)`/).map { String($0.1) }.filter { word in
+        if !line.holds("`") { return [] }
+        return line.matches(of: /`([A-Za-z0-9_.+\/-]+)`/).map { String($0.1) }.filter { word in
             let name = word.hasSuffix("/") ? String(word.dropLast()) : word
             return isPath(name) && !endings.contains(name) && !endings.contains("\(name).swift")
                 && !tests.contains(name)
@@ -97,7 +105,8 @@ struct PathRules {
 
     /// Paths in commands and code, from the top of the project.
     private func fenced(_ line: String) -> [String] {
-        line.matches(of: /(?:^|[\s"'=(])((\.?\w+)\/[A-Za-z0-9_.+\/-]*[A-Za-z0-9_])/).filter {
+        if !line.holds("/") { return [] }
+        return line.matches(of: /(?:^|[\s"'=(])((\.?\w+)\/[A-Za-z0-9_.+\/-]*[A-Za-z0-9_])/).filter {
             let path = String($0.1)
             return tops.contains(String($0.2)) && !paths.contains(path)
                 && !Self.readers.contains(path)

@@ -26,14 +26,14 @@ enum PublicSurface {
         for index in file.code.indices {
             let text = file.code[index].trimmed
             if let outer = enumeration, depth <= outer { enumeration = nil }
-            if text.contains(/\bpublic\b/) {
+            if text.holds("public"), text.contains(/\bpublic\b/) {
                 let whole = declaration(file, from: index)
                 found.append(whole)
                 if whole.contains(/\benum\b/) { enumeration = depth }
             } else if let outer = enumeration, depth == outer + 1, text.hasPrefix("case ") {
                 found.append(text.split(separator: " ").joined(separator: " "))
             }
-            depth += text.count { $0 == "{" } - text.count { $0 == "}" }
+            depth += text.utf8.reduce(0) { $0 + ($1 == 123 ? 1 : $1 == 125 ? -1 : 0) }
         }
         return found
     }

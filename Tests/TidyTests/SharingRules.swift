@@ -51,6 +51,7 @@ enum SharingRules {
         for near in stride(from: index, through: max(0, index - 3), by: -1) {
             let line = file.lines[near]
             if near < index, !found.isEmpty, !line.trimmed.hasPrefix("//") { break }
+            if !line.holds("[") { continue }
             for match in line.matches(of: /\[([A-Z]\d+)\b(\s+both ways)?/) {
                 // A read-modify-write that pairs with itself on another thread is both ends.
                 found += Array(repeating: String(match.1), count: match.2 == nil ? 1 : 2)

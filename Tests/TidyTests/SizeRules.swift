@@ -25,7 +25,9 @@ enum SizeRules {
         var findings: [Finding] = []
         let declaration = /(^|\s)(func\s+\S|init[?!]?\s*[(<]|deinit\s*\{)/
         for start in file.code.indices {
-            guard let match = file.code[start].firstMatch(of: declaration),
+            let line = file.code[start]
+            guard line.holds("func") || line.holds("init"),
+                let match = line.firstMatch(of: declaration),
                 let end = bodyEnd(in: file.code, line: start, from: match.range.lowerBound)
             else { continue }
             let count = end - start + 1
@@ -41,13 +43,15 @@ enum SizeRules {
     /// Functions that take more parameters without a label than a line where they are called can
     /// show. Those of `cleave.h` are as C has them.
     static func unlabelledParameters(_ file: SourceText) -> [Finding] {
-        file.code.indices.compactMap { start in
-            let declaration = /(?:^|\s)(?:func\s+(\w+)|init[?!]?)\s*(?:<[^(]*>)?\(/
-            guard let match = file.code[start].firstMatch(of: declaration),
+        let declaration = /(?:^|\s)(?:func\s+(\w+)|init[?!]?)\s*(?:<[^(]*>)?\(/
+        return file.code.indices.compactMap { start in
+            let line = file.code[start]
+            guard line.holds("func") || line.holds("init"),
+                let match = line.firstMatch(of: declaration),
                 match.1?.hasPrefix("cleave_") != true
             else { return nil }
-            let first = file.code[start][match.range.upperBound...]
-            let count = unlabelledCount([first] + file.code[(start + 1)...].map { $0[...] })
+            let first = line[match.range.upperBound...]
+            let count = unlabelledCount(first, then: file.code[(start + 1)...])
             if count <= unlabelled { return nil }
             return file.finding(
                 start, "unlabelled", "\(count) parameters without a label, \(unlabelled) are plenty"
@@ -56,22 +60,29 @@ enum SizeRules {
     }
 
     /// Parameters that begin with `_`, up to the bracket that closes the list.
-    private static func unlabelledCount(_ lines: [Substring]) -> Int {
+    private static func unlabelledCount(_ first: Substring, then lines: ArraySlice<String>) -> Int {
         var depth = 1
         var count = 0
         var begins = true
-        for character in lines.lazy.flatMap({ $0 + " " }) {
-            switch character {
-            case "(", "[": depth += 1
-            case ")", "]": depth -= 1
-            case ",": begins = depth == 1
-            case "_" where begins && depth == 1: count += 1
-            default: break
+        var text = first
+        var next = lines.startIndex
+        while true {
+            for byte in text.utf8 {
+                let character = UnicodeScalar(byte)
+                switch character {
+                case "(", "[": depth += 1
+                case ")", "]": depth -= 1
+                case ",": begins = depth == 1
+                case "_" where begins && depth == 1: count += 1
+                default: break
+                }
+                if depth == 0 { return count }
+                if character != "," && character != " " { begins = false }
             }
-            if depth == 0 { return count }
-            if character != "," && !character.isWhitespace { begins = false }
+            if next == lines.endIndex { return count }
+            text = lines[next][...]
+            next += 1
         }
-        return count
     }
 
     /// The line with the brace that closes the body declared at `line`, or nil without a body.
@@ -80,16 +91,17 @@ enum SizeRules {
     ) -> Int? {
         var braces = 0
         var brackets = 0
+        let next = /^\s*(@|func |init\(|var |let |static |mutating |\}|case )/
         for line in start..<code.count {
             let text = line == start ? code[line][column...] : code[line][...]
             // A second declaration before any brace: the first was a protocol's requirement.
             if line > start, braces == 0, brackets == 0,
-                text.contains(/^\s*(@|func |init\(|var |let |static |mutating |\}|case )/)
+                text.contains(next)
             {
                 return nil
             }
-            for character in text {
-                switch character {
+            for byte in text.utf8 {
+                switch UnicodeScalar(byte) {
                 case "(", "[": brackets += 1
                 case ")", "]": brackets -= 1
                 case "{" where brackets == 0 || braces > 0: braces += 1

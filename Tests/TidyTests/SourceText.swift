@@ -19,12 +19,15 @@ struct SourceText {
     let lines: [String]
     /// The same lines with comments and the contents of string literals replaced by spaces.
     let code: [String]
+    /// Which of those lines have anything but spaces.
+    private let isWritten: [Bool]
 
     init(path: String, text: String) {
         self.path = path
         lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         code = SourceMask.mask(text).split(separator: "\n", omittingEmptySubsequences: false)
             .map(String.init)
+        isWritten = code.map { $0.utf8.contains { $0 != 32 } }
     }
 
     var folders: [String] { path.split(separator: "/").dropLast().map(String.init) }
@@ -49,7 +52,20 @@ struct SourceText {
 
     /// Numbers (from 0) of the lines whose code matches `pattern`.
     func codeLines(matching pattern: Regex<Substring>) -> [Int] {
-        code.indices.filter { code[$0].contains(pattern) }
+        code.indices.filter { isWritten[$0] && code[$0].contains(pattern) }
+    }
+}
+
+extension String {
+    /// Whether the text is somewhere in it, byte by byte. Builds for tests are not optimised, and
+    /// a pattern costs hundreds of times what this does: it is asked for likely lines alone.
+    /// Both end with a zero byte: a literal does, and a line has a copy that does.
+    func holds(_ text: StaticString) -> Bool {
+        withCString { line in
+            text.withUTF8Buffer { word in
+                word.withMemoryRebound(to: CChar.self) { strstr(line, $0.baseAddress!) != nil }
+            }
+        }
     }
 }
 
