@@ -53,7 +53,8 @@ MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
     bench-micro bench-dpdk lib abi programs install install-files install-programs \
     install-library deb test-deb test-newer clean needed test-needed model test-model numa-test count \
     count-update profile profile-overhead probe plain-probe check test-conformance test-peers \
-    test-guest soak bench-switch bench-switch-uml bench-zerocopy fuzz
+    test-guest soak bench-switch bench-switch-uml \
+    bench-watched bench-zerocopy fuzz
 
 help:
 	@echo 'make deps         installs the Debian packages that builds need (as root, or by sudo)'
@@ -80,6 +81,7 @@ help:
 	@echo 'make bench-dpdk   libcleave beside rte_vhost on the same virtqueues (JSON=FILE)'
 	@echo 'make bench-switch cleave-vhost beside testpmd between the same two guests (JSON=FILE)'
 	@echo 'make bench-switch-uml  the same between two Linux guests, TCP by iperf3 (JSON=FILE)'
+	@echo 'make bench-watched  what it costs a switch to be watched, or attacked (JSON=FILE)'
 	@echo 'make bench-zerocopy  TCP mapped against copied (THROUGH=tap, uml or qemu; JSON=FILE)'
 	@echo 'make lib          the C library, shared and static, in $(LIBRARY)'
 	@echo 'make abi          what linking with it costs: time to load, size, what it needs'
@@ -366,6 +368,12 @@ bench-switch-uml: needed
 	@.ci/require --optional $(PEER_GUESTS)
 	$(COMPILE) build -c release --product cleave-vhost
 	@.ci/own-session Benchmarks/Switch/bench-uml --program .build/release/cleave-vhost \
+	    $(if $(JSON),--json $(JSON)) $(BENCH_ARGS)
+
+bench-watched: needed
+	@.ci/require --optional $(INDEPENDENT)
+	$(COMPILE) build -c release --product cleave-vhost
+	@.ci/own-session Benchmarks/Switch/bench-watched --program .build/release/cleave-vhost \
 	    $(if $(JSON),--json $(JSON)) $(BENCH_ARGS)
 
 # Through guests it is skipped, with the reason, where a kernel or QEMU cannot be had.
