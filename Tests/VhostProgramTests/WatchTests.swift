@@ -1,5 +1,6 @@
 // What a running switch is seen to do: by `top`, metrics and `ctl stats`, by a real Prometheus, in
 // a real terminal and in a real browser.
+import CleaveHost
 import Foundation
 import Testing
 
@@ -69,6 +70,37 @@ struct WatchTests {
             joined.program.error.firstMatch(of: /metrics at (http:\S+)\n/),
             "\(joined.program.error)")
         return String(match.1)
+    }
+
+    @Test(
+        "Threads that answer stay off the CPUs of switch threads",
+        .enabled(if: CPUSet.allowed().cpus.count > 1))
+    func threads() throws {
+        let busy = try #require(CPUSet.allowed().cpus.last)
+        let scratch = try Scratch()
+        let joined = try RunningSwitch([
+            "--cpus", "\(busy)", "--metrics", "127.0.0.1:0", "--metrics-textfile",
+            scratch.path + "/switch.prom",
+        ])
+        let folder = "/proc/\(joined.program.process.processIdentifier)/task"
+        var answering: Set<String> = []
+        for task in try FileManager.default.contentsOfDirectory(atPath: folder) {
+            func text(_ name: String) throws -> String {
+                try String(contentsOfFile: "\(folder)/\(task)/\(name)", encoding: .utf8)
+            }
+            let name = try text("comm").trimmingCharacters(in: .newlines)
+            let status = try text("status")
+            let list = try #require(status.firstMatch(of: /Cpus_allowed_list:\s*(\S+)/)).1
+            let cpus = try CPUSet(parsing: String(list))
+            switch name {
+            case "cleave-switch": #expect(cpus.cpus == [busy])
+            case "cleave-control", "metrics", "metrics-file":
+                #expect(!cpus.contains(busy), "\(name)")
+                answering.insert(name)
+            default: break
+            }
+        }
+        #expect(answering == ["cleave-control", "metrics", "metrics-file"])
     }
 
     @Test("top, metrics at both places and ctl stats show the same totals at rest")
