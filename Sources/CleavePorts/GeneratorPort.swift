@@ -46,7 +46,7 @@ public struct GeneratorPortConfiguration: Sendable, Equatable {
         }
         guard queues <= flows else {
             throw SetupError(
-                "port \(name): \(queues) queues and \(flows) flows: each queue needs a flow")
+                "port \(name): queues \(queues), flows \(flows): each queue needs a flow")
         }
         for (what, address) in [("source", source), ("destination", destination)] {
             if let address, address.count != 6 {

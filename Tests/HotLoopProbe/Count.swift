@@ -15,17 +15,20 @@ enum CountedSide: String, CaseIterable { case device, driver }
 /// Carries `packets` packets of `packet` for each method, ring and side, and dumps the counts after
 /// each under the name "METHOD RING SIDE".
 func count(packets: Int, of packet: String) throws {
-    let methods: [(String, RxMethod)] = [
-        ("whole", .whole), ("a", .headerDescriptor), ("b", .headerPage),
-        ("c", .alternating(headerBufferByteCount: 128)), ("netHeader", .headerQueue(.netHeader)),
-        ("usedLength", .headerQueue(.usedLength)),
+    let methods: [(String, RxMethod, SlotReturn)] = [
+        ("whole", .whole, .tail), ("a", .headerDescriptor, .tail), ("b", .headerPage, .tail),
+        ("c", .alternating(headerBufferByteCount: 128), .tail),
+        ("netHeader", .headerQueue(.netHeader), .tail),
+        ("usedLength", .headerQueue(.usedLength), .tail),
+        ("ring", .headerQueue(.usedLength), .ring), ("groups", .headerQueue(.usedLength), .groups),
     ]
     let pool = try PacketPool.load(packet, count: 256, flows: 16)
     try countParts(packets: packets)
     try countRegions(pool, packets: packets)
-    for (name, method) in methods {
+    for (name, method, slotReturn) in methods {
         for ring in RingFormat.allCases {
-            let probe = try Probe(method, pool: pool, ringSize: 256, ring: ring)
+            let probe = try Probe(
+                method, pool: pool, ringSize: 256, ring: ring, slotReturn: slotReturn)
             _ = try probe.carryInTurns(4 * pool.count, counting: nil)
             for side in CountedSide.allCases {
                 let carried = try probe.carryInTurns(packets, counting: side)

@@ -30,13 +30,15 @@ final class Probe {
     let driver: RxDriver
 
     init(
-        _ method: RxMethod, pool: PacketPool, ringSize: Int, ring: RingFormat = .split
+        _ method: RxMethod, pool: PacketPool, ringSize: Int, ring: RingFormat = .split,
+        slotReturn: SlotReturn = .tail
     ) throws {
         self.pool = pool
         let space = try GuestSpace(byteCount: ringSize * 4096 + (1 << 20))
         let slots =
             method.needsHeaderQueue
-            ? try DriverHeaderQueue(slotSize: 128, slotCount: ringSize, in: space) : nil
+            ? try DriverHeaderQueue(
+                slotSize: 128, slotCount: ringSize, slotReturn: slotReturn, in: space) : nil
         driver = try RxDriver(
             RxDriverConfiguration(
                 ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 4096),

@@ -111,7 +111,7 @@ struct PortSettingTests {
             ("type=generator,rate=0", "0 packets per second: need 1 to 1000000000"),
             ("type=generator,flows=0", "0 flows: need 1 to 65536"),
             ("type=generator,count=0", "count: 0 packets: need 1 to 1099511627776"),
-            ("type=generator,queues=2", "2 queues and 1 flows: each queue needs a flow"),
+            ("type=generator,queues=2", "queues 2, flows 1: each queue needs a flow"),
             ("type=generator,queues=257,flows=300", "257 queues: need 1 to 256"),
             ("type=generator,from=01:00:00:00:00:01", "the source is not the address of one"),
             ("type=generator,to=1", "to: \"1\" is not an address such as"),
