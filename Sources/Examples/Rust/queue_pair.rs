@@ -9,9 +9,10 @@
 // module `sys` and in the types around it: handles that destroy themselves, in the order in which
 // libcleave wants it, because each borrows from its parent.
 
-use std::ffi::{c_char, c_int, c_void, CStr};
+use std::ffi::{c_void, CStr};
 use std::marker::PhantomData;
 use std::mem::size_of;
+use std::os::raw::{c_char, c_int};
 use std::ptr::{addr_of, addr_of_mut, null_mut};
 use std::sync::atomic::{AtomicU16, Ordering};
 
