@@ -79,7 +79,7 @@ static const int allowed[] = {
     // files of sockets. Rights of the user, not this list, say which ones.
     SYS_openat, SYS_newfstatat, SYS_statx, SYS_statfs, SYS_faccessat, SYS_faccessat2,
     SYS_readlinkat, SYS_getdents64, SYS_getcwd, SYS_unlinkat, SYS_renameat, SYS_renameat2,
-    SYS_fchmod, SYS_fchmodat, SYS_fsync, SYS_fdatasync,
+    SYS_fchmod, SYS_fchmodat, SYS_fsync, SYS_fdatasync, SYS_flock,
 #if defined(__x86_64__)
     // The same by the older calls that this architecture has, too.
     SYS_open, SYS_stat, SYS_lstat, SYS_access, SYS_readlink, SYS_unlink, SYS_rename, SYS_chmod,

@@ -18,6 +18,8 @@ final class ControlClientState {
     /// It will send nothing more.
     private(set) var hasEnded = false
     private(set) var isOverrun = false
+    /// It sent more descriptors than may wait, or than this process may have.
+    private(set) var hasTooManyDescriptors = false
     private var input: [UInt8] = []
     /// Of `input`: where the next line starts, and up to where it has no end.
     private var lineStart = 0
@@ -30,7 +32,7 @@ final class ControlClientState {
     private var isAnswered = true
 
     /// Descriptors that wait for their request at most.
-    private static let maximumDescriptors = 8
+    static let maximumDescriptors = 8
     private static let readByteCount = 16 * 1024
 
     /// Takes ownership of a connected socket.
@@ -52,7 +54,7 @@ final class ControlClientState {
     /// A whole line waits.
     var hasLine: Bool { lineEnd != nil }
     var isLineTooLong: Bool {
-        lineEnd == nil && input.count - lineStart >= ControlProtocol.maximumLineByteCount
+        (lineEnd ?? input.count) - lineStart >= ControlProtocol.maximumLineByteCount
     }
 
     /// What to wait for.
@@ -99,7 +101,8 @@ final class ControlClientState {
         // Owned from here on, whatever becomes of the request.
         descriptors += numbers.prefix(Int(received.descriptor_count)).map(ControlDescriptor.init)
         if descriptors.count > Self.maximumDescriptors || received.is_truncated != 0 {
-            return false
+            hasTooManyDescriptors = true
+            return true
         }
         if count == -Int(EAGAIN) || count == -Int(EWOULDBLOCK) { return true }
         if count == 0 { hasEnded = true }
@@ -114,7 +117,7 @@ final class ControlClientState {
 
     /// The next whole line, without its end. Lines of blanks are passed over.
     func nextLine() -> [UInt8]? {
-        while let end = lineEnd {
+        while let end = lineEnd, !isLineTooLong {
             let line = Array(input[lineStart..<end])
             lineStart = end + 1
             searched = lineStart
@@ -137,7 +140,7 @@ final class ControlClientState {
     // MARK: Output
 
     /// Has text of the server's own sent.
-    func queue(_ text: String) { output += text.utf8 }
+    func queue(_ bytes: [UInt8]) { output += bytes }
 
     /// Takes over what commands have said.
     func collect() {

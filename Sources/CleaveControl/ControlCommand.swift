@@ -38,17 +38,34 @@ public struct ControlCommand: Sendable {
     public let help: String
     public let arguments: [Argument]
     /// Carries it out. On the switch's control thread, and so short: guests' requests wait. The
-    /// arguments are of their kinds.
-    public let run: @Sendable (ControlCall) throws(ControlFailure) -> JSONValue
+    /// arguments are of their kinds. The result is written as JSON by the server's thread.
+    public let run: @Sendable (ControlCall) throws(ControlFailure) -> any Encodable & Sendable
 
     public init(
         _ name: String, help: String, arguments: [Argument] = [],
         run: @escaping @Sendable (ControlCall) throws(ControlFailure) -> JSONValue
     ) {
-        self.name = name
-        self.help = help
-        self.arguments = arguments
-        self.run = run
+        self.init(
+            name: name, help: help, arguments: arguments,
+            run: { (call) throws(ControlFailure) in try run(call) })
+    }
+
+    /// - Parameter value: carries it out, and gives a value from which the JSON is made later: for
+    ///   results of more than a few lines.
+    static func large<Value: Encodable & Sendable>(
+        _ name: String, help: String, arguments: [Argument],
+        value: @escaping @Sendable (ControlCall) throws(ControlFailure) -> Value
+    ) -> ControlCommand {
+        ControlCommand(
+            name: name, help: help, arguments: arguments,
+            run: { (call) throws(ControlFailure) in try value(call) })
+    }
+
+    private init(
+        name: String, help: String, arguments: [Argument],
+        run: @escaping @Sendable (ControlCall) throws(ControlFailure) -> any Encodable & Sendable
+    ) {
+        (self.name, self.help, self.arguments, self.run) = (name, help, arguments, run)
     }
 
     /// Refuses arguments that the command does not have, or of another kind.

@@ -8,7 +8,13 @@ public final class ControlPeer: @unchecked Sendable {
     static let maximumEventByteCount = 256 * 1024
 
     private let lock = Lock()
-    private var output: [UInt8] = []
+    /// What is to be sent, in order.
+    private enum Message {
+        case event([UInt8])
+        case reply(ControlReply)
+    }
+    private var messages: [Message] = []
+    private var eventByteCount = 0
     private var isAnswered = true
     private var isOverrun = false
     private var isGone = false
@@ -26,11 +32,12 @@ public final class ControlPeer: @unchecked Sendable {
         let line = [UInt8]((JSONValue.object(members).line + "\n").utf8)
         let isTaken = lock.withLock {
             if isGone || isOverrun { return false }
-            if output.count + line.count > Self.maximumEventByteCount {
+            if eventByteCount + line.count > Self.maximumEventByteCount {
                 isOverrun = true
                 return false
             }
-            output += line
+            messages.append(.event(line))
+            eventByteCount += line.count
             return true
         }
         wake()
@@ -51,27 +58,35 @@ public final class ControlPeer: @unchecked Sendable {
     /// A request is being carried out.
     func begin() { lock.withLock { isAnswered = false } }
 
-    func answer(_ value: JSONValue) {
-        let line = [UInt8]((value.line + "\n").utf8)
+    /// Keeps an answer; it becomes text when it is taken.
+    func answer(_ reply: ControlReply) {
         lock.withLock {
-            if !isGone { output += line }
+            if !isGone { messages.append(.reply(reply)) }
             isAnswered = true
         }
         wake()
     }
 
-    /// Whether nothing is asked that was not answered; what is to be sent; whether too much is.
+    /// Whether nothing is asked that was not answered; what is to be sent; whether too much is. On
+    /// the server's thread: an answer may be megabytes of JSON.
     func take() -> (isAnswered: Bool, bytes: [UInt8], isOverrun: Bool) {
-        lock.withLock {
-            defer { output = [] }
-            return (isAnswered, output, isOverrun)
+        let (isAnswered, messages, isOverrun) = lock.withLock {
+            defer { (self.messages, eventByteCount) = ([], 0) }
+            return (self.isAnswered, self.messages, self.isOverrun)
         }
+        let bytes = messages.flatMap { message in
+            switch message {
+            case .event(let line): line
+            case .reply(let reply): reply.bytes
+            }
+        }
+        return (isAnswered, bytes, isOverrun)
     }
 
     func leave() {
         let actions = lock.withLock {
             isGone = true
-            output = []
+            (messages, eventByteCount) = ([], 0)
             defer { goneActions = [] }
             return goneActions
         }

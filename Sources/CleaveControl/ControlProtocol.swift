@@ -16,6 +16,8 @@ public enum ControlProtocol {
     public static let version = 1
     /// Bytes of the longest line that a client may send, its end included.
     public static let maximumLineByteCount = 64 * 1024
+    /// Brackets within brackets of a line that a client may send.
+    public static let maximumDepth = 16
 }
 
 /// The server's first line.
@@ -49,6 +51,10 @@ public struct ControlRequest: Equatable, Sendable {
     /// Reads a line.
     /// - Throws: what is wrong with it, naming the key.
     public init(line: some Sequence<UInt8>) throws(ControlFailure) {
+        // Before it is read: what reads JSON of unknown form takes time with a power of its depth.
+        guard Self.depth(line) <= ControlProtocol.maximumDepth else {
+            throw ControlFailure("brackets lie deeper than \(ControlProtocol.maximumDepth)")
+        }
         let value: JSONValue
         do { value = try JSONDecoder().decode(JSONValue.self, from: Data(line)) } catch {
             throw ControlFailure("the line is not JSON")
@@ -77,6 +83,30 @@ public struct ControlRequest: Equatable, Sendable {
         case .object(let given): arguments = given
         default: throw ControlFailure("expected an object", about: "arguments", id: id)
         }
+    }
+
+    /// How deep brackets lie in brackets; those in strings do not count.
+    private static func depth(_ line: some Sequence<UInt8>) -> Int {
+        var (depth, deepest) = (0, 0)
+        var (isInString, isEscaped) = (false, false)
+        for byte in line {
+            if isEscaped {
+                isEscaped = false
+            } else if isInString {
+                isEscaped = byte == UInt8(ascii: "\\")
+                isInString = byte != UInt8(ascii: "\"")
+            } else {
+                switch byte {
+                case UInt8(ascii: "\""): isInString = true
+                case UInt8(ascii: "["), UInt8(ascii: "{"):
+                    depth += 1
+                    deepest = max(deepest, depth)
+                case UInt8(ascii: "]"), UInt8(ascii: "}"): depth -= 1
+                default: break
+                }
+            }
+        }
+        return deepest
     }
 
     /// The line that says it, with its end.
@@ -114,11 +144,32 @@ public struct ControlFailure: Error, Equatable, Sendable, CustomStringConvertibl
     }
 }
 
-enum ControlReply {
-    static func result(_ value: JSONValue, id: JSONValue) -> JSONValue {
-        ["id": id, "result": value]
+/// The answer to a request.
+struct ControlReply: Encodable, Sendable {
+    private enum Key: String, CodingKey { case id, result, error }
+
+    private let id: JSONValue
+    private let key: Key
+    private let value: any Encodable & Sendable
+
+    static func result(_ value: any Encodable & Sendable, id: JSONValue) -> ControlReply {
+        ControlReply(id: id, key: .result, value: value)
     }
-    static func error(_ failure: ControlFailure, id: JSONValue) -> JSONValue {
-        ["id": id, "error": failure.json]
+    static func error(_ failure: ControlFailure, id: JSONValue) -> ControlReply {
+        ControlReply(id: id, key: .error, value: failure.json)
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: Key.self)
+        try container.encode(id, forKey: .id)
+        try container.encode(value, forKey: key)
+    }
+
+    /// The line that says it, with its end.
+    var bytes: [UInt8] {
+        do { return Array(try JSONValue.encoder().encode(self)) + [UInt8(ascii: "\n")] } catch {
+            let failure = ControlFailure("the answer cannot be written: \(error)")
+            return Array((JSONValue.object(["id": id, "error": failure.json]).line + "\n").utf8)
+        }
     }
 }

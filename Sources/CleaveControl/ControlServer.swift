@@ -21,6 +21,8 @@ public enum ControlEvent: String, CaseIterable, Sendable {
     /// Clients that were dropped: for a line that is too long, for many in a row that are no
     /// request, for answers that they did not read, and idle ones that made room for others.
     case controlDroppedLine, controlDroppedGarbage, controlDroppedUnread, controlDroppedIdle
+    /// And for descriptors beyond those that may wait, or that this process may have.
+    case controlDroppedDescriptors
 }
 
 /// Serves commands at a unix socket, on a thread of its own.
@@ -179,7 +181,7 @@ public final class ControlServer: @unchecked Sendable {
             if clients.count >= limits.clients && !makeRoom(now) {
                 count(.controlClientsRefused)
                 let failure = ControlFailure("\(limits.clients) clients are connected already")
-                let line = [UInt8]((ControlReply.error(failure, id: .null).line + "\n").utf8)
+                let line = ControlReply.error(failure, id: .null).bytes
                 _ = cleave_socket_send(descriptor, line, line.count, nil, 0)
                 close(descriptor)
                 continue
@@ -188,7 +190,7 @@ public final class ControlServer: @unchecked Sendable {
             let waker = waker
             let client = ControlClientState(
                 descriptor, now, ControlPeer { waker.event.signal() }, burst: limits.burst)
-            if let line = try? JSONValue(greeting).line { client.queue(line + "\n") }
+            if let line = try? JSONValue(greeting).line { client.queue(Array((line + "\n").utf8)) }
             clients.append(client)
         }
     }
@@ -217,6 +219,12 @@ public final class ControlServer: @unchecked Sendable {
         if client.ready & Int16(POLLHUP | POLLERR | POLLNVAL) != 0 { return End() }
         if client.ready & Int16(POLLIN) != 0 && !client.read() { return End() }
         client.ready = 0
+        if client.hasTooManyDescriptors {
+            return lastWords(
+                client, now,
+                "a request has more than \(ControlClientState.maximumDescriptors) descriptors, or "
+                    + "more than this process may have", .controlDroppedDescriptors)
+        }
         guard client.write(now) else { return End() }
         client.refill(now, limits)
         while client.isIdle && client.tokens >= 1, let line = client.nextLine() {
@@ -247,7 +255,7 @@ public final class ControlServer: @unchecked Sendable {
     ) -> End {
         // What was answered before comes first.
         client.collect()
-        client.queue(ControlReply.error(ControlFailure(words), id: .null).line + "\n")
+        client.queue(ControlReply.error(ControlFailure(words), id: .null).bytes)
         _ = client.write(now)
         return End(event: event)
     }
@@ -274,7 +282,7 @@ public final class ControlServer: @unchecked Sendable {
             try start(command, request, client.peer, descriptors)
         } catch {
             count(.controlRequestsRefused)
-            client.peer.answer(ControlReply.error(error, id: id))
+            client.peer.answer(.error(error, id: id))
         }
     }
 
@@ -289,10 +297,10 @@ public final class ControlServer: @unchecked Sendable {
                 arguments: request.arguments, joined: joined, peer: peer,
                 descriptors: descriptors)
             do throws(ControlFailure) {
-                peer.answer(ControlReply.result(try command.run(call), id: request.id))
+                peer.answer(.result(try command.run(call), id: request.id))
             } catch {
                 self?.count(.controlRequestsRefused)
-                peer.answer(ControlReply.error(error, id: request.id))
+                peer.answer(.error(error, id: request.id))
             }
         }
         if !isTaken { throw ControlFailure("the program is ending") }

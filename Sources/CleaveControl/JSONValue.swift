@@ -84,9 +84,15 @@ public enum JSONValue: Codable, Equatable, Sendable {
     /// The same over several lines, for people.
     public var pretty: String { text(pretty: true) }
 
-    private func text(pretty: Bool) -> String {
+    /// Members in the order of their names.
+    static func encoder() -> JSONEncoder {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return encoder
+    }
+
+    private func text(pretty: Bool) -> String {
+        let encoder = Self.encoder()
         if pretty { encoder.outputFormatting.insert(.prettyPrinted) }
         // Fails for numbers that are none, which nothing here makes.
         return (try? encoder.encode(self)).map { String(decoding: $0, as: UTF8.self) } ?? "null"

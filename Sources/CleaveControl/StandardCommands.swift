@@ -51,26 +51,24 @@ public enum StandardCommands {
     }
 
     private static func stats(_ clearing: CounterClearing) -> ControlCommand {
-        ControlCommand(
+        .large(
             "stats", help: "Every counter, since the start or since they were cleared.",
             arguments: [
                 .init("clear", .boolean, help: "Shows counts from now on, after this answer."),
                 .init("whole", .boolean, help: "Counts since the start, cleared or not."),
-            ]
-        ) { call throws(ControlFailure) in
-            let statistics = clearing.statistics(call.joined, whole: call.flag("whole"))
-            if call.flag("clear") { clearing.base = call.joined.statistics }
-            return .object([
-                "statistics": try json(statistics),
-                "isCleared": .bool(clearing.base != nil && !call.flag("whole")),
-            ])
-        }
+            ],
+            value: { (call) throws(ControlFailure) -> Statistics in
+                let statistics = clearing.statistics(call.joined, whole: call.flag("whole"))
+                if call.flag("clear") { clearing.base = call.joined.statistics }
+                return Statistics(
+                    isCleared: clearing.base != nil && !call.flag("whole"), statistics: statistics)
+            })
     }
 
-    private static func json(_ value: some Encodable) throws(ControlFailure) -> JSONValue {
-        do { return try JSONValue(value) } catch {
-            throw ControlFailure("the answer cannot be written: \(error)")
-        }
+    /// What `stats` answers.
+    private struct Statistics: Encodable, Sendable {
+        let isCleared: Bool
+        let statistics: SwitchStatistics
     }
 
     // MARK: Ports
@@ -234,7 +232,9 @@ public enum StandardCommands {
         guard let name else { return nil }
         guard let index = states.firstIndex(where: { $0.name == name }) else {
             let known = states.map(\.name).joined(separator: ", ")
-            throw ControlFailure("there is no port \"\(name)\" among \(known)", about: "port")
+            throw ControlFailure(
+                "there is no port \"\(name)\"" + (known.isEmpty ? " at all" : " among \(known)"),
+                about: "port")
         }
         return index
     }

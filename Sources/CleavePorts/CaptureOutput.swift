@@ -25,9 +25,15 @@ final class CaptureOutput: @unchecked Sendable {
     init(path: String, interfaces: [String]) throws(SetupError) {
         // Without O_NONBLOCK the open of a pipe that nobody reads would never return.
         descriptor = PathText.withBytes(path) {
-            Glibc.open($0, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0o644)
+            Glibc.open($0, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0o644)
         }
         guard descriptor >= 0 else { throw Self.refusal(path, errno) }
+        // Before it is emptied: two writers would leave neither's packets.
+        if flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK {
+            throw SetupError("capture file: another port, or another program, writes \(path)")
+        }
+        // A pipe or a device has nothing to empty.
+        _ = ftruncate(descriptor, 0)
         let head = Self.head(interfaces)
         let isWritten = head.withUnsafeBytes { bytes in
             bytes.baseAddress.map { append($0, byteCount: bytes.count) } ?? false

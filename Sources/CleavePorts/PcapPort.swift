@@ -34,7 +34,7 @@ public struct PcapPortConfiguration: Sendable, Equatable {
         guard input != nil || output != nil else {
             throw SetupError("port \(name): needs a capture to play, to write, or both")
         }
-        if let input, input == output {
+        if let input, let output, input == output || Self.isOneFile(input, output) {
             throw SetupError("port \(name): \(input) cannot be played and written at once")
         }
         guard loops >= 0 else { throw SetupError("port \(name): \(loops) loops: need 0 or more") }
@@ -45,6 +45,14 @@ public struct PcapPortConfiguration: Sendable, Equatable {
         guard (1...256).contains(queues) else {
             throw SetupError("port \(name): \(queues) queues: need 1 to 256")
         }
+    }
+
+    /// Whether two paths lead to one file that is there.
+    private static func isOneFile(_ path: String, _ other: String) -> Bool {
+        var (status, otherStatus) = (stat(), stat())
+        return PathText.withBytes(path) { stat($0, &status) } == 0
+            && PathText.withBytes(other) { stat($0, &otherStatus) } == 0
+            && status.st_dev == otherStatus.st_dev && status.st_ino == otherStatus.st_ino
     }
 }
 
@@ -71,6 +79,8 @@ public final class PcapPort: UnattendedPort {
 
     /// Reads all of the input, and begins the output.
     public func open(for host: any PortHost) throws(SetupError) {
+        // Files may have come since the port was made.
+        try configuration.check()
         let pool = try readInput(host)
         var file: CaptureOutput?
         if let output = configuration.output {
@@ -100,9 +110,9 @@ public final class PcapPort: UnattendedPort {
     private func readInput(_ host: any PortHost) throws(SetupError) -> PacketPool? {
         guard let input = configuration.input else { return nil }
         let file: CaptureFile
-        do throws(CaptureError) { file = try CaptureFile.read(path: input) } catch {
-            throw SetupError("port \(name): ", error)
-        }
+        do throws(CaptureError) {
+            file = try CaptureFile.read(path: input, allowsPipe: false)
+        } catch { throw SetupError("port \(name): ", error) }
         unplayable = PortCounters()
         var packets: [[UInt8]] = []
         for packet in file.packets {

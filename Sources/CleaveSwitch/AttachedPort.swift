@@ -8,6 +8,8 @@ final class AttachedPort {
     /// Its place among all ports: in the tables of threads, in learned addresses, in packets that
     /// wait. Another port may have it only when none of these names it any more.
     let number: Int
+    /// Differs for each port that the switch has ever had.
+    let serial: UInt64
     let port: any Port
     var queues: [SwitchQueue] = []
     /// Which queues were open when the threads were told last.
@@ -17,9 +19,10 @@ final class AttachedPort {
     let limiter: RateLimiter?
 
     init(
-        number: Int, _ port: any Port, blocks: PortCounterBlocks, limiter: RateLimiter?
+        number: Int, serial: UInt64, _ port: any Port, blocks: PortCounterBlocks,
+        limiter: RateLimiter?
     ) {
-        self.number = number
+        (self.number, self.serial) = (number, serial)
         self.port = port
         self.blocks = blocks
         self.limiter = limiter
@@ -89,12 +92,15 @@ public struct RemovedPorts: Codable, Equatable, Sendable {
             dropped.merge(counters.dropped.filter { $0.value > 0 }, uniquingKeysWith: +)
         }
 
-        fileprivate func since(_ old: Direction) -> Direction {
-            var result = self
-            result.packets -= old.packets
-            result.bytes -= old.bytes
-            for (reason, count) in old.dropped { result.dropped[reason, default: count] -= count }
-            return result
+        fileprivate mutating func subtract(
+            packets: UInt64, bytes: UInt64, dropped: [String: UInt64]
+        ) {
+            self.packets -= min(packets, self.packets)
+            self.bytes -= min(bytes, self.bytes)
+            for (reason, count) in dropped {
+                guard let own = self.dropped[reason] else { continue }
+                self.dropped[reason] = own > count ? own - count : nil
+            }
         }
     }
 
@@ -113,11 +119,22 @@ public struct RemovedPorts: Codable, Equatable, Sendable {
     }
 
     /// What has come since an earlier value.
-    func since(_ old: RemovedPorts) -> RemovedPorts {
+    /// - Parameter gone: ports that were there then and are among these now, as they were then.
+    func since(_ old: RemovedPorts, gone: [PortStatistics]) -> RemovedPorts {
         var result = self
         result.count -= old.count
-        result.in = `in`.since(old.in)
-        result.out = out.since(old.out)
+        result.in.subtract(packets: old.in.packets, bytes: old.in.bytes, dropped: old.in.dropped)
+        result.out.subtract(
+            packets: old.out.packets, bytes: old.out.bytes, dropped: old.out.dropped)
+        for port in gone {
+            let (incoming, outgoing) = (port.incoming, port.outgoing)
+            result.in.subtract(
+                packets: incoming.packets, bytes: incoming.bytes,
+                dropped: incoming.dropped.merging(port.droppedIn, uniquingKeysWith: +))
+            result.out.subtract(
+                packets: outgoing.packets, bytes: outgoing.bytes,
+                dropped: outgoing.dropped.merging(port.droppedOut, uniquingKeysWith: +))
+        }
         return result
     }
 }

@@ -65,8 +65,10 @@ extension Switch {
         }
         let blocks = counterBlocks[number]
         blocks.clear()
+        portSerial += 1
         let attached = AttachedPort(
-            number: number, port, blocks: blocks, limiter: rateLimit.flatMap(RateLimiter.init))
+            number: number, serial: portSerial, port, blocks: blocks,
+            limiter: rateLimit.flatMap(RateLimiter.init))
         var taken = Set(ports.flatMap { $0.queues.map(\.number) })
         var free = 0
         for (index, queue) in port.queues.enumerated() {

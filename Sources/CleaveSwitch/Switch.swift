@@ -43,6 +43,9 @@ public struct SwitchConfiguration: Sendable {
     /// - Parameter names: of the ports.
     public func validate(names: [String]) throws(SetupError) {
         try check()
+        guard names.count <= portLimit else {
+            throw SetupError("\(names.count) ports: at most \(portLimit)")
+        }
         for (index, name) in names.enumerated() where names[..<index].contains(name) {
             throw SetupError("two ports are named \"\(name)\"")
         }
@@ -90,6 +93,8 @@ public final class Switch: PortHost {
     var ports: [AttachedPort] = []
     /// By the numbers of ports; those of a port that is gone wait for the next one.
     var counterBlocks: [PortCounterBlocks] = []
+    /// Of the port that came last.
+    var portSerial: UInt64 = 0
     /// The ends of wires, by names; some may be of ports that are not there now.
     var wires: [(String, String)]
     /// What ports that were removed have done.
@@ -413,7 +418,7 @@ public final class Switch: PortHost {
         func whole(_ names: [String], _ counts: [String: UInt64]) -> [String: UInt64] {
             counts.merging(names.map { ($0, 0) }) { count, _ in count }
         }
-        var result = PortStatistics(name: port.name, type: type)
+        var result = PortStatistics(name: port.name, serial: attached.serial, type: type)
         result.isConnected = port.isConnected
         result.headerQueue = port.headerQueue
         result.claimedSlots = own.claimedSlots

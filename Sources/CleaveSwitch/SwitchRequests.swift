@@ -58,13 +58,18 @@ public final class SwitchRequests: @unchecked Sendable {
     /// Readable when there is something to do.
     var fileDescriptor: Int32 { event.fileDescriptor }
 
-    /// Does what has been asked for by now.
+    /// Requests that are served between two looks at the ports.
+    private static let batch = 4
+
+    /// Does some of what has been asked for by now; the rest after the next look at the ports.
     func perform(_ joined: Switch) {
         if !event.drain() { return }
-        let bodies = lock.withLock {
-            defer { waiting = [] }
-            return waiting
+        let (bodies, isMore) = lock.withLock {
+            let some = waiting.prefix(Self.batch)
+            waiting.removeFirst(some.count)
+            return (some, !waiting.isEmpty)
         }
+        if isMore { event.signal() }
         for body in bodies { body(joined) }
     }
 

@@ -46,6 +46,8 @@ public struct SwitchStatistics: Codable, Equatable, Sendable {
 /// a guest received.
 public struct PortStatistics: Codable, Equatable, Sendable {
     public var name: String
+    /// Differs for each port that the switch has ever had, also for two of one name.
+    public var serial: UInt64
     public var type: PortType
     /// Whether somebody may be at the far side.
     public var isConnected: Bool
@@ -70,9 +72,8 @@ public struct PortStatistics: Codable, Equatable, Sendable {
     /// Ethernet addresses that are known to be there now.
     public var addresses: Int
 
-    public init(name: String, type: PortType) {
-        self.name = name
-        self.type = type
+    public init(name: String, serial: UInt64 = 0, type: PortType) {
+        (self.name, self.serial, self.type) = (name, serial, type)
         isConnected = false
         queues = []
         claimedSlots = 0
@@ -180,11 +181,14 @@ extension SwitchStatistics {
         result.nanoseconds = nanoseconds.less(earlier.nanoseconds)
         result.cycles = cycles &- earlier.cycles
         result.program = program.less(earlier.program)
-        result.removed = removed.since(earlier.removed)
-        let before = Dictionary(earlier.ports.map { ($0.name, $0) }) { first, _ in first }
+        // A port that was removed and came again under its name is another one.
+        var before = Dictionary(earlier.ports.map { ($0.serial, $0) }) { first, _ in first }
         for (index, port) in ports.enumerated() {
-            if let old = before[port.name] { result.ports[index] = port.since(old) }
+            if let old = before.removeValue(forKey: port.serial) {
+                result.ports[index] = port.since(old)
+            }
         }
+        result.removed = removed.since(earlier.removed, gone: Array(before.values))
         for (index, thread) in threads.enumerated() where earlier.threads.indices.contains(index) {
             let old = earlier.threads[index]
             result.threads[index].busyCycles = thread.busyCycles.less(old.busyCycles)
@@ -217,8 +221,7 @@ extension PortStatistics {
 }
 
 extension UInt64 {
-    /// How much more it is. A count that is less than before has begun anew: with a port that was
-    /// removed and came again under the same name.
+    /// How much more it is. A count that is less than before has begun anew.
     fileprivate func less(_ old: UInt64) -> UInt64 { self >= old ? self - old : self }
 }
 

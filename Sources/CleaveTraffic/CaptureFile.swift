@@ -59,8 +59,11 @@ public struct CaptureFile: Sendable {
     public let cut: CaptureError?
 
     /// Reads and checks the file at `path`: a regular file, or a pipe until its end.
-    public static func read(path: String) throws(CaptureError) -> CaptureFile {
-        try parse(try contents(path: path), name: path)
+    /// - Parameter allowsPipe: false refuses a pipe, since its writer may be silent for ever.
+    public static func read(
+        path: String, allowsPipe: Bool = true
+    ) throws(CaptureError) -> CaptureFile {
+        try parse(try contents(path: path, allowsPipe: allowsPipe), name: path)
     }
 
     /// Reads an open file until its end, and checks it; errors call it `name`.
@@ -115,7 +118,9 @@ public struct CaptureFile: Sendable {
 
 extension CaptureFile {
     /// The whole of a file no larger than `maximumByteCount`.
-    private static func contents(path: String) throws(CaptureError) -> [UInt8] {
+    private static func contents(
+        path: String, allowsPipe: Bool
+    ) throws(CaptureError) -> [UInt8] {
         // Without O_NONBLOCK the open of a pipe nobody writes to would never return.
         let descriptor = PathText.withBytes(path) { open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }
         guard descriptor >= 0 else { throw systemError(path, "cannot open") }
@@ -124,6 +129,8 @@ extension CaptureFile {
         guard fstat(descriptor, &status) == 0 else { throw systemError(path, "cannot stat") }
         switch status.st_mode & S_IFMT {
         case S_IFREG: break
+        case S_IFIFO where !allowsPipe:
+            throw CaptureError(file: path, problem: "a pipe, whose writer others would wait for")
         case S_IFIFO:
             // Reads wait for the writer; if there is none, the pipe ends at once.
             _ = fcntl(descriptor, F_SETFL, 0)

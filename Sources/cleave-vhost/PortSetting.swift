@@ -3,6 +3,7 @@
 import CleaveHost
 import CleavePorts
 import CleaveProgramSupport
+import Glibc
 import CleaveSwitch
 import CleaveVirtioNet
 
@@ -98,6 +99,9 @@ struct PortSetting {
         else {
             throw .usage("\(entry.place): name: need 1 to 60 visible letters without commas")
         }
+        guard name != StatisticsText.removedName else {
+            throw .usage("\(entry.place): name: \(name) stands for ports that are no more")
+        }
         return name
     }
 
@@ -153,21 +157,37 @@ struct PortSetting {
         }
     }
 
-    /// Something of the system's that one port alone can use.
-    struct Claim: Hashable {
-        let type: String
+    /// Something of the system's that one alone can use.
+    struct Claim {
         let key: String
         let value: String
+        /// The same for two claims of one thing, however it is written.
+        let thing: String
+
+        /// A file: two paths with other words may lead to it.
+        init(key: String, file: String) {
+            (self.key, value) = (key, file)
+            let parts = file.split(separator: "/", omittingEmptySubsequences: false)
+            let folder = file.contains("/") ? parts.dropLast().joined(separator: "/") + "/" : "."
+            let found = PathText.withBytes(folder) { realpath($0, nil) }
+            defer { free(found) }
+            let place = found.map { String(cString: $0) } ?? folder
+            thing = "file \(place)/\(parts.last ?? "")"
+        }
+
+        init(key: String, interface: String, of type: String) {
+            (self.key, value, thing) = (key, interface, "\(type) \(interface)")
+        }
     }
 
     /// What no other port may name.
     func claims(_ directory: String) -> [Claim] {
-        let type = entries["type"]?.value.text ?? ""
         let files = ["path", "out"].compactMap { key in
-            path(key, directory).map { Claim(type: type, key: key, value: $0) }
+            path(key, directory).map { Claim(key: key, file: $0) }
         }
         let interface = entries["interface"].map {
-            Claim(type: type, key: "interface", value: $0.value.text)
+            Claim(
+                key: "interface", interface: $0.value.text, of: entries["type"]?.value.text ?? "")
         }
         return files + [interface].compactMap { $0 }
     }

@@ -34,6 +34,15 @@ struct ConfigurationChange {
                 "\(setting.rawValue) is another now, and cannot change while the program runs; "
                     + "nothing was changed")
         }
+        let places: [(key: String, isSame: Bool)] = [
+            ("control", old.controlPath == new.controlPath),
+            ("metrics", old.metrics == new.metrics),
+        ]
+        for place in places where !place.isSame {
+            throw .usage(
+                "\(place.key) is another now, and cannot change while the program runs; nothing "
+                    + "was changed")
+        }
         let ports = try new.makePorts()
         let limits = try new.rateLimits()
         var before: [String: PortSetting] = [:]
@@ -42,13 +51,9 @@ struct ConfigurationChange {
         let others = present.filter { before[$0] == nil }
         var settings = new.settings
         settings.rateLimits = limits
-        do throws(SetupError) {
-            try settings.validate(names: names + others)
-            let count = names.count + others.count
-            guard count <= settings.portLimit else {
-                throw SetupError("\(count) ports: at most \(settings.portLimit)")
-            }
-        } catch { throw .usage("\(error)") }
+        do throws(SetupError) { try settings.validate(names: names + others) } catch {
+            throw .usage("\(error)")
+        }
         removed = present.filter { before[$0] != nil && !names.contains($0) }
         var changed: [String] = []
         var added: [(port: any Port, rateLimit: RateLimit?)] = []
@@ -67,26 +72,39 @@ struct ConfigurationChange {
     }
 
     /// Carries it out. On the control thread of the switch.
-    /// - Returns: why ports are not there now that should be.
-    func apply(to joined: Switch) -> [String] {
+    /// - Returns: what was done, for people, and why ports are not there now that should be.
+    func apply(to joined: Switch) -> (summary: String, failures: [String]) {
         var failures: [String] = []
-        func attempt(_ body: () throws(SetupError) -> Void) {
-            do throws(SetupError) { try body() } catch { failures.append("\(error)") }
+        func isDone(_ body: () throws(SetupError) -> Void) -> Bool {
+            do throws(SetupError) { try body() } catch {
+                failures.append("\(error)")
+                return false
+            }
+            return true
         }
-        for name in removed + changed {
-            attempt { () throws(SetupError) in try joined.remove(name) }
+        func isRemoved(_ name: String) -> Bool {
+            isDone { () throws(SetupError) in try joined.remove(name) }
         }
-        attempt { () throws(SetupError) in try joined.setWires(wires) }
+        var removedCount = removed.count(where: isRemoved)
+        let ended = Set(changed.filter(isRemoved))
+        _ = isDone { () throws(SetupError) in try joined.setWires(wires) }
+        var (addedCount, changedCount) = (0, 0)
         for (port, rateLimit) in added {
-            attempt { () throws(SetupError) in try joined.add(port, rateLimit: rateLimit) }
+            let isThere = isDone { () throws(SetupError) in
+                try joined.add(port, rateLimit: rateLimit)
+            }
+            switch (isThere, ended.contains(port.name)) {
+            case (true, true): changedCount += 1
+            case (true, false): addedCount += 1
+            // It ended, and what should be in its place is not there.
+            case (false, true): removedCount += 1
+            case (false, false): break
+            }
         }
-        return failures
-    }
-
-    /// What was done, for people.
-    var summary: String {
-        "\(added.count - changed.count) ports added, \(removed.count) removed, "
-            + "\(changed.count) changed, \(untouchedCount) untouched"
+        let summary =
+            "ports: \(addedCount) added, \(removedCount) removed, \(changedCount) changed, "
+            + "\(untouchedCount) untouched"
+        return (summary, failures)
     }
 }
 
@@ -114,9 +132,9 @@ final class Reloader: @unchecked Sendable {
     func reload(_ joined: Switch) throws(Failure) -> (summary: String, failures: [String]) {
         let new = try read()
         let change = try ConfigurationChange(from: current, to: new, present: joined.portNames)
-        let failures = change.apply(to: joined)
+        let done = change.apply(to: joined)
         current = new
-        return (change.summary, failures)
+        return done
     }
 
     /// The same, told to the operator and to the service manager.

@@ -6,6 +6,9 @@ import CleaveSwitch
 /// The counters of a switch as text, a line for each port and one for each kind of loss. All of
 /// them come from the registry.
 enum StatisticsText {
+    /// In place of a port's name: those that were removed, together.
+    static let removedName = "(removed)"
+
     typealias Label = CounterDescription.Label
 
     static func text(_ statistics: SwitchStatistics, style: Style) -> String {
@@ -40,7 +43,7 @@ enum StatisticsText {
                 }
             }
             table.append(
-                ["(removed)"] + counts.flatMap { $0[..<2] }.map { "\($0)" }
+                [removedName] + counts.flatMap { $0[..<2] }.map { "\($0)" }
                     + counts.map { "\($0[2])" }, isBad: counts.contains { $0[2] > 0 })
         }
         details += statistics.threads.map { self.text($0, reading, of: statistics.threads.count) }

@@ -114,16 +114,38 @@ struct VhostConfiguration {
         return limits
     }
 
+    /// Files that are the program's own, and whose they are.
+    private func ownClaims() throws(Failure) -> [String: String] {
+        var owners: [String: String] = [:]
+        var files: [(key: String, path: String)] = []
+        if let path = controlPath.map({ ControlPlace.path($0) }) {
+            // sun_path, without the zero at its end.
+            guard path.utf8.count <= 107 else {
+                throw .usage("control: \(path): a socket's path has at most 107 bytes")
+            }
+            files.append(("control", path))
+        }
+        if case .unix(let path)? = metrics.address { files.append(("metrics", path)) }
+        if let path = metrics.textfile { files.append(("metrics-textfile", path)) }
+        for file in files {
+            let claim = PortSetting.Claim(key: file.key, file: file.path)
+            if let owner = owners.updateValue(file.key, forKey: claim.thing) {
+                throw .usage("\(file.key): \(file.path) is \(owner)'s already")
+            }
+        }
+        return owners
+    }
+
     /// Makes the ports; nothing is opened.
     func makePorts() throws(Failure) -> [any Port] {
         var made: [any Port] = []
-        var owners: [PortSetting.Claim: String] = [:]
+        var owners = try ownClaims()
         for (number, setting) in ports.enumerated() {
             let port = try setting.port(number: number, directory: directory)
             for claim in setting.claims(directory) {
-                if let owner = owners.updateValue(port.name, forKey: claim) {
+                if let owner = owners.updateValue("port \(port.name)", forKey: claim.thing) {
                     throw .usage(
-                        "\(setting.place): \(claim.key): \(claim.value) is port \(owner)'s already")
+                        "\(setting.place): \(claim.key): \(claim.value) is \(owner)'s already")
                 }
             }
             made.append(port)

@@ -74,6 +74,10 @@ struct ControlSocketTests {
         let cases: [(String, about: String?, message: String)] = [
             ("nonsense", nil, "not JSON"), ("[1]", nil, "not a JSON object"),
             ("{}", "command", "expected the name"),
+            (
+                #"{"command":"stats","arguments":"# + String(repeating: #"{"a":"#, count: 20) + "1"
+                    + String(repeating: "}", count: 21), nil, "deeper than 16"
+            ),
             (#"{"command":"stat"}"#, "stat", "unknown command (known here: features"),
             (#"{"command":"stats","x":1}"#, "x", "unknown key"),
             (#"{"command":"stats","arguments":[]}"#, "arguments", "expected an object"),

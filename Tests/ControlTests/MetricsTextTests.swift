@@ -17,7 +17,8 @@ struct MetricsTextTests {
         }
         var ports: [PortStatistics] = []
         for name in ["guest", "a\\b\"c\nd"] {
-            var port = PortStatistics(name: name, type: .vhostUser)
+            var port = PortStatistics(
+                name: name, serial: UInt64(ports.count), type: .vhostUser)
             for number in 0..<2 {
                 var queue = QueueStatistics(number: number)
                 for count in QueueCounters.counts {

@@ -78,7 +78,7 @@ struct ChangeTests {
             (["capture", "a", "-w", "-", "--queue", "7"], "capture: "),
             (["capture", "a", "-w", "-", "--count", "0"], "capture: 0 packets"),
             (["capture", "a", "-w", "-", "--snaplen", "0"], "capture: 0 bytes"),
-            (["reload"], "unknown command"), (["log-level", "loud"], "level: \"loud\" is not one"),
+            (["reload"], "ctl reload: the program was started without"), (["log-level", "loud"], "level: \"loud\" is not one"),
         ]
         for (words, message) in cases {
             let ran = try Tool.run(Tool.vhost, ["ctl"] + words + joined.control)
@@ -122,7 +122,7 @@ struct ChangeTests {
         let piped = try Tool.run(
             "/bin/sh",
             [
-                "-c", #""$1" ctl capture any --count 3 -w - --control "$2" | cat > "$3""#, "sh",
+                "-c", #""$1" ctl capture --count 3 -w - --control "$2" | cat > "$3""#, "sh",
                 Tool.vhost,
             ]
                 + [joined.control[1], file])
@@ -159,6 +159,59 @@ struct ChangeTests {
                 capture.error.firstMatch(of: #/^(\d+) packets captured, /#), "\(capture.error)")
             #expect(try CaptureFile.read(path: file).packets.count == Int(said.1))
         }
+    }
+
+    @Test("A port that comes again under its name begins at 0, cleared or not, and nothing falls")
+    func again() throws {
+        let joined = try Switched()
+        func packets(_ whole: Bool) throws -> (port: UInt64, removed: UInt64) {
+            let client = try ControlClient(path: joined.control[1])
+            let answer = try client.ask("stats", ["whole": .bool(whole)])
+            let statistics = try StatsCommand.statistics(answer)
+            return (
+                statistics.ports.first { $0.name == "b" }?.incoming.packets ?? 0,
+                statistics.removed.in.packets
+            )
+        }
+        try eventually("some packets") { try packets(true).port > 3000 }
+        #expect(try joined.ctl("stats", "--clear").code == 0)
+        #expect(try joined.ctl("port", "remove", "b").code == 0)
+        // Only what came since the clearing, a fraction of a second.
+        let (cleared, whole) = (try packets(false).removed, try packets(true).removed)
+        #expect(whole >= 3000 && cleared <= whole - 3000)
+        #expect(try joined.ctl("port", "add", "type=generator,name=b,rate=5k").code == 0)
+        var last: UInt64 = 0
+        for _ in 0..<5 {
+            let (now, all) = (try packets(false).port, try packets(true).port)
+            #expect(now >= last && now <= all)
+            last = now
+        }
+        try eventually("it goes on") { try packets(false).port > last + 100 }
+    }
+
+    @Test("A pipe, a file that is written already, and one's own input are no files of a port")
+    func files() throws {
+        let joined = try Switched()
+        let folder = joined.scratch.path
+        #expect(mkfifo(folder + "/pipe", 0o600) == 0)
+        let writer = open(folder + "/pipe", O_RDWR)
+        defer { close(writer) }
+        let capture = folder + "/a.pcapng"
+        #expect(try joined.ctl("capture", "a", "--count", "10", "-w", capture).code == 0)
+        let before = try Data(contentsOf: URL(fileURLWithPath: capture))
+        #expect(symlink(capture, folder + "/link") == 0)
+        #expect(try joined.ctl("port", "add", "type=pcap,name=w,out=\(folder)/w.pcapng").code == 0)
+        for (settings, words) in [
+            ("in=\(folder)/pipe", "a pipe, whose writer others would wait for"),
+            ("in=\(capture),out=\(folder)/./a.pcapng", "cannot be played and written at once"),
+            ("in=\(capture),out=\(folder)/link", "cannot be played and written at once"),
+            ("out=\(folder)/w.pcapng", "another port, or another program, writes"),
+        ] {
+            let ran = try joined.ctl("port", "add", "type=pcap,name=x," + settings)
+            #expect(ran.code == 1 && ran.error.contains(words), "\(ran.error)")
+        }
+        #expect(try Data(contentsOf: URL(fileURLWithPath: capture)) == before)
+        #expect(try joined.ctl("ports").code == 0)
     }
 
     @Test("The published schema names the commands that the program has, and takes what it takes")

@@ -68,6 +68,23 @@ struct ConfigurationTests {
                 "ports:\n  - {type: pcap, out: a}\n  - {type: pcap, in: b, out: a}",
                 "x.yaml:3:5: out: configs/a is port port0's already"
             ),
+            (
+                "ports:\n  - {type: pcap, out: /tmp/a}\n  - {type: vhost-user, path: /tmp/./a}",
+                "x.yaml:3:5: path: /tmp/./a is port port0's already"
+            ),
+            (
+                "control: /tmp/a\nports:\n  - {type: vhost-user, path: /tmp/../tmp/a}",
+                "x.yaml:3:5: path: /tmp/../tmp/a is control's already"
+            ),
+            (
+                "control: /tmp/a\nmetrics: 'unix:/tmp/a'\nports: [{type: generator}]",
+                "metrics: /tmp/a is control's already"
+            ),
+            (
+                "control: /tmp/\(String(repeating: "a", count: 103))\nports: [{type: generator}]",
+                "a socket's path has at most 107 bytes"
+            ),
+            ("ports: [{type: generator, name: (removed)}]", "(removed) stands for ports that are"),
         ])
     func mistakes(_ text: String, _ expected: String) {
         do {

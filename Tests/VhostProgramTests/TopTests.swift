@@ -15,7 +15,8 @@ struct TopTests {
             nanoseconds: 1_000_000_000 * (seconds + 1), cycles: 2_000_000_000 * (seconds + 1),
             cyclesPerSecond: 2e9,
             ports: (0..<ports).map { number in
-                var port = PortStatistics(name: "port\(number)", type: .vhostUser)
+                var port = PortStatistics(
+                    name: "port\(number)", serial: UInt64(number), type: .vhostUser)
                 port.isConnected = true
                 port.queues = (0..<2).map { queue in
                     var one = QueueStatistics(number: queue)

@@ -43,6 +43,8 @@ package final class HTTPService: @unchecked Sendable {
         var parser = HTTPParser()
         var output: [UInt8] = []
         var written = 0
+        /// Of `written`, where the deadline was last put off.
+        var renewed = 0
         /// Ends once `output` is out.
         var isEnding = false
         /// When it has to have done what it is at, in nanoseconds of the monotonic clock.
@@ -159,6 +161,9 @@ package final class HTTPService: @unchecked Sendable {
         }
     }
 
+    /// Bytes that a reader takes at least while it has the time of a request.
+    private static let partByteCount = 256 * 1024
+
     private func deadline(_ seconds: Double) -> UInt64 {
         SystemClock.monotonic + UInt64(seconds * 1e9)
     }
@@ -222,6 +227,11 @@ package final class HTTPService: @unchecked Sendable {
         }
         if count < 0 { return errno == EAGAIN || errno == EINTR }
         clients[index].written += count
+        // A reader that goes on has as long again for each part of a large answer.
+        if clients[index].written - client.renewed >= Self.partByteCount {
+            clients[index].renewed = clients[index].written
+            clients[index].deadline = deadline(limits.secondsPerRequest)
+        }
         if clients[index].written < client.output.count { return true }
         if client.isEnding {
             // What it still sends would otherwise have the system forget the answer.
@@ -231,7 +241,7 @@ package final class HTTPService: @unchecked Sendable {
             return false
         }
         clients[index].output = []
-        clients[index].written = 0
+        (clients[index].written, clients[index].renewed) = (0, 0)
         // The next one may have come together with this one.
         answer(index)
         clients[index].isIdle = !clients[index].parser.isWithin && clients[index].output.isEmpty

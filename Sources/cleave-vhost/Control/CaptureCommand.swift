@@ -26,8 +26,8 @@ struct CaptureCommand: ParsableCommand {
             """)
 
     @OptionGroup var socket: ControlSocketOptions
-    @Argument(help: "The name of a port, or any.")
-    var port: String
+    @Argument(help: "The name of a port; without it, all ports.")
+    var port: String?
     @Option(help: .example("Only this queue pair.", "--queue 0", "number"))
     var queue: Int?
     @Option(help: .example("Only one direction: rx or tx.", "--direction tx", "direction"))
@@ -43,7 +43,7 @@ struct CaptureCommand: ParsableCommand {
 
     func run() throws {
         var arguments: [String: JSONValue] = [:]
-        if port != "any" { arguments["port"] = .string(port) }
+        if let port { arguments["port"] = .string(port) }
         if let direction { arguments["direction"] = .string(direction) }
         for (name, value) in [("queue", queue), ("count", count), ("snaplen", snaplen)] {
             if let value { arguments[name] = .integer(Int64(value)) }

@@ -17,7 +17,8 @@ struct ChangeOptions: ParsableArguments {
         text: (_ answer: JSONValue) -> String
     ) throws {
         let answer = try socket.client().answer(command, arguments)
-        try Stream.output.write(json ? answer.pretty + "\n" : text(answer))
+        let words = text(answer)
+        try Stream.output.write(json ? answer.pretty + "\n" : words)
     }
 }
 
@@ -112,11 +113,15 @@ struct ReloadCommand: ParsableCommand {
     @OptionGroup var options: ChangeOptions
 
     func run() throws {
+        var isDone = true
         try options.ask("reload") { answer in
             let notDone = (answer["notDone"]?.elements ?? []).map {
                 "not done: \(AnswerTable.cell($0))\n"
             }
+            isDone = notDone.isEmpty
             return AnswerTable.cell(answer["summary"]) + "\n" + notDone.joined()
         }
+        // What was not done is told above.
+        if !isDone { throw Failure.reported(exitCode: 1) }
     }
 }

@@ -48,7 +48,9 @@ extension ControlClient {
         _ command: String, _ arguments: [String: JSONValue], descriptors: [Int32] = []
     ) throws(Failure) -> JSONValue {
         do { return try ask(command, arguments, descriptors: descriptors) } catch {
-            throw .run("ctl \(command): \(error)")
+            let words = "\(error)"
+            throw .run(
+                words.hasPrefix("\(command): ") ? "ctl \(words)" : "ctl \(command): \(words)")
         }
     }
 }
@@ -90,17 +92,19 @@ struct ControlOptions: ParsableArguments {
             }
             guard let watch else { return }
             before = answer
-            try Self.sleep(watch)
+            guard Self.sleep(watch) else { return }
             if !json { try Stream.output.write("\n") }
         }
     }
 
-    private static func sleep(_ seconds: Double) throws(Failure) {
+    /// - Returns: false if a signal asked for the end meanwhile, which is how a watch ends.
+    private static func sleep(_ seconds: Double) -> Bool {
         let end = SystemClock.monotonic + UInt64(seconds * 1e9)
         while SystemClock.monotonic < end {
-            if let signal = StopSignal.received { throw .stopped(signal: signal) }
+            if StopSignal.received != nil { return false }
             usleep(20_000)
         }
+        return true
     }
 }
 

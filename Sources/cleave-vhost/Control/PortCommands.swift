@@ -11,7 +11,7 @@ import Glibc
 enum PortCommands {
     /// - Parameter reloader: reads the configuration anew; nil if there is no file.
     static func all(_ reloader: Reloader?) -> [ControlCommand] {
-        [add, remove, move, capture] + (reloader.map { [reload($0)] } ?? [])
+        [add, remove, move, capture, reload(reloader)]
     }
 
     private static let add = ControlCommand(
@@ -109,10 +109,13 @@ enum PortCommands {
         return [:]
     }
 
-    private static func reload(_ reloader: Reloader) -> ControlCommand {
+    private static func reload(_ reloader: Reloader?) -> ControlCommand {
         ControlCommand(
             "reload", help: "Reads the configuration anew, as SIGHUP does."
         ) { call throws(ControlFailure) in
+            guard let reloader else {
+                throw ControlFailure("the program was started without --config", about: "reload")
+            }
             let done: (summary: String, failures: [String])
             do throws(Failure) { done = try reloader.reload(call.joined) } catch {
                 throw ControlFailure("\(error)")
