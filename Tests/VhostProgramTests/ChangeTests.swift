@@ -78,7 +78,8 @@ struct ChangeTests {
             (["capture", "a", "-w", "-", "--queue", "7"], "capture: "),
             (["capture", "a", "-w", "-", "--count", "0"], "capture: 0 packets"),
             (["capture", "a", "-w", "-", "--snaplen", "0"], "capture: 0 bytes"),
-            (["reload"], "ctl reload: the program was started without"), (["log-level", "loud"], "level: \"loud\" is not one"),
+            (["reload"], "ctl reload: the program was started without"),
+            (["log-level", "loud"], "level: \"loud\" is not one"),
         ]
         for (words, message) in cases {
             let ran = try Tool.run(Tool.vhost, ["ctl"] + words + joined.control)
