@@ -241,9 +241,10 @@ let package = Package(
         .testTarget(
             name: "SwitchTests",
             dependencies: [
-                "CleaveSwitch", "CleaveEngine", "CleavePorts", "CleaveVhostUser", "CleaveTraffic",
-                "CleaveGuestDriver", "CleaveVirtioNet", "CleaveHost", "CCleaveHost",
-                "CleaveTestSupport", "CCleaveTestSupport", "example-cloud-hypervisor",
+                "CleaveControl", "CleaveSwitch", "CleaveEngine", "CleavePorts", "CleaveVhostUser",
+                "CleaveTraffic", "CleaveGuestDriver", "CleaveVirtioNet", "CleaveHost",
+                "CCleaveHost", "CleaveTestSupport", "CCleaveTestSupport",
+                "example-cloud-hypervisor",
                 "cleave-vhost",
             ], exclude: ["README.md"],
             swiftSettings: settings),

@@ -43,7 +43,11 @@ public final class AFPacketPort: UnattendedPort {
     public var type: PortType { .afPacket }
     public var queues: [any PortQueue] { kernelQueues }
 
-    private let kernelQueues: [KernelQueue]
+    let kernelQueues: [KernelQueue]
+    /// What another process has opened, until the port is.
+    var taken: TakenKernelQueues?
+    /// Another process may take the port over.
+    var isResting = false
     private weak var host: (any PortHost)?
 
     /// UDP is not among them: kernels before 6.2 refuse it, and do not tell.
@@ -63,10 +67,11 @@ public final class AFPacketPort: UnattendedPort {
                 throw SetupError("port \(name): ", error)
             }
         }
-        var opened: [Int32] = []
+        var opened: [Int32] = taken?.opened.map(\.descriptor) ?? []
+        taken = nil
         do throws(SetupError) {
             var group: Int32 = -1
-            for _ in kernelQueues {
+            for _ in kernelQueues where opened.count < kernelQueues.count {
                 let descriptor = cleave_packet_open(
                     configuration.interface, configuration.promiscuous ? 1 : 0)
                 guard descriptor >= 0 else { throw refusal(-descriptor) }

@@ -14,7 +14,7 @@ final class GuestHeaderQueue {
     }
 
     /// A header queue in use.
-    private struct Active {
+    fileprivate struct Active {
         let request: HeaderQueueRequest
         let queue: HeaderQueue
         /// Keeps its memory mapped.
@@ -60,11 +60,18 @@ final class GuestHeaderQueue {
 
     // MARK: Every request
 
+    /// Where a queue goes on that its driver has already.
+    struct Resumption {
+        var base: UInt32
+        /// Its driver broke it.
+        var isBroken: Bool
+    }
+
     /// Checks a request, makes the queue and links its RQs, all while no packet is on its way.
-    /// - Parameter broken: a queue that its driver broke, which this one replaces.
+    /// - Parameter resumed: the queue that this one replaces; nil for one that the driver asks for.
     func setUp(
         _ request: HeaderQueueRequest, _ memory: SharedGuestMemory, from origin: Origin,
-        after broken: HeaderQueue? = nil
+        after resumed: Resumption? = nil
     ) throws(HeaderQueueRefusal) {
         do throws(HeaderQueueRefusal) {
             if active != nil { throw .inUse }
@@ -72,11 +79,11 @@ final class GuestHeaderQueue {
                 throw .geometry
             }
             // What cannot be stops no traffic, however often a guest asks for it.
-            if broken == nil { try request.check(in: memory.memory, rqLimit: pairs.count) }
+            if resumed == nil { try request.check(in: memory.memory, rqLimit: pairs.count) }
             var failure: HeaderQueueRefusal?
             hold {
                 do throws(HeaderQueueRefusal) {
-                    try makeAndLink(request, memory, origin, replacing: broken)
+                    try makeAndLink(request, memory, origin, after: resumed)
                 } catch { failure = error }
             }
             if let failure { throw failure }
@@ -85,7 +92,7 @@ final class GuestHeaderQueue {
             throw error
         }
         events[.headerQueues, default: 0] += 1
-        if broken == nil { isBreakReported = false }
+        if resumed?.isBroken != true { isBreakReported = false }
         log(
             LogEntry(
                 "header queue of \(request.slotCount) slots of \(request.slotSize) bytes for "
@@ -99,13 +106,14 @@ final class GuestHeaderQueue {
 
     private func makeAndLink(
         _ request: HeaderQueueRequest, _ memory: SharedGuestMemory, _ origin: Origin,
-        replacing broken: HeaderQueue?
+        after resumed: Resumption?
     ) throws(HeaderQueueRefusal) {
         let report = try request.checkedReport()
         let queue: HeaderQueue
-        if let broken {
-            queue = try request.makeBrokenQueue(
-                after: broken, in: memory.memory, rqLimit: pairs.count, node: node)
+        if let resumed {
+            queue = try request.makeQueue(
+                at: resumed.base, isBroken: resumed.isBroken, in: memory.memory,
+                rqLimit: pairs.count, node: node)
         } else {
             queue = try request.makeQueue(
                 in: memory.memory, rqLimit: pairs.count, node: node)
@@ -184,7 +192,67 @@ final class GuestHeaderQueue {
         guard let memory else { return }
         // If it lies outside the new memory, that is logged and counted, and packets come whole.
         try? setUp(
-            old.request, memory, from: .message, after: old.queue.isBroken ? old.queue : nil)
+            old.request, memory, from: .message,
+            after: old.queue.isBroken
+                ? Resumption(base: old.queue.base, isBroken: true) : nil)
+    }
+
+    // MARK: Going to another process
+
+    /// The queue's use ends, as its driver must not notice. After the rings have stopped.
+    /// - Parameter before: what there was while they ran.
+    /// - Returns: what another process needs; nil if the set-up ring brings it by itself, or there
+    ///   is none.
+    func suspend(_ before: Suspended) -> HeaderQueueHandover? {
+        guard let old = before.active, old.origin == .message else { return nil }
+        end(.message)
+        return HeaderQueueHandover(
+            fields: old.request.fields, control: old.request.control.rawValue,
+            slots: old.request.slots.rawValue, returnRing: old.request.returnRing.rawValue,
+            base: old.queue.base, isBroken: old.queue.isBroken)
+    }
+
+    /// What is in use, to be kept while it is not known who goes on with it.
+    struct Suspended {
+        fileprivate var active: Active?
+
+        fileprivate init(active: Active?) { self.active = active }
+        init() {}
+    }
+
+    var inUse: Suspended { Suspended(active: active) }
+
+    /// Nobody has taken over. Before the rings start again.
+    func resume(_ before: Suspended) {
+        guard let old = before.active else { return }
+        // Another process may have begun with it, and has then claimed nothing.
+        old.queue.leave()
+        guard old.origin == .message else { return }
+        try? setUp(
+            old.request, SharedGuestMemory(memory: old.queue.memory, mappings: old.mappings),
+            from: .message,
+            after: Resumption(base: old.queue.base, isBroken: old.queue.isBroken))
+    }
+
+    /// Another process has the queue after all: it is used no more, and its driver is told nothing.
+    /// The queues that are linked to it end, too.
+    func abandon() { active = nil }
+
+    /// Goes on where another process stopped. Before the rings start. What its guest's memory does
+    /// not allow any more is logged and counted, and packets come whole.
+    func start(_ state: HeaderQueueHandover, in memory: SharedGuestMemory) throws(SetupError) {
+        guard var request = HeaderQueueRequest(fields: state.fields) else {
+            throw SetupError(
+                "headerQueue.fields: \(state.fields.count) bytes, not "
+                    + "\(HeaderQueueRequest.byteCount)")
+        }
+        request.control = GuestAddress(state.control)
+        request.slots = GuestAddress(state.slots)
+        request.returnRing = GuestAddress(state.returnRing)
+        isBreakReported = state.isBroken
+        try? setUp(
+            request, memory, from: .message,
+            after: Resumption(base: state.base, isBroken: state.isBroken))
     }
 
     // MARK: The set-up ring

@@ -44,7 +44,11 @@ public final class TapPort: Port {
     public var type: PortType { .tap }
     public var queues: [any PortQueue] { kernelQueues }
 
-    private let kernelQueues: [KernelQueue]
+    let kernelQueues: [KernelQueue]
+    /// What another process has opened, until the port is.
+    var taken: TakenKernelQueues?
+    /// Another process may take the port over.
+    var isResting = false
     private weak var host: (any PortHost)?
     private var nextCheck: UInt64 = 0
     private var lossCount: UInt64 = 0
@@ -66,9 +70,10 @@ public final class TapPort: Port {
                 throw SetupError("port \(name): ", error)
             }
         }
-        var opened: [(descriptor: Int32, offloads: VirtioFeatures)] = []
+        var opened: [(descriptor: Int32, offloads: VirtioFeatures)] = taken?.opened ?? []
+        taken = nil
         do throws(SetupError) {
-            for _ in kernelQueues { opened.append(try openQueue()) }
+            if opened.isEmpty { for _ in kernelQueues { opened.append(try openQueue()) } }
             try setMTU()
         } catch {
             for queue in opened { Glibc.close(queue.descriptor) }
@@ -138,7 +143,7 @@ public final class TapPort: Port {
     /// Lets go of a device that somebody has deleted: its descriptors would wake threads for ever.
     public func service() {
         nextCheck = SystemClock.monotonic + Self.checkNanoseconds
-        guard let host, kernelQueues.contains(where: \.isGone) else { return }
+        guard let host, !isResting, kernelQueues.contains(where: \.isGone) else { return }
         lossCount += 1
         // [once] The interface is not there any more.
         host.log(

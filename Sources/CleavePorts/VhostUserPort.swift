@@ -121,19 +121,26 @@ public final class VhostUserPort: Port {
     public var type: PortType { .vhostUser }
     public var queues: [any PortQueue] { pairs }
 
-    private let pairs: [VhostUserQueue]
-    private let endpoint: SocketEndpoint
-    private var session: BackendSession?
+    let pairs: [VhostUserQueue]
+    let endpoint: SocketEndpoint
+    var session: BackendSession?
     private weak var host: (any PortHost)?
     private var events: [PortEvent: UInt64] = [:]
     private var refusals: [String: UInt64] = [:]
     /// The memory that the queues use; nil while none is started.
-    private var mappings: MappedMemory?
+    var mappings: MappedMemory?
     private var faultsReported: Set<Int> = []
-    private var control: ServedControlQueue?
+    var control: ServedControlQueue?
     /// Pairs that the driver asked for last.
-    private var pairsAskedFor: Int?
-    private let guestHeaderQueue: GuestHeaderQueue
+    var pairsAskedFor: Int?
+    let guestHeaderQueue: GuestHeaderQueue
+    /// Another process may take the port over: nothing is read from its sockets until that is
+    /// known.
+    var isResting = false
+    /// The file of the socket that another process listened at is not its own.
+    var isOfAnother = false
+    /// What was in use when the rings stopped for another process.
+    var suspended = GuestHeaderQueue.Suspended()
     /// What the rings are that are in use.
     private var roles: [Int: NetOffer.RingRole] = [:]
     private var nextCheck: UInt64 = 0
@@ -225,7 +232,7 @@ public final class VhostUserPort: Port {
     }
 
     public var controlDescriptors: [Int32] {
-        if isWaiting { return [] }
+        if isResting || isWaiting { return [] }
         var descriptors = endpoint.descriptors
         if let session { descriptors.append(session.fileDescriptor) }
         if let kick = control?.kickDescriptor, kick >= 0 { descriptors.append(kick) }
@@ -236,6 +243,7 @@ public final class VhostUserPort: Port {
     }
 
     public var controlDeadline: UInt64? {
+        if isResting { return nil }
         if isWaiting { return ready }
         if control?.mayHaveMore ?? false { return 0 }
         var deadline = endpoint.deadline
@@ -255,7 +263,7 @@ public final class VhostUserPort: Port {
 
     public func service() {
         if let count = logLimit.tell() { logLeftOut(count) }
-        if isWaiting { return }
+        if isResting || isWaiting { return }
         // The session first: who comes now may be its front-end, back after it has gone.
         serveSession()
         while !isWaiting, let socket = endpoint.accept(isBusy: session != nil) {
@@ -319,6 +327,12 @@ public final class VhostUserPort: Port {
             events[.memoryLost, default: 0] += 1
             return disconnect(because: "its memory file was truncated")
         }
+        reportFaults()
+        guestHeaderQueue.check()
+    }
+
+    /// Tells the front-end of rings that their driver broke.
+    func reportFaults() {
         for (pair, queue) in pairs.enumerated() {
             report(queue.rxFault, ofRing: 2 * pair)
             report(queue.txFault, ofRing: 2 * pair + 1)
@@ -330,7 +344,6 @@ public final class VhostUserPort: Port {
             case .receive, .transmit: break
             }
         }
-        guestHeaderQueue.check()
     }
 
     private func report(_ fault: QueueFault, ofRing ring: Int) {
@@ -377,7 +390,7 @@ public final class VhostUserPort: Port {
     /// Packets go to the first `count` pairs only.
     /// - Returns: whether traffic was held up for it.
     @discardableResult
-    private func use(pairs count: Int) -> Bool {
+    func use(pairs count: Int) -> Bool {
         // A driver that asks for what it has, however often, stops no traffic.
         let wanted = pairs.indices.map { $0 < count }
         if pairs.map(\.isWanted) == wanted { return false }
@@ -385,7 +398,7 @@ public final class VhostUserPort: Port {
         return true
     }
 
-    private func hold(_ body: () -> Void) {
+    func hold(_ body: () -> Void) {
         guard let host else { return body() }
         if holdDepth > 0 {
             host.whileHeld(by: self, body)

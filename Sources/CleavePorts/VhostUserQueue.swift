@@ -264,6 +264,12 @@ final class VhostUserQueue: PortQueue {
         isAnnouncing = true
     }
 
+    /// The address of a guest whose announcement is not sent yet.
+    var announcedMAC: [UInt8]? {
+        guard isAnnouncing, let announcement else { return nil }
+        return (6..<12).map { announcement.load(fromByteOffset: $0, as: UInt8.self) }
+    }
+
     // MARK: Counters
 
     /// Of the receive queue's memory, or else of the transmit queue's.

@@ -264,6 +264,10 @@ final class Forwarding {
 
     /// Moves on what is out of a queue, and lets nothing more in. While all threads are held.
     func moveOn(_ ingress: SwitchQueue) {
+        if links == nil {
+            if ingress.left != 0 { _ = poll(ingress) }
+            return
+        }
         if ingress.left != 0 { _ = pollShared(ingress) } else { giveBack(ingress) }
     }
 

@@ -97,6 +97,8 @@ public final class Switch: PortHost {
     var portSerial: UInt64 = 0
     /// The ends of wires, by names; some may be of ports that are not there now.
     var wires: [(String, String)]
+    /// Ports that go to another process, or come from one.
+    var leaving: [AttachedPort] = []
     /// What ports that were removed have done.
     public internal(set) var removed = RemovedPorts()
     private var holdDepth = 0
@@ -187,7 +189,12 @@ public final class Switch: PortHost {
 
     /// Opens all ports, then starts the switch threads.
     /// - Throws: why a port cannot be opened; those that were are closed again.
-    public func open() throws(SetupError) {
+    public func open() throws(SetupError) { try open(held: false) }
+
+    /// The same.
+    /// - Parameter held: the threads do nothing before `release`.
+    package func open(held: Bool) throws(SetupError) {
+        if held { hold() }
         do throws(SetupError) {
             for port in ports { try port.port.open(for: self) }
             refresh()
@@ -196,7 +203,7 @@ public final class Switch: PortHost {
                 try thread.start(name: threads.count > 1 ? "switch-\(number)" : "cleave-switch")
             }
         } catch {
-            close()
+            close(drains: !held)
             throw error
         }
     }
@@ -269,14 +276,18 @@ public final class Switch: PortHost {
         release()
     }
 
-    func release() { for thread in threads { thread.release() } }
+    package func release() { for thread in threads { thread.release() } }
 
     /// Takes what waits in the queues, for at most 200 ms, then closes all ports. A guest's VMM may
     /// mark what is left as sent although it was not (QEMU does).
-    public func close() {
+    public func close() { close(drains: true) }
+
+    /// The same.
+    /// - Parameter drains: whether what waits is taken; not if another process has the queues.
+    package func close(drains: Bool) {
         requests.close()
         hold()
-        if isStarted {
+        if isStarted && drains {
             let deadline = CycleClock.now() &+ UInt64(CycleClock.hertz / 5)
             while threads.map({ $0.poll() }).contains(where: { !$0.isEmpty })
                 && CycleClock.now() < deadline

@@ -159,6 +159,84 @@ final class Connection {
         return message
     }
 
+    // MARK: Going to another process
+
+    /// What another process needs to go on with it.
+    /// - Parameter list: the descriptors are added there.
+    func handover(_ list: HandoverDescriptors) throws(SetupError) -> ConnectionHandover {
+        var state = ConnectionHandover(descriptor: try list.add(fileDescriptor))
+        state.header = header
+        state.payload = Array(payload.prefix(payloadFilled))
+        for descriptor in descriptors {
+            state.inputDescriptors.append(try list.add(descriptor.fileDescriptor))
+        }
+        for output in unsent {
+            var kept = ConnectionHandover.Output(bytes: Array(output.bytes), descriptors: [])
+            for descriptor in output.descriptors {
+                kept.descriptors.append(try list.add(descriptor))
+            }
+            state.output.append(kept)
+        }
+        return state
+    }
+
+    /// Goes on where another process stopped.
+    /// - Parameter name: of the connection, for errors.
+    func restore(
+        _ state: ConnectionHandover, _ list: HandoverDescriptors, _ name: String
+    ) throws(SetupError) {
+        do throws(SetupError) {
+            try restoreInput(state)
+            guard state.inputDescriptors.count <= Message.maximumDescriptorCount else {
+                throw SetupError("inputDescriptors: more than a message may have")
+            }
+            for place in state.inputDescriptors { descriptors.append(try list.take(place)) }
+            for output in state.output {
+                guard !output.bytes.isEmpty,
+                    output.descriptors.count <= Message.maximumDescriptorCount
+                else { throw SetupError("output: no bytes, or too many descriptors") }
+                unsentByteCount += output.bytes.count
+                guard unsentByteCount <= Self.maximumUnsentByteCount else {
+                    throw SetupError(
+                        "output: more than \(Self.maximumUnsentByteCount) bytes")
+                }
+                var owned: [ReceivedDescriptor] = []
+                for place in output.descriptors { owned.append(try list.take(place)) }
+                unsent.append(
+                    Output(
+                        bytes: output.bytes[...], descriptors: owned.map(\.fileDescriptor),
+                        owned: owned))
+            }
+        } catch { throw SetupError("\(name).", error) }
+        let now = clock()
+        if !header.isEmpty { messageStart = now }
+        if hasUnsent { (unsentSince, retryAt) = (now, now) }
+    }
+
+    private func restoreInput(_ state: ConnectionHandover) throws(SetupError) {
+        guard state.header.count <= Message.headerByteCount else {
+            throw SetupError("header: \(state.header.count) bytes")
+        }
+        guard state.header.count == Message.headerByteCount else {
+            guard state.payload.isEmpty else { throw SetupError("payload: before its header") }
+            header = state.header
+            return
+        }
+        var reader = PayloadReader(state.header)
+        (_, _) = (reader.next(UInt32.self), reader.next(UInt32.self))
+        let size: UInt32 = reader.next()
+        guard size <= UInt32(Message.maximumPayloadByteCount) else {
+            throw SetupError("header: a payload of \(size) bytes")
+        }
+        guard state.payload.count <= Int(size) else {
+            throw SetupError("payload: \(state.payload.count) bytes of \(size)")
+        }
+        header = state.header
+        payloadByteCount = Int(size)
+        payloadFilled = state.payload.count
+        payload = state.payload + [UInt8](repeating: 0, count: payloadByteCount - payloadFilled)
+    }
+
     /// Sends a message, or keeps what the peer does not take now.
     /// - Parameter descriptors: go with it, at most 8 with those of the message; they stay the
     ///   caller's, who leaves them open while `hasUnsent`.

@@ -69,6 +69,7 @@ package final class SocketEndpoint {
             let found = place.isEmpty ? "has no file" : "is \(place)"
             throw SetupError("the socket that it was given \(found), and its path is \(path)")
         }
+        if listener >= 0 { Glibc.close(listener) }
         listener = descriptor
         isLent = true
     }
@@ -176,6 +177,35 @@ package final class SocketEndpoint {
         nextConnect = now + backOff
         backOff = min(backOff * 2, Self.longestBackOff)
         return nil
+    }
+
+    // MARK: Going to another process
+
+    /// The listening socket, which stays this object's; nil without one.
+    package var listening: Int32? { listener >= 0 ? listener : nil }
+
+    /// Whether somebody else has made and keeps the socket's file.
+    package var isOfAnother: Bool { isLent }
+
+    /// What tells the file at the path from its successors; nil if there is none.
+    package var place: [UInt64]? {
+        var file: (UInt64, UInt64) = (0, 0)
+        return identify(&file) == 1 ? [file.0, file.1] : nil
+    }
+
+    /// Lets go of the socket, and leaves its file to the process that has it, too.
+    package func letGo() {
+        isLent = true
+        close()
+    }
+
+    /// Has a connection that another process had: a client does not connect again.
+    package func takeConnection() { isConnected = true }
+
+    /// The process that listened here as well has let go: the file is this one's to remove.
+    package func keepFile() {
+        isLent = false
+        _ = identify(&identity)
     }
 
     /// The connection that `accept` gave is over.

@@ -16,7 +16,7 @@ public final class HeaderQueue: @unchecked Sendable {
     public let layout: HeaderQueueLayout
     /// The table that addresses were translated with; kept, and its mappings with it, although RQs
     /// of the same guest may have another by now.
-    let memory: GuestMemory
+    package let memory: GuestMemory
     private let privateWords: PrivateWords
     let claimer: HeaderClaimer
     /// The private head at the last reset, and the slots claimed before it.

@@ -228,15 +228,21 @@ public struct HeaderQueueRequest: Sendable, Equatable {
         } catch { throw .memory }
     }
 
-    /// Makes the device's half in other memory of a guest whose queue `old` is broken: the new one
-    /// is broken as well, until its driver has it reset. To be called as `makeQueue`.
-    package func makeBrokenQueue(
-        after old: HeaderQueue, in memory: GuestMemory, rqLimit: Int, node: Int? = nil
+    /// Makes the device's half anew where one stopped whose end its driver must not notice: in
+    /// other memory of the guest, or in another process. To be called as `makeQueue`.
+    /// - Parameters:
+    ///   - base: the `base` of the one that stopped.
+    ///   - isBroken: its driver broke it; so is the new one, until the driver has it reset.
+    ///   - memory: of the driver's guest.
+    ///   - rqLimit: RQs that the device has.
+    ///   - node: NUMA node of the device's own words; nil for any.
+    package func makeQueue(
+        at base: UInt32, isBroken: Bool, in memory: GuestMemory, rqLimit: Int, node: Int? = nil
     ) throws(HeaderQueueRefusal) -> HeaderQueue {
         let layout = try layout(in: memory, rqLimit: rqLimit)
         do throws(SetupError) {
             return try HeaderQueue(
-                layout, memory: memory, base: old.base, node: node, isBroken: true)
+                layout, memory: memory, base: base, node: node, isBroken: isBroken)
         } catch { throw .memory }
     }
 

@@ -55,6 +55,13 @@ struct RunCommand: ParsableCommand {
                 + "place. Without it there is none.", "--control /tmp/c.sock", "file"))
     var control: String?
 
+    @Option(
+        help: .example(
+            "Takes over the ports of a cleave-vhost that runs, with their sockets, connections and "
+                + "queues, while packets flow; that one ends then. The value is its --control.",
+            "--takeover /tmp/c.sock --control /tmp/c.sock --config two-guests.yaml", "file"))
+    var takeover: String?
+
     @OptionGroup(title: "Metrics") var metrics: MetricsOptions
 
     func run() throws {
@@ -72,6 +79,12 @@ struct RunCommand: ParsableCommand {
         var configuration = try configuration()
         var made = try configuration.makePorts()
         var connected: VhostUserPort?
+        if takeover != nil {
+            if descriptor != nil {
+                throw Failure.usage("--fd: a port over one connection cannot be taken over")
+            }
+            try Takeover.check(made)
+        }
         if let descriptor {
             do {
                 let port = try VhostUserPort(connected: descriptor, name: "fd\(descriptor)")
@@ -122,31 +135,73 @@ struct RunCommand: ParsableCommand {
             var watchdog = try ServiceManager.Watchdog()
             try ServiceConnection.giveSockets(to: made)
             let joined = try Switch(settings, ports: made) { log.say($0) }
-            try joined.open()
-            let server = try (control ?? configuration.controlPath).map {
-                try Self.serve(
-                    joined, at: $0, settings, log, ports.config == nil ? nil : reloader)
+            try open(joined, made, log)
+            let handover = HandoverServer(log)
+            // After all else: the program that has taken over waits for it.
+            defer { handover.end() }
+            let commands = Self.commands(log, ports.config == nil ? nil : reloader, handover)
+            let server = try attend(log) { () throws(SetupError) in
+                try (control ?? configuration.controlPath).map { (path) throws(SetupError) in
+                    try Self.serve(joined, at: path, settings, commands)
+                }
             }
             defer { server?.stop() }
-            let export = try Self.export(joined, configuration.metrics, settings, log)
+            let export = try attend(log) { () throws(SetupError) in
+                try Self.export(joined, configuration.metrics, settings, log)
+            }
             defer { export?.stop(joined.statistics) }
             defer {
                 joined.close()
                 log.report(joined.statistics, waiting: 200)
             }
-            try seccomp.enter(log)
+            if takeover == nil { try seccomp.enter(log) }
             try Stream.output.write("ready\n")
             try ServiceManager.sayReady()
             joined.serve {
                 if RequestSignal.report.take() { log.report(joined.statistics) }
                 if RequestSignal.reload.take() { reloader.reloadAndTell(joined, log) }
                 ServiceConnection.beat(&watchdog, joined, log)
-                return StopSignal.received != nil || connected?.isEnded ?? false
+                return StopSignal.received != nil || handover.isHandedOver
+                    || connected?.isEnded ?? false
             }
             ServiceConnection.sayStopping(log)
         } catch let failure as Failure {
             throw failure
         } catch { throw .run("\(error)") }
+    }
+
+    /// Opens the ports, or goes on with those of another program.
+    private func open(
+        _ joined: Switch, _ made: [any Port], _ log: OperatorLog
+    ) throws(Failure) {
+        guard let takeover else {
+            do throws(SetupError) { return try joined.open() } catch { throw .run("\(error)") }
+        }
+        let other = try Takeover(path: ControlPlace.path(takeover))
+        do {
+            try other.prepare(joined, made)
+            try joined.open(held: true)
+            // Guests' packets come from the first moment on.
+            try seccomp.enter(log)
+            log.say(LogEntry(try other.switchOver(joined)))
+        } catch {
+            // What waits in the queues is the other program's.
+            joined.abandon()
+            throw other.fail("\(error)")
+        }
+        other.awaitEnd(joined, log)
+    }
+
+    /// Opens what is beside the ports. Once these were taken over, guests have nobody else: what
+    /// cannot be had is left out, then.
+    private func attend<Opened>(
+        _ log: OperatorLog, _ body: () throws(SetupError) -> Opened?
+    ) throws(SetupError) -> Opened? {
+        do throws(SetupError) { return try body() } catch {
+            if takeover == nil { throw error }
+            log.say(LogEntry("the program runs without this", level: .error, reason: "\(error)"))
+            return nil
+        }
     }
 }
 
@@ -154,27 +209,30 @@ extension RunCommand {
     /// Opens the control socket.
     private static func serve(
         _ joined: Switch, at control: String, _ settings: SwitchConfiguration,
-        _ log: OperatorLog, _ reloader: Reloader?
+        _ commands: [ControlCommand]
     ) throws(SetupError) -> ControlServer {
         let server = try ControlServer(
             path: ControlPlace.path(control),
             greeting: ControlGreeting(
                 program: "cleave-vhost", version: VhostProgram.version, pid: getpid()),
-            commands: commands(log, reloader),
-            requests: joined.requests)
+            commands: commands, requests: joined.requests)
         joined.programCounters.append { server.counters }
         try server.start(busyCPUs: settings.threads.compactMap { $0 })
         return server
     }
 
     /// Every command that the control socket may have.
-    /// - Parameter reloader: nil if there is no file to read anew.
-    static func commands(_ log: OperatorLog, _ reloader: Reloader?) -> [ControlCommand] {
+    /// - Parameters:
+    ///   - reloader: nil if there is no file to read anew.
+    ///   - handover: what the program looks at for its end; nil for one of its own.
+    static func commands(
+        _ log: OperatorLog, _ reloader: Reloader?, _ handover: HandoverServer? = nil
+    ) -> [ControlCommand] {
         let access = LogLevelAccess(
             names: LogLevel.allCases.map(\.rawValue), get: { log.threshold.rawValue },
             set: { log.threshold = LogLevel(rawValue: $0) ?? log.threshold })
         return StandardCommands.all() + [StandardCommands.logLevel(access)]
-            + PortCommands.all(reloader)
+            + PortCommands.all(reloader) + [(handover ?? HandoverServer(log)).command]
     }
 
     /// Begins to give out metrics, if they are wanted.

@@ -36,7 +36,8 @@ final class LocalGuest {
     ) throws {
         self.ring = ring
         self.wanted = wanted
-        space = try GuestSpace(byteCount: 4 << 20, pages: .small, shared: true)
+        space = try GuestSpace(
+            byteCount: max(4 << 20, ringSize << 13), pages: .small, shared: true)
         rx = try RxDriver(
             RxDriverConfiguration(
                 ringSize: ringSize, ring: ring, shape: shape,
@@ -127,6 +128,15 @@ final class LocalGuest {
         }
         if wantsKick { kicks[1].event.signal() }
         return taken
+    }
+
+    /// Sends a burst, and looks at nothing.
+    /// - Returns: how many were taken.
+    func send(_ frames: UnsafePointer<OutgoingFrame>, count: Int) -> Int {
+        _ = tx.reap()
+        let result = tx.send(frames, count: count)
+        if result.wantsKick { kicks[1].event.signal() }
+        return result.taken
     }
 
     /// Sends all of them, as its buffers come back.

@@ -70,9 +70,12 @@ final class VhostProcess {
     }
 
     func awaitReady() throws {
-        let words = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-        try #require(words == "ready\n", "it says \(words) \(errors)")
+        try #require(isReady(), "it says \(errors)")
     }
+
+    /// Waits until its ports listen, or it has ended.
+    /// - Returns: whether they do.
+    func isReady() -> Bool { output.fileHandleForReading.availableData == Data("ready\n".utf8) }
 
     var identifier: Int32 { process?.processIdentifier ?? 0 }
 

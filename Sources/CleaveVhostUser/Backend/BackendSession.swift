@@ -63,7 +63,7 @@ public final class BackendSession {
     var connection: Connection?
     /// The connection for requests of this end.
     var backendChannel: Connection?
-    private let clock: () -> UInt64
+    let clock: () -> UInt64
     private var closedFor: Closure?
     private var unknownInARow = 0
 
@@ -314,26 +314,45 @@ public final class BackendSession {
 
     /// Gives the device a ring if everything is there that it needs.
     func startIfReady(_ index: Int) {
+        do throws(StartFailure) { try start(index) } catch { noteFailure(index, error) }
+    }
+
+    /// Why a ring does not start.
+    enum StartFailure: Error {
+        /// What stands in the guest's memory contradicts itself.
+        case guest(SetupError)
+        case device(SetupError)
+    }
+
+    func noteFailure(_ index: Int, _ failure: StartFailure) {
+        switch failure {
+        case .guest(let error), .device(let error): lastRingError = "ring \(index): \(error)"
+        }
+        reportBroken(ring: index)
+    }
+
+    func start(_ index: Int) throws(StartFailure) {
         guard connection != nil, !rings[index].isRunning, isEligible(index) else { return }
         // Before there is any memory the ring waits for it.
         guard let table, let device else { return }
         let ring = rings[index]
+        var virtqueue: VirtqueueAddresses
+        let record: InFlightRecord?
         do throws(SetupError) {
-            var virtqueue = try ring.virtqueue(
+            virtqueue = try ring.virtqueue(
                 format, base: ring.resumePosition(format), in: table)
-            let record = try inFlight?.record(ofRing: index, &virtqueue, in: table.memory)
-            var setup = VringSetup(
-                virtqueue: virtqueue, features: features ?? 0, memory: table.memory,
-                mappings: mappings(of: table),
-                callDescriptor: ring.call?.fileDescriptor ?? -1,
-                kickDescriptor: ring.kick?.fileDescriptor ?? -1)
-            setup.observation = QueueObservation(log: dirtyLog(of: ring), record: record)
-            try device.start(ring: index, setup)
-            rings[index].isRunning = true
-        } catch {
-            lastRingError = "ring \(index): \(error)"
-            reportBroken(ring: index)
+            record = try inFlight?.record(ofRing: index, &virtqueue, in: table.memory)
+        } catch { throw .guest(error) }
+        var setup = VringSetup(
+            virtqueue: virtqueue, features: features ?? 0, memory: table.memory,
+            mappings: mappings(of: table),
+            callDescriptor: ring.call?.fileDescriptor ?? -1,
+            kickDescriptor: ring.kick?.fileDescriptor ?? -1)
+        setup.observation = QueueObservation(log: dirtyLog(of: ring), record: record)
+        do throws(SetupError) { try device.start(ring: index, setup) } catch {
+            throw .device(error)
         }
+        rings[index].isRunning = true
     }
 
     /// Why a ring could not be started, last.

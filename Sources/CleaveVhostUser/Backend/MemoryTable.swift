@@ -16,14 +16,19 @@ final class RegionMapping: @unchecked Sendable {
     private let base: UnsafeMutableRawPointer
     private let mappedByteCount: Int
     private var memoryGuard: MemoryGuard?
+    /// The file. It stays open for a process that takes the session over, and maps it anew.
+    let descriptor: ReceivedDescriptor
     /// Device and number of the file.
     private let file: (UInt64, UInt64)
 
-    /// Maps `description` of the file behind `fileDescriptor`, which may be closed afterwards.
-    init(_ description: RegionDescription, of fileDescriptor: Int32) throws(RequestError) {
+    /// Maps `description` of the file behind `descriptor`, which the mapping keeps open.
+    init(
+        _ description: RegionDescription, of descriptor: ReceivedDescriptor
+    ) throws(RequestError) {
+        self.descriptor = descriptor
         var mapping = cleave_file_mapping()
         let result = cleave_file_map(
-            fileDescriptor, description.fileOffset, description.size, &mapping)
+            descriptor.fileDescriptor, description.fileOffset, description.size, &mapping)
         switch result {
         case 0: break
         case -EPROTOTYPE, -EACCES, -EBADF: throw .refused(.fdType)
@@ -84,7 +89,7 @@ struct MemoryTable {
     let descriptions: [RegionDescription]
     /// How often each region was added and not removed: QEMU 7.2 adds a region once for each queue
     /// pair, over one connection.
-    private let holders: [Int]
+    let holders: [Int]
     let mappings: MappedMemory
     let memory: GuestMemory
 
@@ -111,19 +116,21 @@ struct MemoryTable {
     /// Maps a table.
     /// - Parameters:
     ///   - descriptors: one for each region, in order.
+    ///   - holders: how often each was added, at least once; nil for once.
     ///   - guest: whose memory it is.
     static func map(
-        _ descriptions: [RegionDescription], _ descriptors: [ReceivedDescriptor], of guest: Guest
+        _ descriptions: [RegionDescription], _ descriptors: [ReceivedDescriptor],
+        holders: [Int]? = nil, of guest: Guest
     ) throws(RequestError) -> MemoryTable {
         for (index, description) in descriptions.enumerated() {
             try check(description, beside: descriptions[..<index])
         }
         var mappings: [RegionMapping] = []
         for (description, descriptor) in zip(descriptions, descriptors) {
-            mappings.append(try RegionMapping(description, of: descriptor.fileDescriptor))
+            mappings.append(try RegionMapping(description, of: descriptor))
         }
         return try MemoryTable(
-            descriptions, mappings, holders: descriptions.map { _ in 1 }, of: guest)
+            descriptions, mappings, holders: holders ?? descriptions.map { _ in 1 }, of: guest)
     }
 
     /// A table with one more region than `table`, which may be none.
@@ -139,7 +146,7 @@ struct MemoryTable {
         }
         if before.count >= slotCount { throw .refused(.tooMany) }
         try check(description, beside: before[...])
-        let mapping = try RegionMapping(description, of: descriptor.fileDescriptor)
+        let mapping = try RegionMapping(description, of: descriptor)
         return try MemoryTable(
             before + [description], (table?.mappings.mappings ?? []) + [mapping],
             holders: (table?.holders ?? []) + [1], of: guest)

@@ -21,6 +21,10 @@ package final class ServedControlQueue {
         self.queuePairs = queuePairs
     }
 
+    /// Has the next call of `serve` look whatever was kicked: another process may have taken the
+    /// kick, and not the command.
+    package func lookAgain() { mayHaveMore = true }
+
     /// For poll; -1 if the driver does not kick: every call of `serve` looks then.
     package var kickDescriptor: Int32 { kick?.fileDescriptor ?? -1 }
     /// Where the queue is resumed.

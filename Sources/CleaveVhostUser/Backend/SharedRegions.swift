@@ -9,6 +9,27 @@ import CleaveVirtioNet
 struct LogMemory {
     let mapping: RegionMapping
     let byteCount: Int
+    /// Where it begins in its file.
+    let fileOffset: UInt64
+
+    /// Maps it.
+    init(
+        byteCount: UInt64, fileOffset: UInt64, of descriptor: ReceivedDescriptor
+    ) throws(RequestError) {
+        mapping = try RegionMapping(
+            RegionDescription(
+                guestAddress: 0, size: byteCount, userAddress: 0, fileOffset: fileOffset),
+            of: descriptor)
+        self.byteCount = Int(byteCount)
+        self.fileOffset = fileOffset
+    }
+
+    /// Whether it has a bit for every page of `table`.
+    func covers(_ table: MemoryTable) -> Bool {
+        let log = DirtyLog(bits: mapping.host, byteCount: byteCount)
+        do { try log.check(covers: table.memory) } catch { return false }
+        return true
+    }
 }
 
 /// A part for each ring, in which is noted what is in flight there.
@@ -18,6 +39,8 @@ struct LogMemory {
 /// resumed, and that only when they start.
 struct InFlightRegion {
     let mapping: RegionMapping
+    /// As the front-end gave it.
+    let description: InFlightDescription
     private let byteCount: Int
     private let ringCount: Int
     private let ringSize: Int
@@ -46,7 +69,8 @@ struct InFlightRegion {
         mapping = try RegionMapping(
             RegionDescription(
                 guestAddress: 0, size: used, userAddress: 0, fileOffset: description.fileOffset),
-            of: descriptor.fileDescriptor)
+            of: descriptor)
+        self.description = description
         byteCount = Int(used)
         self.ringCount = Int(description.ringCount)
         ringSize = Int(description.ringSize)
@@ -85,18 +109,12 @@ extension BackendSession {
         var reader = PayloadReader(message.payload)
         let (byteCount, offset): (UInt64, UInt64) = (reader.next(), reader.next())
         guard let descriptor = message.descriptors.first,
-            let mapping = try? RegionMapping(
-                RegionDescription(
-                    guestAddress: 0, size: byteCount, userAddress: 0, fileOffset: offset),
-                of: descriptor.fileDescriptor)
+            let new = try? LogMemory(
+                byteCount: byteCount, fileOffset: offset, of: descriptor),
+            table.map(new.covers) ?? true
         else {
             // A front-end that takes any answer for success would lose what is written.
             throw .closing(.log)
-        }
-        let new = LogMemory(mapping: mapping, byteCount: Int(byteCount))
-        if let table {
-            let log = DirtyLog(bits: mapping.host, byteCount: new.byteCount)
-            do { try log.check(covers: table.memory) } catch { throw .closing(.log) }
         }
         changingLog {
             log = new
