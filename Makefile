@@ -30,8 +30,9 @@ INDEPENDENT := python3
 KERNEL_BUILD := make gcc flex bison bc xz-utils libelf-dev
 KERNEL ?= 6.1
 
-# The C library: everything it needs of Swift is inside. lld, because it exports nothing beyond the
-# map; nodelete, because the Swift runtime cannot be unloaded.
+# The C library: everything it needs of Swift is inside, and nothing that its interface does not
+# lead to (CLEAVE_LIBRARY). lld, because it exports nothing beyond the map; nodelete, because the
+# Swift runtime cannot be unloaded.
 VERSION := 0.2.0
 PROGRAMS := .build/programs
 DEB := .build/deb
@@ -39,7 +40,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 BINUTILS_STRIP ?= strip
 LIBRARY := .build/lib
-LIBRARY_BUILD := $(COMPILE) build -c release -Xswiftc -static-stdlib \
+LIBRARY_BUILD := $(COMPILE) build -c release -Xswiftc -static-stdlib -Xswiftc -DCLEAVE_LIBRARY \
     -Xswiftc -use-ld=lld -Xlinker -soname=libcleave.so.0 -Xlinker -z -Xlinker nodelete \
     -Xlinker --version-script=Sources/CCleave/cleave.map --scratch-path
 # Where the dynamic loader looks first on processors with AVX2 and BMI: the library built for them.

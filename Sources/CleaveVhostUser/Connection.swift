@@ -159,6 +159,7 @@ final class Connection {
         return message
     }
 
+    #if !CLEAVE_LIBRARY
     // MARK: Going to another process
 
     /// What another process needs to go on with it.
@@ -236,6 +237,7 @@ final class Connection {
         payloadFilled = state.payload.count
         payload = state.payload + [UInt8](repeating: 0, count: payloadByteCount - payloadFilled)
     }
+    #endif
 
     /// Sends a message, or keeps what the peer does not take now.
     /// - Parameter descriptors: go with it, at most 8 with those of the message; they stay the

@@ -1,3 +1,4 @@
+#if !CLEAVE_LIBRARY
 import CCleaveHost
 import CleaveHost
 import Glibc
@@ -66,3 +67,4 @@ package final class HandoverDescriptors: @unchecked Sendable {
         }
     }
 }
+#endif

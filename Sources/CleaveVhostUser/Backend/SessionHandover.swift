@@ -7,7 +7,10 @@
 //
 // What comes is checked like a front-end's messages, field by field: the other process may be of
 // another version, or broken.
+//
+// libcleave is built without it (CLEAVE_LIBRARY, see Makefile): no function of its own uses it.
 
+#if !CLEAVE_LIBRARY
 import CCleaveHost
 import CleaveHost
 import CleaveVirtioNet
@@ -406,3 +409,4 @@ extension VringAddress {
         (flags, logAddress) = (address.flags, address.logAddress)
     }
 }
+#endif
