@@ -3,7 +3,9 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +17,39 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+int cleave_test_spawn(
+    char *const words[], char *const environment[], int input, int output, int errors) {
+    // Out of the way of 0 to 2, which they might be themselves.
+    const int own[3] = {
+        fcntl(input, F_DUPFD_CLOEXEC, 3), fcntl(output, F_DUPFD_CLOEXEC, 3),
+        fcntl(errors, F_DUPFD_CLOEXEC, 3)};
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    for (int place = 0; place < 3; place++) {
+        posix_spawn_file_actions_adddup2(&actions, own[place], place);
+    }
+    posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+    pid_t identifier = 0;
+    const int result = posix_spawn(&identifier, words[0], &actions, NULL, words, environment);
+    posix_spawn_file_actions_destroy(&actions);
+    for (int place = 0; place < 3; place++) {
+        if (own[place] >= 0) {
+            close(own[place]);
+        }
+    }
+    return result == 0 ? identifier : -result;
+}
+
+int cleave_test_await(int identifier) {
+    int status = 0;
+    while (waitpid(identifier, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
 
 static int ask(int request, int thread_id, void *address, void *data) {
     return ptrace(request, thread_id, address, data) == -1 ? -errno : 0;

@@ -1,4 +1,5 @@
 import CCleaveHost
+import CCleaveTestSupport
 import CleaveHost
 import CleaveTestSupport
 import Foundation
@@ -17,8 +18,9 @@ final class VhostProcess {
     /// What its standard input is; nil for nothing to read.
     var input: Int32?
     private let executable: String
-    private var process: Process?
-    private var output = Pipe()
+    /// 0: none runs.
+    private(set) var identifier: Int32 = 0
+    private var output = FileHandle.nullDevice
 
     init() throws {
         let builds = ["release", "debug"].map {
@@ -45,22 +47,50 @@ final class VhostProcess {
 
     /// Starts it.
     func launch(_ arguments: [String]) throws {
-        let process = Process()
         let loader = ProcessInfo.processInfo.environment["CLEAVE_TEST_LOADER"] ?? ""
         let words =
-            wrapper + loader.split(separator: " ").map(String.init) + [executable] + arguments
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = words
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        _ = FileManager.default.createFile(atPath: path("errors"), contents: nil)
-        process.standardError = FileHandle(forWritingAtPath: path("errors"))
-        output = Pipe()
-        process.standardOutput = output
-        process.standardInput =
-            input.map { FileHandle(fileDescriptor: $0) }
-            ?? FileHandle(forReadingAtPath: "/dev/null")
-        try process.run()
-        self.process = process
+            ["/usr/bin/env"] + wrapper + loader.split(separator: " ").map(String.init)
+            + [executable] + arguments
+        let variables = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+            .map { "\($0)=\($1)" }
+        let errors = open(path("errors"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        let nothing = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        let pipe = Pipe()
+        defer {
+            close(errors)
+            close(nothing)
+            try? pipe.fileHandleForWriting.close()
+        }
+        let (cWords, cVariables) = (CStrings(words), CStrings(variables))
+        let result = cleave_test_spawn(
+            cWords.pointers, cVariables.pointers, input ?? nothing,
+            pipe.fileHandleForWriting.fileDescriptor, errors)
+        if result < 0 {
+            throw HostError("posix_spawn", code: -result, words.joined(separator: " "))
+        }
+        identifier = result
+        output = pipe.fileHandleForReading
+    }
+
+    /// Words for C, ended by nil.
+    private final class CStrings {
+        // SAFETY: memory of this object's own until it ends.
+        let pointers: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+        private let count: Int
+
+        init(_ words: [String]) {
+            count = words.count
+            pointers = .allocate(capacity: count + 1)
+            for (index, word) in words.enumerated() {
+                (pointers + index).initialize(to: strdup(word))
+            }
+            (pointers + count).initialize(to: nil)
+        }
+
+        deinit {
+            for index in 0..<count { free(pointers[index]) }
+            pointers.deallocate()
+        }
     }
 
     /// Starts it, and waits until its ports listen.
@@ -75,16 +105,14 @@ final class VhostProcess {
 
     /// Waits until its ports listen, or it has ended.
     /// - Returns: whether they do.
-    func isReady() -> Bool { output.fileHandleForReading.availableData == Data("ready\n".utf8) }
-
-    var identifier: Int32 { process?.processIdentifier ?? 0 }
+    func isReady() -> Bool { output.availableData == Data("ready\n".utf8) }
 
     /// What it has said on standard error.
     var errors: String { (try? String(contentsOfFile: path("errors"), encoding: .utf8)) ?? "" }
 
     /// Kills it without a word.
     func kill() {
-        guard process != nil else { return }
+        if identifier == 0 { return }
         Glibc.kill(identifier, SIGKILL)
         _ = awaitEnd()
     }
@@ -92,16 +120,14 @@ final class VhostProcess {
     /// Asks it to end.
     /// - Returns: its exit code, or the signal that ended it, negated.
     func end() -> Int32 {
-        Glibc.kill(identifier, SIGTERM)
+        if identifier != 0 { Glibc.kill(identifier, SIGTERM) }
         return awaitEnd()
     }
 
     func awaitEnd() -> Int32 {
-        guard let process else { return 0 }
-        process.waitUntilExit()
-        self.process = nil
-        let status = process.terminationStatus
-        return process.terminationReason == .exit ? status : -status
+        if identifier == 0 { return 0 }
+        defer { identifier = 0 }
+        return cleave_test_await(identifier)
     }
 
     /// Threads of the process, and their names.

@@ -2,6 +2,17 @@
 // what it tells its service manager. All calls for one thread come from one thread.
 #pragma once
 
+/// Starts a program with these words, the first of which is its path, and these NAME=VALUE, both
+/// ended by NULL; its standard input, output and error are these descriptors, and it has no others.
+/// Its identifier, or a negated errno. Any thread, also one that ends before the program does: a
+/// Process of Foundation's keeps the run loop of its thread, and ends this process at its own end
+/// if that thread is no more.
+int cleave_test_spawn(
+    char *const words[], char *const environment[], int input, int output, int errors);
+
+/// Waits until it has ended. Its exit code, or the negated number of the signal that ended it.
+int cleave_test_await(int identifier);
+
 /// Stops one thread while the others of its process go on. 0, or a negated errno.
 int cleave_test_freeze(int thread_id);
 
