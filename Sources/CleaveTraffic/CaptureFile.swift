@@ -58,8 +58,10 @@ public struct CaptureFile: Sendable {
     /// end is whole.
     public let cut: CaptureError?
 
-    /// Reads and checks the file at `path`: a regular file, or a pipe until its end.
-    /// - Parameter allowsPipe: false refuses a pipe, since its writer may be silent for ever.
+    /// Reads and checks a file.
+    /// - Parameters:
+    ///   - path: where it is: a regular file, or a pipe that is read until its end.
+    ///   - allowsPipe: false refuses a pipe, since its writer may be silent for ever.
     public static func read(
         path: String, allowsPipe: Bool = true
     ) throws(CaptureError) -> CaptureFile {
