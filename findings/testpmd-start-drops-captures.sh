@@ -36,12 +36,12 @@ else
     mkdir packages unpacked
     (cd packages && xargs apt-get download -qq <../wanted 2>/dev/null) || true
     for package in packages/*.deb; do dpkg -x "$package" unpacked; done
-    binary=$(find unpacked -name dpdk-testpmd -type f | head -n 1)
+    binary=$(find unpacked -name dpdk-testpmd -type f -print -quit)
     [ -n "$binary" ] || { echo "skipped: dpdk-dev $version cannot be had" >&2; exit 77; }
     export LD_LIBRARY_PATH=$folder/unpacked/usr/lib/x86_64-linux-gnu
     plugins=()
     for name in bus_vdev mempool_ring net_pcap; do
-        plugins+=(-d "$folder/$(find unpacked -name "librte_$name.so.*" | head -n 1)")
+        plugins+=(-d "$folder/$(find unpacked -name "librte_$name.so.*" -print -quit)")
     done
 fi
 

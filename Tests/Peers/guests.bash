@@ -334,7 +334,7 @@ quiet_kernel() {
     local side found
     for side in a b; do
         found=$(guest "$side" 10 "dmesg |
-            grep -E 'WARNING|BUG|out of range|not a head|hw csum' | head -n 3")
+            grep -E 'WARNING|BUG|out of range|not a head|hw csum' | tail -n 3")
         if [ -n "$found" ]; then
             echo "guest $side: $found"
             return 1

@@ -26,6 +26,28 @@ enum BuildRules {
         }.map { file.finding($0, "unasked-build", "builds go by \(script)") }
     }
 
+    /// A reader in a pipe that may leave before its writer is done: the writer then dies by
+    /// SIGPIPE, or does not, as the two race, and under `pipefail` so does the script.
+    static func earlyReaders(_ file: SourceText) -> [Finding] {
+        let isScript = file.lines.first?.contains(/^#!.*sh\b/) == true
+        guard isScript || file.path.hasSuffix(".bash"),
+            file.lines.contains(where: { $0.contains("pipefail") })
+        else { return [] }
+        let reader =
+            #/
+            (?: ^ | [^|] ) \| \s* (?:
+                head \s+ -(?!c) | grep \s (?: [^|]*\s )? -\w*[qm] |
+                sed \s [^|]* [0-9\/;] \s* q ['"\s;}] )
+            /#
+        return file.lines.indices.filter { index in
+            let line = file.lines[index].trimmed
+            if line.hasPrefix("#") { return false }
+            // The pipe may end the line before.
+            let piped = index > 0 && file.lines[index - 1].contains(/(^|[^|])\|\s*$/)
+            return (piped ? "| " + line : line).contains(reader)
+        }.map { file.finding($0, "early-reader", "read to the end: SIGPIPE ends the writer") }
+    }
+
     /// Headers that a machine may lack: each has a macro that builds are told, and a search for the
     /// header comes after it.
     static func untoldHeaders(_ file: SourceText, told script: SourceText) -> [Finding] {

@@ -153,7 +153,9 @@ struct BuildScriptTests {
         let program = """
             case "$*" in
                 help) printf 'OVERVIEW: Does\\nthings.\\n\\nSUBCOMMANDS:\\n'
-                    printf '  run (default)  Runs.\\n\\n' ;;
+                    printf '  run (default)  Runs.\\n\\n'
+                    # More than a pipe holds: whoever leaves the help early ends its writer.
+                    for _ in $(seq 3000); do echo 'NOTE: this is one line of a long help.'; done ;;
                 'help run') printf '.dot\\n  --flag  it\\\\\\n%s\\n' "'quote" ;;
                 --generate*) echo "$2" ;;
             esac

@@ -108,6 +108,11 @@ struct TreeTests {
         expectNone(ProjectTree.files.flatMap { BuildRules.untoldHeaders($0, told: script) })
     }
 
+    @Test("No script's outcome is a race between a writer and a reader that leaves")
+    func pipes() {
+        expectNone(ProjectTree.files.flatMap(BuildRules.earlyReaders))
+    }
+
     @Test("Files, folders and tests that pages name are there")
     func paths() {
         let rules = PathRules(
