@@ -267,6 +267,7 @@ static int attach_guest(dpdk_guest *guest, const dpdk_guest_layout *layout) {
         config.method = CLEAVE_METHOD_D;
         config.report = CLEAVE_REPORT_USED_LENGTH;
         config.header_queue = guest->headers;
+        if (layout->places_tiny_packets) config.flags |= CLEAVE_RQ_TINY;
     }
     result = cleave_rq_create(guest->memory, &config, &guest->rq);
     return result < 0 ? vhost_fail_cleave("cleave_rq_create", result, guest->memory) : 0;

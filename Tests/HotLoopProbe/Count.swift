@@ -20,6 +20,7 @@ func count(packets: Int, of packet: String) throws {
         ("c", .alternating(headerBufferByteCount: 128), .tail),
         ("netHeader", .headerQueue(.netHeader), .tail),
         ("usedLength", .headerQueue(.usedLength), .tail),
+        ("tiny", .headerQueue(.usedLength), .tail),
         ("ring", .headerQueue(.usedLength), .ring), ("groups", .headerQueue(.usedLength), .groups),
     ]
     let pool = try PacketPool.load(packet, count: 256, flows: 16)
@@ -28,16 +29,21 @@ func count(packets: Int, of packet: String) throws {
     for (name, method, slotReturn) in methods {
         for ring in RingFormat.allCases {
             let probe = try Probe(
-                method, pool: pool, ringSize: 256, ring: ring, slotReturn: slotReturn)
+                method, pool: pool, ringSize: 256, ring: ring, slotReturn: slotReturn,
+                placesTinyPackets: name == "tiny")
             _ = try probe.carryInTurns(4 * pool.count, counting: nil)
             for side in CountedSide.allCases {
                 let carried = try probe.carryInTurns(packets, counting: side)
                 cleave_count_dump("\(name) \(ring.rawValue) \(side.rawValue)")
                 print("\(name) \(ring.rawValue) \(side.rawValue): \(carried) packets")
             }
-            let split = probe.engine.counters.split
-            guard (split == 0) == (method == .whole) else {
-                throw ProbeError(description: "\(name) \(ring.rawValue): \(split) were split")
+            let counters = probe.engine.counters
+            let (apart, none) =
+                name == "tiny" ? (counters.tiny, counters.split) : (counters.split, counters.tiny)
+            guard (apart == 0) == (method == .whole), none == 0 else {
+                throw ProbeError(
+                    description: "\(name) \(ring.rawValue): \(counters.split) were split, "
+                        + "\(counters.tiny) lay in slots entirely")
             }
         }
     }

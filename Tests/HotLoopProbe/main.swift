@@ -31,7 +31,7 @@ final class Probe {
 
     init(
         _ method: RxMethod, pool: PacketPool, ringSize: Int, ring: RingFormat = .split,
-        slotReturn: SlotReturn = .tail
+        slotReturn: SlotReturn = .tail, placesTinyPackets: Bool = false
     ) throws {
         self.pool = pool
         let space = try GuestSpace(byteCount: ringSize * 4096 + (1 << 20))
@@ -44,10 +44,11 @@ final class Probe {
                 ringSize: ringSize, ring: ring, shape: .mergeable(bufferByteCount: 4096),
                 method: method,
                 headerQueue: slots), in: space)
-        let queue = RxQueueConfiguration(
+        var queue = RxQueueConfiguration(
             virtqueue: driver.virtqueue, features: driver.configuration.allFeatures,
             memory: space.memory, method: method,
             headerQueue: try slots.map { try HeaderQueue($0.layout, memory: space.memory) })
+        queue.splitPolicy.placesTinyPackets = placesTinyPackets
         engine = try RxEngine(queues: [queue], plan: QueuePlan(unpinned: 1))
         driver.refill()
     }

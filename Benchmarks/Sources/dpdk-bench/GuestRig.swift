@@ -11,27 +11,34 @@ import Glibc
 /// virtio-user's, which are pieces of mbufs: exactly a page apart, all would share one set of the
 /// first-level cache.
 final class GuestRig {
-    /// A buffer of 4 KiB with an mbuf, its headroom and its pool's header in front of it.
-    private static let mbufByteCount = 4096 + 320
+    /// An mbuf, its headroom and its pool's header, in front of each buffer.
+    private static let mbufByteCount = 320
     /// Slots for the packets that are on their way, not for a whole ring: a burst, and room for the
     /// tail to move in steps.
     private static let slotCount = 128
+    private static let slotByteCount = 128
+    /// Bytes of a packet that fits a slot, after its net header.
+    static let tinyByteCount = slotByteCount - 12
 
     let driver: RxDriver
     let space: GuestSpace
     let headerQueue: DriverHeaderQueue?
+    private let placesTinyPackets: Bool
     private var guest: OpaquePointer?
     /// What a verifying run looks at.
     private var sources: OpaquePointer?
     private var damagedCount = 0
     private var missingCount = 0
 
-    init(_ shape: Shape, largestPacket: Int, splits: Bool, bufferByteCount: Int = mbufByteCount)
-        throws
-    {
+    init(
+        _ shape: Shape, largestPacket: Int, splits: Bool, placesTinyPackets: Bool = false,
+        bufferByteCount: Int = 4096 + mbufByteCount
+    ) throws {
+        self.placesTinyPackets = placesTinyPackets
         let buffers: BufferShape =
             shape.isMergeable
-            ? .mergeable(bufferByteCount: bufferByteCount) : .single(packetByteCount: largestPacket)
+            ? .mergeable(bufferByteCount: bufferByteCount)
+            : .single(packetByteCount: largestPacket + Self.mbufByteCount)
         var configuration = RxDriverConfiguration(
             ringSize: shape.ringSize, ring: shape.ring, shape: buffers,
             method: splits ? .headerQueue(.usedLength) : .whole)
@@ -40,7 +47,8 @@ final class GuestRig {
             shared: true)
         headerQueue =
             splits
-            ? try DriverHeaderQueue(slotSize: 128, slotCount: Self.slotCount, in: space) : nil
+            ? try DriverHeaderQueue(
+                slotSize: Self.slotByteCount, slotCount: Self.slotCount, in: space) : nil
         configuration.headerQueue = headerQueue
         driver = try RxDriver(configuration, in: space)
         base = driver.virtqueue.base
@@ -70,6 +78,7 @@ final class GuestRig {
             ring_size: UInt32(shape.ringSize),
             slot_size: UInt32(headerQueue?.layout.slotSize ?? 0),
             slot_count: UInt32(headerQueue?.layout.slotCount ?? 0),
+            places_tiny_packets: placesTinyPackets,
             guest_base: GuestSpace.guestBase.rawValue, memory: space.arena.base,
             memory_bytes: UInt64(space.arena.byteCount),
             descriptor_area: host(ring.descriptorArea), driver_area: host(ring.driverArea),

@@ -61,12 +61,16 @@ struct Measurement {
         guard let pair = dpdk_pair_create(&layout) else { throw Failure.ofRival }
         defer { dpdk_pair_destroy(pair) }
         let guest = try GuestRig(shape, largestPacket: plan.largestPacket, splits: true)
+        let tinyGuest = try GuestRig(
+            shape, largestPacket: plan.largestPacket, splits: true, placesTinyPackets: true)
         var results: [Result] = []
         for isWarm in plan.isWarm {
             for size in plan.sizes {
                 var rows: [Result] = []
                 if parts.contains(.enqueue) {
-                    rows += try enqueue(shape, pair, guest, size: size, isWarm: isWarm)
+                    rows += try enqueue(
+                        shape, pair, guest, size <= GuestRig.tinyByteCount ? tinyGuest : nil,
+                        size: size, isWarm: isWarm)
                 }
                 if parts.contains(.dequeue) {
                     rows.append(try dequeue(shape, pair, size: size, isWarm: isWarm))
@@ -79,7 +83,8 @@ struct Measurement {
     }
 
     private func enqueue(
-        _ shape: Shape, _ pair: OpaquePointer, _ guest: GuestRig, size: Int, isWarm: Bool
+        _ shape: Shape, _ pair: OpaquePointer, _ guest: GuestRig, _ tinyGuest: GuestRig?,
+        size: Int, isWarm: Bool
     ) throws -> [Result] {
         let count = Plan.sourceCount(packetBytes: size, isWarm: isWarm)
         guard let sources = dpdk_sources_create(UInt32(size), UInt32(count)) else {
@@ -87,6 +92,10 @@ struct Measurement {
         }
         defer { dpdk_sources_destroy(sources) }
         try verify(pair, guest, sources)
+        try tinyGuest?.verify(sources, bursts: 32)
+        let tiny = tinyGuest.map { guest in
+            Contender(name: "d-tiny") { guest.run(sources, bursts: $0, &$1) }
+        }
         let samples = try interleave(
             [
                 Contender(name: "dpdk") { dpdk_run_enqueue(pair, sources, $0, false, &$1) },
@@ -97,7 +106,7 @@ struct Measurement {
                     dpdk_run_cleave_enqueue(pair, sources, $0, true, false, &$1)
                 },
                 Contender(name: "d") { guest.run(sources, bursts: $0, &$1) },
-            ], bursts: Plan.burstCount(packetBytes: size))
+            ] + [tiny].compactMap { $0 }, bursts: Plan.burstCount(packetBytes: size))
         let dpdk = Figures(samples[0])
         func result(_ method: String, _ cleave: Figures, _ mbufs: Figures?) -> Result {
             Result(
@@ -110,7 +119,7 @@ struct Measurement {
         return [
             result("whole", Figures(samples[1]), Figures(samples[2])),
             result("d", Figures(samples[3]), nil),
-        ]
+        ] + samples.dropFirst(4).map { result("d-tiny", Figures($0), nil) }
     }
 
     private func dequeue(

@@ -11,9 +11,10 @@ struct Shape: Hashable {
 
     var packets: String { sendsChecksums ? "checksum" : "plain" }
     var buffers: String { isMergeable ? "mergeable" : "single" }
-    /// Bytes of a posted buffer: a page, or the largest packet with its net header.
+    /// Bytes of a posted buffer: a page, or the largest packet with its net header; virtio-user
+    /// takes none too small for a frame of 1500 bytes, a VLAN tag and a net header.
     func bufferByteCount(largestPacket: Int) -> Int {
-        isMergeable ? 4096 : (largestPacket + 12 + 63) & ~63
+        isMergeable ? 4096 : (max(largestPacket, 1530) + 12 + 63) & ~63
     }
 }
 

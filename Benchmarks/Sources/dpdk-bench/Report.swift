@@ -28,6 +28,7 @@ struct Bar: Encodable {
             op: "enqueue", ring: "split", method: "d", limits: [64: 0.8, 1500: 1, 9000: 1]),
         Promise(
             op: "enqueue", ring: "packed", method: "d", limits: [64: 1.05, 1500: 1, 9000: 1]),
+        Promise(op: "enqueue", ring: "packed", method: "d-tiny", limits: [64: 1]),
         Promise(op: "dequeue", ring: "split", method: "whole", limits: [64: 0.8]),
         Promise(op: "dequeue", ring: "packed", method: "whole", limits: [64: 0.95]),
     ]

@@ -43,7 +43,7 @@ struct PlanSettings: BitwiseCopyable {
     let netHeaderByteCount: Int
     /// Packets up to this many bytes go to a slot entirely; 0 = none.
     let tinyLimit: UInt32
-    /// Packets up to this many bytes are off the fast path: `tinyLimit` or, if larger, the split
+    /// Packets up to this many bytes are not parsed: `tinyLimit` or, if larger, the split
     /// threshold.
     let closerLimit: UInt32
     /// 63 to zero a slot's last line after the headers, or 0.
@@ -138,8 +138,6 @@ struct BurstPlan<Method: PlacementMethod>: BitwiseCopyable {
     var plannedCount = 0
     /// Packets that split: by scan, or after a second plan.
     var splitCount = 0
-    /// Scan found packets that fit a slot entirely and are to go there.
-    var hasTinyPackets = false
     /// The burst wanted slots of a header queue that is broken.
     var metBrokenHeaderQueue = false
     /// A buffer was given back with length 0, since it could not hold a net header.
@@ -186,7 +184,8 @@ struct BurstPlan<Method: PlacementMethod>: BitwiseCopyable {
             (packets + first + offset).initialize(
                 to: PlannedPacket(
                     headerLength: plainHeaderLength(first &+ offset, byteCount),
-                    outcome: .deliver, firstRef: firstRef &+ offset, refCount: 1))
+                    outcome: byteCount <= settings.tinyLimit ? .tiny : .deliver,
+                    firstRef: firstRef &+ offset, refCount: 1))
         }
     }
 

@@ -65,7 +65,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
         state.pointee.queue = queue
         state.pointee.undersizedStreak = plan.undersizedStreak
         record(
-            placed, buffers: buffers, claim: claim, plan: plan, fault: queue.fault,
+            placed, of: refs, buffers: buffers, claim: claim, plan: plan, fault: queue.fault,
             counters: counters)
         probe.mark(.complete)
         var events = call(queue, state.pointee.call, counters)
@@ -149,7 +149,8 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
     /// Not inlined, as `placeMixed`.
     @inline(never)
     private static func record(
-        _ placed: PlacedBurst, buffers: Int, claim: HeaderClaimer.Claim,
+        _ placed: PlacedBurst, of refs: UnsafePointer<PacketRef>, buffers: Int,
+        claim: HeaderClaimer.Claim,
         plan: BurstPlan<Method>,
         fault: QueueFault, counters: RxCounterBlock
     ) {
@@ -166,7 +167,7 @@ enum RxBurst<Queue: Virtqueue, Method: PlacementMethod> {
             }
         }
         if Method.claimsSlots {
-            let tiny = plan.hasTinyPackets ? plan.plannedTinyCount() : 0
+            let tiny = plan.settings.tinyLimit > 0 ? plan.plannedTinyCount(refs) : 0
             counters.add(.split, claim.count &- tiny)
             if tiny > 0 { counters.add(.tiny, tiny) }
             counters.add(.slots, claim.count)

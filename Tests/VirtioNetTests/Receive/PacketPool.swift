@@ -19,6 +19,12 @@ struct PacketPool {
 
     let packets: [Packet]
 
+    /// Those in one piece of up to `byteCount` bytes.
+    func plain(upTo byteCount: Int) -> [Packet] {
+        let found = packets.filter { $0.bytes.count <= byteCount && $0.source.segments.count == 1 }
+        return found.isEmpty ? packets : found
+    }
+
     init(seed: UInt64, count: Int) {
         var random = SeededRandom(seed: seed)
         packets = (0..<count).map { number in

@@ -35,6 +35,9 @@ final class PlacementTrial {
     private let burst: Int
     /// Packets in a hundred that bring offloads.
     private let offloadPercent: Int
+    /// Most bytes of a packet: some trials carry small ones alone, whole bursts of which go to
+    /// their slots.
+    private let mostBytes: Int
     /// Pages that the queue logs; nil if it logs none.
     private let log: NaiveLog?
     private var claimed: UInt32 = 0
@@ -70,6 +73,7 @@ final class PlacementTrial {
         if random.chance(40) { features.insert(.inOrder) }
         features.formUnion(NaiveOffload.features(&random))
         offloadPercent = random.pick([0, 0, 30, 100])
+        mostBytes = random.chance(20) ? random.int(60...200) : .max
         burst = random.pick([1, 2, 7, 32, 32])
         let slots = (size: 64 << random.int(0...3), count: 1 << random.int(0...6))
         let headers =
@@ -155,6 +159,7 @@ final class PlacementTrial {
 
     func run(rounds: Int, pool: PacketPool) throws {
         var pending: [PacketPool.Packet] = []
+        let drawn = mostBytes == .max ? pool.packets : pool.plain(upTo: mostBytes)
         for _ in 0..<rounds {
             driver.post(random.int(0...rules.ringSize), &random)
             if let headers = layout.headers, random.chance(60) {
@@ -162,7 +167,7 @@ final class PlacementTrial {
                 headers.setTail(claimed &+ UInt32(headers.layout.slotCount))
             }
             let count = random.int(0...40)
-            while pending.count < count { pending.append(draw(pool)) }
+            while pending.count < count { pending.append(draw(drawn)) }
             image.capture()
             let packets = Array(pending.prefix(burst))
             let free = layout.headers.map { Int($0.tail &- claimed) } ?? 0
@@ -189,8 +194,8 @@ final class PlacementTrial {
     /// Marks of all bursts.
     private(set) var markedCount = 0
 
-    private func draw(_ pool: PacketPool) -> PacketPool.Packet {
-        let packet = random.pick(pool.packets)
+    private func draw(_ packets: [PacketPool.Packet]) -> PacketPool.Packet {
+        let packet = random.pick(packets)
         guard random.chance(offloadPercent) else { return packet }
         return packet.with(NaiveOffload.draw(packet.bytes, &random))
     }

@@ -44,6 +44,7 @@ typedef struct dpdk_guest_layout {
     bool mergeable;
     uint32_t ring_size;
     uint32_t slot_size, slot_count;  ///< 0: without a header queue, packets are placed whole
+    bool places_tiny_packets;        ///< packets that fit a slot go there entirely
     uint64_t guest_base;
     void *memory;
     uint64_t memory_bytes;
