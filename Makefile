@@ -59,7 +59,7 @@ MARCH_FLAGS := $(if $(MARCH),-Xcc -march=$(MARCH))
 
 help:
 	@echo 'make deps         installs the Debian packages that builds need (as root, or by sudo)'
-	@echo 'make build        release build; the program is $(PROGRAM)'
+	@echo 'make build        release build: cleave-bench and cleave-vhost in .build/release'
 	@echo 'make bench        the main job on configs/bench/default.yaml (BENCH_ARGS="--json FILE")'
 	@echo '                  MARCH=x86-64-v3 builds for processors with AVX2, as libcleave is'
 	@echo 'make check        two minutes of it: style, house rules, unit tests (FILTER=REGEX picks)'
