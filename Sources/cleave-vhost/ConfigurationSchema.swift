@@ -122,7 +122,9 @@ enum ConfigurationSchema {
         var text = "### Of the switch\n\n" + table(switchKeys)
         text += "\n### Of every port\n\n" + table([PortKeys.type, PortKeys.name] + PortKeys.limits)
         for type in PortType.allCases {
-            text += "\n### Of a \(type.rawValue) port\n\n\(type.summary)\n\n" + table(type.ownKeys)
+            let article = type == .afPacket ? "an" : "a"
+            text += "\n### Of \(article) \(type.rawValue) port\n\n\(type.summary)\n\n"
+            text += table(type.ownKeys)
         }
         return text
     }

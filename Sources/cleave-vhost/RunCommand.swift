@@ -258,8 +258,8 @@ extension RunCommand {
 /// What the program says without ports.
 enum Introduction {
     static let text = """
-        cleave-vhost joins virtual machines over vhost-user sockets, with one copy from guest to
-        guest. No port was given. Two guests, in one shell:
+        cleave-vhost joins virtual machines over vhost-user sockets, with one copy from
+        guest to guest. No port was given. Two guests, in one shell:
 
           cleave-vhost --port type=vhost-user,path=/tmp/a.sock \\
                        --port type=vhost-user,path=/tmp/b.sock

@@ -18,7 +18,7 @@ struct ProfileCommand: ParsableCommand {
             Examples:
               cleave-bench profile
               cleave-bench profile --packet 64 --method whole --svg profile.svg
-              cleave-bench profile --config configs/profile/many-rqs.yaml --trace rx.trace.json
+              cleave-bench profile --config configs/profile/packed.yaml --trace rx.json
               cleave-bench profile --attach 4711 --seconds 2
               cleave-bench profile --json a.json; cleave-bench profile diff a.json b.json
               cleave-bench profile overhead

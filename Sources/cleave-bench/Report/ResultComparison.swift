@@ -101,7 +101,7 @@ struct ResultComparisonText {
     private func table(_ rows: [ResultComparison.Row]) -> String {
         var table = TextTable(columns: [
             .init("case", alignment: .left), .init("figure", alignment: .left),
-            .init("", "unit", alignment: .left, rank: 2), .init("old", "median (range)"),
+            .init("unit", alignment: .left, rank: 2), .init("old", "median (range)"),
             .init("new", "median (range)"), .init("change", "%"), .init("", alignment: .left),
         ])
         for row in rows {

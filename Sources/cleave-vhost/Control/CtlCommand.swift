@@ -14,7 +14,8 @@ struct CtlCommand: ParsableCommand {
         discussion: """
             The program has a control socket if it was started with --control FILE. Example:
 
-              cleave-vhost --config two-guests.yaml --control /run/cleave-vhost/control.sock
+              cleave-vhost --config two-guests.yaml \\
+                  --control /run/cleave-vhost/control.sock
               cleave-vhost ctl stats --control /run/cleave-vhost/control.sock
             """,
         subcommands: [

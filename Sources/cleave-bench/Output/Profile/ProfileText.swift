@@ -57,7 +57,7 @@ struct ProfileText {
     private func table(_ run: ProfileRun) -> String {
         var table = TextTable(columns: [
             .init("stage", alignment: .left), .init("cycles/packet", "median (min-max)"),
-            .init("share", "%"), .init("", alignment: .left, rank: 6),
+            .init("share", "%"), .init("", "bar", alignment: .left, rank: 6),
             .init("per poll:", "median", rank: 4), .init("", "99 %", rank: 3),
             .init("", "max", rank: 3), .init("cycles", "/burst", rank: 5),
             .init("bytes", "read", rank: 2), .init("/packet", "written", rank: 2),
