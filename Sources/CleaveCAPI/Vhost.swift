@@ -119,7 +119,9 @@ struct VhostPlan {
         do throws(SetupError) {
             let endpoint =
                 socket >= 0
-                ? try Self.connected(socket) : SocketEndpoint(path: path, listens: listens)
+                ? try Self.connected(socket)
+                : SocketEndpoint(
+                    path: path, owner: "another device", listens: listens)
             try endpoint.open()
             return endpoint
         } catch { throw Refusal(error, "config: ") }

@@ -91,7 +91,8 @@ public final class ControlServer: @unchecked Sendable {
         self.commands = Dictionary(uniqueKeysWithValues: commands.map { ($0.name, $0) })
         self.requests = requests
         self.limits = limits
-        endpoint = SocketEndpoint(path: path, listens: true, mode: 0o660)
+        endpoint = SocketEndpoint(
+            path: path, owner: "the control socket", listens: true, mode: 0o660)
         do { waker = try Waker() } catch { throw SetupError("control socket: ", error) }
     }
 

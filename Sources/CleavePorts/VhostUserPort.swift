@@ -163,7 +163,8 @@ public final class VhostUserPort: Port {
             pair.splitThreshold = settings.splitThreshold
         }
         logLimit = LogLimit("port \(settings.name)")
-        endpoint = SocketEndpoint(path: settings.path, listens: settings.mode == .server)
+        endpoint = SocketEndpoint(
+            path: settings.path, owner: "port \(settings.name)", listens: settings.mode == .server)
         guestHeaderQueue = GuestHeaderQueue(pairs, node: settings.node)
         guestHeaderQueue.slotCountLimit = settings.slotCountLimit
         guestHeaderQueue.slotSizeLimit = settings.slotSizeLimit

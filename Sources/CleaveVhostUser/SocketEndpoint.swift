@@ -6,6 +6,8 @@ import Glibc
 /// One thread at a time; nothing here waits.
 package final class SocketEndpoint {
     private let path: String
+    /// What people call what the socket is of.
+    private let owner: String
     /// Whether peers come here; if not, this end goes to its peer.
     private let listens: Bool
     private let mode: Int32?
@@ -27,9 +29,14 @@ package final class SocketEndpoint {
     private static let firstBackOff: UInt64 = 50_000_000
     private static let longestBackOff: UInt64 = 2_000_000_000
 
-    /// - Parameter mode: permissions of the socket's file; nil for those that the process gives.
-    package init(path: String, listens: Bool, mode: Int32? = nil) {
+    /// - Parameters:
+    ///   - path: of the socket's file.
+    ///   - owner: whose it is, for others of this process that want the path: `port a`.
+    ///   - listens: whether peers come here; if not, this end goes to its peer.
+    ///   - mode: permissions of the socket's file; nil for those that the process gives.
+    package init(path: String, owner: String, listens: Bool, mode: Int32? = nil) {
         self.path = path
+        self.owner = owner
         self.listens = listens
         self.mode = mode
     }
@@ -46,6 +53,7 @@ package final class SocketEndpoint {
         // The peer learns of the end of a connection when its last descriptor is closed.
         Glibc.close(descriptor)
         path = ""
+        owner = ""
         listens = true
         mode = nil
         given = own
@@ -79,7 +87,19 @@ package final class SocketEndpoint {
     package func open() throws(SetupError) {
         isOpen = true
         nextConnect = 0
-        if !listens || given >= 0 || isLent { return }
+        if given >= 0 { return }
+        try SocketPlaces.ofProcess.add(
+            self, path, owner: owner, listens: listens, isGiven: isLent || isConnected)
+        if !listens || isLent { return }
+        do throws(SetupError) { try listen() } catch {
+            // The path stays free for others.
+            SocketPlaces.ofProcess.remove(self)
+            throw error
+        }
+    }
+
+    /// Makes the socket's file, and listens there.
+    private func listen() throws(SetupError) {
         var file: (UInt64, UInt64) = (0, 0)
         let found = identify(&file)
         if found == 0 { throw SetupError("\(path) exists and is not a socket") }
@@ -119,6 +139,7 @@ package final class SocketEndpoint {
     /// Ends listening, and removes the socket's file if it is still the one that was made.
     package func close() {
         isOpen = false
+        SocketPlaces.ofProcess.remove(self)
         if given >= 0 { Glibc.close(given) }
         given = -1
         guard listener >= 0 else { return }

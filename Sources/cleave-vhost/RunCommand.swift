@@ -115,6 +115,10 @@ struct RunCommand: ParsableCommand {
             try port.set("path", SettingValue(text: socketPath), at: "--socket-path")
             configuration.ports.append(port)
         }
+        if let control {
+            configuration.control = control
+            configuration.isControlOfCommandLine = true
+        }
         try metrics.apply(to: &configuration.metrics)
         return configuration
     }
@@ -141,7 +145,7 @@ struct RunCommand: ParsableCommand {
             defer { handover.end() }
             let commands = Self.commands(log, ports.config == nil ? nil : reloader, handover)
             let server = try attend(log) { () throws(SetupError) in
-                try (control ?? configuration.controlPath).map { (path) throws(SetupError) in
+                try configuration.controlPath.map { (path) throws(SetupError) in
                     try Self.serve(joined, at: path, settings, commands)
                 }
             }

@@ -19,6 +19,8 @@ struct VhostConfiguration {
     var settings = SwitchConfiguration()
     /// The control socket as it was written; nil for none.
     var control: String?
+    /// Written on the command line: a path starts in the current directory.
+    var isControlOfCommandLine = false
     var metrics = MetricsSettings()
     /// Where relative paths start.
     var directory = ""
@@ -34,7 +36,7 @@ struct VhostConfiguration {
     /// The control socket's path, or the word for its usual place.
     var controlPath: String? {
         guard let control, control != ControlPlace.usualWord, !control.hasPrefix("/"),
-            !directory.isEmpty
+            !directory.isEmpty, !isControlOfCommandLine
         else { return control }
         return directory + "/" + control
     }

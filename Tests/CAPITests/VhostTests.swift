@@ -674,7 +674,7 @@ extension CFunctions {
                 config.path = path
                 #expect(cleave_vhost_create(context, &config, &vhost) == -EINVAL)
             }
-            #expect(lastError(context).contains("another process listens"))
+            #expect(lastError(context).contains("another device of this program listens at"))
             let socket = cleave_unix_connect(rig.path)
             #expect(socket >= 0)
             close(socket)

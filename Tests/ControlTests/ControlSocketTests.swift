@@ -117,7 +117,8 @@ struct ControlSocketTests {
                     commands: [], requests: rig.joined.requests
                 ).start(busyCPUs: [])
             } catch { message = "\(error)" }
-            #expect(message == "control socket: another process listens at \(path)")
+            #expect(
+                message == "control socket: the control socket of this program listens at \(path)")
             #expect(stat(path, &status) == 0)
         }
         #expect(stat(path, &status) != 0)

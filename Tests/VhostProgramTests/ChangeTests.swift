@@ -90,6 +90,51 @@ struct ChangeTests {
         }
     }
 
+    @Test("A path of the program's own is refused by what has it, and that is left alone")
+    func ownPaths() throws {
+        let scratch = try Scratch()
+        let (path, control) = (scratch.path + "/a.sock", scratch.path + "/c.sock")
+        let metrics = scratch.path + "/m.sock"
+        let port = "type=vhost-user,name=a,path=" + path
+        for (options, words) in [
+            (["--port", port, "--control", path], "path: \(path) is control's already"),
+            (["--port", port, "--metrics", "unix:" + path], "\(path) is metrics's already"),
+            (["--port", port, "--socket-path", path], "\(path) is port a's already"),
+            (
+                ["--port", port, "--control", metrics, "--metrics", "unix:" + metrics],
+                "\(metrics) is control's already"
+            ),
+        ] {
+            let ran = try Tool.run(Tool.vhost, options)
+            #expect(ran.code == 2 && ran.error.contains(words), "\(ran.error)")
+        }
+        let program = try Background(
+            Tool.vhost,
+            ["--port", port, "--control", control, "--metrics", "unix:" + metrics], in: scratch,
+            name: "paths")
+        try eventually("ready") { program.output.contains("ready\n") }
+        for (path, owner) in [
+            (path, "port a"), (scratch.path + "/./a.sock", "port a"),
+            (control, "the control socket"), (metrics, "the metrics socket"),
+        ] {
+            for mode in ["server", "client"] {
+                let ran = try Tool.run(
+                    Tool.vhost,
+                    [
+                        "ctl", "port", "add", "type=vhost-user,name=b,mode=\(mode),path=\(path)",
+                        "--control", control,
+                    ])
+                let words = "port b: \(owner) of this program listens at \(path)"
+                #expect(ran.code == 1 && ran.error.contains(words), "\(ran.error)")
+            }
+        }
+        // No probe has come to the port.
+        let client = try ControlClient(path: control)
+        let statistics = try StatsCommand.statistics(client.ask("stats"))
+        #expect(statistics.ports.map { $0.events["connects"] } == [0])
+        program.stop()
+    }
+
     @Test("A queue is another thread's after it was moved")
     func moves() throws {
         let joined = try Switched()

@@ -66,7 +66,8 @@ package final class HTTPService: @unchecked Sendable {
         do { waker = try EventDescriptor() } catch { throw SetupError("\(address): ", error) }
         switch address {
         case .unix(let path):
-            let endpoint = SocketEndpoint(path: path, listens: true)
+            let endpoint = SocketEndpoint(
+                path: path, owner: "the \(name) socket", listens: true)
             try endpoint.open()
             (self.endpoint, listener, self.address) = (endpoint, -1, address)
         case .tcp(let host, let port):
