@@ -78,7 +78,9 @@ public struct ControlCommand: Sendable {
                         + (known.isEmpty ? "" : " (known here: \(known))"), about: name)
             }
             guard argument.accepts(value) else {
-                throw ControlFailure("expected a value of type \(argument.kind)", about: name)
+                throw ControlFailure(
+                    "expected a value of type \(argument.kind)"
+                        + (argument.kind == .integer ? ", -2^63 to 2^63 - 1" : ""), about: name)
             }
         }
         for argument in arguments where argument.isRequired && given[argument.name] == nil {

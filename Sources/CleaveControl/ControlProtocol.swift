@@ -51,6 +51,8 @@ public struct ControlRequest: Equatable, Sendable {
     /// Reads a line.
     /// - Throws: what is wrong with it, naming the key.
     public init(line: some Sequence<UInt8>) throws(ControlFailure) {
+        let line = Array(line)
+        if let problem = Self.encodingProblem(line) { throw ControlFailure(problem) }
         // Before it is read: what reads JSON of unknown form takes time with a power of its depth.
         guard Self.depth(line) <= ControlProtocol.maximumDepth else {
             throw ControlFailure("brackets lie deeper than \(ControlProtocol.maximumDepth)")
@@ -66,7 +68,9 @@ public struct ControlRequest: Equatable, Sendable {
         if let given = members["id"] {
             switch given {
             case .integer, .string, .null: id = given
-            default: throw ControlFailure("expected a whole number or a text", about: "id")
+            default:
+                throw ControlFailure(
+                    "expected a text or a whole number from -2^63 to 2^63 - 1", about: "id")
             }
         }
         let known = ["command", "arguments", "id"]
@@ -82,6 +86,34 @@ public struct ControlRequest: Equatable, Sendable {
         case nil, .null: arguments = [:]
         case .object(let given): arguments = given
         default: throw ControlFailure("expected an object", about: "arguments", id: id)
+        }
+    }
+
+    /// What is wrong with bytes that are to be UTF-8, and where; nil if they are. What reads JSON
+    /// guesses other encodings, of which a line's end is not the end.
+    private static func encodingProblem(_ line: [UInt8]) -> String? {
+        func place(_ index: Int) -> String {
+            let digits = String(line[index], radix: 16, uppercase: true)
+            return "byte \(index + 1) of the line is 0x" + (digits.count == 1 ? "0" : "") + digits
+        }
+        if line.starts(with: [0xef, 0xbb, 0xbf]) {
+            return "\(place(0)): a byte order mark; expected UTF-8 without one"
+        }
+        if line.starts(with: [0xff, 0xfe]) || line.starts(with: [0xfe, 0xff]) {
+            return "\(place(0)): the byte order mark of UTF-16; expected UTF-8"
+        }
+        if let zero = line.firstIndex(of: 0) {
+            return "\(place(zero)), as in UTF-16; expected UTF-8"
+        }
+        var parser = Unicode.UTF8.ForwardParser()
+        var bytes = line.makeIterator()
+        var index = 0
+        while true {
+            switch parser.parseScalar(from: &bytes) {
+            case .valid(let scalar): index += scalar.count
+            case .emptyInput: return nil
+            case .error: return "\(place(index)), which is not UTF-8"
+            }
         }
     }
 

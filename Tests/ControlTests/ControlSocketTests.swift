@@ -87,7 +87,12 @@ struct ControlSocketTests {
             (#"{"command":"features"}"#, "port", "needs this argument"),
             (#"{"command":"features","arguments":{"port":"c"}}"#, "port", "among a, b"),
             (#"{"command":"log-level","arguments":{"level":"x"}}"#, "level", "one of off, info"),
-            (#"{"command":"stats","id":{}}"#, "id", "whole number or a text"),
+            (#"{"command":"stats","id":{}}"#, "id", "a text or a whole number"),
+            (
+                #"{"command":"stats","id":9223372036854775808}"#, "id",
+                "a text or a whole number from -2^63 to 2^63 - 1"
+            ),
+            (#"{"command":"stats","id":-9223372036854775809}"#, "id", "from -2^63 to 2^63 - 1"),
         ]
         for (line, about, message) in cases {
             client.send(line + "\n")
@@ -99,6 +104,58 @@ struct ControlSocketTests {
             #expect(try client.line()?["id"] == "x")
         }
         #expect(rig.count(.controlRequestsRefused) == UInt64(cases.count))
+    }
+
+    @Test("The largest and the least number that an id can be come back as they are")
+    func largeIDs() throws {
+        let rig = try ControlRig()
+        let client = try RawClient(rig.path)
+        _ = try client.line()
+        for id in [Int64.max, Int64.min, 0] {
+            client.send("{\"command\":\"ports\",\"id\":\(id)}\n")
+            #expect(try client.line()?["id"] == .integer(id))
+        }
+    }
+
+    @Test("A line that is not UTF-8 is answered with its first wrong byte, and the next is served")
+    func encodings() throws {
+        let rig = try ControlRig()
+        let client = try RawClient(rig.path)
+        _ = try client.line()
+        let request = #"{"command":"ports","id":1}"#
+        func inUTF16(_ text: String, isBigEndian: Bool) -> [UInt8] {
+            text.utf16.flatMap { unit in
+                let bytes = [UInt8(unit >> 8), UInt8(unit & 0xff)]
+                return isBigEndian ? bytes : bytes.reversed()
+            }
+        }
+        let text = Array(request.utf8)
+        let cases: [(bytes: [UInt8], message: String)] = [
+            ([0xef, 0xbb, 0xbf] + text, "byte 1 of the line is 0xEF: a byte order mark"),
+            (
+                [0xff, 0xfe] + inUTF16(request, isBigEndian: false),
+                "byte 1 of the line is 0xFF: the byte order mark of UTF-16"
+            ),
+            (
+                [0xfe, 0xff] + inUTF16(request, isBigEndian: true),
+                "byte 1 of the line is 0xFE: the byte order mark of UTF-16"
+            ),
+            (inUTF16(request, isBigEndian: false), "byte 2 of the line is 0x00, as in UTF-16"),
+            (inUTF16(request, isBigEndian: true), "byte 1 of the line is 0x00, as in UTF-16"),
+            (Array(#"{"command":"é"#.utf8) + [0xe9] + text, "byte 15 of the line is 0xE9, which"),
+            (text.dropLast() + [0xc3], "byte 26 of the line is 0xC3, which is not UTF-8"),
+            // A surrogate, and a longer form than is needed.
+            ([0x22, 0xed, 0xa0, 0x80, 0x22], "byte 2 of the line is 0xED, which is not UTF-8"),
+            ([0xc0, 0xaf], "byte 1 of the line is 0xC0, which is not UTF-8"),
+        ]
+        for (bytes, message) in cases {
+            client.send(bytes + [UInt8(ascii: "\n")])
+            let answer = try #require(try client.line())
+            #expect(answer["error"]?["message"]?.text?.hasPrefix(message) == true, "\(answer)")
+            #expect(answer["id"] == .null)
+            client.send(request + "\n")
+            #expect(try client.line()?["result"] != nil)
+        }
     }
 
     @Test("The file has mode 0660, replaces one whose maker is gone, and goes with the server")
