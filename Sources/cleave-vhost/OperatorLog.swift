@@ -51,7 +51,8 @@ final class OperatorLog: @unchecked Sendable {
         }
     }
 
-    /// The counters: a table, or an object for each port.
+    /// The counters: a table, or an object for each port, for those that were removed and for each
+    /// thread.
     /// - Parameter milliseconds: how long a reader may keep the program waiting.
     func report(_ statistics: SwitchStatistics, waiting milliseconds: Int32 = 0) {
         let text =
@@ -59,12 +60,25 @@ final class OperatorLog: @unchecked Sendable {
             case .text:
                 StatisticsText.text(
                     statistics, style: Style(stream: .error, isAllowed: true))
-            case .json:
-                statistics.ports.map {
-                    object(Counts(time: Self.text(Date()), port: $0.name, counters: $0), .info)
-                }.joined()
+            case .json: report(statistics, at: Date())
             }
         Self.write(text, waiting: milliseconds)
+    }
+
+    /// What the table has, as objects.
+    func report(_ statistics: SwitchStatistics, at date: Date) -> String {
+        let time = Self.text(date)
+        let ports = statistics.ports.map {
+            object(Counts(time: time, port: $0.name, counters: $0), .info)
+        }
+        let removed = statistics.removed
+        let threads = statistics.threads.map {
+            object(Counts(time: time, thread: $0.number, counters: $0), .info)
+        }
+        return ports.joined()
+            + (removed.count == 0
+                ? "" : object(Counts(time: time, removed: removed.count, counters: removed), .info))
+            + threads.joined()
     }
 
     // MARK: Lines
@@ -78,13 +92,16 @@ final class OperatorLog: @unchecked Sendable {
         let reason: String?
     }
 
-    /// The counters of a port.
-    private struct Counts: Encodable {
+    /// The counters of a port, of a thread, or of ports that were removed: one of the three keys.
+    private struct Counts<Counters: Encodable>: Encodable {
         let time: String
         let level = LogLevel.info.rawValue
-        let port: String
+        var port: String?
+        var thread: Int?
+        /// How many ports it is about.
+        var removed: UInt64?
         let message = "counters"
-        let counters: PortStatistics
+        let counters: Counters
     }
 
     private func object(_ value: some Encodable, _ level: LogLevel) -> String {
