@@ -2,7 +2,8 @@
 ///
 /// On a terminal it is as wide as that at most: first, columns in which all rows say the same
 /// become one line; then the columns with the highest rank are left out, and a line names them;
-/// last, the first column's words are broken into lines.
+/// last, the first column's words are broken into lines. Names there are shortened before columns
+/// are left out; where two would look alike, each has a line of its own.
 package struct TextTable {
     package enum Alignment { case left, right }
 
@@ -13,12 +14,15 @@ package struct TextTable {
         package var alignment: Alignment
         /// The higher, the sooner it is left out for want of room; 0 stays.
         package var rank: Int
+        /// Words of the first column are names that may be shortened in the middle.
+        package var hasNames: Bool
 
         package init(
-            _ name: String, _ unit: String = "", alignment: Alignment = .right, rank: Int = 0
+            _ name: String, _ unit: String = "", alignment: Alignment = .right, rank: Int = 0,
+            hasNames: Bool = false
         ) {
             (self.name, self.unit) = (name, unit)
-            (self.alignment, self.rank) = (alignment, rank)
+            (self.alignment, self.rank, self.hasNames) = (alignment, rank, hasNames)
         }
     }
 
@@ -68,6 +72,17 @@ package struct TextTable {
         shown.reduce(2 * max(0, shown.count - 1)) { $0 + width(ofColumn: $1) }
     }
 
+    /// What is to be there at least: of names as much as tells them apart, in most cases.
+    private func leastWidth(of shown: [Int]) -> Int {
+        guard let first = shown.first, columns[first].hasNames else { return width(of: shown) }
+        let cells = [columns[first].name, columns[first].unit] + rows.map { $0.cells[first] }
+        let least =
+            cells.map { cell in
+                cell.count - max(0, TextWrap.longestWord(cell) - Self.leastNameWidth)
+            }.max() ?? 0
+        return width(of: shown) - width(ofColumn: first) + least
+    }
+
     private func width(ofColumn index: Int) -> Int {
         ([columns[index].name, columns[index].unit] + rows.map { $0.cells[index] })
             .map(\.count).max() ?? 0
@@ -87,7 +102,7 @@ package struct TextTable {
     /// Removes columns, the highest rank first, until the others fit.
     private func leaveOut(from shown: inout [Int], room: Int) -> [Int] {
         var leftOut: [Int] = []
-        while width(of: shown) > room {
+        while leastWidth(of: shown) > room {
             // The last one of those that rank alike.
             let next = shown.filter { columns[$0].rank > 0 }
                 .max { (columns[$0].rank, $0) < (columns[$1].rank, $1) }
@@ -121,28 +136,43 @@ package struct TextTable {
             while line.last == " " { line.removeLast() }
             return line
         }
-        func lines(_ all: [String]) -> [String] {
+        func lines(_ all: [String], _ short: String? = nil) -> [String] {
             var cells = shown.map { all[$0] }
+            if let short { cells[0] = short }
             // A line that says nothing but its first words needs no column.
             let isAlone = cells.dropFirst().allSatisfy(\.isEmpty)
             let room = isAlone ? style.width ?? Int.max : widths[0]
             guard cells[0].count > room else { return [line(cells)] }
             let blanks = cells[0].prefix { $0 == " " }.count
-            let parts = TextWrap.lines(cells[0], width: room, indentation: blanks + 2)
-            cells[0] = parts[parts.count - 1]
-            return parts.dropLast() + [line(cells)]
+            var parts = TextWrap.lines(cells[0], width: room, indentation: blanks + 2)
+            // A word that is too long for the column has a line to itself.
+            if isAlone || parts[parts.count - 1].count <= room {
+                cells[0] = parts.removeLast()
+            } else {
+                cells[0] = ""
+            }
+            return parts.map { shortened($0, style.width) } + [line(cells)]
         }
+        func shortened(_ text: String, _ room: Int?) -> String {
+            guard let room, columns[first].hasNames else { return text }
+            return TextWrap.shortened(text, to: room)
+        }
+        let names = rows.map { $0.cells[first] }
+        var short = names.map { shortened($0, widths[0]) }
+        if Set(short).count < Set(names).count { short = names }
         var result = lines(columns.map(\.name)).map(style.bold)
         if columns.contains(where: { !$0.unit.isEmpty }) {
             result += lines(columns.map(\.unit)).map(style.bold)
         }
-        for row in rows {
-            result += row.isBad ? lines(row.cells).map(style.red) : lines(row.cells)
+        for (row, name) in zip(rows, short) {
+            let lines = lines(row.cells, name)
+            result += row.isBad ? lines.map(style.red) : lines
         }
         return result
     }
 
     private static let leastFirstWidth = 16
+    private static let leastNameWidth = 20
 
     /// `text` filled with blanks to `width` characters; longer text stays as it is.
     package static func pad(_ text: String, to width: Int, _ alignment: Alignment) -> String {

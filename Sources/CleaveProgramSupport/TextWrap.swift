@@ -34,6 +34,38 @@ package enum TextWrap {
         return lines + [line]
     }
 
+    /// Characters of the longest word.
+    static func longestWord(_ text: String) -> Int {
+        text.split(separator: " ").map(\.count).max() ?? 0
+    }
+
+    /// Characters that a name keeps at least, its mark among them.
+    private static let leastWord = 12
+
+    /// `text` with its longest word shortened in the middle, as far as the width asks for it: what
+    /// tells names apart is at their ends.
+    package static func shortened(_ text: String, to width: Int) -> String {
+        let word = longestWord(text)
+        // What goes on in a further line is indented by two.
+        let indented = text.prefix { $0 == " " }.count + 2
+        let isOneLine = text.count - word + leastWord <= width
+        let room = isOneLine ? width - text.count + word : width - indented
+        let words: [Substring] = text.split(separator: " ")
+        guard text.count > width, word > room, room >= leastWord,
+            let place: Substring = words.first(where: { $0.count == word })
+        else { return text }
+        let head: Int = (room - mark.count) / 2
+        let tail: Int = room - mark.count - head
+        let start = text.distance(from: text.startIndex, to: place.startIndex)
+        var result = String(text.prefix(start + head))
+        result += mark
+        result += place.suffix(tail)
+        result += text.suffix(text.count - start - word)
+        return result
+    }
+
+    private static let mark = "..."
+
     /// Each line of `text` by itself.
     package static func text(_ text: String, width: Int?, indentation: Int = 0) -> String {
         text.split(separator: "\n", omittingEmptySubsequences: false)

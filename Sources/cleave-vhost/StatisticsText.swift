@@ -14,7 +14,8 @@ enum StatisticsText {
     static func text(_ statistics: SwitchStatistics, style: Style) -> String {
         let reading = CounterReading(statistics)
         var table = TextTable(columns: [
-            .init("port", alignment: .left), .init("in", "packets"), .init("in", "bytes"),
+            .init("port", alignment: .left, hasNames: true), .init("in", "packets"),
+            .init("in", "bytes"),
             .init("out", "packets"), .init("out", "bytes"), .init("dropped", "in"),
             .init("dropped", "out"),
         ])

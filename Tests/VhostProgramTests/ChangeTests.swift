@@ -135,6 +135,37 @@ struct ChangeTests {
         program.stop()
     }
 
+    @Test("Tables of ports with the longest names keep to 80 columns, and JSON has them whole")
+    func longNames() throws {
+        let scratch = try Scratch()
+        let stem = String(repeating: "n", count: 50)
+        let names = ["x" + stem + "-lefty-a1", "x" + stem + "-lefty-b2"]
+        #expect(names.allSatisfy { $0.count == 60 })
+        let control = ["--control", scratch.path + "/c.sock"]
+        let program = try Background(
+            Tool.vhost,
+            names.flatMap {
+                ["--port", "type=generator,name=\($0),traffic=64/udp4,rate=20k,queues=2,flows=8"]
+            } + control, in: scratch, name: "names")
+        try eventually("ready") { program.output.contains("ready\n") }
+        for command in [
+            "ctl stats", "ctl ports", "ctl queues", "ctl mac-table", "top --once --interval 0.2",
+        ] {
+            let words = command.split(separator: " ").map(String.init) + control
+            let ran = try Tool.run(Tool.vhost, words, environment: ["COLUMNS": "80"])
+            #expect(ran.code == 0, "\(ran.error)")
+            for line in ran.output.split(separator: "\n") { #expect(line.count <= 80, "\(line)") }
+            for end in ["...", "-lefty-a1 ", "-lefty-b2 "] where command != "ctl mac-table" {
+                #expect(ran.output.contains(end), "\(ran.output)")
+            }
+            let whole = try Tool.run(Tool.vhost, words + ["--json"])
+            #expect(
+                command == "ctl mac-table" || names.allSatisfy { whole.output.contains($0) },
+                "\(whole.output)")
+        }
+        program.stop()
+    }
+
     @Test("A queue is another thread's after it was moved")
     func moves() throws {
         let joined = try Switched()

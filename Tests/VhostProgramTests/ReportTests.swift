@@ -50,4 +50,32 @@ struct CounterReportTests {
         #expect(try lines(statistics).count == 4)
         #expect(!StatisticsText.text(statistics, style: .plain).contains("(removed)"))
     }
+
+    @Test("Names that differ in their middle alone have lines of their own, whole")
+    func middles() {
+        let ends = String(repeating: "e", count: 29)
+        let names = ["\(ends)-1\(ends)", "\(ends)-2\(ends)"]
+        let lines = StatisticsText.text(statistics(names), style: .plain(width: 80))
+            .split(separator: "\n").map(String.init)
+        #expect(lines.allSatisfy { $0.count <= 80 }, "\(lines)")
+        #expect(names.allSatisfy(lines.contains))
+        #expect(lines.contains { $0.hasPrefix("    ") && $0.contains("123456789") })
+        // Where there is room nothing is shortened.
+        #expect(
+            StatisticsText.text(statistics(names), style: .plain)
+                .contains("\n\(names[0])  123456789"))
+    }
+
+    @Test(
+        "A name is shortened in its middle, to the width and no further",
+        arguments: [
+            ("abcdefghijklmnopqrstuvwxyz", 26, "abcdefghijklmnopqrstuvwxyz"),
+            ("abcdefghijklmnopqrstuvwxyz", 20, "abcdefgh...rstuvwxyz"),
+            ("abcdefghijklmnopqrstuvwxyz", 15, "abcdef...uvwxyz"),
+            ("> abcdefghijklmnopqrstuvwxyz", 20, "> abcdefg...stuvwxyz"),
+            ("  queue 1", 4, "  queue 1"), ("", 16, ""),
+        ])
+    func shortening(_ name: String, _ width: Int, _ expected: String) {
+        #expect(TextWrap.shortened(name, to: width) == expected)
+    }
 }

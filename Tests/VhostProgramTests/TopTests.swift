@@ -174,6 +174,28 @@ struct TopTests {
         #expect(ActivityText.short(value) == text)
     }
 
+    @Test("Long names are shortened, and told apart", arguments: [false, true])
+    func longNames(_ isClosed: Bool) {
+        var model = TopModel()
+        let stem = String(repeating: "n", count: 58)
+        for second in 0...1 {
+            var statistics = statistics(UInt64(second), ports: 2)
+            for port in 0..<2 {
+                statistics.ports[port].name = stem + "-\(port)"
+                statistics.ports[port].isConnected = !isClosed
+            }
+            model.take(statistics)
+        }
+        for _ in 0..<3 {
+            let lines = lines(model, 24, 80)
+            #expect(lines.allSatisfy { $0.count <= 80 }, "\(lines)")
+            for port in 0..<2 {
+                #expect(lines.contains { $0.contains("...nn") && $0.contains("n-\(port)") })
+            }
+            _ = model.press(.down)
+        }
+    }
+
     @Test("A name with commands to a terminal is shown as text")
     func names() {
         var model = TopModel()

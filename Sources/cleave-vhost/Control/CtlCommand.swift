@@ -143,4 +143,11 @@ enum AnswerTable {
     ) -> (column: TextTable.Column, cell: (JSONValue) -> String) {
         (.init(name, unit, alignment: alignment, rank: rank), { cell($0[key]) })
     }
+
+    /// The first column: names of ports.
+    static func ports(
+        _ key: String = "port"
+    ) -> (column: TextTable.Column, cell: (JSONValue) -> String) {
+        (.init("port", alignment: .left, hasNames: true), { cell($0[key]) })
+    }
 }

@@ -49,7 +49,7 @@ struct PortsCommand: ParsableCommand {
             AnswerTable.text(
                 answer["ports"]?.elements ?? [], style, none: "no port",
                 columns: [
-                    AnswerTable.column("name", "port", alignment: .left),
+                    AnswerTable.ports("name"),
                     AnswerTable.column("type", "type", alignment: .left),
                     AnswerTable.column("isConnected", "there"),
                     AnswerTable.column("queues", "queues", "all"),
@@ -84,7 +84,7 @@ struct QueuesCommand: ParsableCommand {
             return AnswerTable.text(
                 answer["queues"]?.elements ?? [], style, none: "no queue",
                 columns: [
-                    AnswerTable.column("port", "port", alignment: .left),
+                    AnswerTable.ports(),
                     AnswerTable.column("queue", "queue"), AnswerTable.column("thread", "thread"),
                     AnswerTable.column("cpu", "CPU"), AnswerTable.column("node", "node", "CPU's"),
                     AnswerTable.column("pageNode", "node", "pages'"),
@@ -144,7 +144,7 @@ struct HeadersCommand: ParsableCommand {
             AnswerTable.text(
                 answer["headerQueues"]?.elements ?? [], style, none: "no header queue",
                 columns: [
-                    AnswerTable.column("port", "port", alignment: .left),
+                    AnswerTable.ports(),
                     AnswerTable.column("slots", "slots"),
                     AnswerTable.column("slotSize", "size", "bytes"),
                     AnswerTable.column("slotReturn", "return", alignment: .left, rank: 2),
@@ -201,7 +201,7 @@ struct MACTableCommand: ParsableCommand {
             AnswerTable.text(
                 answer["addresses"]?.elements ?? [], style, none: "no address",
                 columns: [
-                    AnswerTable.column("port", "port", alignment: .left),
+                    AnswerTable.ports(),
                     AnswerTable.column("address", "address", alignment: .left),
                 ])
         }

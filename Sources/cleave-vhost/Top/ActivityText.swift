@@ -58,7 +58,8 @@ enum ActivityText {
     }
 
     private static let rateColumns: [TextTable.Column] = [
-        .init("port", alignment: .left), .init("in", "pps"), .init("", "bit/s", rank: 1),
+        .init("port", alignment: .left, hasNames: true), .init("in", "pps"),
+        .init("", "bit/s", rank: 1),
         .init("", "fill", rank: 6), .init("out", "pps"), .init("", "bit/s", rank: 2),
         .init("", "fill", rank: 8), .init("busy", "%"), .init("cycles", "/packet", rank: 3),
         .init("split", "%", rank: 4), .init("whole", "/s", rank: 5),
@@ -68,7 +69,8 @@ enum ActivityText {
     ]
 
     private static let totalColumns: [TextTable.Column] = [
-        .init("port", alignment: .left), .init("in", "packets"), .init("", "bytes", rank: 2),
+        .init("port", alignment: .left, hasNames: true), .init("in", "packets"),
+        .init("", "bytes", rank: 2),
         .init("out", "packets"), .init("", "bytes", rank: 2), .init("drops in", "packets"),
         .init("out", "packets"), .init("split", "packets", rank: 1),
         .init("whole", "packets", rank: 1),
