@@ -135,6 +135,34 @@ struct ChangeTests {
         program.stop()
     }
 
+    @Test("A capture where nobody is connected says so at once, and goes on waiting")
+    func waits() throws {
+        let joined = try Switched()
+        let path = joined.scratch.path
+        #expect(try joined.ctl("port", "add", "type=vhost-user,name=v,path=\(path)/v").code == 0)
+        let capture = try Background(
+            Tool.vhost, ["ctl", "capture", "v", "-w", path + "/v.pcapng"] + joined.control,
+            in: joined.scratch, name: "waits")
+        try eventually("it says so") {
+            capture.error == "waiting: nobody is connected at v\n"
+        }
+        #expect(capture.process.isRunning)
+        kill(capture.process.processIdentifier, SIGINT)
+        capture.process.waitUntilExit()
+        #expect(capture.process.terminationStatus == 0)
+        #expect(capture.error.hasSuffix("\n0 packets captured, 0 dropped\n"), "\(capture.error)")
+        // For programs; generators are always there, and one port that is there is enough.
+        let client = try ControlClient(path: joined.control[1])
+        for (port, ports) in [("v", ["v"]), ("a", []), (nil, [])] as [(String?, [JSONValue])] {
+            var ends: [Int32] = [-1, -1]
+            #expect(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
+            let answer = try client.ask(
+                "capture", port.map { ["port": .string($0)] } ?? [:], descriptors: [ends[1]])
+            #expect(answer == ["waitsFor": .array(ports)])
+            for end in ends { close(end) }
+        }
+    }
+
     @Test("Tables of ports with the longest names keep to 80 columns, and JSON has them whole")
     func longNames() throws {
         let scratch = try Scratch()

@@ -21,6 +21,7 @@ struct CaptureCommand: ParsableCommand {
 
             Directions are the far side's: rx is what a guest receives, tx is what it sends. \
             Packets are as the switch has them: checksums may be unfinished, and segments not cut. \
+            Where nobody is connected it says so, and waits for who comes. \
             It ends with Ctrl-C, after --count packets, or with the port; then it says how many \
             packets were captured, and how many were not since the reader was too slow.
             """)
@@ -54,11 +55,17 @@ struct CaptureCommand: ParsableCommand {
             throw Failure.run("socketpair: \(HostError.words(of: errno))")
         }
         defer { close(ends[0]) }
+        var waitsFor: [String] = []
         do {
             defer { close(ends[1]) }
-            _ = try client.answer("capture", arguments, descriptors: [ends[1]])
+            let answer = try client.answer("capture", arguments, descriptors: [ends[1]])
+            waitsFor = (answer["waitsFor"]?.elements ?? []).map { AnswerTable.cell($0) }
         }
         let output = try open()
+        if !waitsFor.isEmpty {
+            try Stream.error.write(
+                "waiting: nobody is connected at \(waitsFor.joined(separator: ", "))\n")
+        }
         defer { if output != STDOUT_FILENO { close(output) } }
         var tally = PcapngTally()
         try copy(from: ends[0], to: output, &tally)

@@ -106,7 +106,13 @@ enum PortCommands {
         do throws(SetupError) { try call.joined.startCapture(request, to: socket) } catch {
             throw ControlFailure("\(error)")
         }
-        return [:]
+        return ["waitsFor": .array(missing(request, call.joined).map { .string($0) })]
+    }
+
+    /// Ports that a capture waits for: nobody is at any of those that it is of.
+    private static func missing(_ request: CaptureRequest, _ joined: Switch) -> [String] {
+        let ports = joined.portStates.filter { request.port == nil || $0.name == request.port }
+        return ports.contains(where: \.isConnected) ? [] : ports.map(\.name)
     }
 
     private static func reload(_ reloader: Reloader?) -> ControlCommand {
