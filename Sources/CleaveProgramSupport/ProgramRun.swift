@@ -46,11 +46,23 @@ package enum ProgramRun {
             }
             return 0
         }
-        let message =
-            unknownCommand(program, arguments)
-            ?? program.message(for: error).split(whereSeparator: \.isNewline).joined(separator: " ")
-        complain(name, "\(message) (see '\(name) --help')")
+        complain(
+            name,
+            "\(usageProblem(program, program.message(for: error), arguments)) "
+                + "(see '\(name) --help')")
         return 2
+    }
+
+    /// What is wrong with a command line, in one line.
+    /// - Parameters:
+    ///   - program: whose it is.
+    ///   - message: of ArgumentParser.
+    ///   - arguments: the command line.
+    package static func usageProblem(
+        _ program: any ParsableCommand.Type, _ message: String, _ arguments: [String]
+    ) -> String {
+        let line = message.split(whereSeparator: \.isNewline).joined(separator: " ")
+        return unknownCommand(program, arguments) ?? NumberMistake.words(line, arguments) ?? line
     }
 
     /// What to say if a word is where a command has to be, and is none. To ArgumentParser it is an

@@ -21,6 +21,8 @@ struct ProgramTests {
             ("bogus", "unknown command \"bogus\" (known here: run, compare-methods, "),
             ("profile dif a b", "unknown command \"dif\"; did you mean diff? (known here: run, "),
             ("--quick bogus", "Unexpected argument 'bogus'"),
+            ("inspect x --limit -1", "--limit -1: is negative"),
+            ("inspect x --slot-size x", "--slot-size <bytes>: \"x\" is not a number"),
             ("--repeats", "Missing value for '--repeats"),
             ("--repeats 0", "--repeats: 0: need at least 1"),
             ("--slot-size 100", "--slot-size 100: header slot size 100"),

@@ -55,6 +55,39 @@ struct CommandTests {
         #expect(VhostProgram.helpMessage(for: CtlCommand.self).contains("cleave-vhost ctl stats"))
     }
 
+    @Test(
+        "A number that cannot be is named, and what is wrong with it",
+        arguments: [
+            ("ctl rq move a -1 5", "-1: is negative"), ("ctl rq move a 0 -1", "-1: is negative"),
+            ("ctl rq move a x 5", "<queue>: \"x\" is not a number"),
+            ("ctl rq move a 1.5 5", "<queue>: \"1.5\" is not a whole number"),
+            ("ctl rq move a 99999999999999999999 5", "<queue>: \"99999999999999999999\" is more"),
+            ("ctl capture -w - --queue -1", "--queue -1: is negative"),
+            ("ctl capture -w - --count -7", "--count -7: is negative"),
+            ("ctl capture -w - --snaplen x", "--snaplen <bytes>: \"x\" is not a number"),
+            ("top --interval -1", "--interval -1: is negative"),
+            ("top --interval x", "--interval <seconds>: \"x\" is not a number"),
+            ("ctl stats --watch -0.5", "--watch -0.5: is negative"),
+            ("ctl serve --port 70000", "--port <number>: \"70000\" is more than fits there"),
+            ("ctl serve --port -1", "--port -1: is negative"),
+            ("run --fd x", "--fd <number>: \"x\" is not a number"),
+            // What is no number's fault is told as before.
+            ("ctl rq move a 1", "Missing expected argument '<thread>'"),
+            ("ctl stats -x", "Unknown option '-x'"),
+            ("run --log-format x", "The value 'x' is invalid for '--log-format <format>'"),
+        ])
+    func numbers(_ line: String, _ expected: String) {
+        let words = line.split(separator: " ").map(String.init)
+        do {
+            _ = try VhostProgram.parseAsRoot(words)
+            Issue.record("accepted")
+        } catch {
+            let message = VhostProgram.message(for: error)
+            let problem = ProgramRun.usageProblem(VhostProgram.self, message, words)
+            #expect(problem.hasPrefix(expected), "\(problem)")
+        }
+    }
+
     @Test("The control socket is a path of the command line's or the file's folder, or `auto`")
     func controlPath() throws {
         func path(_ control: String) throws -> String? {
