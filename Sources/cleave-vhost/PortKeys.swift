@@ -68,9 +68,9 @@ enum PortKeys {
 
     static let name = SettingKey(
         name: "name", kind: .text("NAME"),
-        help: "In commands and counters: 1 to 60 visible letters without commas; port0, port1, ... "
-            + "by the port's place if nothing is said. A port is the same after a reload if its "
-            + "name and all its keys are.",
+        help: "In commands and counters: 1 to 60 visible letters without commas, and no dash in "
+            + "front; port0, port1, ... by the port's place if nothing is said. A port is the same "
+            + "after a reload if its name and all its keys are.",
         example: "left")
 
     /// Of every port.

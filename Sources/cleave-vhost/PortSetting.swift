@@ -99,6 +99,11 @@ struct PortSetting {
         else {
             throw .usage("\(entry.place): name: need 1 to 60 visible letters without commas")
         }
+        guard !name.hasPrefix("-") else {
+            throw .usage(
+                "\(entry.place): name: \"\(name)\" begins with a dash, so that commands would take "
+                    + "it for an option")
+        }
         guard name != StatisticsText.removedName else {
             throw .usage("\(entry.place): name: \(name) stands for ports that are no more")
         }

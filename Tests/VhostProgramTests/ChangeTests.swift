@@ -69,6 +69,7 @@ struct ChangeTests {
             (["port", "add", "type=generator,rat=1"], "port.add: settings: unknown key \"rat\""),
             (["port", "add", "type=generator,name=a"], "port.add: settings: "),
             (["port", "add", ""], "port.add: settings: "),
+            (["port", "add", "type=generator,name=-w"], "name: \"-w\" begins with a dash"),
             (["port", "remove", "z"], "port.remove: port: there is no port \"z\" among a, b"),
             (["rq", "move", "z", "0", "0"], "rq.move: port, queue or thread: there is no port"),
             (["rq", "move", "a", "2", "0"], "rq.move: port, queue or thread: "),

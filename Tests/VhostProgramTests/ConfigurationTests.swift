@@ -84,6 +84,7 @@ struct ConfigurationTests {
                 "control: /tmp/\(String(repeating: "a", count: 103))\nports: [{type: generator}]",
                 "a socket's path has at most 107 bytes"
             ),
+            ("ports: [{type: generator, name: --json}]", "name: \"--json\" begins with a dash"),
             ("ports: [{type: generator, name: (removed)}]", "(removed) stands for ports that are"),
         ])
     func mistakes(_ text: String, _ expected: String) {
