@@ -32,12 +32,13 @@ extension PortType {
         }
     }
 
-    /// The keys as `--help` shows them: `type=tap,interface=NAME[,queues=N]`.
+    /// The keys as `--help` shows them: `type=tap,interface=NAME [,queues=N]`. Lines break at the
+    /// blanks, which a port's text has none of.
     var usage: String {
         (["type=\(rawValue)"]
             + ownKeys.map { key in
                 let text = "\(key.name)=\(key.placeholder)"
-                return key.isRequired ? ",\(text)" : "[,\(text)]"
+                return key.isRequired ? ",\(text)" : " [,\(text)]"
             }).joined()
     }
 }
@@ -62,7 +63,8 @@ enum PortKeys {
 
     /// All keys as `--help` shows them.
     static var usage: String {
-        let common = ([name] + limits).map { "[,\($0.name)=\($0.placeholder)]" }.joined()
+        let common = ([name] + limits).map { "[,\($0.name)=\($0.placeholder)]" }.joined(
+            separator: " ")
         return PortType.allCases.map(\.usage).joined(separator: "; ") + "; each with \(common)"
     }
 

@@ -1,3 +1,4 @@
+import ArgumentParser
 import CleaveBench
 import CleaveTraffic
 import CleaveVirtioNet
@@ -12,6 +13,20 @@ struct ProgramTests {
     private static let small = [
         "--repeats", "1", "--packets", "2k", "--source-packets", "64", "--verify-packets", "64",
     ]
+
+    @Test("No line of any command's help is wider than 80 columns")
+    func helpWidth() {
+        func all(_ command: any ParsableCommand.Type) -> [any ParsableCommand.Type] {
+            [command] + command.configuration.subcommands.flatMap(all)
+        }
+        let commands = all(BenchProgram.self)
+        #expect(commands.count > 13)
+        for command in commands {
+            let help = BenchProgram.helpMessage(for: command, columns: 80)
+            #expect(help.contains("USAGE: cleave-bench"))
+            for line in help.split(separator: "\n") { #expect(line.count <= 80, "\(line)") }
+        }
+    }
 
     @Test(
         "Wrong usage ends with 2 and one line that names what is wrong",

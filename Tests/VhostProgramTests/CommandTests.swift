@@ -55,6 +55,20 @@ struct CommandTests {
         #expect(VhostProgram.helpMessage(for: CtlCommand.self).contains("cleave-vhost ctl stats"))
     }
 
+    @Test("No line of any command's help is wider than 80 columns")
+    func helpWidth() {
+        func all(_ command: any ParsableCommand.Type) -> [any ParsableCommand.Type] {
+            [command] + command.configuration.subcommands.flatMap(all)
+        }
+        let commands = all(VhostProgram.self)
+        #expect(commands.count == 22)
+        for command in commands {
+            let help = VhostProgram.helpMessage(for: command, columns: 80)
+            #expect(help.contains("USAGE: cleave-vhost"))
+            for line in help.split(separator: "\n") { #expect(line.count <= 80, "\(line)") }
+        }
+    }
+
     @Test(
         "A number that cannot be is named, and what is wrong with it",
         arguments: [

@@ -8,6 +8,7 @@ struct CompareCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "compare",
         abstract: "Compare two files of results; exit code 3 if a figure became worse.",
+        usage: "cleave-bench compare <OLD> <NEW> [options]",
         discussion: """
             Reads what --json wrote, of any command that measures, twice the same kind. Cases are \
             matched by their names. A figure is better or worse if the middle halves of its passes \

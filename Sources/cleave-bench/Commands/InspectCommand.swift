@@ -10,6 +10,7 @@ struct InspectCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inspect",
         abstract: "Say for each packet of a capture where its headers end, or why it stays whole.",
+        usage: "cleave-bench inspect <file> [options]",
         discussion: """
             Answers "why is my packet not split?" with the device's own parser: a summary by \
             reason first, then a line for each packet. What the capture holds is parsed: a packet \

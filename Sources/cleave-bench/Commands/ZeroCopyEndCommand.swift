@@ -7,7 +7,9 @@ import CleaveProgramSupport
 struct ZeroCopyEndCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "zerocopy-end",
-        abstract: "One end of a stream of 'zerocopy', which starts it.", shouldDisplay: false)
+        abstract: "One end of a stream of 'zerocopy', which starts it.",
+        usage: "cleave-bench zerocopy-end --port <port> --bytes <bytes> [options]",
+        shouldDisplay: false)
 
     @Option(help: "Receive: copied or mapped. What came is printed as a line of JSON.")
     var receive: ReceiveWay?

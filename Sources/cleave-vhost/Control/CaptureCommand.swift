@@ -14,6 +14,7 @@ import Glibc
 struct CaptureCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "capture", abstract: "Writes packets of a port as they pass (pcapng).",
+        usage: "cleave-vhost ctl capture [<port>] -w <file> [options]",
         discussion: """
             Examples:
               cleave-vhost ctl capture port0 -w port0.pcapng --count 1000

@@ -78,6 +78,7 @@ struct RqCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "move",
             abstract: "Gives a port's queue, both directions of it, to another switch thread.",
+            usage: "cleave-vhost ctl rq move <port> <queue> <thread> [options]",
             discussion: """
                 Example: cleave-vhost ctl rq move port0 1 2 --control /tmp/c.sock
 

@@ -7,6 +7,7 @@ import CleaveSwitch
 struct StatsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stats", abstract: "Prints all counters, since the start or since --clear.",
+        usage: "cleave-vhost ctl stats [--clear] [options]",
         discussion: """
             Example: cleave-vhost ctl stats --watch 1 --control /tmp/c.sock
 
@@ -66,6 +67,7 @@ struct QueuesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "queues",
         abstract: "Prints each queue: its thread, CPU, node and memory, and what it costs.",
+        usage: "cleave-vhost ctl queues [--port <name>] [options]",
         discussion: """
             Example: cleave-vhost ctl queues --watch 5 --control /tmp/c.sock
 
@@ -164,6 +166,7 @@ struct FeaturesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "features",
         abstract: "Prints what a port offers its driver, and what the driver agreed to.",
+        usage: "cleave-vhost ctl features <port> [options]",
         discussion: "Example: cleave-vhost ctl features port0 --control /tmp/c.sock")
 
     @OptionGroup var options: ControlOptions
@@ -189,6 +192,7 @@ struct MACTableCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mac-table",
         abstract: "Prints the Ethernet addresses that are known, and their ports.",
+        usage: "cleave-vhost ctl mac-table [--port <name>] [options]",
         discussion: "Example: cleave-vhost ctl mac-table --port port0 --control /tmp/c.sock")
 
     @OptionGroup var options: ControlOptions
@@ -211,6 +215,7 @@ struct MACTableCommand: ParsableCommand {
 struct LogLevelCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "log-level", abstract: "Prints the level of the log, or sets it.",
+        usage: "cleave-vhost ctl log-level [<level>] [options]",
         discussion: "Example: cleave-vhost ctl log-level info --control /tmp/c.sock")
 
     @OptionGroup var options: ControlOptions

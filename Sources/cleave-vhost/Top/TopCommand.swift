@@ -10,6 +10,7 @@ struct TopCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "top",
         abstract: "Shows what a running switch does: rates, busy shares, drops by reason.",
+        usage: "cleave-vhost top [--once] [--json] [options]",
         discussion: """
             A row for each port and each of its queues. "in" is into the switch: what a guest \
             sent. On a terminal, keys sort, pause, clear and go back in time; '?' lists them.
