@@ -1,6 +1,7 @@
 // Entry point: finds the command that was meant, and turns its end into an exit code.
 //
-//   0   done            1   failed while running
+//   0   done, also by SIGTERM or SIGINT
+//   1   failed while running, or what was asked for was refused or not all done
 //   2   the command line or a configuration is wrong
 
 import ArgumentParser
@@ -33,7 +34,8 @@ struct VhostProgram: ParsableCommand {
             SIGHUP reads the file of --config anew: ports come and go, others are untouched; \
             SIGTERM and SIGINT end it. With --control, 'cleave-vhost ctl' asks it while it runs.
 
-            Exit codes: 0 done; 1 failed while running; 2 wrong command line or configuration.
+            Exit codes: 0 done, also when SIGTERM or SIGINT ended it; 1 failed while running, or \
+            what was asked for was refused or not all done; 2 wrong command line or configuration.
             """,
         version: "cleave-vhost \(Self.version)",
         subcommands: [

@@ -28,6 +28,20 @@ struct ProgramTests {
         }
     }
 
+    @Test("Exit codes of the help, of README and of the documentation's page are the same")
+    func exitCodes() throws {
+        let help = BenchProgram.helpMessage(for: BenchProgram.self, columns: 1000)
+        for file in ["README.md", "Sources/CleaveEngine/Cleave.docc/RunningOnAHost.md"] {
+            let page = try String(contentsOfFile: packageRoot + "/" + file, encoding: .utf8)
+            for code in ["0", "1", "2", "3", "130, 143"] {
+                #expect(page.contains("\n| \(code) |"), "\(file): \(code)")
+            }
+        }
+        for words in ["0 done; 1 ", "; 2 wrong ", "; 3 compare", "; 130 or 143 ended by"] {
+            #expect(help.contains(words), "\(help)")
+        }
+    }
+
     @Test(
         "Wrong usage ends with 2 and one line that names what is wrong",
         arguments: [

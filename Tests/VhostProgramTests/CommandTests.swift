@@ -1,5 +1,6 @@
 import ArgumentParser
 import CleaveProgramSupport
+import Foundation
 import Testing
 
 @testable import cleave_vhost
@@ -100,6 +101,39 @@ struct CommandTests {
             let problem = ProgramRun.usageProblem(VhostProgram.self, message, words)
             #expect(problem.hasPrefix(expected), "\(problem)")
         }
+    }
+
+    @Test("Programs end with the codes that their help and their page name")
+    func exitCodes() throws {
+        let help = VhostProgram.helpMessage(for: VhostProgram.self, columns: 1000)
+        let page = try String(
+            contentsOfFile: packageRoot + "/Sources/CleaveEngine/Cleave.docc/RunningOnAHost.md",
+            encoding: .utf8)
+        let scratch = try Scratch()
+        let none = scratch.path + "/none"
+        let cases: [([String], Int32)] = [
+            (["--help"], 0), (["--version"], 0), ([], 0), (["check-config", "--schema"], 0),
+            (["ctl", "stats", "--control", none], 1),
+            (["--port", "type=vhost-user,path=\(none)/a"], 1),
+            (["--bogus"], 2), (["bogus"], 2), (["ctl", "rq", "move", "a", "-1", "0"], 2),
+            (["--port", "type=x"], 2), (["check-config", none], 2), (["top"], 2),
+        ]
+        for (words, code) in cases {
+            let ran = try Tool.run(Tool.vhost, words)
+            #expect(ran.code == code, "\(words): \(ran.error)")
+            #expect(help.contains("\(code) ") && page.contains("| \(code) |"))
+        }
+        for signal in [SIGTERM, SIGINT] {
+            let program = try Background(
+                Tool.vhost, ["--port", "type=vhost-user,path=\(scratch.path)/a"], in: scratch,
+                name: "signal\(signal)")
+            try eventually("ready") { program.output.contains("ready\n") }
+            kill(program.process.processIdentifier, signal)
+            program.process.waitUntilExit()
+            #expect(program.process.terminationStatus == 0)
+            #expect(program.process.terminationReason == .exit)
+        }
+        #expect(help.contains("0 done, also when SIGTERM or SIGINT ended it"))
     }
 
     @Test("The control socket is a path of the command line's or the file's folder, or `auto`")
