@@ -78,6 +78,21 @@ int cleave_tap_open(const char *name, int is_multi_queue, int *offloads) {
     return fd;
 }
 
+int cleave_tap_check(int fd, const char *name) {
+    struct ifreq request = {0};
+    int header_byte_count = 0;
+    if (ioctl(fd, TUNGETIFF, &request) != 0 ||
+        ioctl(fd, TUNGETVNETHDRSZ, &header_byte_count) != 0) {
+        return -errno;
+    }
+    const int wanted = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+    return (request.ifr_flags & (wanted | IFF_TUN)) == wanted &&
+                   header_byte_count == TAP_HEADER_BYTE_COUNT &&
+                   strncmp(request.ifr_name, name, sizeof request.ifr_name) == 0
+               ? 0
+               : -EINVAL;
+}
+
 int cleave_interface_set_mtu(const char *name, int mtu) {
     struct ifreq request;
     const int named = name_request(name, &request);
@@ -137,6 +152,27 @@ int cleave_packet_open(const char *name, int is_promiscuous) {
         return close_with(fd, errno);
     }
     return fd;
+}
+
+int cleave_packet_check(int fd, const char *name) {
+    int type = 0;
+    int has_header = 0;
+    socklen_t type_size = sizeof type;
+    socklen_t header_size = sizeof has_header;
+    struct sockaddr_ll address = {0};
+    socklen_t size = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &size) != 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) != 0) {
+        return -errno;
+    }
+    if (address.sll_family != AF_PACKET || type != SOCK_RAW) {
+        return -EINVAL;
+    }
+    if (getsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &has_header, &header_size) != 0) {
+        return -errno;
+    }
+    const unsigned index = if_nametoindex(name);
+    return has_header && index > 0 && (unsigned)address.sll_ifindex == index ? 0 : -EINVAL;
 }
 
 int cleave_packet_share(int fd, int group) {

@@ -1,6 +1,7 @@
 // Ports at interfaces of the kernel, as another process takes them over: the kernel keeps all that
 // there is, and its frames wait at the descriptors.
 
+import CCleaveHost
 import CleaveHost
 import CleaveVhostUser
 import CleaveVirtioNet
@@ -43,8 +44,12 @@ struct TakenKernelQueues {
         _ state: KernelHandover, queueCount: Int, _ list: HandoverDescriptors,
         accepts: (Int32) -> Bool
     ) throws(SetupError) {
+        guard state.offloads.count == state.descriptors.count else {
+            throw SetupError(
+                "offloads: \(state.offloads.count) of \(state.descriptors.count) descriptors")
+        }
         if state.descriptors.isEmpty { return }
-        guard state.descriptors.count == queueCount, state.offloads.count == queueCount else {
+        guard state.descriptors.count == queueCount else {
             throw SetupError(
                 "queues is \(state.descriptors.count) there, and \(queueCount) here")
         }
@@ -54,10 +59,15 @@ struct TakenKernelQueues {
                 guard Self.offloads.isSuperset(of: offloads) else {
                     throw SetupError("offloads[\(index)]: bits that no kernel has")
                 }
-                let number = try list.takeNumber(place)
+                let number: Int32
+                do throws(SetupError) { number = try list.takeNumber(place) } catch {
+                    throw SetupError("descriptors[\(index)]: ", error)
+                }
                 opened.append((number, offloads))
                 guard accepts(number) else {
-                    throw SetupError("descriptors[\(index)]: it is none of \(state.interface)")
+                    throw SetupError(
+                        "descriptors[\(index)]: it is no queue of type "
+                            + "\(state.type.rawValue) at \(state.interface)")
                 }
             }
         } catch {
@@ -124,31 +134,15 @@ extension KernelHandoverPort {
 extension TapPort: KernelHandoverPort {
     var interface: String { configuration.interface }
 
-    /// A character device, /dev/net/tun: 10, 200.
     func accepts(_ descriptor: Int32) -> Bool {
-        var status = stat()
-        return fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFCHR
-            && status.st_rdev == 10 << 8 | 200
+        cleave_tap_check(descriptor, configuration.interface) == 0
     }
 }
 
 extension AFPacketPort: KernelHandoverPort {
     var interface: String { configuration.interface }
 
-    /// A packet socket that is bound to the interface.
     func accepts(_ descriptor: Int32) -> Bool {
-        // struct sockaddr_ll: family 2, protocol 2, interface 4, and the rest.
-        var address = [UInt8](repeating: 0, count: 128)
-        var byteCount = socklen_t(address.count)
-        let result = address.withUnsafeMutableBytes { bytes in
-            bytes.withMemoryRebound(to: sockaddr.self) {
-                getsockname(descriptor, $0.baseAddress, &byteCount)
-            }
-        }
-        guard result == 0, byteCount >= 8 else { return false }
-        let (family, index) = address.withUnsafeBytes {
-            ($0.load(as: UInt16.self), $0.load(fromByteOffset: 4, as: UInt32.self))
-        }
-        return family == UInt16(AF_PACKET) && index == if_nametoindex(interface) && index > 0
+        cleave_packet_check(descriptor, configuration.interface) == 0
     }
 }

@@ -116,7 +116,9 @@ extension VhostUserPort: HandoverPort {
                         + (settings.mode == .server ? "one" : "none"))
             }
             if let place = state.listener {
-                try endpoint.listen(at: try descriptors.takeNumber(place))
+                do throws(SetupError) {
+                    try endpoint.listen(at: try descriptors.takeNumber(place))
+                } catch { throw SetupError("listener: ", error) }
             }
             isOfAnother = state.isOfAnother
             if let mtu = state.driverMTU, !(68...65535).contains(mtu) {

@@ -19,6 +19,14 @@ enum { CLEAVE_TAP_CHECKSUM = 1, CLEAVE_TAP_TSO = 2, CLEAVE_TAP_USO = 4 };
 /// -EINVAL: it is no TAP device, or has been made with another `is_multi_queue`.
 int cleave_tap_open(const char *name, int is_multi_queue, int *offloads);
 
+/// Whether `fd` is a queue of the TAP device `name` with such frames: 0, or -EINVAL, or the -errno
+/// of a descriptor of another kind.
+int cleave_tap_check(int fd, const char *name);
+
+/// Whether `fd` is a packet socket as `cleave_packet_open` makes it, at the interface `name`: 0, or
+/// -EINVAL, or the -errno of a descriptor of another kind.
+int cleave_packet_check(int fd, const char *name);
+
 /// Sets the largest IP packet of an interface.
 int cleave_interface_set_mtu(const char *name, int mtu);
 
