@@ -691,9 +691,8 @@ int cleave_unix_take_listener(int fd, char *path, size_t byte_count) {
     return 0;
 }
 
-int cleave_notify_manager(const char *state) {
-    const char *path = getenv("NOTIFY_SOCKET");
-    if (path == NULL || (path[0] != '/' && path[0] != '@')) {
+int cleave_notify_manager(const char *path, const char *state) {
+    if (path[0] != '/' && path[0] != '@') {
         return 0;
     }
     struct sockaddr_un address;

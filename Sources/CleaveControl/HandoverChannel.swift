@@ -6,6 +6,7 @@
 //   new   {"prepared":{}}
 //   old   {"position":{"_0":{...}}}                                 its traffic has stopped
 //   new   {"serves":{"nanoseconds":4100000,"queues":2}}             traffic goes on, in the new one
+//   old   {"main":{"address":"/run/systemd/notify"}}                it was a service's main process
 //
 // Either says {"failed":{"reason":"..."}} instead, or goes: then the old one goes on. Only what
 // "serves" says cannot be taken back, and both agree on whether it was said: the new one begins
@@ -27,6 +28,9 @@ package enum HandoverMessage: Codable, Equatable, Sendable {
     case position(SwitchPosition)
     /// Since when traffic had stopped, and for how many queues.
     case serves(nanoseconds: UInt64, queues: Int)
+    /// The service manager knows the new program as the main process of the old one's service. It
+    /// listens at `address`, and may want a sign of life in every so many microseconds.
+    case main(address: String, watchdogMicroseconds: UInt64?)
     case failed(reason: String)
 
     /// Changes when a program that knows the one before would misread something.
@@ -40,6 +44,7 @@ package enum HandoverMessage: Codable, Equatable, Sendable {
         case .prepared: "prepared"
         case .position: "position"
         case .serves: "serves"
+        case .main: "main"
         case .failed: "failed"
         }
     }
@@ -67,12 +72,15 @@ package final class HandoverChannel: @unchecked Sendable {
     }
 
     /// Refuses a peer of another user: descriptors of guests' memory are nobody else's.
-    package func checkPeer() throws(ControlFailure) {
+    /// - Returns: its process; 0 if this one cannot name it.
+    @discardableResult
+    package func checkPeer() throws(ControlFailure) -> Int32 {
         try Self.checkPeer(of: descriptor)
     }
 
     /// The same for any unix socket.
-    package static func checkPeer(of socket: Int32) throws(ControlFailure) {
+    @discardableResult
+    package static func checkPeer(of socket: Int32) throws(ControlFailure) -> Int32 {
         // struct ucred: process, user, group.
         var credentials: [Int32] = [0, -1, -1]
         var byteCount = socklen_t(12)
@@ -84,6 +92,7 @@ package final class HandoverChannel: @unchecked Sendable {
             throw ControlFailure(
                 "the other program is user \(user)'s, and this one is \(geteuid())'s")
         }
+        return credentials[0]
     }
 
     // MARK: Sending
@@ -212,13 +221,19 @@ package final class HandoverChannel: @unchecked Sendable {
     package func closeInput() { shutdown(descriptor, Int32(SHUT_RD)) }
 
     /// Waits until the other side has closed its end.
+    /// - Parameters:
+    ///   - heard: takes what it says before.
+    ///   - waiting: called again and again, at most 100 ms apart.
     /// - Returns: whether it did.
-    package func awaitEnd(milliseconds: Int32) -> Bool {
+    package func awaitEnd(
+        milliseconds: Int32, heard: (HandoverMessage) -> Void = { _ in }, waiting: () -> Void = {}
+    ) -> Bool {
         let end = SystemClock.monotonic + UInt64(milliseconds) * 1_000_000
         while SystemClock.monotonic < end {
             do throws(ControlFailure) {
-                if try receive(milliseconds: 100) != nil { continue }
+                if let message = try receive(milliseconds: 100) { heard(message) }
             } catch { return true }
+            waiting()
         }
         return false
     }

@@ -16,9 +16,71 @@ package enum ServiceManager {
 
     /// Tells one or more lines, such as `STATUS=...`; nothing if there is no manager.
     package static func tell(_ state: String) throws(HostError) {
-        let result = cleave_notify_manager(state)
+        guard let address else { return }
+        let result = cleave_notify_manager(address, state)
         if result < 0 {
             throw HostError("NOTIFY_SOCKET", code: -result, "cannot tell the service manager")
+        }
+    }
+
+    // MARK: The main process
+
+    /// Where the manager listens to this process, as in $NOTIFY_SOCKET; nil if there is none, or if
+    /// another process speaks to it now.
+    package static var address: String? { listener.value }
+
+    /// The manager has this process for the main one of a service that another process began.
+    package static func join(at address: String) { listener.value = address }
+
+    /// Says that another process is the main one of this service from now on, and is alive. A
+    /// manager that listens to the main process alone takes that from this one alone, and nothing
+    /// more of it after that: so nothing more is said.
+    /// - Parameter milliseconds: how long a manager that does not read may take.
+    /// - Throws: if it was not said; this process is the main one still.
+    package static func giveService(
+        to process: Int32, milliseconds: UInt64
+    ) throws(HostError) {
+        let end = SystemClock.monotonic + milliseconds * 1_000_000
+        while true {
+            do throws(HostError) {
+                try tell("MAINPID=\(process)\nWATCHDOG=1")
+                return listener.value = nil
+            } catch {
+                // The kernel keeps a few messages that nobody has read, and refuses more.
+                guard error.code == EAGAIN, SystemClock.monotonic < end else { throw error }
+                usleep(5000)
+            }
+        }
+    }
+
+    /// Whether a process is of the control group that this one is of. A manager takes only such a
+    /// process for the main one of a service, unless the superuser says so.
+    package static func isOfThisService(_ process: Int32) -> Bool {
+        guard process > 0, let own = controlGroups("self") else { return false }
+        return controlGroups("\(process)") == own
+    }
+
+    private static func controlGroups(_ process: String) -> [UInt8]? {
+        let file = open("/proc/\(process)/cgroup", O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        // A line for each hierarchy, of which there are a dozen at most.
+        var bytes = [UInt8](repeating: 0, count: 16384)
+        let count = read(file, &bytes, bytes.count)
+        return count > 0 ? Array(bytes[..<count]) : nil
+    }
+
+    private static let listener = Listener()
+
+    /// A path that the threads of a program share.
+    private final class Listener: @unchecked Sendable {
+        // SAFETY: guarded by the lock.
+        private let lock = Lock()
+        private var path = variable("NOTIFY_SOCKET")
+
+        var value: String? {
+            get { lock.withLock { path } }
+            set { lock.withLock { path = newValue } }
         }
     }
 
@@ -47,6 +109,17 @@ package enum ServiceManager {
             interval = microseconds * 1000 / 2
             last = now
         }
+
+        /// What a manager wants of a service that this process has from another one, which has just
+        /// given a sign of life; nil if that is no number of microseconds that can be.
+        package init?(microseconds: UInt64, now: UInt64 = SystemClock.monotonic) {
+            guard (1...UInt64.max / 1000).contains(microseconds) else { return nil }
+            interval = microseconds * 1000 / 2
+            last = now
+        }
+
+        /// What the manager waits for a sign, in microseconds.
+        package var microseconds: UInt64 { interval / 500 }
 
         /// Whether the next sign is due.
         package func isDue(at now: UInt64) -> Bool { now &- last >= interval }

@@ -136,11 +136,11 @@ struct RunCommand: ParsableCommand {
             if ports.config != nil { try RequestSignal.reload.catchSignal() }
             let reloader = Reloader(configuration) { () throws(Failure) in try self.configuration()
             }
-            var watchdog = try ServiceManager.Watchdog()
+            let signs = try SignsOfLife(log)
             try ServiceConnection.giveSockets(to: made)
             let joined = try Switch(settings, ports: made) { log.say($0) }
-            try open(joined, made, log)
-            let handover = HandoverServer(log)
+            try open(joined, made, log, signs)
+            let handover = HandoverServer(log, signs)
             // After all else: the program that has taken over waits for it.
             defer { handover.end() }
             let commands = Self.commands(log, ports.config == nil ? nil : reloader, handover)
@@ -159,12 +159,11 @@ struct RunCommand: ParsableCommand {
                 log.report(joined.statistics, waiting: 200)
             }
             if takeover == nil { try seccomp.enter(log) }
-            try Stream.output.write("ready\n")
-            try ServiceManager.sayReady()
+            try sayReady(log)
             joined.serve {
                 if RequestSignal.report.take() { log.report(joined.statistics) }
                 if RequestSignal.reload.take() { reloader.reloadAndTell(joined, log) }
-                ServiceConnection.beat(&watchdog, joined, log)
+                signs.give(joined)
                 return StopSignal.received != nil || handover.isHandedOver
                     || connected?.isEnded ?? false
             }
@@ -176,7 +175,7 @@ struct RunCommand: ParsableCommand {
 
     /// Opens the ports, or goes on with those of another program.
     private func open(
-        _ joined: Switch, _ made: [any Port], _ log: OperatorLog
+        _ joined: Switch, _ made: [any Port], _ log: OperatorLog, _ signs: SignsOfLife
     ) throws(Failure) {
         guard let takeover else {
             do throws(SetupError) { return try joined.open() } catch { throw .run("\(error)") }
@@ -193,7 +192,19 @@ struct RunCommand: ParsableCommand {
             joined.abandon()
             throw other.fail("\(error)")
         }
-        other.awaitEnd(joined, log)
+        other.awaitEnd(joined, log, signs)
+    }
+
+    /// Says that the program does its work, to whoever waits for that. Guests that were taken over
+    /// do not lose it because nobody does any more.
+    private func sayReady(_ log: OperatorLog) throws {
+        for say in [{ try Stream.output.write("ready\n") }, { try ServiceManager.sayReady() }] {
+            do { try say() } catch {
+                if takeover == nil { throw error }
+                log.say(
+                    LogEntry("nobody hears that it is ready", level: .warning, reason: "\(error)"))
+            }
+        }
     }
 
     /// Opens what is beside the ports. Once these were taken over, guests have nobody else: what

@@ -1,3 +1,4 @@
+import CleaveControl
 import CleaveHost
 import CleavePorts
 import CleaveProgramSupport
@@ -37,16 +38,51 @@ enum ServiceConnection {
         }
     }
 
+}
+
+/// The signs of life that the service manager wants. One thread, which is the switch's control
+/// thread.
+final class SignsOfLife {
+    private var watchdog: ServiceManager.Watchdog?
+    private let log: OperatorLog
+
+    init(_ log: OperatorLog) throws(HostError) {
+        watchdog = try ServiceManager.Watchdog()
+        self.log = log
+    }
+
     /// Gives a sign of life if one is due. It says that all switch threads live, too: one
     /// that hangs keeps it from being given.
-    static func beat(
-        _ watchdog: inout ServiceManager.Watchdog?, _ joined: Switch, _ log: OperatorLog
-    ) {
-        guard var living = watchdog, living.isDue(at: SystemClock.monotonic) else { return }
-        joined.awaitThreads(since: living.last)
-        do { try living.signal(at: SystemClock.monotonic) } catch {
+    func give(_ joined: Switch) {
+        guard let watchdog, watchdog.isDue(at: SystemClock.monotonic) else { return }
+        joined.awaitThreads(since: watchdog.last)
+        give()
+    }
+
+    /// The same while all switch threads are held: they have answered.
+    func giveWhileHeld() {
+        guard let watchdog, watchdog.isDue(at: SystemClock.monotonic) else { return }
+        give()
+    }
+
+    private func give() {
+        do { try watchdog?.signal(at: SystemClock.monotonic) } catch {
             log.say(LogEntry("\(error)", level: .warning))
         }
-        watchdog = living
+    }
+
+    // MARK: A service that goes from one program to the next
+
+    /// What the next main process of the service is told.
+    var message: HandoverMessage? {
+        ServiceManager.address.map {
+            .main(address: $0, watchdogMicroseconds: watchdog?.microseconds)
+        }
+    }
+
+    /// This process is the main one of a service that another one began.
+    func join(_ address: String, watchdogMicroseconds: UInt64?) {
+        ServiceManager.join(at: address)
+        watchdog = watchdogMicroseconds.flatMap { ServiceManager.Watchdog(microseconds: $0) }
     }
 }

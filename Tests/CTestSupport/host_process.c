@@ -129,10 +129,35 @@ int cleave_test_manager(const char *path) {
     if (fd < 0) {
         return -errno;
     }
-    if (bind(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+    const int on = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
+        bind(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
         const int code = errno;
         close(fd);
         return -code;
     }
     return fd;
+}
+
+int cleave_test_hear(int fd, char *text, int byte_count, int *process) {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    struct iovec piece = {.iov_base = text, .iov_len = (size_t)byte_count};
+    struct msghdr message = {
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
+        .msg_controllen = sizeof control};
+    const ssize_t count = recvmsg(fd, &message, 0);
+    if (count < 0) {
+        return -errno;
+    }
+    const struct cmsghdr *const header = CMSG_FIRSTHDR(&message);
+    if (header == NULL || header->cmsg_type != SCM_CREDENTIALS) {
+        return -EPROTO;
+    }
+    struct ucred sender;
+    memcpy(&sender, CMSG_DATA(header), sizeof sender);
+    *process = sender.pid;
+    return (int)count;
 }

@@ -3,7 +3,7 @@ import Testing
 
 @testable import CleaveHost
 
-@Suite("What the service manager says in the environment")
+@Suite("The service manager, and what it says in the environment", .serialized)
 struct ServiceManagerTests {
     private func variables(_ values: [String: String]) -> (String) -> String? {
         {
@@ -30,6 +30,69 @@ struct ServiceManagerTests {
         for text in ["", "0", "-1", "x", "18446744073709551615", "1 "] {
             #expect(throws: HostError.self) { try made(["WATCHDOG_USEC": text]) }
         }
+    }
+
+    @Test("A watchdog that another process was asked for, by the same time")
+    func inheritedWatchdog() throws {
+        let own = try #require(
+            try ServiceManager.Watchdog(environment: variables(["WATCHDOG_USEC": "3000001"])))
+        let next = try #require(
+            ServiceManager.Watchdog(microseconds: own.microseconds, now: 7))
+        #expect(own.microseconds == 3_000_001 && next.interval == own.interval)
+        #expect(next.last == 7)
+        for microseconds in [0, UInt64.max / 1000 + 1, .max] {
+            #expect(ServiceManager.Watchdog(microseconds: microseconds) == nil)
+        }
+    }
+
+    @Test("A manager that does not read is told again who is the main process, and nothing after")
+    func mainProcess() throws {
+        try #require(ServiceManager.address == nil, "these tests have a service manager")
+        try ServiceManager.sayReady()
+        // An abstract name, which needs no file.
+        let name = "@cleave-test-\(getpid())"
+        let manager = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
+        defer { close(manager) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { target in
+            for (index, byte) in name.utf8.dropFirst().enumerated() { target[index + 1] = byte }
+        }
+        let size = socklen_t(2 + name.utf8.count)
+        let result = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(manager, $0, size)
+            }
+        }
+        try #require(result == 0)
+        func heard() -> String {
+            var bytes = [UInt8](repeating: 0, count: 256)
+            let count = recv(manager, &bytes, bytes.count, Int32(MSG_DONTWAIT))
+            return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+        }
+        ServiceManager.join(at: name)
+        defer { try? ServiceManager.giveService(to: 1, milliseconds: 0) }
+        while (try? ServiceManager.sayReady()) != nil {}
+        #expect(throws: HostError.self) {
+            try ServiceManager.giveService(to: 4711, milliseconds: 20)
+        }
+        #expect(ServiceManager.address == name, "it is the main process still")
+        var said = heard()
+        try ServiceManager.giveService(to: 4711, milliseconds: 20)
+        #expect(ServiceManager.address == nil)
+        try ServiceManager.sayStopping()
+        var last = ""
+        while !said.isEmpty {
+            last = said
+            said = heard()
+        }
+        #expect(last == "MAINPID=4711\nWATCHDOG=1")
+    }
+
+    @Test("A process is of this service if its control groups are the same")
+    func groups() {
+        #expect(ServiceManager.isOfThisService(getpid()))
+        for process: Int32 in [0, -1, .max] { #expect(!ServiceManager.isOfThisService(process)) }
     }
 
     @Test("Sockets that are for this process, by their names")

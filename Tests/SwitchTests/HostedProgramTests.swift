@@ -173,45 +173,10 @@ struct HostedProgramTests {
 
     // MARK: The service manager
 
-    /// Hears what a program tells its service manager.
-    private final class Manager {
-        let descriptor: Int32
-        private(set) var heard: [String] = []
-
-        init(_ path: String) throws {
-            descriptor = cleave_test_manager(path)
-            try #require(descriptor >= 0)
-        }
-
-        deinit { close(descriptor) }
-
-        /// Takes what has come.
-        func listen() {
-            var bytes = [UInt8](repeating: 0, count: 256)
-            while true {
-                let count = recv(descriptor, &bytes, bytes.count, 0)
-                if count < 0 { return }
-                heard.append(String(decoding: bytes[..<count], as: UTF8.self))
-            }
-        }
-
-        func forget() {
-            listen()
-            heard = []
-        }
-
-        func hears(_ word: String) -> Bool {
-            VhostProcess.waitUntil {
-                listen()
-                return heard.contains(word)
-            }
-        }
-    }
-
     @Test("Signs of life end when a switch thread hangs, though the rest lives, and come again")
     func watchdog() throws {
         let program = try VhostProcess()
-        let manager = try Manager(program.path("manager"))
+        let manager = try ServiceListener(program.path("manager"))
         program.environment = [
             "NOTIFY_SOCKET": program.path("manager"), "WATCHDOG_USEC": "400000",
         ]
@@ -232,7 +197,7 @@ struct HostedProgramTests {
         // Five signs would have come.
         usleep(1_000_000)
         manager.listen()
-        #expect(manager.heard == [])
+        #expect(manager.words == [])
         #expect(cleave_test_thaw(thread.identifier) == 0)
         #expect(manager.hears("WATCHDOG=1"))
         let (left, right) = try guests()

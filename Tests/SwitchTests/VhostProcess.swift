@@ -17,7 +17,7 @@ final class VhostProcess {
     var environment: [String: String] = [:]
     /// What its standard input is; nil for nothing to read.
     var input: Int32?
-    private let executable: String
+    let executable: String
     /// 0: none runs.
     private(set) var identifier: Int32 = 0
     private var output = FileHandle.nullDevice

@@ -28,7 +28,7 @@ struct SystemdTests {
             cp configs/systemd/cleave-vhost@.socket $d/cleave-vhost@.socket
             cp configs/systemd/cleave-vhost@.socket $d/cleave-vhost@left.socket
             extend() { mkdir $d/cleave-vhost.service.d
-                cp $top/configs/systemd/kernel-ports.conf $d/cleave-vhost.service.d; }
+                cp $top/configs/systemd/$1.conf $d/cleave-vhost.service.d; }
             top=$PWD
             cd $d
             \(lines)
@@ -43,7 +43,9 @@ struct SystemdTests {
         return (process.terminationStatus, String(decoding: data, as: UTF8.self))
     }
 
-    @Test("systemd finds no mistake in them", arguments: ["", "extend"])
+    @Test(
+        "systemd finds no mistake in them",
+        arguments: ["", "extend kernel-ports", "extend takeover"])
     func verified(_ extra: String) throws {
         let (code, output) = try run(
             """
@@ -55,7 +57,7 @@ struct SystemdTests {
 
     @Test("Of ten, where ten is no confinement, they are at 1.5, and 2.5 with kernel interfaces")
     func confined() throws {
-        for (extra, threshold) in [("", 15), ("extend", 25)] {
+        for (extra, threshold) in [("", 15), ("extend kernel-ports", 25), ("extend takeover", 15)] {
             let (code, output) = try run(
                 """
                 \(extra)

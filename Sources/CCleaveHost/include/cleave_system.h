@@ -176,9 +176,9 @@ int cleave_unix_accept(int fd);
 /// 0, or -ENOTSOCK, -EPROTOTYPE if it is another kind of socket, -EINVAL if it does not listen.
 int cleave_unix_take_listener(int fd, char *path, size_t byte_count);
 
-/// Tells the service manager, if one listens at $NOTIFY_SOCKET, how things are, such as "READY=1".
-/// 0, also without one; or -errno.
-int cleave_notify_manager(const char *state);
+/// Tells the service manager that listens at `path`, a value of $NOTIFY_SOCKET, how things are,
+/// such as "READY=1". 0, also if the value names no unix socket; or -errno.
+int cleave_notify_manager(const char *path, const char *state);
 
 /// A duplicate of a connected unix stream socket, or -ENOTSOCK, -EPROTOTYPE, -ENOTCONN.
 int cleave_unix_adopt(int fd);

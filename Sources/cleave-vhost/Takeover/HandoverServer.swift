@@ -15,6 +15,8 @@ final class HandoverServer: @unchecked Sendable {
     // SAFETY: what changes is guarded by `lock`.
 
     private let log: OperatorLog
+    /// nil: there is no service manager. The control thread's.
+    private let signs: SignsOfLife?
     private let lock = Lock()
     private var thread: PinnedThread?
     private var isUnderWay = false
@@ -29,8 +31,14 @@ final class HandoverServer: @unchecked Sendable {
     private static let beginMilliseconds: Int32 = 1000
     /// How long a program that was too late is waited for.
     private static let endMilliseconds: Int32 = 10_000
+    /// How long the service manager may take to hear who is the main process now: it would end the
+    /// guests' new program with the old one.
+    private static let managerMilliseconds: UInt64 = 5000
 
-    init(_ log: OperatorLog) { self.log = log }
+    init(_ log: OperatorLog, _ signs: SignsOfLife? = nil) {
+        self.log = log
+        self.signs = signs
+    }
 
     /// Another program has the ports: this one is to end, and to say nothing to anybody.
     var isHandedOver: Bool { lock.withLock { hasEnded } }
@@ -56,14 +64,14 @@ final class HandoverServer: @unchecked Sendable {
                 throw ControlFailure("expected one descriptor with the request, a stream socket")
             }
             let channel = HandoverChannel(socket)
-            try channel.checkPeer()
-            try begin(channel, call.joined.requests)
+            let process = try channel.checkPeer()
+            try begin(channel, process, call.joined.requests)
             return ["format": .integer(Int64(format))]
         }
     }
 
     private func begin(
-        _ channel: HandoverChannel, _ requests: SwitchRequests
+        _ channel: HandoverChannel, _ process: Int32, _ requests: SwitchRequests
     ) throws(ControlFailure) {
         let isFree = lock.withLock {
             defer { isUnderWay = true }
@@ -74,7 +82,7 @@ final class HandoverServer: @unchecked Sendable {
         lock.withLock { thread }?.join()
         do throws(HostError) {
             let new = try PinnedThread(name: "cleave-takeover", cpu: nil) { [self] in
-                converse(channel, requests)
+                converse(channel, process, requests)
             }
             lock.withLock { thread = new }
         } catch {
@@ -88,7 +96,9 @@ final class HandoverServer: @unchecked Sendable {
 
     // MARK: Its own thread
 
-    private func converse(_ channel: HandoverChannel, _ requests: SwitchRequests) {
+    private func converse(
+        _ channel: HandoverChannel, _ process: Int32, _ requests: SwitchRequests
+    ) {
         do throws(ControlFailure) {
             guard
                 case .hello(let format, let version, let names)? = try channel.receive(
@@ -117,7 +127,7 @@ final class HandoverServer: @unchecked Sendable {
                     "it was not prepared within \(Self.prepareMilliseconds / 1000) s")
             }
             let isTaken = requests.add { [self] joined in
-                switchOver(joined, channel, names: state.ports.map(\.name))
+                switchOver(joined, channel, process, names: state.ports.map(\.name))
             }
             if !isTaken { throw ControlFailure("the program is ending") }
         } catch {
@@ -149,7 +159,9 @@ final class HandoverServer: @unchecked Sendable {
         }
     }
 
-    private func switchOver(_ joined: Switch, _ channel: HandoverChannel, names: [String]) {
+    private func switchOver(
+        _ joined: Switch, _ channel: HandoverChannel, _ process: Int32, names: [String]
+    ) {
         let position: SwitchPosition
         do throws(SetupError) { position = try joined.suspend() } catch {
             let failure = ControlFailure("\(error)")
@@ -160,6 +172,7 @@ final class HandoverServer: @unchecked Sendable {
         do throws(Unserved) {
             let (nanoseconds, queues) = try awaitService(channel, position)
             joined.finishHandover()
+            giveService(to: process, channel)
             lock.withLock { last = channel }
             log.say(
                 LogEntry(
@@ -173,6 +186,26 @@ final class HandoverServer: @unchecked Sendable {
                 "\(error.reason); traffic waited for \(HandoverText.milliseconds(waited))")
             finish(failure, isOver: !error.isLate)
             if error.isLate { renewLater(channel, joined.requests, names) }
+        }
+    }
+
+    /// Makes the other program the main process of this one's service, if there is one. Only now,
+    /// as the manager would not take it back: it listens to the main process alone.
+    private func giveService(to process: Int32, _ channel: HandoverChannel) {
+        guard let message = signs?.message else { return }
+        func warn(_ text: String, _ reason: String) {
+            log.say(LogEntry(text, level: .warning, reason: reason))
+        }
+        guard ServiceManager.isOfThisService(process) else {
+            return warn(
+                "this service ends with this program",
+                "process \(process), which has the ports now, is in another control group")
+        }
+        do throws(HostError) {
+            try ServiceManager.giveService(to: process, milliseconds: Self.managerMilliseconds)
+        } catch { return warn("this service ends with this program", "\(error)") }
+        do throws(ControlFailure) { try channel.send(message, milliseconds: 1000) } catch {
+            warn("process \(process) does not hear that it is this service's", "\(error)")
         }
     }
 
@@ -207,7 +240,11 @@ final class HandoverServer: @unchecked Sendable {
         var message: HandoverMessage?
         do throws(ControlFailure) {
             try channel.send(.position(position), milliseconds: Self.beginMilliseconds)
-            message = try channel.receive(milliseconds: Self.beginMilliseconds)
+            let end = SystemClock.monotonic + UInt64(Self.beginMilliseconds) * 1_000_000
+            repeat {
+                signs?.giveWhileHeld()
+                message = try channel.receive(milliseconds: 50)
+            } while message == nil && SystemClock.monotonic < end
         } catch {
             channel.closeInput()
             throw Unserved(reason: error)

@@ -114,9 +114,17 @@ final class Takeover {
         return .run("--takeover \(path): \(reason); the other program goes on")
     }
 
-    /// Waits until the other program has let go of what it had beside its ports.
-    func awaitEnd(_ joined: Switch, _ log: OperatorLog) {
-        if !channel.awaitEnd(milliseconds: Self.endMilliseconds) {
+    /// Waits until the other program has let go of what it had beside its ports. Its service
+    /// manager may have become this one's before.
+    func awaitEnd(_ joined: Switch, _ log: OperatorLog, _ signs: SignsOfLife) {
+        let hasEnded = channel.awaitEnd(milliseconds: Self.endMilliseconds) { message in
+            if case .main(let address, let microseconds) = message {
+                signs.join(address, watchdogMicroseconds: microseconds)
+            }
+        } waiting: {
+            signs.give(joined)
+        }
+        if !hasEnded {
             log.say(
                 LogEntry(
                     "process \(process), whose ports these were, does not end", level: .warning))

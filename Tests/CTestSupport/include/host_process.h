@@ -28,3 +28,7 @@ int cleave_test_start_program(void);
 
 /// A datagram socket at `path`, to be the service manager. A descriptor, or a negated errno.
 int cleave_test_manager(const char *path);
+
+/// The next datagram there, and the process that sent it: its length, or -errno, -EAGAIN if there
+/// is none.
+int cleave_test_hear(int fd, char *text, int byte_count, int *process);
