@@ -59,6 +59,13 @@ final class LocalGuest {
     ) throws {
         let socket = cleave_unix_connect(path)
         try #require(socket >= 0, "\(path): \(socket)")
+        try connect(over: socket, bases: bases, keepsInFlight: keepsInFlight)
+    }
+
+    /// The same over a connection that is there, which is the guest's from now on.
+    func connect(
+        over socket: Int32, bases: [UInt16]? = nil, keepsInFlight: Bool = false
+    ) throws {
         let front = FrontendSession(descriptor: socket)
         self.front = front
         let features = rx.configuration.allFeatures.union(tx.configuration.allFeatures)
