@@ -167,6 +167,16 @@ struct CompareTests {
         let narrow = try Program.run(
             [], shell: "COLUMNS=80 exec \"$0\" compare '\(old)' '\(new)' --all")
         #expect(narrow.output.split(separator: "\n").allSatisfy { $0.count <= 80 })
+        // Ranges are left out before anything else.
+        let wide = try scratch.file(
+            "wide.json",
+            exact.replacing(/("deviceCyclesPerPacket": {)[^}]*}/) {
+                "\($0.1)\"median\": 123456.5, \"min\": 100000.5, \"max\": 123456789.5}"
+            }.utf8)
+        let ranges = try Program.run(
+            [], shell: "COLUMNS=80 exec \"$0\" compare '\(old)' '\(wide)' --all")
+        #expect(ranges.output.contains("no room here for: ranges old, new"), "\(ranges.output)")
+        #expect(ranges.output.split(separator: "\n").allSatisfy { $0.count <= 80 })
     }
 
     @Test("What does not compare is refused, with 2 and one line")

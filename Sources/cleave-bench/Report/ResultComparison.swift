@@ -101,28 +101,36 @@ struct ResultComparisonText {
     private func table(_ rows: [ResultComparison.Row]) -> String {
         var table = TextTable(columns: [
             .init("case", alignment: .left), .init("figure", alignment: .left),
-            .init("unit", alignment: .left, rank: 2), .init("old", "median (range)"),
-            .init("new", "median (range)"), .init("change", "%"), .init("", alignment: .left),
+            .init("unit", alignment: .left, rank: 1), .init("old", "median"),
+            .init("new", "median"), .init("change", "%"),
+            .init("ranges", "old, new", alignment: .left, rank: 2), .init("", alignment: .left),
         ])
         for row in rows {
             table.append(
                 [
-                    row.old.subject, row.old.name, row.old.unit, Self.range(row.old.spread),
-                    Self.range(row.new), Self.change(row.change),
+                    row.old.subject, row.old.name, row.old.unit, Self.median(row.old.spread),
+                    Self.median(row.new), Self.change(row.change),
+                    Self.ranges(row.old.spread, row.new),
                     row.verdict == .same ? "" : row.verdict.rawValue,
                 ], isBad: row.verdict == .worse)
         }
         return table.text(style: style)
     }
 
-    /// Median, and the range that is compared.
-    private static func range(_ spread: Spread) -> String {
-        let median = Numbers.marked(spread, ZeroCopyText.figure)
-        guard let middle = spread.middle, middle.lowerBound != middle.upperBound else {
-            return median
+    private static func median(_ spread: Spread) -> String {
+        Numbers.marked(spread, ZeroCopyText.figure)
+    }
+
+    /// What is compared of both; a dash is a single figure.
+    private static func ranges(_ old: Spread, _ new: Spread) -> String {
+        let texts = [old, new].map { spread in
+            guard let middle = spread.middle, middle.lowerBound != middle.upperBound else {
+                return "-"
+            }
+            return "\(ZeroCopyText.figure(middle.lowerBound))-"
+                + "\(ZeroCopyText.figure(middle.upperBound))"
         }
-        return "\(median) (\(ZeroCopyText.figure(middle.lowerBound))-"
-            + "\(ZeroCopyText.figure(middle.upperBound)))"
+        return texts == ["-", "-"] ? "-" : texts.joined(separator: ", ")
     }
 
     private static func change(_ percent: Double) -> String {
