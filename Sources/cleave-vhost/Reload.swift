@@ -31,7 +31,7 @@ struct ConfigurationChange {
         for setting in SwitchSetting.allCases
         where setting.differs(old.settings, new.settings) {
             throw .usage(
-                "\(setting.rawValue) is another now, and cannot change while the program runs; "
+                "\(setting.rawValue) differs now, and cannot change while the program runs; "
                     + "nothing was changed")
         }
         let places: [(key: String, isSame: Bool)] = [
@@ -40,7 +40,7 @@ struct ConfigurationChange {
         ]
         for place in places where !place.isSame {
             throw .usage(
-                "\(place.key) is another now, and cannot change while the program runs; nothing "
+                "\(place.key) differs now, and cannot change while the program runs; nothing "
                     + "was changed")
         }
         let ports = try new.makePorts()
