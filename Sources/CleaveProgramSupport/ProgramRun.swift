@@ -49,8 +49,23 @@ package enum ProgramRun {
         complain(
             name,
             "\(usageProblem(program, program.message(for: error), arguments)) "
-                + "(see '\(name) --help')")
+                + "(see '\(command(program, name, arguments)) --help')")
         return 2
+    }
+
+    /// The command that a line begins with, as one asks for its help.
+    private static func command(
+        _ program: any ParsableCommand.Type, _ name: String, _ arguments: [String]
+    ) -> String {
+        var (path, command) = (name, program)
+        for word in arguments {
+            let next = command.configuration.subcommands.first {
+                $0.configuration.commandName == word
+            }
+            guard let next else { break }
+            (path, command) = ("\(path) \(word)", next)
+        }
+        return path
     }
 
     /// What is wrong with a command line, in one line.

@@ -22,6 +22,19 @@ struct CommandTests {
     }
 
     @Test(
+        "A wrong line points to the help of its command",
+        arguments: [
+            (["--bad"], "cleave-vhost"), (["ctl", "ports", "--bad"], "cleave-vhost ctl ports"),
+            (["ctl", "port", "add"], "cleave-vhost ctl port add"),
+            (["ctl", "bad"], "cleave-vhost ctl"),
+        ])
+    func pointer(arguments: [String], command: String) throws {
+        let outcome = try Tool.run(Tool.vhost, arguments)
+        #expect(outcome.code == 2)
+        #expect(outcome.error.hasSuffix(" (see '\(command) --help')\n"), "\(outcome.error)")
+    }
+
+    @Test(
         "Commands, their arguments and options are no unknown commands",
         arguments: [
             "check-config x.yaml", "ctl features port0", "print-qemu-args port", "help run",
