@@ -71,7 +71,7 @@ private final class KernelPair {
         }
         for flow in [toGuest, fromGuest] {
             #expect(flow.wrong.isEmpty && flow.repeated == 0)
-            #expect(flow.next == flow.sent && flow.sent > 100)
+            #expect(flow.next == flow.sent && flow.sent > 20)
         }
         #expect(guest.tx.fault == .none && guest.rx.fault == .none)
     }
@@ -211,7 +211,7 @@ struct TakeoverKindTests {
         while flows.contains(where: { $0.next < $0.sent }), SystemClock.monotonic < end {
             for (index, guest) in guests.enumerated() { flows[1 - index].add(guest.receive()) }
         }
-        #expect(flows.allSatisfy { $0.isComplete && $0.sent > 300 })
+        #expect(flows.allSatisfy { $0.isComplete && $0.sent > 60 })
         #expect(guests.allSatisfy { $0.tx.fault == .none && $0.rx.fault == .none })
         // Nobody has connected meanwhile, and the last program does once its front-end goes.
         #expect(!listener.isAsked)
